@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* The registry of namespaces.  Records live in the store (table TN_TABLE_NAMESPACE, the cluster's
+ * partition); loop 0 owns the writes; every loop reads an immutable snapshot that is replaced as soon as a
+ * write is durable, so a new namespace is seen at once. */
+#ifndef TN_NAMESPACE_NAMESPACE_H
+#define TN_NAMESPACE_NAMESPACE_H
+
+#include "base/base.h"
+#include "loop/loop.h"
+#include "proto/fault.h"
+
+typedef struct tn_search_attr {
+    tn_str name;
+    uint32_t type; /* TN_ATTR_* of <tenon/plugin.h> */
+} tn_search_attr;
+
+#define TN_NS_REGISTERED 1 /* numbers of temporal.api.enums.v1.NamespaceState */
+#define TN_NS_DEPRECATED 2
+#define TN_NS_DELETED 3
+
+/* Immutable and refcounted: what a request holds stays valid until it lets go. */
+typedef struct tn_namespace {
+    tn_str name, id; /* id: UUID text, 36 bytes */
+    int32_t state;
+    uint64_t retention_ns;
+    tn_str description, owner_email;
+    const tn_str *data_keys, *data_values;
+    size_t n_data;
+    const tn_search_attr *custom_attrs; /* sorted by name */
+    size_t n_custom_attrs;
+    uint64_t created_wall_ns;
+    uint64_t row_version; /* of its record */
+    tn_blob record;       /* packed tenon.NamespaceRecord */
+} tn_namespace;
+
+/* [any loop thread] +1 reference; NULL when there is none of that name / id. */
+const tn_namespace *tn_namespace_by_name(tn_str name);
+const tn_namespace *tn_namespace_by_id(tn_str id);
+const tn_namespace *tn_namespace_ref(const tn_namespace *ns);
+void tn_namespace_unref(const tn_namespace *ns); /* NULL allowed */
+/* The reference's NotFound + NamespaceNotFoundFailure for a name. */
+const tn_fault *tn_namespace_not_found(tn_arena *arena, tn_str name);
+/* Type of a system, predefined or custom attribute; 0 when unknown. */
+uint32_t tn_search_attr_type(const tn_namespace *ns, tn_str name);
+bool tn_search_attr_is_system(tn_str name); /* the ones a user may not set: WorkflowId, RunId, ... */
+typedef struct tn_attr_type_row {
+    const char *name;
+    uint32_t type;
+    bool settable; /* predefined: a user or the server may upsert it */
+} tn_attr_type_row;
+const tn_attr_type_row *tn_search_attr_system_table(size_t *out_count);
+
+/* One write at a time through loop 0; `done` runs on the caller's loop with fault NULL on success. */
+typedef struct tn_namespace_write {
+    tn_msg msg;
+    tn_arena *arena;
+    tn_loop *home;
+    enum { TN_NS_CREATE, TN_NS_UPDATE } verb;
+    tn_blob record;          /* packed tenon.NamespaceRecord to be written */
+    uint64_t expect_version; /* update: of the record that was read */
+    const tn_fault *fault;
+    const tn_namespace *result; /* +1 reference */
+    void (*done)(struct tn_namespace_write *write);
+    void *user;
+} tn_namespace_write;
+void tn_namespace_submit(tn_namespace_write *write);
+
+/* Snapshot for listing, sorted by name: +1 on the whole; give back with tn_namespace_list_release. */
+typedef struct tn_namespace_list {
+    const tn_namespace *const *items;
+    size_t count;
+} tn_namespace_list;
+const tn_namespace_list *tn_namespace_list_acquire(void);
+void tn_namespace_list_release(const tn_namespace_list *list);
+
+/* [main, with loops running] Loads all records; creates temporal-system and those named (start-dev) when absent. */
+tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t retention_ns, tn_error *err);
+void tn_namespace_stop(void);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* gRPC over HTTP/2 (nghttp2) on our loops: the server side of every role.  A connection belongs to the
+ * loop that accepted it.  One request is one tn_call, a baton: it is handed to the dispatcher on its
+ * home loop, may travel to other loops (whoever holds it owns it and its arena), and must be answered
+ * exactly once, from any loop.  The answer is sent on the home loop.
+ *
+ * What reaches a handler has passed: method table (exact match), message size, gzip, wire guard (depth,
+ * UTF-8, memory), unpack.  Unknown methods are answered UNIMPLEMENTED here. */
+#ifndef TN_RPC_RPC_H
+#define TN_RPC_RPC_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/base.h"
+#include "loop/loop.h"
+#include "proto/fault.h"
+
+typedef struct tn_call tn_call;
+typedef struct tn_rpc_server tn_rpc_server;
+
+#define TN_RPC_STREAM_OUT 1u /* server streaming or bidi: answered with tn_call_send ... tn_call_end */
+#define TN_RPC_STREAM_IN 2u  /* each message comes through call->on_message */
+
+typedef struct tn_rpc_method {
+    const char *path; /* "/pkg.Service/Method", process lifetime */
+    const ProtobufCMessageDescriptor *input, *output;
+    uint32_t flags;
+    void (*handle)(tn_call *call); /* [home loop] */
+    const void *user;              /* the owner's row about this method */
+} tn_rpc_method;
+
+struct tn_call {
+    tn_arena *arena; /* request, response and all between; destroyed after the answer has left */
+    tn_loop *home;
+    const tn_rpc_method *method;
+    tn_blob message;           /* the request as it came (after gunzip) */
+    ProtobufCMessage *request; /* unpacked into the arena; NULL until the first message of a stream */
+    uint64_t deadline_mono_ns; /* from grpc-timeout; UINT64_MAX: none */
+    uint64_t received_mono_ns;
+    void *user;                /* the handler's */
+    tn_msg msg;                /* for posting the baton */
+    /* [home loop] The peer went away (RST_STREAM, connection lost) or the deadline passed before the
+     * answer.  A hint: the call must still be answered, and the answer will be dropped (deadline: rpc
+     * has told the peer DEADLINE_EXCEEDED already).  May be NULL.  Set and cleared on the home loop only. */
+    void (*on_cancel)(tn_call *call);
+    /* [home loop] STREAM_IN only: a further message (request, message replaced) or the end (request NULL). */
+    void (*on_message)(tn_call *call);
+    /* [home loop] The answer could not be delivered since the peer had gone (may be NULL); runs before
+     * the arena is destroyed. */
+    void (*on_undelivered)(tn_call *call);
+};
+
+/* ---- what a handler asks ---- */
+tn_str tn_call_header(const tn_call *call, const char *lower_case_name); /* empty when absent; "-bin" decoded */
+tn_str tn_call_peer(const tn_call *call);                                /* "ip:port" */
+bool tn_call_cancelled(const tn_call *call);                             /* [any] a relaxed look */
+/* TLS peer, for auth: empty without TLS. */
+tn_blob tn_call_peer_cert(const tn_call *call);
+tn_str tn_call_tls_subject(const tn_call *call);
+
+/* ---- answers [any loop that holds the baton], exactly one of reply/fail ---- */
+/* The message is packed at once (response may be NULL: empty message); `spliced` are packed fields
+ * appended as they are, e.g. a history that was encoded when its events were made; they must live in
+ * the arena or be retained through `release`, called on the home loop after sending (may be NULL). */
+void tn_call_reply(tn_call *call, const ProtobufCMessage *response);
+void tn_call_reply_spliced(tn_call *call, const ProtobufCMessage *response, const tn_blob *spliced,
+                           size_t n_spliced, void (*release)(void *user), void *user);
+void tn_call_fail(tn_call *call, const tn_fault *fault);
+/* Response metadata besides (before the answer): resource-exhausted cause and the like. */
+void tn_call_add_header(tn_call *call, const char *name, tn_str value);
+/* Streams [home loop]: messages, then one end (NULL fault: OK). */
+void tn_call_send(tn_call *call, const ProtobufCMessage *message);
+void tn_call_end(tn_call *call, const tn_fault *fault);
+
+/* ---- server ---- */
+typedef struct tn_rpc_options {
+    const char *bind_ip;
+    uint16_t port;               /* 0: any */
+    size_t message_bytes_max;    /* 4 MiB */
+    uint32_t streams_max;        /* concurrent streams a connection; 1,000 allows many parked polls an SDK */
+    uint64_t idle_timeout_ns;    /* connection without streams; 0: none */
+    uint64_t keepalive_ping_ns, keepalive_timeout_ns; /* server pings, 1 min / 10 s */
+    uint64_t keepalive_min_ns;   /* a client pinging more often gets GOAWAY too_many_pings, 10 s */
+    uint64_t age_max_ns, age_grace_ns; /* connection age until GOAWAY; 0: none */
+    size_t arena_bytes_max;      /* cap of one request's arena */
+    /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
+    void (*dispatch)(tn_call *call);
+} tn_rpc_options;
+void tn_rpc_options_default(tn_rpc_options *options);
+
+/* [main] before tn_loops_run or from start-up: the table is then read-only.  Methods must have unique paths. */
+void tn_rpc_register(const tn_rpc_method *methods, size_t count);
+const tn_rpc_method *tn_rpc_find(tn_str path);
+/* Health and reflection services of this process (implemented in this room). */
+void tn_rpc_register_builtin(void);
+#define TN_HEALTH_UNKNOWN 0
+#define TN_HEALTH_SERVING 1
+#define TN_HEALTH_NOT_SERVING 2
+/* [any] service: full name; "" is the whole server. */
+void tn_rpc_set_health(const char *service, int status);
+
+/* [main] Listens on every loop. */
+tn_status tn_rpc_server_start(const tn_rpc_options *options, tn_rpc_server **out, tn_error *err) TN_WARN_UNUSED;
+uint16_t tn_rpc_server_port(const tn_rpc_server *server);
+/* [main] Drain: health NOT_SERVING, GOAWAY to every connection, no new ones; returns when all calls are
+ * answered or grace_ns has passed, then closes what is left. */
+void tn_rpc_server_drain(tn_rpc_server *server, uint64_t grace_ns);
+void tn_rpc_server_destroy(tn_rpc_server *server);
+
+#endif
