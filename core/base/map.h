@@ -19,6 +19,7 @@ typedef struct tn_map {
     tn_map_link **buckets;
     size_t bucket_count; /* 0 until the first insert, then a power of two */
     size_t count;
+    uint32_t walking; /* inside tn_map_each: the table keeps its size */
 } tn_map;
 
 void tn_map_init(tn_map *map);
@@ -27,7 +28,8 @@ tn_map_link *tn_map_find(const tn_map *map, tn_blob key);
 /* The key must not be in the map (asserted in debug builds). */
 void tn_map_insert(tn_map *map, tn_map_link *link, tn_blob key);
 void tn_map_remove(tn_map *map, tn_map_link *link);
-/* Walks every link; the callback may remove the link it is given and no other. */
+/* Walks every link; the callback may remove the link it is given and no other,
+ * and inserts nothing. */
 void tn_map_each(tn_map *map, void (*each)(void *user, tn_map_link *link), void *user);
 
 uint64_t tn_hash64(tn_blob bytes);                 /* seeded per process: for maps          */

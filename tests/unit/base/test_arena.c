@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* The arena: alignment, caps, reset, large pieces, the per-thread list of first chunks. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+
+static void pieces_are_aligned_and_apart(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    uint8_t *pieces[2000];
+    size_t sizes[2000];
+    tn_rng rng;
+    tn_rng_seed(&rng, 1);
+    for (size_t i = 0; i < 2000; i++) {
+        sizes[i] = (size_t)tn_rng_below(&rng, i % 50 == 0 ? 100000 : 200);
+        pieces[i] = tn_arena_alloc(a, sizes[i]);
+        assert_non_null(pieces[i]);
+        assert_int_equal((uintptr_t)pieces[i] % 16, 0);
+        memset(pieces[i], (int)(i & 0xff), sizes[i]);
+    }
+    for (size_t i = 0; i < 2000; i++) {
+        for (size_t k = 0; k < sizes[i]; k++)
+            assert_int_equal(pieces[i][k], i & 0xff);
+    }
+    tn_arena_destroy(a);
+}
+
+static void cap_refuses_and_leaves_the_rest(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(4096);
+    assert_non_null(tn_arena_alloc(a, 2000));
+    assert_null(tn_arena_alloc(a, 4000));
+    volatile size_t absurd = SIZE_MAX; /* volatile: the compiler would refuse it first */
+    assert_null(tn_arena_alloc(a, absurd));
+    assert_null(tn_arena_alloc(a, absurd - 8));
+    assert_null(tn_arena_array(a, absurd / 2, 4));
+    assert_null(tn_arena_memdup(a, "x", absurd));
+    assert_non_null(tn_arena_alloc(a, 1000));
+    assert_true(tn_arena_used_bytes(a) <= 4096);
+    tn_arena_set_limit(a, 0);
+    assert_non_null(tn_arena_alloc(a, 100000));
+    tn_arena_destroy(a);
+    tn_arena_destroy(NULL);
+}
+
+static void reset_starts_over(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 100; i++) {
+            uint8_t *p = tn_arena_zalloc(a, 1000);
+            for (size_t k = 0; k < 1000; k++)
+                assert_int_equal(p[k], 0);
+            memset(p, 0xee, 1000);
+        }
+        assert_true(tn_arena_used_bytes(a) >= 100000);
+        tn_arena_reset(a);
+        assert_int_equal(tn_arena_used_bytes(a), 0);
+    }
+    tn_arena_destroy(a);
+}
+
+static void a_large_piece_keeps_the_current_chunk(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    uint8_t *one = tn_arena_alloc(a, 16);
+    assert_non_null(tn_arena_alloc(a, 1000000));
+    uint8_t *two = tn_arena_alloc(a, 16);
+    assert_true(two > one && two - one <= 64);
+    assert_non_null(tn_arena_alloc(a, 1000000));
+    uint8_t *three = tn_arena_alloc(a, 16);
+    assert_true(three > two && three - two <= 64);
+    tn_arena_destroy(a);
+}
+
+static void copies_are_terminated(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    tn_str s = tn_arena_str(a, (tn_str){"hello world", 5});
+    assert_int_equal(s.n, 5);
+    assert_string_equal(s.p, "hello");
+    tn_blob b = tn_arena_blob(a, (tn_blob){NULL, 0});
+    assert_non_null(b.p);
+    assert_int_equal(b.n, 0);
+    assert_string_equal(tn_arena_printf(a, "%d-%s", 7, "x"), "7-x");
+    char *lots = tn_arena_printf(a, "%0*d", 5000, 1);
+    assert_int_equal(strlen(lots), 5000);
+    uint8_t *aligned = tn_arena_alloc_aligned(a, 10, 256);
+    assert_int_equal((uintptr_t)aligned % 256, 0);
+    tn_arena_destroy(a);
+}
+
+static void *make_here(void *arg)
+{
+    tn_arena **out = arg;
+    for (int i = 0; i < 300; i++)
+        out[i] = tn_arena_create(0);
+    for (int i = 300; i < 400; i++)
+        tn_arena_destroy(tn_arena_create(0));
+    return NULL;
+}
+
+static void an_arena_may_die_on_another_thread(void **state)
+{
+    (void)state;
+    tn_arena *arenas[300];
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, make_here, arenas), 0);
+    assert_int_equal(pthread_join(t, NULL), 0);
+    for (int i = 0; i < 300; i++)
+        tn_arena_destroy(arenas[i]);
+    for (int i = 0; i < 300; i++)
+        arenas[i] = tn_arena_create(0);
+    for (int i = 0; i < 300; i++)
+        tn_arena_destroy(arenas[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pieces_are_aligned_and_apart),
+        cmocka_unit_test(cap_refuses_and_leaves_the_rest),
+        cmocka_unit_test(reset_starts_over),
+        cmocka_unit_test(a_large_piece_keeps_the_current_chunk),
+        cmocka_unit_test(copies_are_terminated),
+        cmocka_unit_test(an_arena_may_die_on_another_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
