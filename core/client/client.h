@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* Typed calls to history and matching.  A role calls another only through here: today a message to the
+ * loop of this process that owns the shard or the partition; later the ring and gRPC, with the same
+ * functions and the same faults.
+ *
+ * A request is a baton: it carries its arena, goes to the owner's loop, is filled in there and comes
+ * back to its home loop, where `done` runs. */
+#ifndef TN_CLIENT_CLIENT_H
+#define TN_CLIENT_CLIENT_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/base.h"
+#include "loop/loop.h"
+#include "namespace/namespace.h"
+#include "proto/fault.h"
+#include "rpc/rpc.h"
+
+/* ---- history --------------------------------------------------------------------------------- */
+
+typedef enum tn_hop {
+    /* `request` is the public request message of the call, already validated, with defaults filled in */
+    TN_HOP_START = 1,        /* StartWorkflowExecutionRequest  -> ...Response */
+    TN_HOP_SIGNAL_WITH_START, /* SignalWithStartWorkflowExecutionRequest -> ...Response */
+    TN_HOP_SIGNAL,           /* SignalWorkflowExecutionRequest */
+    TN_HOP_REQUEST_CANCEL,   /* RequestCancelWorkflowExecutionRequest */
+    TN_HOP_TERMINATE,        /* TerminateWorkflowExecutionRequest */
+    TN_HOP_DESCRIBE,         /* DescribeWorkflowExecutionRequest */
+    TN_HOP_GET_HISTORY,      /* GetWorkflowExecutionHistoryRequest; parks when it waits for new events */
+    TN_HOP_GET_HISTORY_REVERSE,
+    TN_HOP_QUERY,            /* QueryWorkflowRequest */
+    TN_HOP_RESET_STICKY,     /* ResetStickyTaskQueueRequest */
+    TN_HOP_WFT_COMPLETED,    /* RespondWorkflowTaskCompletedRequest; token is set */
+    TN_HOP_WFT_FAILED,       /* RespondWorkflowTaskFailedRequest; token */
+    TN_HOP_ACT_COMPLETED,    /* RespondActivityTaskCompletedRequest; token, or by id: activity_id set */
+    TN_HOP_ACT_FAILED,       /* RespondActivityTaskFailedRequest */
+    TN_HOP_ACT_CANCELED,     /* RespondActivityTaskCanceledRequest */
+    TN_HOP_ACT_HEARTBEAT,    /* RecordActivityTaskHeartbeatRequest -> ...Response */
+    /* from matching: hands a task to the poll `call`; history answers the call itself when it can.
+     * Result TN_HPOLL_*. */
+    TN_HOP_WFT_POLLED,   /* request: PollWorkflowTaskQueueRequest, task set */
+    TN_HOP_ACT_POLLED,   /* request: PollActivityTaskQueueRequest, task set */
+    TN_HOP_QUERY_POLLED, /* request: PollWorkflowTaskQueueRequest, query set */
+    /* between runs (internal) */
+    TN_HOP_CHILD_STARTED,  /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
+    TN_HOP_CHILD_CLOSED,   /* child -> parent: my closing event, in u.child.close_event */
+    TN_HOP_DELETE_RUN,     /* worker: retention has passed */
+} tn_hop;
+
+typedef struct tn_task_token tn_task_token; /* client/token.h */
+
+typedef struct tn_parent_ref { /* who started a child */
+    tn_str ns_id, ns_name, workflow_id, run_id;
+    int64_t initiated_id;
+    tn_str root_workflow_id, root_run_id;
+} tn_parent_ref;
+
+/* A task as matching knows it: enough to find the run again, nothing more (copied by value; the
+ * strings belong to matching's own record). */
+typedef struct tn_task_ref {
+    uint32_t shard;
+    uint8_t run_id[16];
+    int64_t scheduled_id; /* of the workflow task or activity */
+    int32_t attempt;
+    uint64_t stamp;       /* run-local: a newer dispatch of the same item makes this one stale */
+    uint64_t created_mono_ns;
+} tn_task_ref;
+
+typedef struct tn_hreq {
+    tn_msg msg;
+    tn_arena *arena; /* of the call, or the requester's own */
+    tn_loop *home;
+    tn_hop op;
+    const tn_namespace *ns; /* the caller holds the reference until done */
+    tn_str workflow_id, run_id; /* run_id text, empty: current */
+    const ProtobufCMessage *request;
+    tn_call *call; /* the RPC behind it, NULL for internal ones */
+    uint64_t deadline_mono_ns;
+    const tn_task_token *token;
+    union {
+        struct { /* START from a parent's StartChild command */
+            const tn_parent_ref *parent;
+        } start;
+        struct {
+            bool child_only;                  /* the target must be a child of `external` */
+            const tn_parent_ref *external;    /* who signals / cancels from a workflow; NULL: a client */
+            tn_str reason;
+        } external;
+        struct {
+            const tn_parent_ref *parent; /* the parent and the initiated event the child answers */
+            tn_str child_run_id, child_workflow_id, child_type;
+            tn_blob close_event; /* packed HistoryEvent */
+        } child;
+        struct {
+            tn_task_ref ref;
+            uint64_t poll_id;
+            bool sticky;
+            tn_str queue; /* the name the poller asked (normal name in case of sticky) */
+            void *query;  /* QUERY_POLLED: struct tn_mquery of client.h */
+        } task;
+        struct {
+            tn_str activity_id; /* by-id variants; empty: by token */
+        } activity;
+    } u;
+    /* result */
+    const tn_fault *fault;
+    ProtobufCMessage *response; /* NULL with fault NULL: an empty message, or the call was answered already */
+    bool answered;              /* history has answered `call` itself: done must not */
+    tn_blob spliced[4];         /* packed fields to append to the response */
+    size_t n_spliced;
+    void (*done)(struct tn_hreq *req); /* [home] */
+    void *user;
+    void *owner; /* history's, while it holds the baton */
+    tn_list link; /* history's, while it is queued or parked */
+} tn_hreq;
+
+/* [loop] Sends the baton to the loop that owns the workflow's shard. */
+void tn_client_history(tn_hreq *req);
+/* History only: gives a baton back to its home loop. */
+void tn_client_history_done(tn_hreq *req);
+/* The reply most frontend calls want: fault, response or splices of req to req->call. */
+void tn_client_reply_call(tn_hreq *req);
+uint32_t tn_client_shard_of(tn_str ns_id, tn_str workflow_id); /* 1..shard count */
+uint32_t tn_client_shard_count(void);
+tn_loop *tn_client_shard_loop(uint32_t shard);
+
+/* ---- matching --------------------------------------------------------------------------------- */
+
+#define TN_TASK_WORKFLOW 1u /* temporal.api.enums.v1.TaskQueueType */
+#define TN_TASK_ACTIVITY 2u
+
+typedef enum tn_mop {
+    TN_MOP_ADD = 1,   /* history -> matching: a task waits */
+    TN_MOP_POLL,      /* frontend: park `call` until there is a task */
+    TN_MOP_CANCEL_POLL, /* frontend: the peer of poll_id went away */
+    TN_MOP_QUERY,     /* history: a direct query wants a worker; request QueryWorkflowRequest */
+    TN_MOP_QUERY_DONE, /* frontend: RespondQueryTaskCompletedRequest for query_id */
+    TN_MOP_DESCRIBE,  /* frontend: DescribeTaskQueueRequest -> ...Response */
+    TN_MOP_PARTITIONS, /* ListTaskQueuePartitionsRequest -> ...Response */
+    TN_MOP_SHUTDOWN_WORKER, /* sticky queue is gone; polls of that worker end */
+} tn_mop;
+
+/* A direct query on its way: owned by matching from QUERY until it is answered. */
+typedef struct tn_mquery {
+    uint64_t id;
+    tn_str ns_id, workflow_id, run_id;
+    const ProtobufCMessage *query; /* temporal.api.query.v1.WorkflowQuery */
+} tn_mquery;
+
+typedef struct tn_mreq {
+    tn_msg msg;
+    tn_arena *arena;
+    tn_loop *home;
+    tn_mop op;
+    const tn_namespace *ns;
+    tn_str queue;       /* partition owner is chosen by (ns id, queue, type) */
+    uint32_t type;      /* TN_TASK_* */
+    bool sticky;        /* queue is a worker's sticky queue */
+    tn_str normal_queue; /* of a sticky one */
+    const ProtobufCMessage *request;
+    tn_call *call;
+    uint64_t deadline_mono_ns;
+    uint64_t poll_id;   /* POLL, CANCEL_POLL: unique in this process (tn_client_next_poll_id) */
+    tn_task_ref task;   /* ADD */
+    tn_str workflow_id, run_id; /* ADD, QUERY (text) */
+    uint64_t expire_mono_ns;    /* ADD: not worth handing out after this; UINT64_MAX: never */
+    tn_mquery query;    /* QUERY, QUERY_DONE (id) */
+    /* result */
+    const tn_fault *fault;
+    ProtobufCMessage *response;
+    bool accepted;      /* ADD: false = the window is full; history keeps it and offers it again on credit.
+                         * sticky ADD: false = no worker polls that queue: use the normal one */
+    void (*done)(struct tn_mreq *req); /* [home]; ADD and CANCEL_POLL may leave it NULL: matching frees by `release` */
+    void *user;
+    tn_list link;
+} tn_mreq;
+
+/* [loop] */
+void tn_client_matching(tn_mreq *req);
+void tn_client_matching_done(tn_mreq *req);
+uint64_t tn_client_next_poll_id(void);
+/* Matching -> history: a queue whose window was full has room again; history offers what waits. */
+void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
+
+/* ---- wiring (server room, before the roles serve) ---------------------------------------------- */
+typedef struct tn_history_role {
+    void (*submit)(tn_hreq *req); /* on the shard's loop */
+    void (*credit)(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type); /* on the shard's loop */
+} tn_history_role;
+typedef struct tn_matching_role {
+    void (*submit)(tn_mreq *req); /* on the partition's loop */
+} tn_matching_role;
+void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, uint32_t shard_count);
+
+#endif
