@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* The state machine of a run: pure functions from (state, input, now, random) to events.  No I/O, no
+ * clock, no global state, no memory but the state's own and the transition's arena: the same inputs give
+ * the same bytes, live, in a test and when replayed.
+ *
+ * One transition: the caller makes a tn_tx on a state, calls one or more functions, and commits
+ *   - tx->events: the packed new events (History body), first id tx->first_event_id,
+ *   - the extras, when tx->extras_dirty,
+ *   - tx->next_run, when set: the first transition of the run that follows (continue-as-new, retry, cron),
+ * in one atomic write; what the state then wants (tn_ms_wants) is done after the write is durable.
+ *
+ * Every function returns NULL or the fault for the caller.  A fault with tx->n_events == 0 and
+ * !tx->extras_dirty has changed nothing.  A fault may come with events (a workflow task that failed
+ * because of a bad command is recorded, and its sender is told): commit, then answer the fault. */
+#ifndef TN_HISTORY_MACHINE_MACHINE_H
+#define TN_HISTORY_MACHINE_MACHINE_H
+
+#include "history/machine/state.h"
+#include "proto/fault.h"
+#include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+
+typedef struct tn_machine_limits { /* behaviour.md 2.35; from dynamic config */
+    int64_t blob_bytes_max, blob_bytes_warn, memo_bytes_max;
+    int64_t history_bytes_max, history_count_max, history_bytes_suggest, history_count_suggest;
+    int64_t pending_activities_max, pending_children_max, pending_signals_max, pending_cancels_max;
+    int64_t signals_max, buffered_events_max, buffered_bytes_max;
+    int64_t id_bytes_max, failure_bytes_max, transaction_bytes_max, mutable_state_bytes_max;
+    uint64_t wft_heartbeat_max_ns, wft_timeout_default_ns, wft_timeout_max_ns;
+    uint64_t wft_backoff_initial_ns, wft_backoff_max_ns; /* 5 s, 10 min: added to the timeout past attempt 3 */
+    int32_t sdk_unused;
+} tn_machine_limits;
+void tn_machine_limits_default(tn_machine_limits *limits);
+
+/* What a transition needs to know of the world, read-only. */
+typedef struct tn_machine_env {
+    tn_str ns_name, ns_id;
+    uint64_t retention_ns;
+    const tn_machine_limits *limits;
+    /* Is this namespace known?  Its id, or empty.  (children, external signals) */
+    tn_str (*namespace_id)(void *user, tn_str name);
+    /* NULL: the search attributes may be set in this namespace. */
+    const tn_fault *(*check_search_attributes)(void *user, tn_arena *arena,
+                                               const Temporal__Api__Common__V1__SearchAttributes *attrs);
+    void *user;
+} tn_machine_env;
+
+typedef struct tn_tx {
+    tn_ms *ms;
+    const tn_machine_env *env;
+    tn_arena *arena;  /* of the transition: events are built here, out blobs live here */
+    uint64_t now_ns;  /* wall */
+    tn_rng *rng;
+    /* out */
+    tn_buf events;    /* packed: field 1 of temporal.api.history.v1.History, repeated */
+    int64_t first_event_id;
+    size_t n_events;
+    bool extras_dirty;
+    bool wft_timed_out_heartbeat;
+    struct tn_tx *next_run; /* in the arena; its ms belongs to the caller after the call */
+    bool visibility_dirty;  /* search attributes, memo, status: write a document */
+} tn_tx;
+void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns, tn_rng *rng);
+void tn_tx_done(tn_tx *tx); /* frees events buffers, of next_run too; not the states */
+
+/* ---- start ---- */
+typedef struct tn_start {
+    const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *request; /* defaults filled in */
+    /* from a parent's command */
+    tn_str parent_ns_id, parent_ns_name, parent_workflow_id, parent_run_id, root_workflow_id, root_run_id;
+    int64_t parent_initiated_id;
+    /* signal-with-start: the signal follows in the same transition (request may be NULL) */
+    const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *signal;
+    bool hold; /* a child: no workflow task until tn_machine_release */
+} tn_start;
+/* On a fresh state. */
+const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start);
+const tn_fault *tn_machine_release(tn_tx *tx); /* held child: first workflow task; idempotent */
+
+/* ---- from outside ---- */
+typedef struct tn_external_source { /* a signal or cancel that another run sends */
+    tn_str ns_name, ns_id, workflow_id, run_id;
+    int64_t initiated_id;
+} tn_external_source;
+const tn_fault *tn_machine_signal(tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *request,
+                                  const tn_external_source *source);
+const tn_fault *tn_machine_request_cancel(tn_tx *tx, const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request,
+                                          const tn_external_source *source);
+/* links/identity as given; also used for TERMINATE_EXISTING and parent close policy. */
+const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details, tn_str identity);
+const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id); /* conflict policy USE_EXISTING; may write OPTIONS_UPDATED */
+const tn_fault *tn_machine_reset_sticky(tn_tx *tx);
+
+/* ---- workflow task ---- */
+typedef struct tn_poller {
+    tn_str identity, request_id;
+    tn_str build_id;
+    bool use_versioning;
+} tn_poller;
+/* The task is handed to a poll.  Makes the started event of a first attempt (tx->n_events 1: it need not be
+ * committed by itself; the caller keeps it for the next record), or marks a transient one.  NOT_FOUND when it
+ * is not waiting any more. */
+const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp, const tn_poller *poller);
+/* The suffix for poll responses and history reads: the scheduled and started events of a started (or pending)
+ * transient task, packed as History body; empty else. */
+tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena);
+typedef struct tn_wft_completed_out {
+    bool new_wft_wanted_inline;   /* return_new_workflow_task: hand the new one out in the response */
+    int64_t reset_history_event_id;
+    /* scheduled ids of activities that were asked to start eagerly and may be handed out in the response */
+    int64_t eager_activities[16];
+    size_t n_eager_activities;
+} tn_wft_completed_out;
+const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *token,
+                                         const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request,
+                                         tn_wft_completed_out *out);
+const tn_fault *tn_machine_wft_failed(tn_tx *tx, const Tenon__TaskToken *token,
+                                      const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *request);
+/* A sticky task whose worker is gone: back to the normal queue (no event, as the reference when no poller; timeout
+ * of schedule-to-start is tn_machine_fire's). */
+const tn_fault *tn_machine_wft_unstick(tn_tx *tx);
+/* The hand-out never reached the worker and nothing was committed since: takes the start back; false: too late. */
+bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce);
+
+/* ---- activities ---- */
+/* The attempt is handed to a poll.  out_durable: it must be committed before the worker sees it (max attempts 1). */
+const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp, const tn_poller *poller,
+                                          bool *out_durable);
+/* token, or by id (activity_id not empty).  Workers' requests by token or ...ById are the same here. */
+const tn_fault *tn_machine_activity_completed(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+                                              const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *request);
+const tn_fault *tn_machine_activity_failed(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+                                           const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *request);
+const tn_fault *tn_machine_activity_canceled(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+                                             const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *request);
+/* Memory only unless the details matter for a retry: extras_dirty says so (lazy, see README). */
+const tn_fault *tn_machine_activity_heartbeat(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+                                              const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *request,
+                                              Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out);
+/* Fills a poll (or eager) response for a started activity, token included by the caller (out->task_token is left). */
+void tn_machine_activity_task(const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
+                              Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out);
+
+/* ---- time ---- */
+/* Does all that is due at tx->now_ns: workflow task time-outs, activity time-outs and retries, timers (all due
+ * ones in one transition), run and execution time-outs, end of the first backoff. */
+const tn_fault *tn_machine_fire(tn_tx *tx);
+
+/* ---- other runs ---- */
+const tn_fault *tn_machine_child_started(tn_tx *tx, int64_t initiated_id, tn_str run_id);
+const tn_fault *tn_machine_child_start_failed(tn_tx *tx, int64_t initiated_id, int32_t cause); /* StartChildWorkflowExecutionFailedCause */
+/* close_event: the child's closing event; writes CHILD_* (and CHILD_STARTED before it if it was not recorded). */
+const tn_fault *tn_machine_child_closed(tn_tx *tx, int64_t initiated_id, tn_str child_run_id, const tn_event *close_event);
+const tn_fault *tn_machine_external_done(tn_tx *tx, int64_t initiated_id);
+const tn_fault *tn_machine_external_failed(tn_tx *tx, int64_t initiated_id, int32_t cause);
+const tn_fault *tn_machine_parent_told(tn_tx *tx);      /* closed child: extras */
+const tn_fault *tn_machine_children_settled(tn_tx *tx); /* closed parent: extras */
+
+/* ---- reading ---- */
+/* Fills execution config, info, pending activities/children/workflow task, extended info. */
+void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
+                         Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
+
+/* ---- pure helpers, also used by the frontend's validation ---- */
+/* Next moment of a cron schedule after `after_ns` (start of run `start_ns`), 0: the schedule never fires.
+ * robfig/cron ParseStandard grammar with TZ=, CRON_TZ= and @every.  false with text when malformed. */
+bool tn_cron_next(tn_str spec, uint64_t start_ns, uint64_t close_ns, uint64_t *out_ns, char *err, size_t err_size);
+/* Backoff before the next attempt, or UINT64_MAX and the reason (temporal.api.enums.v1.RetryState). */
+uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
+                             const Temporal__Api__Failure__V1__Failure *failure, int32_t *out_state);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to the machine: how its files make events and share the workflow task.
+ *
+ * Files: state.c (create, destroy, small look-ups), apply.c + apply_*.c (the fold), persist.c (records,
+ * snapshots), wants.c, tx.c (events, buffer), wft.c + wft_complete.c (workflow task), lifecycle.c (start, signal,
+ * cancel, terminate, close, next run), describe.c; command.c + command_*.c (one handler a command), activity.c +
+ * activity_*.c, timers.c (user timers and fire), child.c, external.c, retry.c, cron.c. */
+#ifndef TN_HISTORY_MACHINE_PRIV_H
+#define TN_HISTORY_MACHINE_PRIV_H
+
+#include "history/machine/machine.h"
+
+/* ---- tx.c ---- */
+/* A fresh event in the transition's arena: type and time set (never before the last event's), all else empty. */
+tn_event *tn_tx_event(tn_tx *tx, int32_t event_type);
+/* Adds it: while a workflow task is started, an event that comes from outside waits in the buffer (returns
+ * TN_ID_BUFFERED, extras_dirty is set), everything else gets the next id, is packed into tx->events and applied. */
+int64_t tn_tx_add(tn_tx *tx, tn_event *event);
+/* Same, but never buffered: for events that a workflow task's own completion, failure or close writes. */
+int64_t tn_tx_add_now(tn_tx *tx, tn_event *event);
+bool tn_tx_buffers(const tn_tx *tx, int32_t event_type); /* would tn_tx_add buffer it? */
+/* After a workflow task has ended: the buffered events get ids and enter the history, results after their
+ * started events.  Returns how many. */
+size_t tn_tx_flush_buffered(tn_tx *tx);
+/* Drops a buffered TIMER_FIRED of that timer (CancelTimer); true when there was one. */
+bool tn_tx_unbuffer_timer(tn_tx *tx, tn_str timer_id);
+bool tn_ms_has_buffered(const tn_ms *ms);
+
+/* ---- wft.c ---- */
+/* Schedules one unless one is pending, the run is closed, held, paused or before its first backoff. */
+void tn_tx_schedule_wft(tn_tx *tx);
+/* The started (or pending) workflow task ends as failed; attempt 1 writes the event, a later one only counts.
+ * A new (transient) one is scheduled by the caller.  failure may be NULL. */
+int64_t tn_tx_fail_wft(tn_tx *tx, int32_t cause, const Temporal__Api__Failure__V1__Failure *failure, tn_str identity);
+
+/* ---- lifecycle.c ---- */
+/* Closes the run with this event (its attributes are set): writes it, settles state.  */
+void tn_tx_close(tn_tx *tx, tn_event *event);
+/* After fail/time-out/complete: is there a retry or cron run to follow?  Makes tx->next_run and sets *out_new_run_id
+ * (36 bytes + NUL) for the closing event; out_retry_state is set for failures. */
+bool tn_tx_next_by_retry_or_cron(tn_tx *tx, int32_t close_status, const Temporal__Api__Failure__V1__Failure *failure,
+                                 const Temporal__Api__Common__V1__Payloads *result, char out_new_run_id[37],
+                                 int32_t *out_retry_state);
+/* Continue-as-new by command: makes tx->next_run. */
+const tn_fault *tn_tx_next_by_command(tn_tx *tx,
+                                      const Temporal__Api__Command__V1__ContinueAsNewWorkflowExecutionCommandAttributes *attrs,
+                                      char out_new_run_id[37]);
+
+/* ---- command.c ---- */
+/* One workflow task's commands.  On a bad one: returns false with cause and message (prefix included, e.g.
+ * "BadScheduleActivityAttributes: ..."); the caller then fails the task.  terminate: the run must be terminated. */
+typedef struct tn_command_run {
+    tn_tx *tx;
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request;
+    int64_t wft_completed_id; /* event id that every resulting event points to */
+    bool had_buffered;        /* new events wait: a closing command is UNHANDLED_COMMAND */
+    tn_wft_completed_out *out;
+    /* out */
+    int32_t cause; /* WorkflowTaskFailedCause */
+    tn_str message;
+    bool terminate;
+    bool activity_started_elsewhere;
+    bool wants_wft; /* e.g. an activity was cancelled before it started */
+} tn_command_run;
+bool tn_commands_apply(tn_command_run *run);
+
+/* ---- activities, timers, children: parts of tn_machine_fire and of the fold ---- */
+uint64_t tn_activity_deadline_ns(const tn_activity *activity, int32_t *out_timeout_type); /* earliest; UINT64_MAX none */
+/* Handles the activities' time-outs and user timers due at tx->now_ns; true when something happened that the
+ * workflow must see (a workflow task is wanted). */
+bool tn_fire_activities(tn_tx *tx);
+bool tn_fire_timers(tn_tx *tx);
+tn_status tn_apply_activity(tn_ms *ms, const tn_event *event, tn_blob packed, tn_error *err);
+tn_status tn_apply_timer(tn_ms *ms, const tn_event *event, tn_error *err);
+tn_status tn_apply_child(tn_ms *ms, const tn_event *event, tn_error *err);
+tn_status tn_apply_external(tn_ms *ms, const tn_event *event, tn_error *err);
+void tn_activity_destroy(tn_ms *ms, tn_activity *activity); /* unlinks, frees */
+void tn_timer_info_destroy(tn_ms *ms, tn_timer_info *timer);
+void tn_child_destroy(tn_ms *ms, tn_child *child);
+void tn_external_destroy(tn_ms *ms, tn_external *external);
+/* Persistence parts. */
+Tenon__ActivityState *tn_activity_save(const tn_activity *activity, tn_arena *arena);
+Tenon__ActivityExtras *tn_activity_save_extras(const tn_activity *activity, tn_arena *arena); /* NULL: as scheduled */
+tn_status tn_activity_load(tn_ms *ms, const Tenon__ActivityState *saved, tn_error *err);
+void tn_activity_load_extras(tn_ms *ms, const Tenon__ActivityExtras *const *saved, size_t n); /* absent ones: as scheduled */
+tn_status tn_child_load(tn_ms *ms, const Tenon__ChildState *saved, tn_error *err);
+tn_status tn_external_load(tn_ms *ms, const Tenon__ExternalState *saved, tn_error *err);
+tn_status tn_timer_load(tn_ms *ms, const Tenon__TimerState *saved, tn_error *err);
+void tn_describe_activities(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
+                            Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
+void tn_describe_children(const tn_ms *ms, tn_arena *arena,
+                          Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
+
+/* ---- memory accounted in ms->bytes ---- */
+void *tn_ms_alloc(tn_ms *ms, size_t n); /* zeroed */
+char *tn_ms_strdup(tn_ms *ms, tn_str s);
+char *tn_ms_cstrdup(tn_ms *ms, const char *s); /* NULL stays NULL */
+tn_blob tn_ms_blobdup(tn_ms *ms, tn_blob b);
+void tn_ms_free(tn_ms *ms, void *p);
+void tn_ms_replace_str(tn_ms *ms, char **slot, tn_str s); /* empty: NULL */
+void tn_ms_replace_blob(tn_ms *ms, tn_blob *slot, tn_blob b);
+void tn_retry_load(tn_ms *ms, tn_retry *out, const Temporal__Api__Common__V1__RetryPolicy *policy);
+void tn_payload_map_put(tn_ms *ms, tn_payload_map *map, tn_str name, tn_blob payload); /* empty payload: removes */
+
+#endif

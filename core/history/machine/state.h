@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* The mutable state of one run: what the server must know of it to take the next decision.
+ *
+ * It is a fold of the run's history.  Every event goes through tn_ms_apply, in live operation and when a
+ * run is loaded again; what no event carries (attempts, heartbeats, buffered events, stickiness ...: the
+ * "extras") is written beside the events of the transition that changed it.  Two parts of one rule:
+ *   - apply is the only writer of event-derived state;
+ *   - whoever changes an extra outside apply sets tx->extras_dirty.
+ * A test folds every history it makes and compares.
+ *
+ * Memory: objects on the heap, accounted in ms->bytes, freed with the state.  One owner: the shard's loop. */
+#ifndef TN_HISTORY_MACHINE_STATE_H
+#define TN_HISTORY_MACHINE_STATE_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/base.h"
+#include "temporal/api/history/v1/message.pb-c.h"
+#include "tenon/store.pb-c.h"
+
+typedef Temporal__Api__History__V1__HistoryEvent tn_event;
+typedef Temporal__Api__History__V1__WorkflowExecutionStartedEventAttributes tn_started_attrs;
+
+/* A retry policy with defaults filled in; attempts 0: unlimited. */
+typedef struct tn_retry {
+    bool present;
+    uint64_t initial_ns, max_ns; /* max 0: none */
+    double coefficient;
+    int32_t max_attempts;
+    char **non_retryable; /* NULL-terminated heap array, may be NULL */
+} tn_retry;
+
+typedef struct tn_wft {
+    int64_t scheduled_id; /* 0: none pending.  Transient: the id it would have (next_event_id) */
+    int64_t started_id;   /* 0: waits */
+    int32_t attempt;      /* from 1 */
+    bool transient;       /* attempt > 1: its events are written only when it completes */
+    bool sticky;          /* wants the sticky queue */
+    bool started_durable; /* memory only: the start has been part of a commit (or was loaded) */
+    bool dispatched;      /* memory only: matching has been told */
+    uint64_t stamp;       /* memory only: of the last dispatch; rises */
+    uint64_t scheduled_ns, original_scheduled_ns, started_ns, timeout_ns;
+    uint64_t sticky_deadline_ns; /* 0: none; schedule-to-start on the sticky queue */
+    uint64_t nonce;       /* of the start: which of two hand-outs a token belongs to */
+    char *request_id, *identity;
+    bool suggest_continue_as_new;
+    int32_t suggest_reasons[4];
+    size_t n_suggest_reasons;
+    int64_t history_size_bytes; /* as told in the started event */
+} tn_wft;
+
+typedef struct tn_activity {
+    tn_list link; /* ms->activities, by scheduled id */
+    int64_t scheduled_id;
+    uint64_t scheduled_ns;
+    tn_blob attrs; /* owned: packed ActivityTaskScheduledEventAttributes */
+    char *activity_id, *type, *task_queue;
+    uint64_t schedule_to_close_ns, schedule_to_start_ns, start_to_close_ns, heartbeat_ns; /* 0: none */
+    tn_retry retry;
+    int64_t cancel_requested_id; /* event id, 0: not asked */
+    int64_t started_id; /* event id when the started event is in the history (no retry policy), else 0 or TN_ID_TRANSIENT */
+    /* extras */
+    int32_t attempt; /* from 1 */
+    uint64_t attempt_scheduled_ns; /* this attempt may go out from here */
+    uint64_t started_ns; /* 0: waits for a worker */
+    uint64_t nonce;
+    char *identity, *request_id, *last_worker_identity;
+    tn_blob last_failure, heartbeat_details, worker_version; /* owned, packed */
+    bool has_heartbeat;
+    uint64_t heartbeat_at_ns; /* last one, wall */
+    uint64_t last_attempt_complete_ns, retry_interval_ns, expire_ns, first_scheduled_ns;
+    /* memory only */
+    bool started_durable, dispatched;
+    uint64_t stamp;
+} tn_activity;
+
+typedef struct tn_timer_info {
+    tn_list link;
+    char *timer_id;
+    int64_t started_id;
+    uint64_t fire_ns; /* wall */
+} tn_timer_info;
+
+typedef struct tn_child {
+    tn_list link;
+    int64_t initiated_id;
+    tn_blob attrs; /* owned: packed StartChildWorkflowExecutionInitiatedEventAttributes */
+    char *workflow_id, *type, *ns_name, *ns_id, *run_id;
+    int64_t started_id;
+    int32_t parent_close_policy;
+    char request_id[37]; /* derived from run id and initiated id: the same after a crash */
+    bool dispatched;     /* memory only */
+    bool settled;        /* memory only: parent close policy was applied to it */
+} tn_child;
+
+typedef struct tn_external { /* a signal or cancel request on its way to another run */
+    tn_list link;
+    int64_t initiated_id;
+    bool is_signal;
+    tn_blob attrs; /* owned, packed initiated attributes */
+    char request_id[37];
+    bool dispatched; /* memory only */
+} tn_external;
+
+typedef struct tn_buffered {
+    tn_list link;
+    int32_t event_type;
+    tn_blob event; /* owned, packed, event_id 0 */
+} tn_buffered;
+
+typedef struct tn_named_payload {
+    char *name;
+    tn_blob payload; /* owned, packed temporal.api.common.v1.Payload */
+} tn_named_payload;
+typedef struct tn_payload_map {
+    tn_named_payload *items; /* sorted by name */
+    size_t count, cap;
+} tn_payload_map;
+
+#define TN_SIGNAL_REQUEST_IDS_MAX 25
+#define TN_ID_BUFFERED (-123)  /* an event that waits in the buffer has no id yet */
+#define TN_ID_TRANSIENT (-124) /* an activity start that is not an event */
+
+typedef struct tn_ms {
+    /* who */
+    uint8_t run_id[16];
+    char run_id_text[37], first_run_id[37];
+    char *ns_id, *workflow_id;
+    /* from the started event */
+    tn_blob started; /* owned, packed WorkflowExecutionStartedEventAttributes */
+    char *type, *task_queue, *cron_schedule, *create_request_id, *identity;
+    uint64_t start_ns;
+    uint64_t wft_timeout_ns, run_timeout_ns, execution_timeout_ns; /* 0: none */
+    uint64_t run_expire_ns, execution_expire_ns; /* wall, 0: never */
+    uint64_t first_wft_backoff_until_ns; /* cron, retry, delay: no workflow task before; 0: none or over */
+    int32_t attempt;
+    tn_retry retry;
+    struct {
+        char *ns_id, *ns_name, *workflow_id, *run_id; /* NULL: no parent */
+        int64_t initiated_id;
+        char *root_workflow_id, *root_run_id;
+    } parent;
+    /* progress */
+    int32_t status; /* temporal.api.enums.v1.WorkflowExecutionStatus */
+    int64_t next_event_id; /* of the history as seen in memory (uncommitted start included) */
+    uint64_t transition;   /* committed + pending ones; also the visibility version */
+    int64_t history_size_bytes;
+    uint64_t last_event_ns; /* event_time never decreases */
+    tn_wft wft;
+    int64_t last_completed_started_id; /* previous_started_event_id of the next poll */
+    int64_t last_completed_wft_id;
+    int64_t first_wft_scheduled_id;
+    tn_list activities, timers, children, externals, buffered;
+    size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
+    size_t buffered_bytes;
+    tn_payload_map memo, search_attributes;
+    int64_t cancel_requested_id;
+    char *cancel_request_id;
+    int64_t signal_count;
+    char *signal_request_ids[TN_SIGNAL_REQUEST_IDS_MAX]; /* ring */
+    size_t n_signal_request_ids;
+    /* close */
+    uint64_t close_ns;
+    int64_t close_event_id, close_batch_first_id;
+    tn_blob close_event; /* owned, packed HistoryEvent */
+    char *new_run_id;
+    uint64_t retention_due_ns;
+    bool skip_close_policy; /* terminated by a reset */
+    /* extras */
+    char *sticky_queue;
+    uint64_t sticky_timeout_ns;
+    bool held;             /* a child not yet recorded by its parent */
+    bool parent_told, children_settled;
+    char **attached_request_ids;
+    size_t n_attached_request_ids;
+    char *sdk_name, *sdk_version;
+    int32_t problem_count;
+    char *problem_cause;
+    /* memory only */
+    bool parent_dispatched; /* CHILD_STARTED or CHILD_CLOSED is on its way */
+    uint64_t next_stamp;
+    size_t bytes; /* heap memory, about */
+} tn_ms;
+
+tn_ms *tn_ms_create(tn_str ns_id, tn_str workflow_id, const uint8_t run_id[16]);
+void tn_ms_destroy(tn_ms *ms); /* NULL allowed */
+
+/* Folds one event (unpacked, and its packed bytes).  Total: an event that makes no sense in this state is
+ * TN_EDATALOSS with the reason, never a crash. */
+tn_status tn_ms_apply(tn_ms *ms, const tn_event *event, tn_blob packed, tn_error *err) TN_WARN_UNUSED;
+
+/* Records and snapshots. */
+tn_status tn_ms_load_record(tn_ms *ms, const Tenon__Record *record, tn_error *err) TN_WARN_UNUSED;
+tn_ms *tn_ms_load_snapshot(const Tenon__Snapshot *snapshot, tn_error *err);
+Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena);
+Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena);
+
+static inline bool tn_ms_running(const tn_ms *ms) { return ms->status == 1 || ms->status == 0 || ms->status == 8; }
+static inline bool tn_ms_wft_pending(const tn_ms *ms) { return ms->wft.scheduled_id != 0; }
+static inline bool tn_ms_wft_started(const tn_ms *ms) { return ms->wft.started_id != 0; }
+
+tn_activity *tn_ms_activity(const tn_ms *ms, int64_t scheduled_id);
+tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id);
+tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id);
+tn_child *tn_ms_child(const tn_ms *ms, int64_t initiated_id);
+tn_external *tn_ms_external(const tn_ms *ms, int64_t initiated_id);
+
+/* ---- what the run wants ---- */
+typedef enum tn_want {
+    TN_WANT_WFT,            /* hand the workflow task to matching */
+    TN_WANT_ACTIVITY,       /* activity attempt to matching */
+    TN_WANT_CHILD_START,    /* START of child */
+    TN_WANT_SIGNAL,         /* external signal */
+    TN_WANT_CANCEL,         /* external cancel request */
+    TN_WANT_TELL_PARENT_STARTED, /* held child: CHILD_STARTED to the parent */
+    TN_WANT_TELL_PARENT_CLOSED,  /* CHILD_CLOSED to the parent */
+    TN_WANT_SETTLE_CHILD,   /* parent close policy on one child */
+} tn_want;
+/* Calls `each` for every item that is ready at now and not marked dispatched; item is the tn_activity,
+ * tn_child, tn_external or NULL.  The callee marks it dispatched. */
+void tn_ms_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item), void *user);
+/* Wall time at which tn_machine_fire has something to do (memory deadlines included); UINT64_MAX: never. */
+uint64_t tn_ms_deadline_ns(const tn_ms *ms);
+/* What the wake index must say: 0 while something would have to be handed out or told after a restart,
+ * else the earliest durable deadline, else (closed) when retention ends; UINT64_MAX: nothing. */
+uint64_t tn_ms_wake_ns(const tn_ms *ms);
+
+#endif
