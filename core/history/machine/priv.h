@@ -47,22 +47,29 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx,
                                       char out_new_run_id[37]);
 
 /* ---- command.c ---- */
-/* One workflow task's commands.  On a bad one: returns false with cause and message (prefix included, e.g.
- * "BadScheduleActivityAttributes: ..."); the caller then fails the task.  terminate: the run must be terminated. */
+/* One workflow task's commands, in two steps, since a bad one must leave no trace of those before it:
+ *   tn_commands_check  before anything is written: says whether all may be done, and fills in what they left to
+ *                      default (in the request, which is the transition's to change);
+ *   tn_commands_apply  after the task's completed event was added: does them; cannot fail.
+ * On a bad one the check returns false with cause and message (prefix included, e.g.
+ * "BadScheduleActivityAttributes: ..."), the caller then fails the task; terminate: the run must be terminated
+ * too, with the same message; fault: the call is answered with it and nothing at all is written. */
 typedef struct tn_command_run {
     tn_tx *tx;
     const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request;
-    int64_t wft_completed_id; /* event id that every resulting event points to */
-    bool had_buffered;        /* new events wait: a closing command is UNHANDLED_COMMAND */
+    int64_t wft_completed_id; /* id of the completed event (the check comes before it is added: as it will be) */
+    bool had_buffered;        /* in: new events wait: a closing command is UNHANDLED_COMMAND; out: still so */
     tn_wft_completed_out *out;
-    /* out */
+    /* out of the check */
     int32_t cause; /* WorkflowTaskFailedCause */
     tn_str message;
     bool terminate;
-    bool activity_started_elsewhere;
-    bool wants_wft; /* e.g. an activity was cancelled before it started */
+    const tn_fault *fault;
+    /* out of apply */
+    bool wants_wft; /* an activity was cancelled before it started */
 } tn_command_run;
-bool tn_commands_apply(tn_command_run *run);
+bool tn_commands_check(tn_command_run *run) TN_WARN_UNUSED;
+void tn_commands_apply(tn_command_run *run);
 
 /* ---- activities, timers, children: parts of tn_machine_fire and of the fold ---- */
 uint64_t tn_activity_deadline_ns(const tn_activity *activity, int32_t *out_timeout_type); /* earliest; UINT64_MAX none */
