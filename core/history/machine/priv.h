@@ -19,6 +19,9 @@ int64_t tn_tx_add(tn_tx *tx, tn_event *event);
 /* Same, but never buffered: for events that a workflow task's own completion, failure or close writes. */
 int64_t tn_tx_add_now(tn_tx *tx, tn_event *event);
 bool tn_tx_buffers(const tn_tx *tx, int32_t event_type); /* would tn_tx_add buffer it? */
+/* A waiting event does at once to activities, timers, children and externals what it will do: tn_tx_add (and the
+ * load of extras) passes it to tn_apply_activity/timer/child/external with event_id 0, and once more when it gets
+ * its id.  Those folds do nothing the second time; so the pending ones never hold what has ended already. */
 /* After a workflow task has ended: the buffered events get ids and enter the history, results after their
  * started events.  Returns how many. */
 size_t tn_tx_flush_buffered(tn_tx *tx);
