@@ -148,8 +148,10 @@ const tn_fault *tn_machine_fire(tn_tx *tx);
 /* ---- other runs ---- */
 const tn_fault *tn_machine_child_started(tn_tx *tx, int64_t initiated_id, tn_str run_id);
 const tn_fault *tn_machine_child_start_failed(tn_tx *tx, int64_t initiated_id, int32_t cause); /* StartChildWorkflowExecutionFailedCause */
-/* close_event: the child's closing event; writes CHILD_* (and CHILD_STARTED before it if it was not recorded). */
-const tn_fault *tn_machine_child_closed(tn_tx *tx, int64_t initiated_id, tn_str child_run_id, const tn_event *close_event);
+/* close_event: the closing event of the last run of the child's chain (child_run_id; the chain began with
+ * first_run_id); writes CHILD_* (and CHILD_STARTED before it if it was not recorded). */
+const tn_fault *tn_machine_child_closed(tn_tx *tx, int64_t initiated_id, tn_str child_run_id, tn_str first_run_id,
+                                        const tn_event *close_event);
 const tn_fault *tn_machine_external_done(tn_tx *tx, int64_t initiated_id);
 const tn_fault *tn_machine_external_failed(tn_tx *tx, int64_t initiated_id, int32_t cause);
 const tn_fault *tn_machine_parent_told(tn_tx *tx);      /* closed child: extras */
