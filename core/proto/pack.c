@@ -247,7 +247,7 @@ static tn_status put_value(packer *w, const ProtobufCFieldDescriptor *field, con
 }
 
 /* Whether a singular field is to be written. */
-static bool is_present(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *msg)
+static inline bool is_present(const ProtobufCFieldDescriptor *field, const ProtobufCMessage *msg)
 {
     const void *v = member(msg, field->offset);
     const char *s;
@@ -307,35 +307,46 @@ static const char *array_of(const ProtobufCFieldDescriptor *field, const Protobu
 
 /* ---- the walk ---------------------------------------------------------------------------------- */
 
-/* Writes the last field or element that `f` still has; a message is only begun (enter). */
-static tn_status step(packer *w, pack_frame *f)
+/* Writes elements of a repeated field, last first; stops when a message was begun. */
+static tn_status put_elements(packer *w, pack_frame *f, const ProtobufCFieldDescriptor *field)
 {
-    const ProtobufCFieldDescriptor *field;
-    const char *array;
-    size_t count;
+    size_t count, size = value_size(field->type);
+    const char *array = array_of(field, f->msg, &count);
+    unsigned depth = w->depth;
+    tn_status status = TN_OK;
 
-    if (f->in_array) {
-        field = &f->msg->descriptor->fields[f->field];
-        if (f->elem == 0) {
-            f->in_array = false;
-            return TN_OK;
+    while (f->elem && status == TN_OK && w->depth == depth)
+        status = put_value(w, field, array + --f->elem * size);
+    f->in_array = f->elem != 0;
+    return status;
+}
+
+/* Writes fields of a message, last first; stops when a message was begun. */
+static tn_status put_fields(packer *w, pack_frame *f)
+{
+    const ProtobufCFieldDescriptor *fields = f->msg->descriptor->fields, *field;
+    unsigned depth = w->depth;
+    tn_status status = TN_OK;
+    const char *array;
+
+    if (f->in_array)
+        status = put_elements(w, f, &fields[f->field]);
+    while (f->field && status == TN_OK && w->depth == depth) {
+        field = &fields[--f->field];
+        if (field->label != PROTOBUF_C_LABEL_REPEATED) {
+            if (is_present(field, f->msg))
+                status = put_value(w, field, member(f->msg, field->offset));
+            continue;
         }
-        array = array_of(field, f->msg, &count);
-        return put_value(w, field, array + --f->elem * value_size(field->type));
+        array = array_of(field, f->msg, &f->elem);
+        if (f->elem == 0)
+            continue;
+        if (field->flags & PROTOBUF_C_FIELD_FLAG_PACKED)
+            put_packed(w, field, array, f->elem);
+        else
+            status = put_elements(w, f, field);
     }
-    field = &f->msg->descriptor->fields[--f->field];
-    if (field->label != PROTOBUF_C_LABEL_REPEATED)
-        return is_present(field, f->msg) ? put_value(w, field, member(f->msg, field->offset)) : TN_OK;
-    array = array_of(field, f->msg, &count);
-    if (count == 0)
-        return TN_OK;
-    if (field->flags & PROTOBUF_C_FIELD_FLAG_PACKED) {
-        put_packed(w, field, array, count);
-        return TN_OK;
-    }
-    f->in_array = true;
-    f->elem = count;
-    return TN_OK;
+    return status;
 }
 
 static tn_status pack_all(packer *w, const ProtobufCMessage *msg)
@@ -350,7 +361,7 @@ static tn_status pack_all(packer *w, const ProtobufCMessage *msg)
     while (status == TN_OK && w->depth) {
         pack_frame *f = &w->stack[w->depth - 1];
         if (f->field || f->in_array) {
-            status = step(w, f);
+            status = put_fields(w, f);
             continue;
         }
         w->depth--;

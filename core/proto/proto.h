@@ -27,7 +27,7 @@ tn_blob tn_proto_api_fds(void);
 /* Deeper nesting is refused: no SDK could read such a message back. */
 #define TN_PROTO_DEPTH_MAX 100
 /* An unpacked message may take this many bytes a byte on the wire, and a base besides. */
-#define TN_PROTO_GROWTH_MAX 24
+#define TN_PROTO_GROWTH_MAX 20
 #define TN_PROTO_GROWTH_BASE (64u * 1024u)
 
 /* Unpacks into the arena (strings and bytes are copied).  Does not recurse.  Refuses, with the path of
