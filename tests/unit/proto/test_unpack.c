@@ -213,7 +213,7 @@ static void honest_messages_fit(void **state)
                         into, &back, &err) != TN_OK)
         fail_msg("%s", err.text);
     print_message("%zu bytes of wire, %zu of memory\n", wire.n, tn_arena_used_bytes(into));
-    assert_true(tn_arena_used_bytes(into) < wire.n * TN_PROTO_GROWTH_MAX * 3 / 4);
+    assert_true(tn_arena_used_bytes(into) < wire.n * TN_PROTO_GROWTH_MAX * 4 / 5);
     tn_arena_destroy(into);
 }
 
