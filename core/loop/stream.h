@@ -38,6 +38,7 @@ void tn_stream_read_stop(tn_stream *stream);
  * bytes that still wait: a producer stops above its own mark until `drained`. */
 size_t tn_stream_write(tn_stream *stream, const uint8_t *p, size_t n);
 size_t tn_stream_pending_bytes(const tn_stream *stream);
+/* Drops what is pending; closing twice does nothing. */
 void tn_stream_close(tn_stream *stream);
 /* "ip:port" of the peer. */
 void tn_stream_peer(const tn_stream *stream, char *out, size_t size);
