@@ -213,7 +213,9 @@ static void honest_messages_fit(void **state)
                         into, &back, &err) != TN_OK)
         fail_msg("%s", err.text);
     print_message("%zu bytes of wire, %zu of memory\n", wire.n, tn_arena_used_bytes(into));
+#ifndef __SANITIZE_ADDRESS__ /* which puts gaps between the pieces */
     assert_true(tn_arena_used_bytes(into) < wire.n * TN_PROTO_GROWTH_MAX * 4 / 5);
+#endif
     tn_arena_destroy(into);
 }
 
