@@ -47,7 +47,7 @@ typedef struct tn_machine_env {
 typedef struct tn_tx {
     tn_ms *ms;
     const tn_machine_env *env;
-    tn_arena *arena;  /* of the transition: events are built here, out blobs live here */
+    tn_arena *arena;  /* of the transition, without a cap: events are built here, out blobs live here */
     uint64_t now_ns;  /* wall */
     tn_rng *rng;
     /* out */
@@ -58,8 +58,14 @@ typedef struct tn_tx {
     bool wft_timed_out_heartbeat;
     struct tn_tx *next_run; /* in the arena; its ms belongs to the caller after the call */
     bool visibility_dirty;  /* search attributes, memo, status: write a document */
+    /* the machine's own */
+    bool in_commands; /* a completed workflow task's commands are being done: outside events wait */
+    int64_t history_bytes_before;
 } tn_tx;
 void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns, tn_rng *rng);
+/* After the last call and before the commit: holds the limits of buffer, history and state (may fail the workflow
+ * task or terminate the run).  Nothing to do for a transition without events and extras. */
+void tn_tx_finish(tn_tx *tx);
 void tn_tx_done(tn_tx *tx); /* frees events buffers, of next_run too; not the states */
 
 /* ---- start ---- */

@@ -13,8 +13,10 @@
 /* ---- tx.c ---- */
 /* A fresh event in the transition's arena: type and time set (never before the last event's), all else empty. */
 tn_event *tn_tx_event(tn_tx *tx, int32_t event_type);
-/* Adds it: while a workflow task is started, an event that comes from outside waits in the buffer (returns
- * TN_ID_BUFFERED, extras_dirty is set), everything else gets the next id, is packed into tx->events and applied. */
+/* Adds it: while a workflow task is started (or its commands are being done), an event that comes from outside
+ * waits in the buffer (returns TN_ID_BUFFERED, extras_dirty is set): it is not applied, but what it closes is
+ * marked `closing`, which tn_ms_activity & co. and every walk over the lists must skip.  Everything else gets
+ * the next id, is packed into tx->events and applied. */
 int64_t tn_tx_add(tn_tx *tx, tn_event *event);
 /* Same, but never buffered: for events that a workflow task's own completion, failure or close writes. */
 int64_t tn_tx_add_now(tn_tx *tx, tn_event *event);
@@ -25,9 +27,31 @@ bool tn_tx_buffers(const tn_tx *tx, int32_t event_type); /* would tn_tx_add buff
 /* After a workflow task has ended: the buffered events get ids and enter the history, results after their
  * started events.  Returns how many. */
 size_t tn_tx_flush_buffered(tn_tx *tx);
-/* Drops a buffered TIMER_FIRED of that timer (CancelTimer); true when there was one. */
+/* Drops a buffered TIMER_FIRED of that timer (CancelTimer), the timer is as before; true when there was one. */
 bool tn_tx_unbuffer_timer(tn_tx *tx, tn_str timer_id);
+bool tn_tx_has_buffered_signal(const tn_tx *tx, tn_str request_id);
 bool tn_ms_has_buffered(const tn_ms *ms);
+uint64_t tn_tx_event_time(const tn_tx *tx); /* now, never before the last event */
+/* Buffered events: those of the state, without a transition. */
+void tn_ms_buffer(tn_ms *ms, const tn_event *event, tn_blob packed);
+void tn_buffered_destroy(tn_ms *ms, tn_buffered *buffered);
+void tn_ms_mark_closing(tn_ms *ms, const tn_event *event, bool closing);
+
+/* Memory and messages of a transition: never NULL (its arena has no cap). */
+void *tn_tx_alloc(tn_tx *tx, size_t n); /* zeroed */
+char *tn_tx_text(tn_tx *tx, tn_str s);  /* NUL-terminated copy */
+void *tn_msg_new(tn_arena *arena, const ProtobufCMessageDescriptor *descriptor);
+tn_blob tn_msg_pack(tn_arena *arena, const void *msg);
+/* A fresh message by its C name: TN_MSG(tx->arena, temporal__api__common__v1__payloads). */
+#define TN_MSG(arena, c_name) tn_msg_new((arena), &c_name##__descriptor)
+/* Gives an event its (fresh, empty) attributes and names them:
+ *   Temporal__Api__History__V1__TimerFiredEventAttributes *attrs =
+ *       TN_EVENT_ATTRS(tx, event, TIMER_FIRED, timer_fired); */
+#define TN_EVENT_ATTRS(tx, event, UPPER, lower)                                                            \
+    ((event)->attributes_case =                                                                            \
+         TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_##UPPER##_EVENT_ATTRIBUTES,                 \
+     (event)->lower##_event_attributes =                                                                   \
+         tn_msg_new((tx)->arena, &temporal__api__history__v1__##lower##_event_attributes__descriptor))
 
 /* ---- wft.c ---- */
 /* Schedules one unless one is pending, the run is closed, held, paused or before its first backoff. */
@@ -107,9 +131,20 @@ char *tn_ms_strdup(tn_ms *ms, tn_str s);
 char *tn_ms_cstrdup(tn_ms *ms, const char *s); /* NULL stays NULL */
 tn_blob tn_ms_blobdup(tn_ms *ms, tn_blob b);
 void tn_ms_free(tn_ms *ms, void *p);
+void tn_ms_free_blob(tn_ms *ms, tn_blob *b);
 void tn_ms_replace_str(tn_ms *ms, char **slot, tn_str s); /* empty: NULL */
 void tn_ms_replace_blob(tn_ms *ms, tn_blob *slot, tn_blob b);
 void tn_retry_load(tn_ms *ms, tn_retry *out, const Temporal__Api__Common__V1__RetryPolicy *policy);
+void tn_retry_clear(tn_ms *ms, tn_retry *retry);
 void tn_payload_map_put(tn_ms *ms, tn_payload_map *map, tn_str name, tn_blob payload); /* empty payload: removes */
+const tn_named_payload *tn_payload_map_find(const tn_payload_map *map, tn_str name);
+
+/* ---- state.c: for the fold, which alone sees what is `closing` ---- */
+tn_activity *tn_ms_activity_any(const tn_ms *ms, int64_t scheduled_id);
+tn_timer_info *tn_ms_timer_any(const tn_ms *ms, tn_str timer_id);
+tn_child *tn_ms_child_any(const tn_ms *ms, int64_t initiated_id);
+tn_external *tn_ms_external_any(const tn_ms *ms, int64_t initiated_id);
+void tn_ms_clear_pending(tn_ms *ms); /* activities, timers, buffered events */
+void tn_ms_clear_wft(tn_ms *ms);     /* attempt and first scheduled time stay */
 
 #endif

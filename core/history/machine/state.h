@@ -47,6 +47,7 @@ typedef struct tn_wft {
     int32_t suggest_reasons[4];
     size_t n_suggest_reasons;
     int64_t history_size_bytes; /* as told in the started event */
+    size_t started_event_bytes; /* memory only: size of a started event that can be taken back */
 } tn_wft;
 
 typedef struct tn_activity {
@@ -70,6 +71,7 @@ typedef struct tn_activity {
     uint64_t heartbeat_at_ns; /* last one, wall */
     uint64_t last_attempt_complete_ns, retry_interval_ns, expire_ns, first_scheduled_ns;
     /* memory only */
+    bool closing; /* its closing event waits in the buffer: gone for everybody but the fold */
     bool started_durable, dispatched;
     uint64_t stamp;
 } tn_activity;
@@ -79,6 +81,7 @@ typedef struct tn_timer_info {
     char *timer_id;
     int64_t started_id;
     uint64_t fire_ns; /* wall */
+    bool closing; /* memory only: TIMER_FIRED waits in the buffer */
 } tn_timer_info;
 
 typedef struct tn_child {
@@ -89,8 +92,10 @@ typedef struct tn_child {
     int64_t started_id;
     int32_t parent_close_policy;
     char request_id[37]; /* derived from run id and initiated id: the same after a crash */
-    bool dispatched;     /* memory only */
-    bool settled;        /* memory only: parent close policy was applied to it */
+    bool closing;          /* memory only: its closing event (or START_FAILED) waits in the buffer */
+    bool started_buffered; /* memory only: CHILD_STARTED waits in the buffer, run_id is set */
+    bool dispatched;       /* memory only */
+    bool settled;          /* memory only: parent close policy was applied to it */
 } tn_child;
 
 typedef struct tn_external { /* a signal or cancel request on its way to another run */
@@ -99,13 +104,14 @@ typedef struct tn_external { /* a signal or cancel request on its way to another
     bool is_signal;
     tn_blob attrs; /* owned, packed initiated attributes */
     char request_id[37];
-    bool dispatched; /* memory only */
+    bool closing, dispatched; /* memory only */
 } tn_external;
 
 typedef struct tn_buffered {
     tn_list link;
     int32_t event_type;
     tn_blob event; /* owned, packed, event_id 0 */
+    char *request_id; /* of a signal */
 } tn_buffered;
 
 typedef struct tn_named_payload {
@@ -154,7 +160,7 @@ typedef struct tn_ms {
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
     tn_payload_map memo, search_attributes;
-    int64_t cancel_requested_id;
+    int64_t cancel_requested_id; /* 0: no; TN_ID_BUFFERED: asked, the event waits in the buffer */
     char *cancel_request_id;
     int64_t signal_count;
     char *signal_request_ids[TN_SIGNAL_REQUEST_IDS_MAX]; /* ring */
@@ -174,8 +180,9 @@ typedef struct tn_ms {
     char **attached_request_ids;
     size_t n_attached_request_ids;
     char *sdk_name, *sdk_version;
-    int32_t problem_count;
+    int32_t problem_count; /* workflow tasks that failed or timed out in a row */
     char *problem_cause;
+    char *last_build_id; /* of the worker of the last completed workflow task */
     /* memory only */
     bool parent_dispatched; /* CHILD_STARTED or CHILD_CLOSED is on its way */
     uint64_t next_stamp;
@@ -199,6 +206,7 @@ static inline bool tn_ms_running(const tn_ms *ms) { return ms->status == 1 || ms
 static inline bool tn_ms_wft_pending(const tn_ms *ms) { return ms->wft.scheduled_id != 0; }
 static inline bool tn_ms_wft_started(const tn_ms *ms) { return ms->wft.started_id != 0; }
 
+/* These don't see what is `closing`. */
 tn_activity *tn_ms_activity(const tn_ms *ms, int64_t scheduled_id);
 tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id);
 tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id);
