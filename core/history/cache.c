@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: MIT */
+/* What history keeps in memory: workflows (the lock and waiting line of one id), runs (mutable state and the
+ * tail of the history), bounded in bytes; and loading them from the store. */
+#include "history/priv.h"
+#include "proto/proto.h"
+
+#define CACHED_EVENTS_BYTES_MAX (256u * 1024u) /* of one run's history */
+#define LOAD_ROWS 500u
+#define LOAD_BYTES (4u * 1024u * 1024u)
+
+/* ---- workflows ---- */
+
+static tn_blob wf_key(tn_arena *arena, tn_str ns_id, tn_str workflow_id)
+{
+    uint8_t *p = tn_arena_alloc(arena, ns_id.n + 1 + workflow_id.n);
+    memcpy(p, ns_id.p, ns_id.n);
+    p[ns_id.n] = 0;
+    memcpy(p + ns_id.n + 1, workflow_id.p, workflow_id.n);
+    return tn_blob_from(p, ns_id.n + 1 + workflow_id.n);
+}
+
+static char *dup_str(tn_str s)
+{
+    char *p = tn_xmalloc(s.n + 1);
+    if (s.n)
+        memcpy(p, s.p, s.n);
+    p[s.n] = '\0';
+    return p;
+}
+
+tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
+{
+    tn_arena *scratch = tn_arena_create(0);
+    tn_blob key = wf_key(scratch, ns_id, workflow_id);
+    tn_map_link *found = tn_map_find(&shard->hl->wfs, key);
+    tn_wf *wf = found ? TN_CONTAINER_OF(found, tn_wf, link) : NULL;
+    if (!wf) {
+        wf = tn_xcalloc(1, sizeof(*wf));
+        wf->shard = shard;
+        wf->ns_id = dup_str(ns_id);
+        wf->workflow_id = dup_str(workflow_id);
+        wf->key = tn_xmalloc(key.n);
+        memcpy(wf->key, key.p, key.n);
+        tn_list_init(&wf->queue);
+        tn_list_init(&wf->runs);
+        tn_map_insert(&shard->hl->wfs, &wf->link, tn_blob_from(wf->key, key.n));
+    }
+    tn_arena_destroy(scratch);
+    return wf;
+}
+
+void tn_wf_maybe_drop(tn_wf *wf)
+{
+    if (wf->busy || !tn_list_empty(&wf->queue) || !tn_list_empty(&wf->runs))
+        return;
+    tn_map_remove(&wf->shard->hl->wfs, &wf->link);
+    free(wf->ns_id);
+    free(wf->workflow_id);
+    free(wf->current_request_id);
+    free(wf->key);
+    free(wf);
+}
+
+/* ---- runs ---- */
+
+static void run_timer_fired(tn_loop_timer *timer)
+{
+    tn_run *run = TN_CONTAINER_OF(timer, tn_run, timer);
+    if (run->fire_queued)
+        return;
+    run->fire_queued = true;
+    tn_iop *iop = tn_iop_create(run->wf, run->run_id, TN_IOP_FIRE);
+    tn_wf_enqueue(run->wf, &iop->req);
+}
+
+tn_run *tn_run_create(tn_wf *wf, tn_ms *ms)
+{
+    tn_run *run = tn_xcalloc(1, sizeof(*run));
+    run->wf = wf;
+    run->ms = ms;
+    memcpy(run->run_id, ms->run_id, 16);
+    run->wake_stored_ns = UINT64_MAX;
+    tn_list_init(&run->parked);
+    tn_list_init(&run->queries);
+    tn_loop_timer_init(&run->timer, run_timer_fired);
+    tn_list_push_back(&wf->runs, &run->in_wf);
+    tn_list_push_back(&wf->shard->hl->lru, &run->lru);
+    wf->shard->hl->runs++;
+    tn_run_account(run);
+    return run;
+}
+
+tn_run *tn_run_find(const tn_wf *wf, const uint8_t run_id[16])
+{
+    TN_LIST_FOREACH (link, &wf->runs) {
+        tn_run *run = TN_CONTAINER_OF(link, tn_run, in_wf);
+        if (memcmp(run->run_id, run_id, 16) == 0)
+            return run;
+    }
+    return NULL;
+}
+
+static void free_batches(tn_run *run, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        run->batches_bytes -= run->batches[i].events.n;
+        free((void *)(uintptr_t)run->batches[i].events.p);
+    }
+    run->n_batches -= count;
+    memmove(run->batches, run->batches + count, run->n_batches * sizeof(run->batches[0]));
+}
+
+void tn_run_drop(tn_run *run)
+{
+    tn_hloop *hl = run->wf->shard->hl;
+    while (!tn_list_empty(&run->parked)) {
+        tn_hreq *req = TN_CONTAINER_OF(tn_list_pop_front(&run->parked), tn_hreq, link);
+        tn_req_finish(req, tn_fault_unavailable(req->arena, "workflow state is being reloaded, try again"));
+    }
+    while (!tn_list_empty(&run->queries)) {
+        tn_hreq *req = TN_CONTAINER_OF(tn_list_pop_front(&run->queries), tn_hreq, link);
+        tn_req_finish(req, tn_fault_unavailable(req->arena, "workflow state is being reloaded, try again"));
+    }
+    tn_loop_timer_stop(&run->timer);
+    tn_list_remove(&run->in_wf);
+    tn_list_remove(&run->lru);
+    hl->bytes -= run->bytes;
+    hl->runs--;
+    free_batches(run, run->n_batches);
+    free(run->batches);
+    tn_buf_done(&run->tail);
+    tn_ms_destroy(run->ms);
+    free(run);
+}
+
+void tn_run_touch(tn_run *run)
+{
+    tn_list_remove(&run->lru);
+    tn_list_push_back(&run->wf->shard->hl->lru, &run->lru);
+}
+
+void tn_run_account(tn_run *run)
+{
+    tn_hloop *hl = run->wf->shard->hl;
+    size_t now = sizeof(*run) + sizeof(*run->wf) + run->ms->bytes + run->batches_bytes + run->tail.cap +
+                 run->cap_batches * sizeof(run->batches[0]);
+    hl->bytes = hl->bytes - run->bytes + now;
+    run->bytes = now;
+}
+
+void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events)
+{
+    if (run->n_batches && run->batches[run->n_batches - 1].last_id + 1 != first_id)
+        free_batches(run, run->n_batches); /* keep it contiguous */
+    if (run->n_batches == run->cap_batches) {
+        run->cap_batches = run->cap_batches ? run->cap_batches * 2 : 4;
+        run->batches = tn_xreallocarray(run->batches, run->cap_batches, sizeof(run->batches[0]));
+    }
+    uint8_t *copy = tn_xmalloc(events.n ? events.n : 1);
+    memcpy(copy, events.p, events.n);
+    run->batches[run->n_batches++] = (tn_batch_ref){first_id, last_id, tn_blob_from(copy, events.n)};
+    run->batches_bytes += events.n;
+    size_t drop = 0, bytes = run->batches_bytes;
+    while (bytes > CACHED_EVENTS_BYTES_MAX && drop + 1 < run->n_batches)
+        bytes -= run->batches[drop++].events.n;
+    if (drop)
+        free_batches(run, drop);
+}
+
+static bool run_idle(const tn_run *run)
+{
+    return !run->wf->busy && tn_list_empty(&run->wf->queue) && tn_list_empty(&run->parked) &&
+           tn_list_empty(&run->queries);
+}
+
+/* Oldest first.  A run that knows something only in memory is made durable before it goes.  A run that waits
+ * and has a deadline which its wake row does not say (0: it also waits for a worker) would sleep past it: it
+ * leaves a reminder by being woken from the shard's timer. */
+void tn_cache_shrink(tn_hloop *hl)
+{
+    size_t looked = 0, look_max = hl->runs;
+    while (hl->bytes > hl->bytes_max && looked < look_max && looked < 256) {
+        tn_list *oldest = tn_list_first(&hl->lru);
+        if (!oldest)
+            break;
+        looked++;
+        tn_run *run = TN_CONTAINER_OF(oldest, tn_run, lru);
+        tn_run_touch(run);
+        uint64_t deadline = tn_ms_deadline_ns(run->ms);
+        if (!run_idle(run) || (run->wake_stored_ns == 0 && deadline != UINT64_MAX && tn_ms_running(run->ms)))
+            continue;
+        if (run->tail_events || run->extras_pending) {
+            tn_iop *iop = tn_iop_create(run->wf, run->run_id, TN_IOP_FLUSH);
+            tn_wf_enqueue(run->wf, &iop->req);
+            continue;
+        }
+        if (run->wake_stored_ns != UINT64_MAX && run->wake_stored_ns != 0)
+            tn_shard_wake_at(run->wf->shard, run->wake_stored_ns);
+        tn_wf *wf = run->wf;
+        tn_run_drop(run);
+        tn_wf_maybe_drop(wf);
+    }
+}
+
+/* ---- loading ---- */
+
+typedef struct load {
+    tn_arena *arena;
+    tn_wf *wf;
+    tn_hreq *req;
+    uint8_t run_id[16];
+    tn_ms *ms;
+    tn_run *run;
+    uint64_t wake_ns;
+    tn_store_op op;
+} load;
+
+static load *load_begin(tn_wf *wf, tn_hreq *req)
+{
+    TN_ASSERT(!wf->busy);
+    tn_arena *arena = tn_arena_create(0);
+    load *ld = TN_NEW(arena, load);
+    ld->arena = arena;
+    ld->wf = wf;
+    ld->req = req;
+    ld->op.user = ld;
+    ld->op.arena = arena;
+    ld->wake_ns = UINT64_MAX;
+    wf->busy = true;
+    wf->shard->hl->txns++;
+    return ld;
+}
+
+static void load_end(load *ld, const tn_fault *fault)
+{
+    tn_wf *wf = ld->wf;
+    tn_hreq *req = ld->req;
+    wf->shard->hl->txns--;
+    if (fault) {
+        const tn_fault *copy = tn_fault_copy(req->arena, fault);
+        if (req->op >= 100) {
+            TN_LOG(TN_LOG_WARN, "history", "could not load a run", TN_LOG_Z("workflow_id", wf->workflow_id),
+                   TN_LOG_S("why", copy->message));
+        }
+        tn_req_finish(req, copy);
+        req = NULL;
+    }
+    tn_arena_destroy(ld->arena);
+    tn_wf_resume(wf, req);
+}
+
+static void current_loaded(tn_store_op *op)
+{
+    load *ld = op->user;
+    tn_wf *wf = ld->wf;
+    if (op->status == TN_ENOTFOUND) {
+        wf->current_known = true;
+        wf->current_exists = false;
+        wf->current_version = 0;
+        load_end(ld, NULL);
+        return;
+    }
+    Tenon__CurrentRun *row = NULL;
+    tn_error err = op->error;
+    tn_status status = op->status;
+    if (status == TN_OK)
+        status = tn_proto_unpack(&tenon__current_run__descriptor, op->u.get.row.value, ld->arena,
+                                 (ProtobufCMessage **)(void *)&row, &err);
+    if (status == TN_OK && row->run_id.len != 16)
+        status = tn_error_set(&err, TN_EDATALOSS, "the current-run row is damaged");
+    if (status != TN_OK) {
+        load_end(ld, tn_fault_from_status(ld->arena, status, &err));
+        return;
+    }
+    wf->current_known = wf->current_exists = true;
+    wf->current_version = op->u.get.row.version;
+    memcpy(wf->current_run_id, row->run_id.data, 16);
+    free(wf->current_request_id);
+    wf->current_request_id = tn_xstrdup(row->create_request_id);
+    wf->current_status = row->status;
+    wf->current_start_ns = row->start_ns;
+    wf->current_close_ns = row->close_ns;
+    load_end(ld, NULL);
+}
+
+void tn_load_current(tn_wf *wf, tn_hreq *req)
+{
+    load *ld = load_begin(wf, req);
+    ld->op.done = current_loaded;
+    ld->op.u.get.key = tn_store_key(ld->arena, TN_TABLE_CURRENT, wf->shard->id,
+                                    tn_store_row_current(ld->arena, tn_str_from(wf->ns_id),
+                                                         tn_str_from(wf->workflow_id)));
+    tn_store_get(&ld->op);
+}
+
+static tn_status load_row(load *ld, const tn_row *row, tn_error *err)
+{
+    Tenon__Record *record = NULL;
+    tn_arena *arena = tn_arena_create(0);
+    tn_status status = tn_proto_unpack(&tenon__record__descriptor, row->value, arena,
+                                       (ProtobufCMessage **)(void *)&record, err);
+    int64_t first = ld->ms->next_event_id;
+    if (status == TN_OK)
+        status = tn_ms_load_record(ld->ms, record, err);
+    if (status == TN_OK) {
+        ld->run->wake_stored_ns = record->wake_ns;
+        ld->run->records_since_snapshot++;
+        if (record->events.len)
+            tn_run_cache_events(ld->run, first, ld->ms->next_event_id - 1,
+                                tn_blob_from(record->events.data, record->events.len));
+    }
+    tn_arena_destroy(arena);
+    return status;
+}
+
+static void load_failed(load *ld, tn_status status, const tn_error *err)
+{
+    if (ld->run)
+        tn_run_drop(ld->run);
+    else
+        tn_ms_destroy(ld->ms);
+    TN_LOG(TN_LOG_ERROR, "history", "a run could not be loaded", TN_LOG_Z("workflow_id", ld->wf->workflow_id),
+           TN_LOG_Z("why", err->text));
+    load_end(ld, tn_fault_from_status(ld->arena, status, err));
+}
+
+static void load_records(load *ld);
+
+static void records_loaded(tn_store_op *op)
+{
+    load *ld = op->user;
+    tn_status status = op->status;
+    tn_error err = op->error;
+    const tn_page *page = &op->u.scan.page;
+    for (size_t i = 0; status == TN_OK && i < page->n_rows; i++)
+        status = load_row(ld, &page->rows[i], &err);
+    if (status != TN_OK) {
+        load_failed(ld, status, &err);
+        return;
+    }
+    if (page->next.n) {
+        ld->op.u.scan.range.page = tn_arena_blob(ld->arena, page->next);
+        tn_store_scan(&ld->op);
+        return;
+    }
+    if (ld->ms->next_event_id <= 1) {
+        tn_run_drop(ld->run);
+        char text[37];
+        tn_uuid_format(ld->run_id, text);
+        load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
+        return;
+    }
+    tn_run *run = ld->run;
+    if (ld->wf->current_request_id && ld->wf->current_exists &&
+        memcmp(ld->wf->current_run_id, run->run_id, 16) == 0 && !run->ms->create_request_id) {
+        run->ms->create_request_id = tn_xstrdup(ld->wf->current_request_id);
+    }
+    tn_run_account(run);
+    load_end(ld, NULL);
+    tn_run_effects(run);
+}
+
+static void load_records(load *ld)
+{
+    tn_range *range = &ld->op.u.scan.range;
+    *range = (tn_range){.struct_size = sizeof(*range), .limit = LOAD_ROWS, .bytes_max = LOAD_BYTES};
+    uint8_t end[16];
+    memcpy(end, ld->run_id, 16);
+    for (int i = 15; i >= 0 && ++end[i] == 0; i--) {
+    }
+    range->from = tn_store_key(ld->arena, TN_TABLE_RECORD, ld->wf->shard->id,
+                               tn_store_row_record(ld->arena, ld->run_id, (uint64_t)ld->ms->next_event_id,
+                                                   ld->ms->transition ? ld->ms->transition + 1 : 0));
+    range->to_row = tn_arena_blob(ld->arena, tn_blob_from(end, 16));
+    ld->op.done = records_loaded;
+    tn_store_scan(&ld->op);
+}
+
+static void snapshot_loaded(tn_store_op *op)
+{
+    load *ld = op->user;
+    tn_error err = op->error;
+    tn_status status = op->status;
+    if (status == TN_OK) {
+        Tenon__Snapshot *snapshot = NULL;
+        status = tn_proto_unpack(&tenon__snapshot__descriptor, op->u.get.row.value, ld->arena,
+                                 (ProtobufCMessage **)(void *)&snapshot, &err);
+        if (status == TN_OK && !(ld->ms = tn_ms_load_snapshot(snapshot, &err)))
+            status = err.code;
+        if (status == TN_OK)
+            ld->wake_ns = snapshot->wake_ns;
+    } else if (status == TN_ENOTFOUND) {
+        status = TN_OK;
+        ld->ms = tn_ms_create(tn_str_from(ld->wf->ns_id), tn_str_from(ld->wf->workflow_id), ld->run_id);
+    }
+    if (status != TN_OK) {
+        load_failed(ld, status, &err);
+        return;
+    }
+    ld->run = tn_run_create(ld->wf, ld->ms);
+    ld->run->wake_stored_ns = ld->wake_ns;
+    load_records(ld);
+}
+
+void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req)
+{
+    load *ld = load_begin(wf, req);
+    memcpy(ld->run_id, run_id, 16);
+    ld->op.done = snapshot_loaded;
+    ld->op.u.get.key =
+        tn_store_key(ld->arena, TN_TABLE_SNAPSHOT, wf->shard->id, tn_store_row_run(ld->arena, run_id));
+    tn_store_get(&ld->op);
+}

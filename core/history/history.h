@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* The history role: shards of workflows.  A shard belongs to one loop; its runs' mutable state is cached
+ * there, decided upon by history/machine and written through the store, one atomic commit a transition.
+ * Nothing is answered, handed out or told before its commit is durable. */
+#ifndef TN_HISTORY_HISTORY_H
+#define TN_HISTORY_HISTORY_H
+
+#include "base/base.h"
+#include "client/client.h"
+
+typedef struct tn_history_options {
+    uint32_t shard_count;
+    size_t cache_bytes_max; /* of all loops together: mutable state and cached history */
+    const char *owner;      /* written into the shard records */
+} tn_history_options;
+
+/* [main, loops running, store and namespaces started, client wired] Takes every shard (raises its range id),
+ * re-sends visibility writes that were not known durable, and wakes the runs that want attention. */
+tn_status tn_history_start(const tn_history_options *options, tn_error *err) TN_WARN_UNUSED;
+const tn_history_role *tn_history_role_table(void);
+/* [main] Drains: refuses new work, makes in-memory starts durable so that nothing is handed out twice after a
+ * planned restart, ends parked calls. */
+void tn_history_stop(void);
+
+#endif

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to the history role: shards, workflows, runs and the transactions between them.
+ *
+ * All requests for one workflow id are served one after another (tn_wf is the lock, its queue the waiting
+ * line): a request that must wait for the store makes the workflow busy and is served again from its
+ * beginning when the answer is there; a request that has changed a state stays until its commit is durable. */
+#ifndef TN_HISTORY_PRIV_H
+#define TN_HISTORY_PRIV_H
+
+#include "client/token.h"
+#include "history/history.h"
+#include "history/machine/machine.h"
+#include "store/store.h"
+#include "tenon/store.pb-c.h"
+
+/* Internal operations, served like requests (op numbers past tn_hop's). */
+enum {
+    TN_IOP_FIRE = 100,      /* a deadline has come */
+    TN_IOP_WAKE,            /* load the run and do what it wants */
+    TN_IOP_FLUSH,           /* make what is only in memory durable, then drop the run from the cache */
+    TN_IOP_UNSTICK,         /* the sticky queue has no worker */
+    TN_IOP_CHILD_RESULT,    /* START of a child has been answered */
+    TN_IOP_EXTERNAL_RESULT, /* signal or cancel of another run has been answered */
+    TN_IOP_RELEASE,         /* held child: the parent knows */
+    TN_IOP_PARENT_TOLD,     /* closed child: the parent knows */
+    TN_IOP_SETTLED,         /* closed parent: one child has been settled */
+    TN_IOP_OUTBOX,          /* write the run's visibility document again */
+    TN_IOP_UNDELIVERED,     /* a poll's answer never left */
+};
+
+typedef struct tn_shard tn_shard;
+typedef struct tn_wf tn_wf;
+typedef struct tn_run tn_run;
+typedef struct tn_txn tn_txn;
+typedef struct tn_hloop tn_hloop;
+
+typedef struct tn_batch_ref { /* cached events, back to back as a History body */
+    int64_t first_id, last_id;
+    tn_blob events; /* owned */
+} tn_batch_ref;
+
+struct tn_run {
+    tn_list in_wf; /* wf->runs */
+    tn_list lru;   /* hloop->lru, oldest use first */
+    tn_wf *wf;
+    tn_ms *ms;
+    uint8_t run_id[16];
+    /* Made but not committed: the started event of the workflow task.  Goes first in the next record. */
+    tn_buf tail;
+    int64_t tail_first_id;
+    size_t tail_events;
+    bool extras_pending; /* something only memory knows; rides along with the next record */
+    /* cached history, contiguous, ends where tail begins */
+    tn_batch_ref *batches;
+    size_t n_batches, cap_batches, batches_bytes;
+    uint64_t wake_stored_ns; /* the row in the wake index; UINT64_MAX: none */
+    uint32_t records_since_snapshot;
+    tn_list parked;  /* hreqs: history reads that wait for new events */
+    tn_list queries; /* hreqs: queries that wait for a workflow task */
+    tn_loop_timer timer;
+    size_t bytes; /* as accounted in hloop->bytes */
+    bool doomed;  /* to be dropped when its workflow is idle */
+    bool fire_queued, wake_queued;
+};
+
+struct tn_wf {
+    tn_map_link link; /* hloop->wfs; key: shard-independent ns id + 0 + workflow id */
+    tn_shard *shard;
+    char *ns_id, *workflow_id;
+    uint8_t *key;
+    bool busy;
+    tn_list queue; /* hreqs */
+    tn_list runs;
+    /* the current run's row */
+    bool current_known, current_exists;
+    uint64_t current_version;
+    uint8_t current_run_id[16];
+    char *current_request_id;
+    int32_t current_status;
+    uint64_t current_start_ns, current_close_ns;
+};
+
+struct tn_shard {
+    uint32_t id;
+    tn_hloop *hl;
+    bool owned;
+    uint64_t range_id, fence_version;
+    uint64_t outbox_next;
+    uint64_t outbox_acked[32]; /* rows to delete with the next commits */
+    size_t n_outbox_acked;
+    uint64_t next_wake_ns; /* earliest durable deadline of a run that may be out of the cache */
+    tn_loop_timer wake_timer;
+    bool scanning;
+    bool rejected; /* matching has refused tasks: scan again on credit */
+};
+
+struct tn_hloop { /* one a loop */
+    tn_loop *loop;
+    tn_map wfs;
+    tn_list lru;
+    size_t bytes, bytes_max;
+    size_t runs;
+    tn_rng rng;
+    bool stopping;
+    size_t txns; /* in flight */
+    tn_machine_limits limits;
+};
+
+/* An internal request: an hreq in an arena of its own. */
+typedef struct tn_iop {
+    tn_hreq req;
+    int64_t initiated_id;
+    int32_t cause; /* 0: it worked */
+    char result_run_id[37];
+    uint64_t nonce;
+    uint64_t outbox_seq;
+    bool again; /* the other side could not be reached: try later */
+    tn_loop_timer delay;
+} tn_iop;
+
+#define TN_TXN_CHANGES_MAX 4
+typedef struct tn_change {
+    tn_run *run;
+    tn_tx tx;
+    bool created;       /* the run's first record */
+    bool status_changed;
+    uint64_t outbox_seq; /* 0: no visibility write */
+} tn_change;
+
+struct tn_txn {
+    tn_arena *arena;
+    tn_hloop *hl;
+    tn_wf *wf;
+    tn_hreq *req;
+    tn_machine_env env;
+    const tn_namespace *ns; /* +1 */
+    tn_change changes[TN_TXN_CHANGES_MAX];
+    size_t n_changes;
+    tn_store_op op;
+    tn_store_batch batch;
+    bool put_current;
+    const tn_fault *fault; /* for the caller, also when the commit succeeds */
+    void (*after)(tn_txn *txn); /* durable: build the answer (fault and response of req) */
+    void *user;
+    bool keep_req; /* after() parked or passed the request on: do not give it back */
+    tn_wft_completed_out wft_out;
+    int64_t activity_id; /* scheduled id of the activity handed out */
+};
+
+/* ---- shard.c ---- */
+tn_hloop *tn_hloop_current(void);
+tn_shard *tn_shard_find(uint32_t id);
+void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns);
+void tn_shard_lost(tn_shard *shard, const tn_error *err);
+
+/* ---- cache.c ---- */
+tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id); /* makes it when absent */
+void tn_wf_maybe_drop(tn_wf *wf);
+tn_run *tn_run_create(tn_wf *wf, tn_ms *ms);
+tn_run *tn_run_find(const tn_wf *wf, const uint8_t run_id[16]);
+void tn_run_drop(tn_run *run); /* fails what is parked on it */
+void tn_run_touch(tn_run *run);
+void tn_run_account(tn_run *run);
+void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events);
+void tn_cache_shrink(tn_hloop *hl);
+/* Loads for a request; the request is served again when done.  */
+void tn_load_current(tn_wf *wf, tn_hreq *req);
+void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req);
+
+/* ---- serve.c ---- */
+void tn_history_submit(tn_hreq *req);
+void tn_wf_enqueue(tn_wf *wf, tn_hreq *req);
+void tn_wf_resume(tn_wf *wf, tn_hreq *req_again); /* not busy any more; req_again (may be NULL) is served first */
+void tn_req_finish(tn_hreq *req, const tn_fault *fault);
+/* The run that the request means: NULL and the request is waiting, or was answered. */
+tn_run *tn_resolve(tn_wf *wf, tn_hreq *req);
+tn_iop *tn_iop_create(const tn_wf *wf, const uint8_t run_id[16], int op);
+void tn_iop_send(tn_iop *iop);                             /* to the shard of this loop */
+void tn_iop_send_later(tn_iop *iop, uint64_t delay_ns);
+
+/* ---- txn.c ---- */
+tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req);
+tn_tx *tn_txn_change(tn_txn *txn, tn_run *run);
+/* Writes all changes in one batch (nothing to write: goes on at once); the workflow is busy until done.
+ * fault: what the machine said, answered after the commit. */
+void tn_txn_commit(tn_txn *txn, const tn_fault *fault);
+void tn_txn_abandon(tn_txn *txn, const tn_fault *fault); /* nothing was changed */
+
+/* ---- the operations ---- */
+void tn_op_start(tn_wf *wf, tn_hreq *req);
+void tn_op_external(tn_wf *wf, tn_hreq *req); /* signal, cancel, terminate */
+void tn_op_wft_polled(tn_wf *wf, tn_hreq *req);
+void tn_op_wft_respond(tn_wf *wf, tn_hreq *req);
+void tn_op_activity_polled(tn_wf *wf, tn_hreq *req);
+void tn_op_activity_respond(tn_wf *wf, tn_hreq *req);
+void tn_op_read_history(tn_wf *wf, tn_hreq *req);
+void tn_op_describe(tn_wf *wf, tn_hreq *req);
+void tn_op_query(tn_wf *wf, tn_hreq *req);
+void tn_op_query_polled(tn_wf *wf, tn_hreq *req);
+void tn_op_child(tn_wf *wf, tn_hreq *req);
+void tn_op_delete(tn_wf *wf, tn_hreq *req);
+void tn_op_internal(tn_wf *wf, tn_hreq *req);
+
+/* ---- reading.c ---- */
+/* Events [from, to] of a run as a History body in the arena, from cache or store; at most max_events, about
+ * bytes_max.  Calls back (maybe at once) with the last id included. */
+typedef struct tn_read {
+    tn_arena *arena;
+    tn_run *run;
+    tn_hreq *req;
+    int64_t from, to;
+    size_t events_max, bytes_max;
+    bool reverse;
+    /* out */
+    tn_buf body;
+    int64_t first_read, last_read; /* 0: none */
+    size_t n_events;
+    tn_status status;
+    void (*done)(struct tn_read *read);
+    void *user;
+    tn_store_op op;
+} tn_read;
+void tn_read_events(tn_read *read);
+void tn_history_notify(tn_run *run); /* new events: parked readers go on */
+/* The answer to a workflow task poll: everything but the history of a started task; then replies to call. */
+void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky, const Temporal__Api__Query__V1__WorkflowQuery *direct_query,
+                       const Tenon__TaskToken *query_token);
+
+/* ---- query.c ---- */
+void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
+void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
+void tn_queries_wft_ended(tn_run *run); /* what was not answered goes on: with the next task or directly */
+void tn_queries_fail(tn_run *run, const tn_fault *fault);
+
+/* ---- effects.c ---- */
+void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */
+void tn_visibility_write(tn_run *run, uint64_t outbox_seq);
+void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id, uint64_t outbox_seq);
+
+/* ---- faults.c ---- */
+const tn_fault *tn_fault_workflow_not_found(tn_arena *arena, tn_str workflow_id);
+const tn_fault *tn_fault_run_not_found(tn_arena *arena, tn_str workflow_id, tn_str run_id);
+const tn_fault *tn_fault_closed(tn_arena *arena); /* "workflow execution already completed" */
+const tn_fault *tn_fault_already_started(tn_arena *arena, const tn_wf *wf, const char *text);
+const tn_fault *tn_fault_unavailable(tn_arena *arena, const char *text);
+
+#endif

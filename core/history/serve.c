@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/* How requests are served: one workflow id at a time, in order of arrival.  A request that must wait for the
+ * store is served again from its beginning; until it has changed a state, that costs nothing. */
+#include "history/priv.h"
+
+static void serve(tn_wf *wf, tn_hreq *req)
+{
+    switch ((int)req->op) {
+    case TN_HOP_START:
+    case TN_HOP_SIGNAL_WITH_START:
+        tn_op_start(wf, req);
+        break;
+    case TN_HOP_SIGNAL:
+    case TN_HOP_REQUEST_CANCEL:
+    case TN_HOP_TERMINATE:
+    case TN_HOP_RESET_STICKY:
+        tn_op_external(wf, req);
+        break;
+    case TN_HOP_WFT_POLLED:
+        tn_op_wft_polled(wf, req);
+        break;
+    case TN_HOP_WFT_COMPLETED:
+    case TN_HOP_WFT_FAILED:
+        tn_op_wft_respond(wf, req);
+        break;
+    case TN_HOP_ACT_POLLED:
+        tn_op_activity_polled(wf, req);
+        break;
+    case TN_HOP_ACT_COMPLETED:
+    case TN_HOP_ACT_FAILED:
+    case TN_HOP_ACT_CANCELED:
+    case TN_HOP_ACT_HEARTBEAT:
+        tn_op_activity_respond(wf, req);
+        break;
+    case TN_HOP_GET_HISTORY:
+    case TN_HOP_GET_HISTORY_REVERSE:
+        tn_op_read_history(wf, req);
+        break;
+    case TN_HOP_DESCRIBE:
+        tn_op_describe(wf, req);
+        break;
+    case TN_HOP_QUERY:
+        tn_op_query(wf, req);
+        break;
+    case TN_HOP_QUERY_POLLED:
+        tn_op_query_polled(wf, req);
+        break;
+    case TN_HOP_CHILD_STARTED:
+    case TN_HOP_CHILD_CLOSED:
+        tn_op_child(wf, req);
+        break;
+    case TN_HOP_DELETE_RUN:
+        tn_op_delete(wf, req);
+        break;
+    default:
+        tn_op_internal(wf, req);
+        break;
+    }
+}
+
+static void drop_doomed(tn_wf *wf)
+{
+    TN_LIST_FOREACH_SAFE (link, &wf->runs) {
+        tn_run *run = TN_CONTAINER_OF(link, tn_run, in_wf);
+        if (run->doomed)
+            tn_run_drop(run);
+    }
+}
+
+static void step(tn_wf *wf)
+{
+    while (!wf->busy) {
+        drop_doomed(wf);
+        tn_list *link = tn_list_pop_front(&wf->queue);
+        if (!link)
+            break;
+        serve(wf, TN_CONTAINER_OF(link, tn_hreq, link));
+    }
+    tn_wf_maybe_drop(wf);
+}
+
+void tn_wf_enqueue(tn_wf *wf, tn_hreq *req)
+{
+    bool serving = wf->busy || !tn_list_empty(&wf->queue);
+    req->owner = wf;
+    tn_list_push_back(&wf->queue, &req->link);
+    /* Whoever serves this workflow further up the stack takes it from the queue. */
+    if (!serving)
+        step(wf);
+}
+
+void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
+{
+    TN_ASSERT(wf->busy);
+    wf->busy = false;
+    if (req_again)
+        tn_list_push_front(&wf->queue, &req_again->link);
+    tn_hloop *hl = wf->shard->hl;
+    step(wf);
+    if (hl->bytes > hl->bytes_max)
+        tn_cache_shrink(hl);
+}
+
+static bool request_expired(const tn_hreq *req)
+{
+    return req->op < 100 && req->call && tn_call_cancelled(req->call);
+}
+
+void tn_history_submit(tn_hreq *req)
+{
+    tn_list_init(&req->link);
+    tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
+    TN_ASSERT(shard && shard->hl == tn_hloop_current());
+    if (!shard->owned || shard->hl->stopping) {
+        tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+        return;
+    }
+    if (request_expired(req)) {
+        tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone"));
+        return;
+    }
+    tn_wf_enqueue(tn_wf_get(shard, req->ns->id, req->workflow_id), req);
+}
+
+static void iop_free(tn_iop *iop)
+{
+    tn_namespace_unref(iop->req.ns);
+    tn_arena_destroy(iop->req.arena);
+}
+
+void tn_req_finish(tn_hreq *req, const tn_fault *fault)
+{
+    if (req->op >= 100) { /* ours: nobody waits for it */
+        iop_free(TN_CONTAINER_OF(req, tn_iop, req));
+        return;
+    }
+    req->fault = fault;
+    req->owner = NULL;
+    tn_client_history_done(req);
+}
+
+static tn_run *resolve_by_id(tn_wf *wf, tn_hreq *req, const uint8_t run_id[16])
+{
+    tn_run *run = tn_run_find(wf, run_id);
+    if (!run) {
+        tn_load_run(wf, run_id, req);
+        return NULL;
+    }
+    tn_run_touch(run);
+    return run;
+}
+
+tn_run *tn_resolve(tn_wf *wf, tn_hreq *req)
+{
+    if (req->run_id.n) {
+        uint8_t run_id[16];
+        if (!tn_uuid_parse(req->run_id, run_id)) {
+            tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT, "Invalid RunId."));
+            return NULL;
+        }
+        return resolve_by_id(wf, req, run_id);
+    }
+    if (!wf->current_known) {
+        tn_load_current(wf, req);
+        return NULL;
+    }
+    if (!wf->current_exists) {
+        tn_req_finish(req, tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
+        return NULL;
+    }
+    return resolve_by_id(wf, req, wf->current_run_id);
+}
+
+tn_iop *tn_iop_create(const tn_wf *wf, const uint8_t run_id[16], int op)
+{
+    tn_arena *arena = tn_arena_create(0);
+    tn_iop *iop = TN_NEW(arena, tn_iop);
+    iop->req.arena = arena;
+    iop->req.op = (tn_hop)op;
+    iop->req.home = wf->shard->hl->loop;
+    iop->req.deadline_mono_ns = UINT64_MAX;
+    iop->req.ns = tn_namespace_by_id(tn_str_from(wf->ns_id));
+    iop->req.workflow_id = tn_arena_str(arena, tn_str_from(wf->workflow_id));
+    char *text = tn_arena_alloc(arena, 37);
+    tn_uuid_format(run_id, text);
+    iop->req.run_id = tn_str_from(text);
+    tn_list_init(&iop->req.link);
+    return iop;
+}
+
+static void iop_submit(tn_iop *iop)
+{
+    if (!iop->req.ns) { /* the namespace is gone, and its runs with it */
+        tn_req_finish(&iop->req, NULL);
+        return;
+    }
+    tn_history_submit(&iop->req);
+}
+
+static void iop_arrive(tn_msg *msg)
+{
+    iop_submit(TN_CONTAINER_OF(TN_CONTAINER_OF(msg, tn_hreq, msg), tn_iop, req));
+}
+
+void tn_iop_send(tn_iop *iop)
+{
+    iop->req.msg.run = iop_arrive;
+    tn_loop_defer(&iop->req.msg);
+}
+
+static void iop_delay_over(tn_loop_timer *timer)
+{
+    iop_submit(TN_CONTAINER_OF(timer, tn_iop, delay));
+}
+
+void tn_iop_send_later(tn_iop *iop, uint64_t delay_ns)
+{
+    tn_loop_timer_init(&iop->delay, iop_delay_over);
+    tn_loop_timer_start(&iop->delay, tn_now_mono_ns() + delay_ns);
+}
