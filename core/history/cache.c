@@ -249,38 +249,44 @@ static void load_end(load *ld, const tn_fault *fault)
     tn_wf_resume(wf, req);
 }
 
-static void current_loaded(tn_store_op *op)
+tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_error *err)
 {
-    load *ld = op->user;
-    tn_wf *wf = ld->wf;
-    if (op->status == TN_ENOTFOUND) {
+    if (row->version == 0) {
         wf->current_known = true;
         wf->current_exists = false;
         wf->current_version = 0;
-        load_end(ld, NULL);
-        return;
+        return TN_OK;
     }
-    Tenon__CurrentRun *row = NULL;
+    Tenon__CurrentRun *current = NULL;
+    tn_status status = tn_proto_unpack(&tenon__current_run__descriptor, row->value, arena,
+                                       (ProtobufCMessage **)(void *)&current, err);
+    if (status == TN_OK && current->run_id.len != 16)
+        status = tn_error_set(err, TN_EDATALOSS, "the current-run row is damaged");
+    if (status != TN_OK)
+        return status;
+    wf->current_known = wf->current_exists = true;
+    wf->current_version = row->version;
+    memcpy(wf->current_run_id, current->run_id.data, 16);
+    free(wf->current_request_id);
+    wf->current_request_id = tn_xstrdup(current->create_request_id);
+    wf->current_status = current->status;
+    wf->current_start_ns = current->start_ns;
+    wf->current_close_ns = current->close_ns;
+    return TN_OK;
+}
+
+static void current_loaded(tn_store_op *op)
+{
+    load *ld = op->user;
     tn_error err = op->error;
     tn_status status = op->status;
-    if (status == TN_OK)
-        status = tn_proto_unpack(&tenon__current_run__descriptor, op->u.get.row.value, ld->arena,
-                                 (ProtobufCMessage **)(void *)&row, &err);
-    if (status == TN_OK && row->run_id.len != 16)
-        status = tn_error_set(&err, TN_EDATALOSS, "the current-run row is damaged");
-    if (status != TN_OK) {
-        load_end(ld, tn_fault_from_status(ld->arena, status, &err));
-        return;
+    if (status == TN_ENOTFOUND) {
+        op->u.get.row = (tn_row){.version = 0};
+        status = TN_OK;
     }
-    wf->current_known = wf->current_exists = true;
-    wf->current_version = op->u.get.row.version;
-    memcpy(wf->current_run_id, row->run_id.data, 16);
-    free(wf->current_request_id);
-    wf->current_request_id = tn_xstrdup(row->create_request_id);
-    wf->current_status = row->status;
-    wf->current_start_ns = row->start_ns;
-    wf->current_close_ns = row->close_ns;
-    load_end(ld, NULL);
+    if (status == TN_OK)
+        status = tn_wf_learn_current(ld->wf, ld->arena, &op->u.get.row, &err);
+    load_end(ld, status == TN_OK ? NULL : tn_fault_from_status(ld->arena, status, &err));
 }
 
 void tn_load_current(tn_wf *wf, tn_hreq *req)
@@ -353,7 +359,7 @@ static void records_loaded(tn_store_op *op)
     tn_run *run = ld->run;
     if (ld->wf->current_request_id && ld->wf->current_exists &&
         memcmp(ld->wf->current_run_id, run->run_id, 16) == 0 && !run->ms->create_request_id) {
-        run->ms->create_request_id = tn_xstrdup(ld->wf->current_request_id);
+        tn_ms_set_create_request_id(run->ms, tn_str_from(ld->wf->current_request_id));
     }
     tn_run_account(run);
     load_end(ld, NULL);

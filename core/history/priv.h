@@ -163,6 +163,7 @@ void tn_run_touch(tn_run *run);
 void tn_run_account(tn_run *run);
 void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events);
 void tn_cache_shrink(tn_hloop *hl);
+tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_error *err) TN_WARN_UNUSED;
 /* Loads for a request; the request is served again when done.  */
 void tn_load_current(tn_wf *wf, tn_hreq *req);
 void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req);

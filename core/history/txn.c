@@ -330,6 +330,9 @@ static void fail(tn_txn *txn)
         run->doomed = true;
     }
     wf->current_known = false;
+    tn_error err;
+    if (lost_race && tn_wf_learn_current(wf, txn->arena, &txn->op.u.commit.commit.current, &err) != TN_OK)
+        wf->current_known = lost_race = false;
     if (status == TN_EFENCED)
         tn_shard_lost(wf->shard, &txn->op.error);
     if (!lost_race) {

@@ -191,6 +191,8 @@ typedef struct tn_ms {
 
 tn_ms *tn_ms_create(tn_str ns_id, tn_str workflow_id, const uint8_t run_id[16]);
 void tn_ms_destroy(tn_ms *ms); /* NULL allowed */
+/* The request id that made this run (kept in the current-run row, not in the history). */
+void tn_ms_set_create_request_id(tn_ms *ms, tn_str request_id);
 
 /* Folds one event (unpacked, and its packed bytes).  Total: an event that makes no sense in this state is
  * TN_EDATALOSS with the reason, never a crash. */
