@@ -15,6 +15,6 @@ $(GEN)/%.o: $(GEN)/%.c
 	$(Q)$(CC) -std=c11 $(GEN_CFLAGS) -I$(GEN) -MMD -MP -c -o $@ $<
 
 $(GEN)/fds.o: $(GEN)/fds.S $(GEN)/api.fds
-	$(Q)$(CC) -I$(GEN) -c -o $@ $<
+	$(Q)$(CC) $(GEN_CFLAGS) -I$(GEN) -c -o $@ $<
 
 -include $(patsubst %.o,%.d,$(objects))
