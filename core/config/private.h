@@ -32,6 +32,8 @@ struct tn_config_tree {
 
 /* "FILE:LINE: " of a node into out. */
 void tn_config_place(const tn_config *node, char *out, size_t size);
+/* The last node that exists on the way to path: where a missing key is missing. */
+const tn_config *tn_config_on_the_way(const tn_config *node, const char *path);
 /* Sets err to "FILE:LINE: KEY: <text>"; at is the nearest node that exists on the way to path. */
 tn_status tn_config_fail(const tn_config *node, const char *path, tn_error *err, const char *fmt, ...)
     TN_PRINTF(4, 5);
