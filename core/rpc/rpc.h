@@ -107,4 +107,16 @@ uint16_t tn_rpc_server_port(const tn_rpc_server *server);
 void tn_rpc_server_drain(tn_rpc_server *server, uint64_t grace_ns);
 void tn_rpc_server_destroy(tn_rpc_server *server);
 
+/* [any] What all servers of the process have done so far. */
+typedef struct tn_rpc_stats {
+    uint64_t connections, requests;
+    uint64_t refused; /* answered or reset before dispatch */
+    uint64_t resets_sent, resets_received;
+    uint64_t deadlines;   /* passed before the answer had left */
+    uint64_t undelivered; /* answers whose stream had gone */
+    uint64_t goaways_calm, goaways_error, goaways_drain;
+    uint64_t bytes_in, bytes_out, writes;
+} tn_rpc_stats;
+void tn_rpc_stats_get(tn_rpc_stats *out);
+
 #endif

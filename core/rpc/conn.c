@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/* A connection: bytes in, frames out, and its end.
+ *
+ * Answers are only submitted to nghttp2 where they arise; frames are made and written once, when the
+ * loop's iteration ends (flush), so that answers that were ready together share a system call.
+ *
+ * The session is never entered again once the connection is condemned: what is left to say is one
+ * GOAWAY frame, which is made by hand. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "rpc/private.h"
+
+#define LINGER_BYTES_MAX (1u << 20)
+#define LOG_EVERY_NS TN_SEC
+
+static void conn_read(tn_stream *stream, const uint8_t *p, size_t n);
+static void conn_end(tn_stream *stream, int status);
+static void conn_drained(tn_stream *stream);
+static void conn_closed(tn_stream *stream);
+static void conn_flush(tn_msg *msg);
+
+static const tn_stream_events stream_events = {
+    .read = conn_read,
+    .end = conn_end,
+    .drained = conn_drained,
+    .closed = conn_closed,
+};
+
+/* ---- birth ---- */
+
+void rpc_conn_accept(void *user, tn_stream *stream)
+{
+    rpc_worker *worker = user;
+    const tn_rpc_options *o = &worker->server->options;
+    rpc_conn *conn = tn_xcalloc(1, sizeof(*conn));
+    uint64_t now = tn_now_mono_ns();
+
+    conn->worker = worker;
+    conn->stream = stream;
+    conn->flush.run = conn_flush;
+    conn->accepted_ns = conn->last_read_ns = conn->idle_since_ns = conn->now_ns = now;
+    conn->age_at_ns = UINT64_MAX;
+    if (o->age_max_ns) {
+        /* Up to a tenth more or less, so that connections made together don't end together. */
+        uint64_t tenth = o->age_max_ns / 10, jitter;
+        tn_random_bytes(&jitter, sizeof(jitter));
+        conn->age_at_ns = now + o->age_max_ns - tenth + jitter % (2 * tenth + 1);
+    }
+    tn_list_init(&conn->calls);
+    tn_list_push_back(&worker->conns, &conn->link);
+    worker->conn_count++;
+    tn_stream_peer(stream, conn->peer, sizeof(conn->peer));
+    tn_loop_timer_init(&conn->tick, rpc_conn_tick);
+    tn_stream_set(stream, &stream_events, conn);
+    rpc_count(RPC_COUNT_CONNECTIONS, 1);
+    rpc_conn_tick_at(conn, now + RPC_HANDSHAKE_NS);
+    tn_stream_read_start(stream);
+}
+
+static nghttp2_option *session_options(const tn_rpc_options *o)
+{
+    nghttp2_option *option;
+
+    TN_ASSERT(nghttp2_option_new(&option) == 0);
+    /* Young resets have a stricter bucket of ours; this one bounds all of them, and must let a worker
+     * with many parked polls go. */
+    nghttp2_option_set_stream_reset_rate_limit(option, (uint64_t)o->streams_max + 200, 200);
+    nghttp2_option_set_max_continuations(option, RPC_BLOCK_FRAMES_MAX);
+    nghttp2_option_set_max_settings(option, 32);
+    nghttp2_option_set_max_outbound_ack(option, 1000);
+    nghttp2_option_set_no_closed_streams(option, 1);
+    return option;
+}
+
+static void session_create(rpc_conn *conn)
+{
+    const tn_rpc_options *o = &conn->worker->server->options;
+    nghttp2_option *option = session_options(o);
+    const nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, o->streams_max},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, RPC_STREAM_WINDOW},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, RPC_HEADER_BYTES_MAX},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+    };
+
+    TN_ASSERT(nghttp2_session_server_new2(&conn->session, rpc_session_callbacks(), conn, option) == 0);
+    nghttp2_option_del(option);
+    TN_ASSERT(nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings,
+                                      TN_COUNT_OF(settings)) == 0);
+    TN_ASSERT(nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0,
+                                                    RPC_CONN_WINDOW) == 0);
+}
+
+/* ---- the end ---- */
+
+static void log_end(rpc_conn *conn, const char *what, const char *why)
+{
+    rpc_worker *worker = conn->worker;
+    uint64_t now = tn_now_mono_ns();
+
+    if (now < worker->log_next_ns) {
+        worker->log_held_back++;
+        return;
+    }
+    TN_LOG(TN_LOG_WARN, "rpc", what, TN_LOG_Z("peer", conn->peer), TN_LOG_Z("why", why),
+           TN_LOG_U("held_back", worker->log_held_back));
+    worker->log_next_ns = now + LOG_EVERY_NS;
+    worker->log_held_back = 0;
+}
+
+static void session_end(rpc_conn *conn)
+{
+    nghttp2_session *session = conn->session;
+    tn_list *link;
+
+    TN_ASSERT(!conn->in_session);
+    while ((link = tn_list_first(&conn->calls)) != NULL)
+        rpc_call_detach(TN_CONTAINER_OF(link, rpc_call, link));
+    conn->session = NULL;
+    conn->incoming = NULL;
+    if (session)
+        nghttp2_session_del(session);
+}
+
+static void conn_free(rpc_conn *conn)
+{
+    rpc_worker *worker = conn->worker;
+
+    free(conn);
+    rpc_worker_maybe_done(worker);
+}
+
+void rpc_conn_close(rpc_conn *conn)
+{
+    if (conn->state >= RPC_CONN_CLOSED)
+        return;
+    session_end(conn);
+    conn->state = RPC_CONN_CLOSED;
+    tn_loop_timer_stop(&conn->tick);
+    tn_stream_close(conn->stream);
+}
+
+static void conn_closed(tn_stream *stream)
+{
+    rpc_conn *conn = tn_stream_user(stream);
+
+    session_end(conn);
+    tn_loop_timer_stop(&conn->tick);
+    conn->state = RPC_CONN_GONE;
+    conn->stream = NULL;
+    tn_list_remove(&conn->link);
+    conn->worker->conn_count--;
+    if (!conn->flush_queued)
+        conn_free(conn);
+}
+
+/* Closing a socket with bytes unread makes the kernel send a reset, which may overtake the GOAWAY:
+ * so what still comes is read and dropped for a moment. */
+static void linger(rpc_conn *conn)
+{
+    if (conn->state >= RPC_CONN_LINGER)
+        return;
+    session_end(conn);
+    conn->state = RPC_CONN_LINGER;
+    conn->state_since_ns = tn_now_mono_ns();
+    tn_loop_timer_start(&conn->tick, conn->state_since_ns + RPC_LINGER_NS);
+}
+
+void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
+{
+    uint8_t frame[9 + 8 + 64] = {0};
+    size_t why_n = strlen(why);
+    int32_t last = conn->session ? nghttp2_session_get_last_proc_stream_id(conn->session) : 0;
+
+    if (conn->state >= RPC_CONN_LINGER)
+        return;
+    TN_ASSERT(!conn->in_session);
+    if (why_n > 64)
+        why_n = 64;
+    frame[2] = (uint8_t)(8 + why_n);
+    frame[3] = NGHTTP2_GOAWAY;
+    tn_put_u32be(frame + 9, (uint32_t)last);
+    tn_put_u32be(frame + 13, code);
+    memcpy(frame + 17, why, why_n);
+    rpc_count(code == NGHTTP2_ENHANCE_YOUR_CALM ? RPC_COUNT_GOAWAYS_CALM : RPC_COUNT_GOAWAYS_ERROR, 1);
+    log_end(conn, "connection ended for breaking a rule", why);
+    if (tn_stream_pending_bytes(conn->stream) <= RPC_SOCKET_MARK)
+        tn_stream_write(conn->stream, frame, 17 + why_n);
+    linger(conn);
+}
+
+int rpc_conn_condemn(rpc_conn *conn, uint32_t code, const char *why)
+{
+    if (!conn->kill_why) {
+        conn->kill_why = why;
+        conn->kill_code = code;
+    }
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+int rpc_conn_glitch(rpc_conn *conn)
+{
+    if (rpc_bucket_take(&conn->guard.glitches, conn->now_ns, RPC_GLITCH_COST_NS, RPC_GLITCH_BURST))
+        return 0;
+    return rpc_conn_condemn(conn, NGHTTP2_ENHANCE_YOUR_CALM, "too_many_refused_streams");
+}
+
+/* After nghttp2 has said no: rv is its error. */
+static void session_failed(rpc_conn *conn, int rv)
+{
+    if (conn->kill_why)
+        rpc_conn_kill(conn, conn->kill_code, conn->kill_why);
+    else if (rv == NGHTTP2_ERR_FLOODED)
+        rpc_conn_kill(conn, NGHTTP2_ENHANCE_YOUR_CALM, "flood");
+    else if (rv == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
+        rpc_conn_kill(conn, NGHTTP2_PROTOCOL_ERROR, "not_http2");
+    else
+        rpc_conn_kill(conn, NGHTTP2_INTERNAL_ERROR, "internal");
+}
+
+/* ---- in ---- */
+
+static void conn_read(tn_stream *stream, const uint8_t *p, size_t n)
+{
+    rpc_conn *conn = tn_stream_user(stream);
+    const char *why;
+    ssize_t rv;
+
+    conn->now_ns = conn->last_read_ns = tn_now_mono_ns();
+    rpc_count(RPC_COUNT_BYTES_IN, n);
+    if (conn->state >= RPC_CONN_LINGER) {
+        conn->linger_bytes += n;
+        if (conn->linger_bytes > LINGER_BYTES_MAX)
+            rpc_conn_close(conn);
+        return;
+    }
+    if (!conn->session)
+        session_create(conn);
+    why = rpc_guard_walk(&conn->guard, p, n, conn->now_ns);
+    if (why) {
+        rpc_conn_kill(conn, NGHTTP2_ENHANCE_YOUR_CALM, why);
+        return;
+    }
+    if (conn->guard.frame_since_ns)
+        rpc_conn_tick_at(conn, conn->now_ns + RPC_BLOCK_NS);
+    if (!nghttp2_session_want_read(conn->session))
+        return; /* it has given up; the flush that is due ends the connection */
+    conn->in_session = true;
+    rv = nghttp2_session_mem_recv(conn->session, p, n);
+    conn->in_session = false;
+    if (rv < 0 || conn->kill_why) {
+        session_failed(conn, (int)rv);
+        return;
+    }
+    rpc_conn_flush_later(conn);
+}
+
+static void conn_end(tn_stream *stream, int status)
+{
+    (void)status;
+    rpc_conn_close(tn_stream_user(stream));
+}
+
+/* ---- out ---- */
+
+void rpc_conn_flush_later(rpc_conn *conn)
+{
+    if (conn->flush_queued)
+        return;
+    conn->flush_queued = true;
+    tn_loop_defer(&conn->flush);
+}
+
+/* Gathers frames into the worker's buffer.  Data goes there directly (rpc_answer_send_data). */
+static int gather(rpc_conn *conn, tn_buf *out)
+{
+    const uint8_t *p;
+    ssize_t n = 0;
+
+    out->n = 0;
+    conn->in_session = true;
+    while (out->n < RPC_WRITE_BYTES) {
+        n = nghttp2_session_mem_send(conn->session, &p);
+        if (n <= 0)
+            break;
+        tn_buf_put(out, p, (size_t)n);
+    }
+    conn->in_session = false;
+    return n < 0 ? (int)n : 0;
+}
+
+static void conn_flush(tn_msg *msg)
+{
+    rpc_conn *conn = TN_CONTAINER_OF(msg, rpc_conn, flush);
+    tn_buf *out = &conn->worker->out;
+    int rv = 0;
+
+    conn->flush_queued = false;
+    if (conn->state == RPC_CONN_GONE) {
+        conn_free(conn);
+        return;
+    }
+    if (conn->state >= RPC_CONN_LINGER || !conn->session)
+        return;
+    conn->now_ns = tn_now_mono_ns();
+    while (rv == 0 && tn_stream_pending_bytes(conn->stream) < RPC_SOCKET_MARK) {
+        rv = gather(conn, out);
+        if (!out->n)
+            break;
+        rpc_count(RPC_COUNT_BYTES_OUT, out->n);
+        rpc_count(RPC_COUNT_WRITES, 1);
+        if (!tn_stream_pending_bytes(conn->stream))
+            conn->progress_ns = conn->now_ns;
+        if (tn_stream_write(conn->stream, out->p, out->n))
+            rpc_conn_tick_at(conn, conn->now_ns + RPC_STALL_NS);
+        if (conn->state >= RPC_CONN_LINGER)
+            return; /* the write has found the connection broken */
+    }
+    if (rv < 0 || conn->kill_why)
+        session_failed(conn, rv);
+    else if (!nghttp2_session_want_read(conn->session) && !nghttp2_session_want_write(conn->session))
+        linger(conn);
+    else if (conn->state == RPC_CONN_DRAINING && !conn->call_count &&
+             !nghttp2_session_want_write(conn->session))
+        linger(conn);
+}
+
+static void conn_drained(tn_stream *stream)
+{
+    rpc_conn *conn = tn_stream_user(stream);
+
+    conn->progress_ns = tn_now_mono_ns();
+    if (conn->state < RPC_CONN_LINGER)
+        rpc_conn_flush_later(conn);
+}
+
+void rpc_conn_stream_ended(rpc_conn *conn)
+{
+    if (conn->call_count)
+        return;
+    conn->idle_since_ns = conn->now_ns;
+    if (conn->state == RPC_CONN_DRAINING)
+        rpc_conn_flush_later(conn);
+    else if (conn->worker->server->options.idle_timeout_ns)
+        rpc_conn_tick_at(conn, conn->now_ns + conn->worker->server->options.idle_timeout_ns);
+}
+
+/* ---- drain ----
+ * Two GOAWAYs: the first says "open no more" and still takes what is on its way; the second, when the
+ * peer has answered a ping (or a second has passed), names the last stream that will be answered. */
+
+void rpc_conn_drain(rpc_conn *conn)
+{
+    static const uint8_t mark[8] = {'d', 'r', 'a', 'i', 'n'};
+
+    if (conn->state != RPC_CONN_OPEN)
+        return;
+    if (!conn->session) { /* nothing has been asked yet */
+        rpc_conn_close(conn);
+        return;
+    }
+    rpc_count(RPC_COUNT_GOAWAYS_DRAIN, 1);
+    conn->state = RPC_CONN_NOTICED;
+    conn->state_since_ns = tn_now_mono_ns();
+    nghttp2_submit_shutdown_notice(conn->session);
+    nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, mark);
+    rpc_conn_tick_at(conn, conn->state_since_ns + RPC_DRAIN_NOTICE_NS);
+    rpc_conn_flush_later(conn);
+}
+
+void rpc_conn_drain_final(rpc_conn *conn)
+{
+    uint64_t grace = conn->worker->server->options.age_grace_ns;
+
+    if (conn->state != RPC_CONN_NOTICED)
+        return;
+    conn->state = RPC_CONN_DRAINING;
+    conn->state_since_ns = tn_now_mono_ns();
+    nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE,
+                          nghttp2_session_get_last_proc_stream_id(conn->session), NGHTTP2_NO_ERROR, NULL,
+                          0);
+    if (grace)
+        rpc_conn_tick_at(conn, conn->state_since_ns + grace);
+    rpc_conn_flush_later(conn);
+}
