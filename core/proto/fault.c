@@ -69,8 +69,8 @@ static const tn_fault *add_detail(tn_arena *arena, tn_fault *fault, const Protob
     return fault;
 }
 
-const tn_fault *tn_fault_detailed(tn_arena *arena, tn_grpc_code code, const ProtobufCMessage *detail,
-                                  const char *fmt, ...)
+const tn_fault *tn_fault_detailed(tn_arena *arena, tn_grpc_code code,
+                                  const ProtobufCMessage *detail, const char *fmt, ...)
 {
     tn_fault *fault;
     va_list args;
@@ -170,7 +170,8 @@ const tn_fault *tn_fault_from_status(tn_arena *arena, tn_status status, const tn
     return tn_fault_make(arena, code_of(status), "%s", tn_status_name(status));
 }
 
-const tn_fault *tn_fault_exhausted(tn_arena *arena, int32_t cause, int32_t scope, const char *fmt, ...)
+const tn_fault *tn_fault_exhausted(tn_arena *arena, int32_t cause, int32_t scope, const char *fmt,
+                                   ...)
 {
     Temporal__Api__Errordetails__V1__ResourceExhaustedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__RESOURCE_EXHAUSTED_FAILURE__INIT;

@@ -37,9 +37,11 @@ typedef struct tn_fault {
 
 /* Never NULL: falls back to a static RESOURCE_EXHAUSTED fault when the arena is full.  Messages are
  * cut at 4,000 bytes on a UTF-8 border. */
-const tn_fault *tn_fault_make(tn_arena *arena, tn_grpc_code code, const char *fmt, ...) TN_PRINTF(3, 4);
-const tn_fault *tn_fault_detailed(tn_arena *arena, tn_grpc_code code, const ProtobufCMessage *detail,
-                                  const char *fmt, ...) TN_PRINTF(4, 5);
+const tn_fault *tn_fault_make(tn_arena *arena, tn_grpc_code code, const char *fmt, ...)
+    TN_PRINTF(3, 4);
+const tn_fault *tn_fault_detailed(tn_arena *arena, tn_grpc_code code,
+                                  const ProtobufCMessage *detail, const char *fmt, ...)
+    TN_PRINTF(4, 5);
 /* Copies into another arena (faults that outlive the operation that made them). */
 const tn_fault *tn_fault_copy(tn_arena *arena, const tn_fault *fault);
 /* google.rpc.Status bytes for grpc-status-details-bin; empty when there is no detail. */
@@ -47,7 +49,7 @@ tn_blob tn_fault_status_details(tn_arena *arena, const tn_fault *fault);
 /* A store's or plugin's status as a fault: UNAVAILABLE for what a client may retry. */
 const tn_fault *tn_fault_from_status(tn_arena *arena, tn_status status, const tn_error *err);
 /* ResourceExhausted with cause and scope (numbers of temporal.api.enums.v1). */
-const tn_fault *tn_fault_exhausted(tn_arena *arena, int32_t cause, int32_t scope, const char *fmt, ...)
-    TN_PRINTF(4, 5);
+const tn_fault *tn_fault_exhausted(tn_arena *arena, int32_t cause, int32_t scope, const char *fmt,
+                                   ...) TN_PRINTF(4, 5);
 
 #endif

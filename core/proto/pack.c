@@ -15,8 +15,8 @@
 
 typedef struct pack_frame {
     const ProtobufCMessage *msg;
-    unsigned field;  /* fields still to write, those below this index */
-    size_t elem;     /* elements of fields[field] still to write; used while in_array */
+    unsigned field; /* fields still to write, those below this index */
+    size_t elem;    /* elements of fields[field] still to write; used while in_array */
     bool in_array;
     size_t end;      /* bytes written when this message began */
     uint32_t number; /* field of the parent that this message is */
@@ -32,10 +32,7 @@ typedef struct packer {
 
 /* ---- writing backwards ------------------------------------------------------------------------- */
 
-static size_t written(const packer *w)
-{
-    return (size_t)(w->end - w->p);
-}
+static size_t written(const packer *w) { return (size_t)(w->end - w->p); }
 
 static void grow(packer *w, size_t n)
 {
@@ -285,7 +282,8 @@ static size_t value_size(ProtobufCType type)
     return type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData) : sizeof(void *);
 }
 
-static void put_packed(packer *w, const ProtobufCFieldDescriptor *field, const char *array, size_t count)
+static void put_packed(packer *w, const ProtobufCFieldDescriptor *field, const char *array,
+                       size_t count)
 {
     size_t end = written(w), size = value_size(field->type);
 
@@ -379,7 +377,8 @@ static void packer_done(packer *w)
         free(w->base);
 }
 
-tn_status tn_proto_pack_headroom(const ProtobufCMessage *msg, tn_arena *arena, size_t headroom, tn_blob *out)
+tn_status tn_proto_pack_headroom(const ProtobufCMessage *msg, tn_arena *arena, size_t headroom,
+                                 tn_blob *out)
 {
     packer w;
     uint8_t *p;
@@ -458,7 +457,8 @@ ProtobufCMessage *tn_proto_copy(const ProtobufCMessage *msg, tn_arena *arena)
     ProtobufCMessage *copy = NULL;
 
     if (pack_all(&w, msg) == TN_OK &&
-        tn_proto_unpack(msg->descriptor, tn_blob_from(w.p, written(&w)), arena, &copy, NULL) != TN_OK)
+        tn_proto_unpack(msg->descriptor, tn_blob_from(w.p, written(&w)), arena, &copy, NULL) !=
+            TN_OK)
         copy = NULL;
     packer_done(&w);
     return copy;

@@ -35,12 +35,13 @@ tn_blob tn_proto_api_fds(void);
  * UTF-8 or NUL in a string, deep nesting (all TN_EINVALID), and messages that would grow past the limit
  * above or past the arena's cap (TN_ETOOLARGE).  *out is set on TN_OK only.  Fields that the
  * descriptor doesn't know are kept and packed again. */
-tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes, tn_arena *arena,
-                          ProtobufCMessage **out, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                          tn_arena *arena, ProtobufCMessage **out, tn_error *err) TN_WARN_UNUSED;
 /* The same with the right type for the output: TN_PROTO_UNPACK(temporal__api__common__v1__payload,
  * bytes, arena, &payload, &err). */
 #define TN_PROTO_UNPACK(c_name, bytes, arena, out, err) \
-    tn_proto_unpack(&c_name##__descriptor, (bytes), (arena), (ProtobufCMessage **)(void *)(out), (err))
+    tn_proto_unpack(&c_name##__descriptor, (bytes), (arena), (ProtobufCMessage **)(void *)(out), \
+                    (err))
 
 /* ---- packing ----------------------------------------------------------------------------------- */
 
@@ -112,9 +113,11 @@ uint8_t *tn_wire_write_varint(uint8_t *p, uint64_t v);
 /* Builds packed bytes in a heap buffer. */
 void tn_proto_put_varint(tn_buf *buf, uint64_t v);
 void tn_proto_put_tag(tn_buf *buf, uint32_t number, uint32_t wire_type);
-void tn_proto_put_uint(tn_buf *buf, uint32_t number, uint64_t v); /* a varint field; 0 is left out */
+void tn_proto_put_uint(tn_buf *buf, uint32_t number,
+                       uint64_t v); /* a varint field; 0 is left out */
 void tn_proto_put_bytes(tn_buf *buf, uint32_t number, tn_blob bytes); /* also when empty */
-tn_status tn_proto_put_message(tn_buf *buf, uint32_t number, const ProtobufCMessage *msg) TN_WARN_UNUSED;
+tn_status tn_proto_put_message(tn_buf *buf, uint32_t number,
+                               const ProtobufCMessage *msg) TN_WARN_UNUSED;
 
 /* ---- times ------------------------------------------------------------------------------------- */
 

@@ -67,7 +67,8 @@ bool tn_ns_from_duration(const tn_pb_duration *duration, int64_t *out_ns)
     if (duration->seconds < -DURATION_SECONDS_MAX || duration->seconds > DURATION_SECONDS_MAX ||
         duration->nanos <= -NS_PER_SEC || duration->nanos >= NS_PER_SEC)
         return false;
-    if ((duration->seconds > 0 && duration->nanos < 0) || (duration->seconds < 0 && duration->nanos > 0))
+    if ((duration->seconds > 0 && duration->nanos < 0) ||
+        (duration->seconds < 0 && duration->nanos > 0))
         return false;
     *out_ns = saturated_ns(duration->seconds, duration->nanos);
     return true;

@@ -25,8 +25,8 @@ typedef struct frame {
 typedef struct unpacker {
     tn_arena *arena;
     tn_error *err;
-    const uint8_t *start, *p, *end; /* end: of the frame on top */
-    size_t budget;                  /* bytes of memory that may still be taken */
+    const uint8_t *start, *p, *end;        /* end: of the frame on top */
+    size_t budget;                         /* bytes of memory that may still be taken */
     const ProtobufCFieldDescriptor *field; /* being read, NULL: between fields */
     unsigned depth;                        /* frames in use */
     frame stack[TN_PROTO_DEPTH_MAX];
@@ -305,10 +305,7 @@ static tn_status read_element(unpacker *u, ProtobufCType type, void *out)
 
 /* ---- fields ------------------------------------------------------------------------------------ */
 
-static void *member(ProtobufCMessage *msg, unsigned offset)
-{
-    return (char *)msg + offset;
-}
+static void *member(ProtobufCMessage *msg, unsigned offset) { return (char *)msg + offset; }
 
 /* How many fields with this very tag follow one another from here, this one included: encoders write a
  * repeated field in one run, so that its array can be made in the right size at once. */
@@ -489,8 +486,8 @@ static tn_status read_field(unpacker *u, frame *f)
     return read_element(u, field->type, member(f->msg, field->offset));
 }
 
-tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes, tn_arena *arena,
-                          ProtobufCMessage **out, tn_error *err)
+tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                          tn_arena *arena, ProtobufCMessage **out, tn_error *err)
 {
     unpacker u;
     ProtobufCMessage *root;

@@ -23,8 +23,9 @@ static inline uint64_t random_number(tn_rng *rng)
 
 static inline void random_text(tn_rng *rng, tn_buf *out)
 {
-    static const char *const pieces[] = {"a", "workflow", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x8e\x89",
-                                         " ", "Z", "{\"x\":1}", "\xf4\x8f\xbf\xbf", "\x7f"};
+    static const char *const pieces[] = {
+        "a", "workflow", "\xc3\xa9",  "\xe2\x82\xac",     "\xf0\x9f\x8e\x89",
+        " ", "Z",        "{\"x\":1}", "\xf4\x8f\xbf\xbf", "\x7f"};
     for (uint64_t n = tn_rng_below(rng, 6); n > 0; n--) {
         const char *s = pieces[tn_rng_below(rng, TN_COUNT_OF(pieces))];
         tn_buf_put(out, s, strlen(s));
@@ -75,7 +76,8 @@ static inline uint32_t random_value(tn_rng *rng, const ProtobufCFieldDescriptor 
     return TN_WIRE_BYTES;
 }
 
-static inline void random_field(tn_rng *rng, const ProtobufCFieldDescriptor *f, unsigned depth, tn_buf *out)
+static inline void random_field(tn_rng *rng, const ProtobufCFieldDescriptor *f, unsigned depth,
+                                tn_buf *out)
 {
     tn_buf value = {0};
     uint32_t wire_type;
@@ -106,7 +108,8 @@ static inline void random_message(tn_rng *rng, const ProtobufCMessageDescriptor 
 
     for (unsigned i = 0; i < d->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &d->fields[i];
-        if (f->label != PROTOBUF_C_LABEL_REQUIRED && tn_rng_below(rng, depth < 3 ? 2 : 4 * depth) != 0)
+        if (f->label != PROTOBUF_C_LABEL_REQUIRED &&
+            tn_rng_below(rng, depth < 3 ? 2 : 4 * depth) != 0)
             continue;
         if (f->type == PROTOBUF_C_TYPE_MESSAGE && depth > 12)
             continue;
@@ -121,7 +124,8 @@ static inline void random_message(tn_rng *rng, const ProtobufCMessageDescriptor 
         random_field(rng, f, depth, out);
     }
     if (tn_rng_below(rng, 10) == 0) {
-        tn_proto_put_uint(out, 50000 + (uint32_t)tn_rng_below(rng, 1000), 1 + tn_rng_below(rng, 1000));
+        tn_proto_put_uint(out, 50000 + (uint32_t)tn_rng_below(rng, 1000),
+                          1 + tn_rng_below(rng, 1000));
         tn_proto_put_bytes(out, 60000, tn_blob_of_str(TN_STR("unknown")));
     }
 }

@@ -50,7 +50,7 @@ static void messages_are_found_by_name(void **state)
 
 static void methods_are_found_by_path(void **state)
 {
-    size_t workflow = 0, operator = 0;
+    size_t workflow = 0, operator= 0;
     const tn_method *m;
 
     (void)state;
@@ -58,10 +58,10 @@ static void methods_are_found_by_path(void **state)
         m = &tn_method_table[i];
         assert_ptr_equal(tn_proto_method(tn_str_from(m->path)), m);
         workflow += strcmp(m->service, "temporal.api.workflowservice.v1.WorkflowService") == 0;
-        operator += strcmp(m->service, "temporal.api.operatorservice.v1.OperatorService") == 0;
+        operator+= strcmp(m->service, "temporal.api.operatorservice.v1.OperatorService") == 0;
     }
     assert_true(workflow >= 122);
-    assert_true(operator >= 12);
+    assert_true(operator>= 12);
     m = tn_proto_method(TN_STR("/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo"));
     assert_non_null(m);
     assert_string_equal(m->name, "GetSystemInfo");
@@ -74,9 +74,12 @@ static void methods_are_found_by_path(void **state)
     m = tn_proto_method(TN_STR("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
     assert_non_null(m);
     assert_int_equal(m->flags, TN_METHOD_SERVER_STREAM | TN_METHOD_CLIENT_STREAM);
-    assert_non_null(tn_proto_method(TN_STR("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")));
-    assert_null(tn_proto_method(TN_STR("temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo")));
-    assert_null(tn_proto_method(TN_STR("/temporal.api.workflowservice.v1.WorkflowService/getSystemInfo")));
+    assert_non_null(
+        tn_proto_method(TN_STR("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")));
+    assert_null(
+        tn_proto_method(TN_STR("temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo")));
+    assert_null(
+        tn_proto_method(TN_STR("/temporal.api.workflowservice.v1.WorkflowService/getSystemInfo")));
 }
 
 static void descriptor_set_holds_every_file(void **state)
@@ -91,7 +94,8 @@ static void descriptor_set_holds_every_file(void **state)
         assert_int_equal(file.number, 1);
         assert_true(tn_wire_find(file.bytes, 1, &name));
         health |= tn_str_is(tn_str_of_blob(name.bytes), "grpc/health/v1/health.proto");
-        reflection |= tn_str_is(tn_str_of_blob(name.bytes), "grpc/reflection/v1alpha/reflection.proto");
+        reflection |=
+            tn_str_is(tn_str_of_blob(name.bytes), "grpc/reflection/v1alpha/reflection.proto");
         files++;
     }
     assert_false(it.damaged);
@@ -163,10 +167,13 @@ static void fields_are_walked(void **state)
 
 static void packed_events_are_spliced(void **state)
 {
-    Temporal__Api__History__V1__HistoryEvent event = TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__INIT;
+    Temporal__Api__History__V1__HistoryEvent event =
+        TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__INIT;
     Temporal__Api__History__V1__History history = TEMPORAL__API__HISTORY__V1__HISTORY__INIT, *back;
-    Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse response =
-        TEMPORAL__API__WORKFLOWSERVICE__V1__GET_WORKFLOW_EXECUTION_HISTORY_RESPONSE__INIT, *whole;
+    Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse
+        response =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__GET_WORKFLOW_EXECUTION_HISTORY_RESPONSE__INIT,
+        *whole;
     tn_blob one, all;
     tn_error err;
 
@@ -180,9 +187,10 @@ static void packed_events_are_spliced(void **state)
     response.next_page_token = (ProtobufCBinaryData){3, (uint8_t *)"abc"};
     assert_int_equal(tn_proto_pack_headroom(&response.base, arena, 5, &all), TN_OK);
     memset((uint8_t *)(uintptr_t)all.p - 5, 0xee, 5);
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__workflowservice__v1__get_workflow_execution_history_response,
-                                     all, arena, &whole, &err),
-                     TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(temporal__api__workflowservice__v1__get_workflow_execution_history_response,
+                        all, arena, &whole, &err),
+        TN_OK);
     back = whole->history;
     assert_int_equal(back->n_events, 37);
     for (size_t i = 0; i < 37; i++)
@@ -201,8 +209,9 @@ static void packed_events_are_spliced(void **state)
         event.event_id = (int64_t)i + 1;
         assert_int_equal(tn_proto_put_message(&buf, 1, &event.base), TN_OK);
     }
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__history__v1__history, tn_buf_blob(&buf), arena, &back, &err),
-                     TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(temporal__api__history__v1__history, tn_buf_blob(&buf), arena, &back, &err),
+        TN_OK);
     assert_int_equal(back->n_events, 3);
     assert_int_equal(tn_proto_pack_buf(&back->base, &direct), TN_OK);
     assert_true(tn_blob_eq(tn_buf_blob(&buf), tn_buf_blob(&direct)));
@@ -222,7 +231,8 @@ static void large_messages_pack(void **state)
     payload.data.len = n;
     memset(payload.data.data, 'x', n);
     assert_int_equal(tn_proto_pack(&payload.base, arena, &out), TN_OK);
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__payload, out, arena, &back, &err), TN_OK);
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__payload, out, arena, &back, &err),
+                     TN_OK);
     assert_int_equal(back->data.len, n);
     assert_memory_equal(back->data.data, payload.data.data, n);
     tn_arena *small = tn_arena_create(100000);
@@ -247,8 +257,10 @@ static void negative_zero_is_a_value(void **state)
 
 static void times_convert(void **state)
 {
-    static const int64_t cases[] = {0,  1,          -1,         999999999,     1000000000, -999999999,
-                                    -1000000000, -1000000001, 1700000000123456789, INT64_MAX,  INT64_MIN};
+    static const int64_t cases[] = {0,           1,           -1,
+                                    999999999,   1000000000,  -999999999,
+                                    -1000000000, -1000000001, 1700000000123456789,
+                                    INT64_MAX,   INT64_MIN};
     Google__Protobuf__Timestamp ts = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     Google__Protobuf__Duration d = GOOGLE__PROTOBUF__DURATION__INIT;
     int64_t ns = 42;
@@ -294,8 +306,9 @@ static void times_convert(void **state)
 
 static void faults_carry_their_detail(void **state)
 {
-    Temporal__Api__Errordetails__V1__WorkflowExecutionAlreadyStartedFailure detail =
-        TEMPORAL__API__ERRORDETAILS__V1__WORKFLOW_EXECUTION_ALREADY_STARTED_FAILURE__INIT, *detail_back;
+    Temporal__Api__Errordetails__V1__WorkflowExecutionAlreadyStartedFailure
+        detail = TEMPORAL__API__ERRORDETAILS__V1__WORKFLOW_EXECUTION_ALREADY_STARTED_FAILURE__INIT,
+        *detail_back;
     Google__Rpc__Status *status;
     const tn_fault *fault, *copy;
     tn_arena *other = tn_arena_create(0);
@@ -304,7 +317,8 @@ static void faults_carry_their_detail(void **state)
 
     (void)state;
     detail.run_id = "run";
-    fault = tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base, "already started: %s", "w");
+    fault =
+        tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base, "already started: %s", "w");
     copy = tn_fault_copy(other, fault);
     tn_arena_reset(arena);
     assert_int_equal(copy->code, TN_GRPC_ALREADY_EXISTS);
@@ -319,8 +333,8 @@ static void faults_carry_their_detail(void **state)
         "type.googleapis.com/temporal.api.errordetails.v1.WorkflowExecutionAlreadyStartedFailure");
     assert_int_equal(
         TN_PROTO_UNPACK(temporal__api__errordetails__v1__workflow_execution_already_started_failure,
-                        tn_blob_from(status->details[0]->value.data, status->details[0]->value.len), arena,
-                        &detail_back, &err),
+                        tn_blob_from(status->details[0]->value.data, status->details[0]->value.len),
+                        arena, &detail_back, &err),
         TN_OK);
     assert_string_equal(detail_back->run_id, "run");
     tn_arena_destroy(other);
@@ -341,7 +355,8 @@ static void faults_without_detail(void **state)
     assert_true(fault->message.n > 0);
     fault = tn_fault_exhausted(arena, 1, 2, "slow down");
     assert_int_equal(fault->code, TN_GRPC_RESOURCE_EXHAUSTED);
-    assert_true(tn_str_is(fault->detail_type, "temporal.api.errordetails.v1.ResourceExhaustedFailure"));
+    assert_true(
+        tn_str_is(fault->detail_type, "temporal.api.errordetails.v1.ResourceExhaustedFailure"));
     assert_true(tn_blob_eq(fault->detail, tn_blob_from("\x08\x01\x10\x02", 4)));
 }
 

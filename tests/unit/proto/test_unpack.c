@@ -55,20 +55,24 @@ static void malformed_wire_is_refused(void **state)
 
     (void)state;
     assert_refused(payload, BYTES("\x12"), TN_EINVALID, "Payload.data: malformed");
-    assert_refused(payload, BYTES("\x12\x05"
-                                  "ab"),
+    assert_refused(payload,
+                   BYTES("\x12\x05"
+                         "ab"),
                    TN_EINVALID, "truncated");
-    assert_refused(payload, BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), TN_EINVALID, "truncated");
+    assert_refused(payload, BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), TN_EINVALID,
+                   "truncated");
     assert_refused(payload, BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), TN_EINVALID,
                    "malformed");
     assert_refused(payload, BYTES("\x80"), TN_EINVALID, "field tag");
     assert_refused(payload, BYTES("\x02\x00"), TN_EINVALID, "field tag");
     assert_refused(payload, BYTES("\x82\x80\x80\x80\x80\x01\x00"), TN_EINVALID, "field tag");
-    assert_refused(payload, BYTES("\x10\x01"), TN_EINVALID, "Payload.data: wire type 0 instead of 2");
+    assert_refused(payload, BYTES("\x10\x01"), TN_EINVALID,
+                   "Payload.data: wire type 0 instead of 2");
     assert_refused(payload, BYTES("\xfb\x07\xfc\x07"), TN_EINVALID, "groups");
     assert_refused(payload, BYTES("\xf8\x07"), TN_EINVALID, "truncated");
     /* A nested message may not reach past its parent. */
-    assert_refused(payload, BYTES("\x0a\x03\x0a\x05xxxxx"), TN_EINVALID, "Payload.metadata.key: malformed");
+    assert_refused(payload, BYTES("\x0a\x03\x0a\x05xxxxx"), TN_EINVALID,
+                   "Payload.metadata.key: malformed");
 }
 
 static void strings_are_checked(void **state)
@@ -81,13 +85,14 @@ static void strings_are_checked(void **state)
                    "WorkflowExecution.workflow_id: string is not valid UTF-8");
     assert_refused(execution, BYTES("\x0a\x03\xed\xa0\x80"), TN_EINVALID, "UTF-8");
     assert_refused(execution, BYTES("\x0a\x02\xc0\x80"), TN_EINVALID, "UTF-8");
-    assert_refused(execution, BYTES("\x12\x03"
-                                    "a\0b"),
+    assert_refused(execution,
+                   BYTES("\x12\x03"
+                         "a\0b"),
                    TN_EINVALID, "WorkflowExecution.run_id: string holds a NUL");
     /* Bytes may hold anything. */
     Temporal__Api__Common__V1__Payload *p;
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__payload, BYTES("\x12\x03\xff\x00\xc0"),
-                                     arena, &p, &err),
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__payload,
+                                     BYTES("\x12\x03\xff\x00\xc0"), arena, &p, &err),
                      TN_OK);
     assert_int_equal(p->data.len, 3);
 }
@@ -155,13 +160,13 @@ static void memory_bombs_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < N; i += 2)
         bomb[i] = 0x0a, bomb[i + 1] = 0; /* History.events: empty, empty, ... */
-    assert_refused(&temporal__api__history__v1__history__descriptor, tn_blob_from(bomb, N), TN_ETOOLARGE,
-                   "too much memory");
+    assert_refused(&temporal__api__history__v1__history__descriptor, tn_blob_from(bomb, N),
+                   TN_ETOOLARGE, "too much memory");
     /* The same of unknown fields. */
     for (size_t i = 0; i < N; i += 2)
         bomb[i] = 0x78, bomb[i + 1] = 1;
-    assert_refused(&temporal__api__history__v1__history__descriptor, tn_blob_from(bomb, N), TN_ETOOLARGE,
-                   "too much memory");
+    assert_refused(&temporal__api__history__v1__history__descriptor, tn_blob_from(bomb, N),
+                   TN_ETOOLARGE, "too much memory");
     assert_true(tn_arena_used_bytes(arena) <= 3u * TN_PROTO_GROWTH_MAX * N);
     free(bomb);
 }
@@ -176,8 +181,8 @@ static void the_arenas_own_cap_holds_too(void **state)
     tn_buf_put(&wire, "\x12\xa0\x9c\x01", 4);
     for (int i = 0; i < 20000; i++)
         tn_buf_put_u8(&wire, 'x');
-    assert_int_equal(tn_proto_unpack(&temporal__api__common__v1__payload__descriptor, tn_buf_blob(&wire),
-                                     small, &msg, &err),
+    assert_int_equal(tn_proto_unpack(&temporal__api__common__v1__payload__descriptor,
+                                     tn_buf_blob(&wire), small, &msg, &err),
                      TN_ETOOLARGE);
     assert_null(msg);
     tn_buf_done(&wire);
@@ -195,7 +200,8 @@ static void honest_messages_fit(void **state)
     (void)state;
     temporal__api__workflowservice__v1__respond_workflow_task_completed_request__init(&req);
     for (size_t i = 0; i < 20000; i++) {
-        temporal__api__command__v1__request_cancel_activity_task_command_attributes__init(&cancels[i]);
+        temporal__api__command__v1__request_cancel_activity_task_command_attributes__init(
+            &cancels[i]);
         cancels[i].scheduled_event_id = 5;
         temporal__api__command__v1__command__init(&commands[i]);
         commands[i].command_type =
@@ -209,8 +215,8 @@ static void honest_messages_fit(void **state)
     req.commands = pointers;
     assert_int_equal(tn_proto_pack(&req.base, arena, &wire), TN_OK);
     tn_arena *into = tn_arena_create(0);
-    if (TN_PROTO_UNPACK(temporal__api__workflowservice__v1__respond_workflow_task_completed_request, wire,
-                        into, &back, &err) != TN_OK)
+    if (TN_PROTO_UNPACK(temporal__api__workflowservice__v1__respond_workflow_task_completed_request,
+                        wire, into, &back, &err) != TN_OK)
         fail_msg("%s", err.text);
     print_message("%zu bytes of wire, %zu of memory\n", wire.n, tn_arena_used_bytes(into));
 #ifndef __SANITIZE_ADDRESS__ /* which puts gaps between the pieces */
@@ -244,7 +250,8 @@ static void the_last_member_of_a_oneof_wins(void **state)
     (void)state;
     /* application_failure_info {type "t"}, canceled_failure_info {}, terminated again empty */
     assert_int_equal(TN_PROTO_UNPACK(temporal__api__failure__v1__failure,
-                                     BYTES("\x2a\x03\x0a\x01t\x3a\x00\x42\x00"), arena, &failure, &err),
+                                     BYTES("\x2a\x03\x0a\x01t\x3a\x00\x42\x00"), arena, &failure,
+                                     &err),
                      TN_OK);
     assert_int_equal(failure->failure_info_case,
                      TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TERMINATED_FAILURE_INFO);
@@ -275,13 +282,14 @@ static void repeated_fields_may_be_interleaved(void **state)
 static void repeated_numbers_are_read_packed_and_not(void **state)
 {
     ProtobufCMessage *msg;
-    const ProtobufCMessageDescriptor *d = tn_proto_message(TN_STR("google.protobuf.SourceCodeInfo.Location"));
+    const ProtobufCMessageDescriptor *d =
+        tn_proto_message(TN_STR("google.protobuf.SourceCodeInfo.Location"));
     tn_blob packed;
 
     (void)state;
     assert_non_null(d);
-    assert_int_equal(tn_proto_unpack(d, BYTES("\x0a\x02\x01\x02\x08\x03\x0a\x00\x0a\x02\x80\x01"), arena, &msg,
-                                     &err),
+    assert_int_equal(tn_proto_unpack(d, BYTES("\x0a\x02\x01\x02\x08\x03\x0a\x00\x0a\x02\x80\x01"),
+                                     arena, &msg, &err),
                      TN_OK);
     assert_int_equal(tn_proto_pack(msg, arena, &packed), TN_OK);
     assert_true(tn_blob_eq(packed, BYTES("\x0a\x05\x01\x02\x03\x80\x01")));
@@ -294,9 +302,9 @@ static void an_empty_message_is_fine(void **state)
     tn_blob packed;
 
     (void)state;
-    assert_int_equal(
-        TN_PROTO_UNPACK(temporal__api__common__v1__payload, ((tn_blob){NULL, 0}), arena, &payload, &err),
-        TN_OK);
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__payload, ((tn_blob){NULL, 0}),
+                                     arena, &payload, &err),
+                     TN_OK);
     assert_int_equal(tn_proto_pack(&payload->base, arena, &packed), TN_OK);
     assert_int_equal(packed.n, 0);
 }
@@ -307,7 +315,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(malformed_wire_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(strings_are_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(deep_nesting_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(own_chains_past_the_packing_depth_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(own_chains_past_the_packing_depth_are_refused, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(memory_bombs_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(the_arenas_own_cap_holds_too, setup, teardown),
         cmocka_unit_test_setup_teardown(honest_messages_fit, setup, teardown),
