@@ -63,10 +63,10 @@ bool tn_vis_has_word(tn_str text);
 /* ---- JSON of search attributes ---------------------------------------------------------------- */
 
 typedef enum tn_json_kind {
-    TN_JSON_NULL, TN_JSON_BOOL, TN_JSON_NUMBER, TN_JSON_STRING, TN_JSON_ARRAY, TN_JSON_OBJECT,
+    TN_JSON_NULL, TN_JSON_BOOL, TN_JSON_NUMBER, TN_JSON_STRING, TN_JSON_ARRAY,
 } tn_json_kind;
 
-/* A scalar, or an array of scalars.  Deeper values are recognised but not kept. */
+/* A scalar, or an array of scalars. */
 typedef struct tn_json {
     tn_json_kind kind;
     bool boolean;
@@ -75,7 +75,7 @@ typedef struct tn_json {
     size_t count;
 } tn_json;
 
-/* TN_EINVALID: not JSON, nested deeper than 2, or not UTF-8; TN_ETOOLARGE: the arena is full. */
+/* TN_EINVALID: not such JSON, or not UTF-8; TN_ETOOLARGE: the arena is full. */
 tn_status tn_json_read(tn_arena *arena, tn_str text, tn_json *out) TN_WARN_UNUSED;
 /* A JSON string literal; p NULL when the arena is full. */
 tn_str tn_json_quote(tn_arena *arena, tn_str s);
