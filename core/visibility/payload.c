@@ -265,12 +265,13 @@ static bool add_metadata(tn_arena *arena, Temporal__Api__Common__V1__Payload *pa
 Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *arena, const tn_attr *attr)
 {
     Temporal__Api__Common__V1__Payload *payload = TN_NEW(arena, Temporal__Api__Common__V1__Payload);
-    tn_str json = value_json(arena, attr);
+    bool null = attr->value.p == NULL; /* a group of runs that lack the attribute */
+    tn_str json = null ? TN_STR("") : value_json(arena, attr);
     if (!payload || !json.p)
         return NULL;
     temporal__api__common__v1__payload__init(payload);
     payload->metadata = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 2);
-    if (!payload->metadata || !add_metadata(arena, payload, "encoding", "json/plain") ||
+    if (!payload->metadata || !add_metadata(arena, payload, "encoding", null ? "binary/null" : "json/plain") ||
         !add_metadata(arena, payload, "type", tn_search_attr_type_name(attr->type)))
         return NULL;
     payload->data.data = (uint8_t *)(uintptr_t)json.p;

@@ -48,6 +48,9 @@ typedef struct tn_lexer {
 
 void tn_lex_next(tn_lexer *lexer, tn_lex_token *out);
 
+/* The key that page tokens are sealed with; set before the first page. */
+void tn_vis_page_key(const uint8_t key[16]);
+
 /* ---- values ----------------------------------------------------------------------------------- */
 
 /* Each gives a blob in the arena with p NULL when that is full. */

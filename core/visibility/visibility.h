@@ -98,7 +98,8 @@ tn_status tn_vis_groups_to_api(
     struct Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup ***out_groups,
     size_t *out_count) TN_WARN_UNUSED;
 
-/* A typed value (encoded as TN_ATTR_* says) as a JSON payload with metadata "encoding" and "type". */
+/* A typed value (encoded as TN_ATTR_* says) as a JSON payload with metadata "encoding" and "type"; a
+ * value with p NULL as binary/null.  NULL: the arena is full, or the bytes are not of the type. */
 struct Temporal__Api__Common__V1__Payload;
 struct Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *arena, const tn_attr *attr);
 
