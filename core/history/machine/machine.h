@@ -172,6 +172,12 @@ void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
 /* Next moment of a cron schedule after `after_ns` (start of run `start_ns`), 0: the schedule never fires.
  * robfig/cron ParseStandard grammar with TZ=, CRON_TZ= and @every.  false with text when malformed. */
 bool tn_cron_next(tn_str spec, uint64_t start_ns, uint64_t close_ns, uint64_t *out_ns, char *err, size_t err_size);
+/* Fills in what a retry policy leaves to default and checks it; NULL, or what is wrong ("MaximumAttempts cannot be
+ * negative on retry policy.").  NULL policy allowed. */
+const char *tn_retry_policy_settle(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy);
+/* Checks a duration that a caller sent and cuts it to 100 years; NULL, or what is wrong ("negative duration"). */
+const char *tn_duration_settle(Google__Protobuf__Duration *duration);
+uint64_t tn_duration_ns(const Google__Protobuf__Duration *duration); /* NULL and negative: 0 */
 /* Backoff before the next attempt, or UINT64_MAX and the reason (temporal.api.enums.v1.RetryState). */
 uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
                              const Temporal__Api__Failure__V1__Failure *failure, int32_t *out_state);

@@ -74,6 +74,8 @@ typedef struct tn_activity {
     bool closing; /* its closing event waits in the buffer: gone for everybody but the fold */
     bool started_durable, dispatched;
     uint64_t stamp;
+    uint64_t heartbeat_durable_ns; /* when a heartbeat last asked for a commit */
+    uint64_t owned_since_ns;       /* heartbeats before this may have been lost with the last owner */
 } tn_activity;
 
 typedef struct tn_timer_info {
@@ -214,6 +216,10 @@ tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id);
 tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id);
 tn_child *tn_ms_child(const tn_ms *ms, int64_t initiated_id);
 tn_external *tn_ms_external(const tn_ms *ms, int64_t initiated_id);
+
+/* The shard is ours since then: what was only in the last owner's memory (heartbeats) is lost, so that heartbeat
+ * time-outs count from here.  After each load; takes the same time every time. */
+void tn_ms_set_owned_since(tn_ms *ms, uint64_t since_ns);
 
 /* ---- what the run wants ---- */
 typedef enum tn_want {
