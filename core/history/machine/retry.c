@@ -3,7 +3,6 @@
  * failures end the row of attempts, and how a failure is cut to what the state may hold. */
 #include "history/machine/machine.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "history/machine/parts.h"
@@ -191,9 +190,19 @@ static bool delay_asked(const failure_msg *failure, int64_t *out_ns)
     return true;
 }
 
+static double power(double base, uint32_t exponent)
+{
+    double out = 1;
+
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1)
+            out *= base;
+    return out;
+}
+
 static int64_t exponential_ns(const tn_retry *retry, int32_t attempt)
 {
-    double ns = (double)retry->initial_ns * pow(retry->coefficient, (double)(attempt - 1));
+    double ns = (double)retry->initial_ns * power(retry->coefficient, (uint32_t)(attempt - 1));
 
     if (ns >= 9223372036854775807.0)
         return INT64_MAX;
