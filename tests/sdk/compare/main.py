@@ -12,6 +12,7 @@ import asyncio
 import copy
 import fnmatch
 import json
+import os
 import pathlib
 import sys
 import time
@@ -216,4 +217,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # The SDK's native part is not always at rest when the interpreter is torn down.
+    os._exit(code)
