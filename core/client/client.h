@@ -88,7 +88,7 @@ typedef struct tn_hreq {
         } external;
         struct {
             const tn_parent_ref *parent; /* the parent and the initiated event the child answers */
-            tn_str child_run_id, child_workflow_id, child_type;
+                tn_str child_run_id, child_first_run_id, child_workflow_id, child_type;
             tn_blob close_event; /* packed HistoryEvent */
         } child;
         struct {
@@ -110,7 +110,7 @@ typedef struct tn_hreq {
     size_t n_spliced;
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
-    void *owner; /* history's, while it holds the baton */
+    void *progress; /* history's: how far it got, when it is served again; NULL when sent */
     tn_list link; /* history's, while it is queued or parked */
 } tn_hreq;
 

@@ -2,6 +2,9 @@
 /* What history keeps in memory: workflows (the lock and waiting line of one id), runs (mutable state and the
  * tail of the history), bounded in bytes; and loading them from the store. */
 #include "history/priv.h"
+
+#include <stdlib.h>
+
 #include "proto/proto.h"
 
 #define CACHED_EVENTS_BYTES_MAX (256u * 1024u) /* of one run's history */
@@ -51,7 +54,7 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
 
 void tn_wf_maybe_drop(tn_wf *wf)
 {
-    if (wf->busy || !tn_list_empty(&wf->queue) || !tn_list_empty(&wf->runs))
+    if (wf->busy || wf->stepping || !tn_list_empty(&wf->queue) || !tn_list_empty(&wf->runs))
         return;
     tn_map_remove(&wf->shard->hl->wfs, &wf->link);
     free(wf->ns_id);
@@ -169,7 +172,7 @@ void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob
 
 static bool run_idle(const tn_run *run)
 {
-    return !run->wf->busy && tn_list_empty(&run->wf->queue) && tn_list_empty(&run->parked) &&
+    return !run->wf->busy && !run->wf->stepping && tn_list_empty(&run->wf->queue) && tn_list_empty(&run->parked) &&
            tn_list_empty(&run->queries);
 }
 
@@ -362,8 +365,8 @@ static void records_loaded(tn_store_op *op)
         tn_ms_set_create_request_id(run->ms, tn_str_from(ld->wf->current_request_id));
     }
     tn_run_account(run);
-    load_end(ld, NULL);
     tn_run_effects(run);
+    load_end(ld, NULL);
 }
 
 static void load_records(load *ld)

@@ -68,7 +68,8 @@ struct tn_wf {
     tn_shard *shard;
     char *ns_id, *workflow_id;
     uint8_t *key;
-    bool busy;
+    bool busy;     /* a request waits for the store */
+    bool stepping; /* the queue is being served further up the stack */
     tn_list queue; /* hreqs */
     tn_list runs;
     /* the current run's row */
@@ -86,8 +87,8 @@ struct tn_shard {
     bool owned;
     uint64_t range_id, fence_version;
     uint64_t outbox_next;
-    uint64_t outbox_acked[32]; /* rows to delete with the next commits */
-    size_t n_outbox_acked;
+    uint64_t *outbox_acked; /* rows to delete with the next commit */
+    size_t n_outbox_acked, cap_outbox_acked;
     uint64_t next_wake_ns; /* earliest durable deadline of a run that may be out of the cache */
     tn_loop_timer wake_timer;
     bool scanning;
@@ -203,29 +204,45 @@ void tn_op_delete(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
 
 /* ---- reading.c ---- */
-/* Events [from, to] of a run as a History body in the arena, from cache or store; at most max_events, about
- * bytes_max.  Calls back (maybe at once) with the last id included. */
+/* Events [from, to] of a run as a History body, from memory when it has them, else from the store.  What must be
+ * known of the run is taken when the read begins: it may be gone when the store answers. */
 typedef struct tn_read {
     tn_arena *arena;
-    tn_run *run;
     tn_hreq *req;
     int64_t from, to;
     size_t events_max, bytes_max;
-    bool reverse;
+    bool reverse; /* newest first: [from, to] backwards, at most events_max from `to` down */
     /* out */
     tn_buf body;
-    int64_t first_read, last_read; /* 0: none */
+    int64_t last_read; /* forward: greatest id read; reverse: least; 0: nothing */
     size_t n_events;
     tn_status status;
+    tn_error error;
     void (*done)(struct tn_read *read);
     void *user;
+    /* private */
+    uint32_t shard;
+    uint8_t run_id[16];
+    tn_blob tail; /* copy of uncommitted events */
     tn_store_op op;
 } tn_read;
-void tn_read_events(tn_read *read);
-void tn_history_notify(tn_run *run); /* new events: parked readers go on */
-/* The answer to a workflow task poll: everything but the history of a started task; then replies to call. */
-void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky, const Temporal__Api__Query__V1__WorkflowQuery *direct_query,
-                       const Tenon__TaskToken *query_token);
+void tn_read_events(tn_read *read, tn_run *run); /* done may run before this returns */
+/* New events, or the run has closed: parked readers go on. */
+void tn_history_notify(tn_run *run);
+/* A poll response with what is true of any task of the run; then that of the started task, without its history. */
+Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_base_response(const tn_ms *ms,
+                                                                                         tn_arena *arena);
+Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_response(tn_run *run, tn_arena *arena,
+                                                                                    tn_str ns_name);
+/* Reads the history a worker needs into the response (from its last task on, or all), then calls done. */
+void tn_wft_history(tn_run *run, tn_hreq *req, bool sticky,
+                    Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out,
+                    void (*done)(tn_hreq *req, const tn_fault *fault, void *user), void *user);
+/* Answers the poll behind req with `out` and its history; gives req back. */
+void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky,
+                       Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
+void tn_wft_failed_after(tn_txn *txn);
+tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena *arena);
 
 /* ---- query.c ---- */
 void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);

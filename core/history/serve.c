@@ -67,8 +67,12 @@ static void drop_doomed(tn_wf *wf)
     }
 }
 
+/* Never nested: what ends inside is gone on with by the loop further out, so that a long queue needs no stack. */
 static void step(tn_wf *wf)
 {
+    if (wf->stepping)
+        return;
+    wf->stepping = true;
     while (!wf->busy) {
         drop_doomed(wf);
         tn_list *link = tn_list_pop_front(&wf->queue);
@@ -76,17 +80,14 @@ static void step(tn_wf *wf)
             break;
         serve(wf, TN_CONTAINER_OF(link, tn_hreq, link));
     }
+    wf->stepping = false;
     tn_wf_maybe_drop(wf);
 }
 
 void tn_wf_enqueue(tn_wf *wf, tn_hreq *req)
 {
-    bool serving = wf->busy || !tn_list_empty(&wf->queue);
-    req->owner = wf;
     tn_list_push_back(&wf->queue, &req->link);
-    /* Whoever serves this workflow further up the stack takes it from the queue. */
-    if (!serving)
-        step(wf);
+    step(wf);
 }
 
 void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
@@ -96,8 +97,9 @@ void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
     if (req_again)
         tn_list_push_front(&wf->queue, &req_again->link);
     tn_hloop *hl = wf->shard->hl;
+    bool outermost = !wf->stepping;
     step(wf);
-    if (hl->bytes > hl->bytes_max)
+    if (outermost && hl->bytes > hl->bytes_max)
         tn_cache_shrink(hl);
 }
 
@@ -109,6 +111,7 @@ static bool request_expired(const tn_hreq *req)
 void tn_history_submit(tn_hreq *req)
 {
     tn_list_init(&req->link);
+    req->progress = NULL;
     tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
     TN_ASSERT(shard && shard->hl == tn_hloop_current());
     if (!shard->owned || shard->hl->stopping) {
@@ -135,7 +138,6 @@ void tn_req_finish(tn_hreq *req, const tn_fault *fault)
         return;
     }
     req->fault = fault;
-    req->owner = NULL;
     tn_client_history_done(req);
 }
 

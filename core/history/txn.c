@@ -3,6 +3,9 @@
  * After it is durable the caller is answered, readers are told, and what the runs then want is done.  When the
  * write fails, the memory is thrown away and read again: what the store says is the truth. */
 #include "history/priv.h"
+
+#include <stdlib.h>
+
 #include "proto/proto.h"
 #include "visibility/visibility.h"
 

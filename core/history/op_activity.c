@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* Activity tasks between matching, workers and the machine. */
+#include "history/priv.h"
+
+#include <stdlib.h>
+
+#include "proto/proto.h"
+
+tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena *arena)
+{
+    Tenon__TaskToken token = TENON__TASK_TOKEN__INIT;
+    token.kind = 2;
+    token.ns_id = ms->ns_id;
+    token.workflow_id = ms->workflow_id;
+    token.run_id = (char *)(uintptr_t)ms->run_id_text;
+    token.scheduled_id = activity->scheduled_id;
+    token.attempt = activity->attempt;
+    token.activity_id = activity->activity_id;
+    token.activity_type = activity->type;
+    token.started_ns = activity->started_ns;
+    token.nonce = activity->nonce;
+    return tn_token_seal(arena, &token.base);
+}
+
+/* ---- handing out ---- */
+
+
+static void handed_out(tn_txn *txn)
+{
+    tn_hreq *req = txn->req;
+    if (txn->fault)
+        return;
+    tn_run *run = txn->changes[0].run;
+    tn_activity *activity = tn_ms_activity(run->ms, txn->activity_id);
+    if (!activity) {
+        txn->fault = tn_fault_make(txn->arena, TN_GRPC_NOT_FOUND, "activity is gone");
+        return;
+    }
+    tn_arena_set_limit(req->arena, 0);
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
+    temporal__api__workflowservice__v1__poll_activity_task_queue_response__init(out);
+    tn_machine_activity_task(run->ms, activity, req->arena, txn->ns->name, out);
+    tn_blob token = tn_activity_token(run->ms, activity, req->arena);
+    out->task_token = (ProtobufCBinaryData){token.n, (uint8_t *)(uintptr_t)token.p};
+    tn_call_reply(req->call, &out->base);
+    req->answered = true;
+}
+
+void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
+{
+    tn_run *run = tn_resolve(wf, req);
+    if (!run)
+        return;
+    const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *poll =
+        (const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *)req->request;
+    tn_txn *txn = tn_txn_begin(wf, req);
+    tn_tx *tx = tn_txn_change(txn, run);
+    char request_id[37];
+    uint8_t id[16];
+    tn_uuid_v4(&txn->hl->rng, id);
+    tn_uuid_format(id, request_id);
+    tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(request_id)};
+    bool durable = false;
+    txn->activity_id = req->u.task.ref.scheduled_id;
+    const tn_fault *fault =
+        tn_machine_activity_start(tx, txn->activity_id, req->u.task.ref.stamp, &poller, &durable);
+    if (!fault) {
+        run->extras_pending = true;
+        if (!durable && !tx->n_events)
+            tx->extras_dirty = false; /* rides along with the next record */
+        else
+            tx->extras_dirty = true;
+    }
+    txn->after = handed_out;
+    tn_txn_commit(txn, fault);
+}
+
+/* ---- answers ---- */
+
+static void heartbeat_after(tn_txn *txn)
+{
+    if (!txn->fault)
+        txn->req->response = txn->user;
+}
+
+static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req)
+{
+    const Tenon__TaskToken *token = req->token ? req->token->msg : NULL;
+    tn_str id = req->u.activity.activity_id;
+    switch ((int)req->op) {
+    case TN_HOP_ACT_COMPLETED:
+        return tn_machine_activity_completed(
+            tx, token, id,
+            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *)req->request);
+    case TN_HOP_ACT_FAILED:
+        return tn_machine_activity_failed(
+            tx, token, id,
+            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)req->request);
+    case TN_HOP_ACT_CANCELED:
+        return tn_machine_activity_canceled(
+            tx, token, id,
+            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *)req->request);
+    default: {
+        Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out =
+            tn_arena_alloc(req->arena, sizeof(*out));
+        temporal__api__workflowservice__v1__record_activity_task_heartbeat_response__init(out);
+        txn->user = out;
+        txn->after = heartbeat_after;
+        const tn_fault *fault = tn_machine_activity_heartbeat(
+            tx, token, id,
+            (const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *)req->request, out);
+        if (!fault)
+            run->extras_pending = true;
+        return fault;
+    }
+    }
+}
+
+static void failed_after(tn_txn *txn)
+{
+    if (txn->fault || txn->req->op != TN_HOP_ACT_FAILED)
+        return;
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedResponse *out =
+        tn_arena_alloc(txn->req->arena, sizeof(*out));
+    temporal__api__workflowservice__v1__respond_activity_task_failed_response__init(out);
+    txn->req->response = &out->base;
+}
+
+void tn_op_activity_respond(tn_wf *wf, tn_hreq *req)
+{
+    tn_run *run = tn_resolve(wf, req);
+    if (!run)
+        return;
+    tn_txn *txn = tn_txn_begin(wf, req);
+    tn_tx *tx = tn_txn_change(txn, run);
+    txn->after = failed_after;
+    tn_txn_commit(txn, respond(txn, tx, run, req));
+}

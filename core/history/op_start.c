@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/* Starting: id reuse and conflict policies, de-duplication by request id, signal-with-start, children.
+ *
+ * A start of an id that is not in memory reads nothing: it commits on the condition that there is no current run,
+ * and only when that fails are the policies looked at. */
+#include "history/priv.h"
+
+#include <stdlib.h>
+
+#include "proto/proto.h"
+
+typedef Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest start_request;
+typedef Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest sws_request;
+
+enum { REUSE_ALLOW = 1, REUSE_FAILED_ONLY = 2, REUSE_REJECT = 3, REUSE_TERMINATE = 4 };
+enum { CONFLICT_FAIL = 1, CONFLICT_USE = 2, CONFLICT_TERMINATE = 3 };
+
+/* What a signal-with-start asks to be started. */
+static start_request *start_of_signal(tn_arena *arena, const sws_request *s)
+{
+    start_request *r = TN_NEW(arena, start_request);
+    temporal__api__workflowservice__v1__start_workflow_execution_request__init(r);
+    r->namespace_ = s->namespace_;
+    r->workflow_id = s->workflow_id;
+    r->workflow_type = s->workflow_type;
+    r->task_queue = s->task_queue;
+    r->input = s->input;
+    r->workflow_execution_timeout = s->workflow_execution_timeout;
+    r->workflow_run_timeout = s->workflow_run_timeout;
+    r->workflow_task_timeout = s->workflow_task_timeout;
+    r->identity = s->identity;
+    r->request_id = s->request_id;
+    r->workflow_id_reuse_policy = s->workflow_id_reuse_policy;
+    r->workflow_id_conflict_policy = s->workflow_id_conflict_policy;
+    r->retry_policy = s->retry_policy;
+    r->cron_schedule = s->cron_schedule;
+    r->memo = s->memo;
+    r->search_attributes = s->search_attributes;
+    r->header = s->header;
+    r->workflow_start_delay = s->workflow_start_delay;
+    r->user_metadata = s->user_metadata;
+    r->n_links = s->n_links;
+    r->links = s->links;
+    r->versioning_override = s->versioning_override;
+    r->priority = s->priority;
+    return r;
+}
+
+static void respond(tn_hreq *req, const char *run_id, const char *first_run_id, bool started, int32_t status)
+{
+    char *id = tn_arena_strdup(req->arena, run_id);
+    if (req->op == TN_HOP_SIGNAL_WITH_START) {
+        Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionResponse *out =
+            tn_arena_alloc(req->arena, sizeof(*out));
+        temporal__api__workflowservice__v1__signal_with_start_workflow_execution_response__init(out);
+        out->run_id = id;
+        out->first_execution_run_id = first_run_id ? tn_arena_strdup(req->arena, first_run_id) : id;
+        out->started = started;
+        req->response = &out->base;
+        return;
+    }
+    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
+    temporal__api__workflowservice__v1__start_workflow_execution_response__init(out);
+    out->run_id = id;
+    out->first_execution_run_id = first_run_id ? tn_arena_strdup(req->arena, first_run_id) : id;
+    out->started = started;
+    out->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)status;
+    /* A link to the event that the start made, as callers follow it. */
+    Temporal__Api__Common__V1__Link *link = TN_NEW(req->arena, Temporal__Api__Common__V1__Link);
+    Temporal__Api__Common__V1__Link__WorkflowEvent *event =
+        TN_NEW(req->arena, Temporal__Api__Common__V1__Link__WorkflowEvent);
+    Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference *ref =
+        TN_NEW(req->arena, Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference);
+    temporal__api__common__v1__link__init(link);
+    temporal__api__common__v1__link__workflow_event__init(event);
+    temporal__api__common__v1__link__workflow_event__event_reference__init(ref);
+    ref->event_id = 1;
+    ref->event_type = TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_STARTED;
+    event->namespace_ = tn_arena_strdup(req->arena, req->ns->name.p);
+    event->workflow_id = tn_arena_strdup(req->arena, req->workflow_id.p);
+    event->run_id = id;
+    event->reference_case = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF;
+    event->event_ref = ref;
+    link->variant_case = TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW_EVENT;
+    link->workflow_event = event;
+    out->link = link;
+    req->response = &out->base;
+}
+
+static void started(tn_txn *txn)
+{
+    tn_ms *ms = txn->changes[txn->n_changes - 1].run->ms;
+    respond(txn->req, ms->run_id_text, ms->first_run_id, true, ms->status ? ms->status : 1);
+}
+
+/* terminate_run: the running one that gives way, or NULL. */
+static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run *terminate_run)
+{
+    uint8_t run_id[16];
+    tn_txn *txn = tn_txn_begin(wf, req);
+    tn_uuid_v7(&txn->hl->rng, tn_now_wall_ns(), run_id);
+    const tn_fault *fault = NULL;
+    if (terminate_run) {
+        char text[37];
+        tn_uuid_format(run_id, text);
+        Temporal__Api__Common__V1__Payloads *details = NULL;
+        char *why = tn_arena_printf(txn->arena, "terminated by new runID: %s", text);
+        Temporal__Api__Common__V1__Payload *payload = TN_NEW(txn->arena, Temporal__Api__Common__V1__Payload);
+        temporal__api__common__v1__payload__init(payload);
+        Temporal__Api__Common__V1__Payload__MetadataEntry *meta =
+            TN_NEW(txn->arena, Temporal__Api__Common__V1__Payload__MetadataEntry);
+        temporal__api__common__v1__payload__metadata_entry__init(meta);
+        meta->key = (char *)"encoding";
+        meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
+        payload->n_metadata = 1;
+        payload->metadata = TN_NEW_ARRAY(txn->arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
+        payload->metadata[0] = meta;
+        char *json = tn_arena_printf(txn->arena, "\"%s\"", why);
+        payload->data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
+        details = TN_NEW(txn->arena, Temporal__Api__Common__V1__Payloads);
+        temporal__api__common__v1__payloads__init(details);
+        details->n_payloads = 1;
+        details->payloads = TN_NEW_ARRAY(txn->arena, Temporal__Api__Common__V1__Payload *, 1);
+        details->payloads[0] = payload;
+        fault = tn_machine_terminate(tn_txn_change(txn, terminate_run),
+                                     TN_STR("TerminateIfRunning WorkflowIdReusePolicy"), details,
+                                     TN_STR("history-service"));
+    }
+    tn_ms *ms = tn_ms_create(tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id), run_id);
+    tn_run *run = tn_run_create(wf, ms);
+    tn_tx *tx = tn_txn_change(txn, run);
+    txn->changes[txn->n_changes - 1].created = true;
+    tn_start start = {.request = request};
+    if (req->op == TN_HOP_SIGNAL_WITH_START)
+        start.signal = (const sws_request *)req->request;
+    const tn_parent_ref *parent = req->op == TN_HOP_START ? req->u.start.parent : NULL;
+    if (parent) {
+        start.parent_ns_id = parent->ns_id;
+        start.parent_ns_name = parent->ns_name;
+        start.parent_workflow_id = parent->workflow_id;
+        start.parent_run_id = parent->run_id;
+        start.root_workflow_id = parent->root_workflow_id;
+        start.root_run_id = parent->root_run_id;
+        start.parent_initiated_id = parent->initiated_id;
+        start.hold = true;
+    }
+    if (!fault)
+        fault = tn_machine_start(tx, &start);
+    if (fault) {
+        if (terminate_run)
+            terminate_run->doomed = true; /* its memory is ahead of the store */
+        tn_txn_abandon(txn, fault);
+        return;
+    }
+    tn_ms_set_create_request_id(ms, tn_str_from(request->request_id));
+    txn->after = started;
+    tn_txn_commit(txn, NULL);
+}
+
+static void signaled(tn_txn *txn)
+{
+    if (txn->fault)
+        return;
+    tn_ms *ms = txn->changes[0].run->ms;
+    respond(txn->req, ms->run_id_text, ms->first_run_id, false, ms->status);
+}
+
+static void signal_running(tn_wf *wf, tn_hreq *req, tn_run *run)
+{
+    const sws_request *s = (const sws_request *)req->request;
+    tn_txn *txn = tn_txn_begin(wf, req);
+    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *signal =
+        tn_arena_alloc(txn->arena, sizeof(*signal));
+    temporal__api__workflowservice__v1__signal_workflow_execution_request__init(signal);
+    signal->namespace_ = s->namespace_;
+    signal->signal_name = s->signal_name;
+    signal->input = s->signal_input;
+    signal->identity = s->identity;
+    signal->request_id = s->request_id;
+    signal->header = s->header;
+    signal->n_links = s->n_links;
+    signal->links = s->links;
+    const tn_fault *fault = tn_machine_signal(tn_txn_change(txn, run), signal, NULL);
+    txn->after = signaled;
+    tn_txn_commit(txn, fault);
+}
+
+static void attached(tn_txn *txn)
+{
+    tn_ms *ms = txn->changes[0].run->ms;
+    respond(txn->req, ms->run_id_text, ms->first_run_id, false, 1);
+}
+
+static void use_existing(tn_wf *wf, tn_hreq *req, const start_request *request)
+{
+    tn_run *run = tn_run_find(wf, wf->current_run_id);
+    if (!run) {
+        tn_load_run(wf, wf->current_run_id, req);
+        return;
+    }
+    const Temporal__Api__Workflow__V1__OnConflictOptions *options = request->on_conflict_options;
+    tn_txn *txn = tn_txn_begin(wf, req);
+    const tn_fault *fault = NULL;
+    tn_tx *tx = tn_txn_change(txn, run);
+    if (options && options->attach_request_id)
+        fault = tn_machine_attach_request_id(tx, tn_str_from(request->request_id));
+    txn->after = attached;
+    tn_txn_commit(txn, fault);
+}
+
+static bool failed_status(int32_t status) { return status == 3 || status == 4 || status == 5 || status == 7; }
+
+static void start_over_closed(tn_wf *wf, tn_hreq *req, const start_request *request)
+{
+    switch ((int)request->workflow_id_reuse_policy) {
+    case REUSE_REJECT:
+        tn_req_finish(req, tn_fault_already_started(
+                               req->arena, wf,
+                               "Workflow execution already finished. WorkflowId: %s, RunId: %s. Workflow Id "
+                               "reuse policy: reject duplicate workflow Id."));
+        return;
+    case REUSE_FAILED_ONLY:
+        if (!failed_status(wf->current_status)) {
+            tn_req_finish(req, tn_fault_already_started(
+                                   req->arena, wf,
+                                   "Workflow execution already finished successfully. WorkflowId: %s, RunId: %s. "
+                                   "Workflow Id reuse policy: allow duplicate workflow Id if last run failed."));
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    create(wf, req, request, NULL);
+}
+
+static void start_over_running(tn_wf *wf, tn_hreq *req, const start_request *request)
+{
+    int conflict = (int)request->workflow_id_conflict_policy;
+    if (conflict == CONFLICT_USE && req->op == TN_HOP_START) {
+        use_existing(wf, req, request);
+        return;
+    }
+    if (conflict == CONFLICT_TERMINATE || (conflict == CONFLICT_USE && req->op == TN_HOP_SIGNAL_WITH_START)) {
+        tn_run *run = tn_run_find(wf, wf->current_run_id);
+        if (!run)
+            tn_load_run(wf, wf->current_run_id, req);
+        else if (conflict == CONFLICT_TERMINATE)
+            create(wf, req, request, run);
+        else
+            signal_running(wf, req, run);
+        return;
+    }
+    tn_req_finish(req, tn_fault_already_started(req->arena, wf,
+                                                "Workflow execution is already running. WorkflowId: %s, RunId: %s."));
+}
+
+void tn_op_start(tn_wf *wf, tn_hreq *req)
+{
+    const start_request *request = req->op == TN_HOP_SIGNAL_WITH_START
+                                       ? start_of_signal(req->arena, (const sws_request *)req->request)
+                                       : (const start_request *)req->request;
+    if (!wf->current_known || !wf->current_exists) {
+        create(wf, req, request, NULL);
+        return;
+    }
+    if (wf->current_request_id && *request->request_id &&
+        strcmp(wf->current_request_id, request->request_id) == 0) {
+        char run_id[37];
+        tn_uuid_format(wf->current_run_id, run_id);
+        tn_run *run = tn_run_find(wf, wf->current_run_id);
+        respond(req, run_id, run ? run->ms->first_run_id : NULL, req->op == TN_HOP_START, wf->current_status);
+        tn_req_finish(req, NULL);
+        return;
+    }
+    if (wf->current_status == 1)
+        start_over_running(wf, req, request);
+    else
+        start_over_closed(wf, req, request);
+}

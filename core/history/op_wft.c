@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* Workflow tasks between matching, workers and the machine: handing out, completing, failing.
+ *
+ * Handing one out writes nothing: the started event waits in the run's tail for the next record.  If the process
+ * dies before, the task is simply handed out again. */
+#include "history/priv.h"
+
+#include <stdlib.h>
+
+#include "proto/proto.h"
+
+typedef Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest completed_request;
+typedef Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedResponse completed_response;
+
+/* The machine has made a start: keep its event back for the next record. */
+static void keep_in_tail(tn_run *run, tn_tx *tx)
+{
+    if (!tx->n_events)
+        return;
+    if (!run->tail_events)
+        run->tail_first_id = tx->first_event_id;
+    tn_buf_put(&run->tail, tx->events.p, tx->events.n);
+    run->tail_events += tx->n_events;
+    tx->n_events = 0;
+    tn_buf_done(&tx->events);
+}
+
+static const tn_fault *start_wft(tn_txn *txn, tn_run *run, int64_t scheduled_id, uint64_t stamp, tn_str identity,
+                                 tn_str request_id)
+{
+    tn_tx *tx = tn_txn_change(txn, run);
+    tn_poller poller = {.identity = identity, .request_id = request_id};
+    const tn_fault *fault = tn_machine_wft_start(tx, scheduled_id, stamp, &poller);
+    if (fault)
+        return fault;
+    keep_in_tail(run, tx);
+    tx->extras_dirty = false;
+    run->extras_pending = true;
+    return NULL;
+}
+
+static void polled(tn_txn *txn)
+{
+    tn_hreq *req = txn->req;
+    if (txn->fault)
+        return; /* stale: matching hands the poll on */
+    tn_run *run = txn->changes[0].run;
+    txn->keep_req = true;
+    tn_history_notify(run);
+    tn_arena_set_limit(req->arena, 0);
+    Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out =
+        tn_wft_response(run, req->arena, txn->ns->name);
+    tn_queries_attach(run, req->arena, out);
+    tn_reply_wft_poll(run, req, req->u.task.sticky, out);
+}
+
+void tn_op_wft_polled(tn_wf *wf, tn_hreq *req)
+{
+    tn_run *run = tn_resolve(wf, req);
+    if (!run)
+        return;
+    const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *poll =
+        (const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *)req->request;
+    tn_txn *txn = tn_txn_begin(wf, req);
+    char request_id[37];
+    uint8_t id[16];
+    tn_uuid_v4(&txn->hl->rng, id);
+    tn_uuid_format(id, request_id);
+    const tn_fault *fault = start_wft(txn, run, req->u.task.ref.scheduled_id, req->u.task.ref.stamp,
+                                      tn_str_from(poll->identity), tn_str_from(request_id));
+    txn->after = polled;
+    tn_txn_commit(txn, fault);
+}
+
+/* ---- completion ---- */
+
+static Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *eager_task(tn_txn *txn, tn_run *run,
+                                                                                     int64_t scheduled_id)
+{
+    tn_arena *arena = txn->req->arena;
+    tn_activity *activity = tn_ms_activity(run->ms, scheduled_id);
+    if (!activity || !activity->started_ns)
+        return NULL;
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *task = tn_arena_alloc(arena, sizeof(*task));
+    temporal__api__workflowservice__v1__poll_activity_task_queue_response__init(task);
+    tn_machine_activity_task(run->ms, activity, arena, txn->ns->name, task);
+    tn_blob token = tn_activity_token(run->ms, activity, arena);
+    task->task_token = (ProtobufCBinaryData){token.n, (uint8_t *)(uintptr_t)token.p};
+    return task;
+}
+
+static void inline_read(tn_hreq *req, const tn_fault *fault, void *user)
+{
+    completed_response *out = user;
+    req->response = &out->base;
+    tn_req_finish(req, fault);
+}
+
+/* return_new_workflow_task: the next task, already started, rides in this answer. */
+static bool hand_out_inline(tn_txn *txn, tn_run *run, completed_response *out)
+{
+    tn_ms *ms = run->ms;
+    const completed_request *request = (const completed_request *)txn->req->request;
+    if (!txn->wft_out.new_wft_wanted_inline || !tn_ms_running(ms) || !ms->wft.scheduled_id || ms->wft.started_id)
+        return false;
+    char request_id[37];
+    uint8_t id[16];
+    tn_uuid_v4(&txn->hl->rng, id);
+    tn_uuid_format(id, request_id);
+    tn_tx tx;
+    tn_tx_init(&tx, ms, &txn->env, txn->arena, tn_now_wall_ns(), &txn->hl->rng);
+    tn_poller poller = {.identity = tn_str_from(request->identity), .request_id = tn_str_from(request_id)};
+    const tn_fault *fault = tn_machine_wft_start(&tx, ms->wft.scheduled_id, ms->wft.stamp, &poller);
+    if (!fault) {
+        keep_in_tail(run, &tx);
+        run->extras_pending = true;
+    }
+    tn_tx_done(&tx);
+    if (fault)
+        return false;
+    ms->wft.dispatched = true;
+    out->workflow_task = tn_wft_response(run, txn->req->arena, txn->ns->name);
+    tn_queries_attach(run, txn->req->arena, out->workflow_task);
+    txn->keep_req = true;
+    tn_history_notify(run);
+    tn_wft_history(run, txn->req, true, out->workflow_task, inline_read, out);
+    return true;
+}
+
+static void completed(tn_txn *txn)
+{
+    tn_hreq *req = txn->req;
+    tn_run *run = txn->changes[0].run;
+    const completed_request *request = (const completed_request *)req->request;
+    if (!txn->fault)
+        tn_queries_answer(run, request);
+    if (!txn->fault) {
+        completed_response *out = tn_arena_alloc(req->arena, sizeof(*out));
+        temporal__api__workflowservice__v1__respond_workflow_task_completed_response__init(out);
+        out->reset_history_event_id = txn->wft_out.reset_history_event_id;
+        tn_arena_set_limit(req->arena, 0);
+        out->activity_tasks =
+            TN_NEW_ARRAY(req->arena, Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *,
+                         txn->wft_out.n_eager_activities + 1);
+        for (size_t i = 0; i < txn->wft_out.n_eager_activities; i++) {
+            Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *task =
+                eager_task(txn, run, txn->wft_out.eager_activities[i]);
+            if (task)
+                out->activity_tasks[out->n_activity_tasks++] = task;
+        }
+        req->response = &out->base;
+        hand_out_inline(txn, run, out);
+    }
+    tn_queries_wft_ended(run);
+}
+
+static void start_eagerly(tn_txn *txn, tn_run *run, tn_str identity)
+{
+    /* Their start rides along with the very record that schedules them. */
+    for (size_t i = 0; i < txn->wft_out.n_eager_activities; i++) {
+        tn_activity *activity = tn_ms_activity(run->ms, txn->wft_out.eager_activities[i]);
+        if (!activity)
+            continue;
+        bool durable = false;
+        tn_poller poller = {.identity = identity};
+        const tn_fault *fault = tn_machine_activity_start(&txn->changes[0].tx, activity->scheduled_id,
+                                                          activity->stamp, &poller, &durable);
+        if (!fault) {
+            activity->dispatched = true;
+            txn->changes[0].tx.extras_dirty = true;
+        }
+    }
+}
+
+void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
+{
+    tn_run *run = tn_resolve(wf, req);
+    if (!run)
+        return;
+    tn_txn *txn = tn_txn_begin(wf, req);
+    tn_tx *tx = tn_txn_change(txn, run);
+    const tn_fault *fault;
+    if (req->op == TN_HOP_WFT_COMPLETED) {
+        const completed_request *request = (const completed_request *)req->request;
+        fault = tn_machine_wft_completed(tx, req->token->msg, request, &txn->wft_out);
+        if (!fault)
+            start_eagerly(txn, run, tn_str_from(request->identity));
+    } else {
+        fault = tn_machine_wft_failed(
+            tx, req->token->msg,
+            (const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *)req->request);
+    }
+    txn->after = completed;
+    if (req->op == TN_HOP_WFT_FAILED)
+        txn->after = tn_wft_failed_after;
+    tn_txn_commit(txn, fault);
+}
+
+void tn_wft_failed_after(tn_txn *txn) { tn_queries_wft_ended(txn->changes[0].run); }
