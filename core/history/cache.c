@@ -117,13 +117,13 @@ void tn_run_drop(tn_run *run)
 {
     tn_hloop *hl = run->wf->shard->hl;
     while (!tn_list_empty(&run->parked)) {
-        tn_hreq *req = TN_CONTAINER_OF(tn_list_pop_front(&run->parked), tn_hreq, link);
+        tn_hreq *req = TN_CONTAINER_OF(tn_list_first(&run->parked), tn_hreq, link);
+        tn_history_unpark(req);
         tn_req_finish(req, tn_fault_unavailable(req->arena, "workflow state is being reloaded, try again"));
     }
-    while (!tn_list_empty(&run->queries)) {
-        tn_hreq *req = TN_CONTAINER_OF(tn_list_pop_front(&run->queries), tn_hreq, link);
-        tn_req_finish(req, tn_fault_unavailable(req->arena, "workflow state is being reloaded, try again"));
-    }
+    static const tn_fault reload = {.code = TN_GRPC_UNAVAILABLE,
+                                    .message = {"workflow state is being reloaded, try again", 43}};
+    tn_queries_fail(run, &reload);
     tn_loop_timer_stop(&run->timer);
     tn_list_remove(&run->in_wf);
     tn_list_remove(&run->lru);

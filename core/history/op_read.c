@@ -153,15 +153,20 @@ static void read_now(reading *rd, tn_run *run)
 
 /* ---- the long poll ---- */
 
-static void unpark(reading *rd)
+void tn_history_unpark(tn_hreq *req)
 {
+    reading *rd = req->progress;
     tn_loop_timer_stop(&rd->timer);
-    tn_list_remove(&rd->req->link);
+    tn_list_remove(&req->link);
     rd->waited = true;
-    tn_wf_enqueue(rd->wf, rd->req);
 }
 
-static void waited_enough(tn_loop_timer *timer) { unpark(TN_CONTAINER_OF(timer, reading, timer)); }
+static void waited_enough(tn_loop_timer *timer)
+{
+    reading *rd = TN_CONTAINER_OF(timer, reading, timer);
+    tn_history_unpark(rd->req);
+    tn_wf_enqueue(rd->wf, rd->req);
+}
 
 void tn_history_notify(tn_run *run)
 {
@@ -170,9 +175,7 @@ void tn_history_notify(tn_run *run)
         reading *rd = req->progress;
         if (rd->close_only && tn_ms_running(run->ms))
             continue;
-        tn_list_remove(&req->link);
-        tn_loop_timer_stop(&rd->timer);
-        rd->waited = true;
+        tn_history_unpark(req);
         tn_list_push_back(&rd->wf->queue, &req->link); /* whoever notifies has the workflow and goes on with it */
     }
 }

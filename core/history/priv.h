@@ -105,6 +105,7 @@ struct tn_hloop { /* one a loop */
     bool stopping;
     size_t txns; /* in flight */
     tn_machine_limits limits;
+    uint64_t retention_next_ns;
 };
 
 /* An internal request: an hreq in an arena of its own. */
@@ -150,6 +151,7 @@ struct tn_txn {
 
 /* ---- shard.c ---- */
 tn_hloop *tn_hloop_current(void);
+bool tn_retention_allows(tn_hloop *hl); /* one more deletion now? */
 tn_shard *tn_shard_find(uint32_t id);
 void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns);
 void tn_shard_lost(tn_shard *shard, const tn_error *err);
@@ -229,6 +231,7 @@ typedef struct tn_read {
 void tn_read_events(tn_read *read, tn_run *run); /* done may run before this returns */
 /* New events, or the run has closed: parked readers go on. */
 void tn_history_notify(tn_run *run);
+void tn_history_unpark(tn_hreq *req); /* takes it from run->parked, its timer stopped */
 /* A poll response with what is true of any task of the run; then that of the started task, without its history. */
 Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_base_response(const tn_ms *ms,
                                                                                          tn_arena *arena);

@@ -19,7 +19,26 @@ typedef struct waiting {
     char id[37];
     bool attached; /* on its way with the started workflow task */
     bool tried_sticky;
+    tn_hreq *req;
+    tn_loop_timer timer; /* nobody waits for an answer past the deadline */
 } waiting;
+
+#define WITHOUT_DEADLINE_NS (60 * TN_SEC)
+
+static void waited_too_long(tn_loop_timer *timer)
+{
+    waiting *w = TN_CONTAINER_OF(timer, waiting, timer);
+    tn_list_remove(&w->req->link);
+    tn_req_finish(w->req, tn_fault_make(w->req->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"));
+}
+
+static tn_hreq *take(tn_list *link)
+{
+    tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
+    tn_loop_timer_stop(&((waiting *)req->progress)->timer);
+    tn_list_remove(&req->link);
+    return req;
+}
 
 static const tn_fault *not_ready(tn_arena *arena, const char *text)
 {
@@ -158,7 +177,10 @@ static void wait_for_task(tn_run *run, tn_hreq *req)
                                               "queries and workflow not able to process query fast enough"));
         return;
     }
+    waiting *w = req->progress;
     tn_list_push_back(&run->queries, &req->link);
+    tn_loop_timer_start(&w->timer, req->deadline_mono_ns != UINT64_MAX ? req->deadline_mono_ns
+                                                                       : tn_now_mono_ns() + WITHOUT_DEADLINE_NS);
 }
 
 void tn_op_query(tn_wf *wf, tn_hreq *req)
@@ -172,6 +194,8 @@ void tn_op_query(tn_wf *wf, tn_hreq *req)
         uint8_t id[16];
         tn_uuid_v4(&wf->shard->hl->rng, id);
         tn_uuid_format(id, w->id);
+        w->req = req;
+        tn_loop_timer_init(&w->timer, waited_too_long);
         req->progress = w;
     }
     if (rejected(req, ms))
@@ -234,7 +258,7 @@ void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__Re
             waiting *w = req->progress;
             if (strcmp(w->id, id) != 0 || !request->query_results[i]->value)
                 continue;
-            tn_list_remove(&req->link);
+            take(&req->link);
             answer_one(req, request->query_results[i]->value);
             break;
         }
@@ -246,7 +270,7 @@ void tn_queries_wft_ended(tn_run *run)
     tn_list again;
     tn_list_init(&again);
     while (!tn_list_empty(&run->queries))
-        tn_list_push_back(&again, tn_list_pop_front(&run->queries));
+        tn_list_push_back(&again, &take(tn_list_first(&run->queries))->link);
     /* Each is looked at anew: with the next task when one is pending, directly otherwise. */
     while (!tn_list_empty(&again)) {
         tn_hreq *req = TN_CONTAINER_OF(tn_list_pop_front(&again), tn_hreq, link);
@@ -259,7 +283,7 @@ void tn_queries_wft_ended(tn_run *run)
 void tn_queries_fail(tn_run *run, const tn_fault *fault)
 {
     while (!tn_list_empty(&run->queries)) {
-        tn_hreq *req = TN_CONTAINER_OF(tn_list_pop_front(&run->queries), tn_hreq, link);
+        tn_hreq *req = take(tn_list_first(&run->queries));
         tn_req_finish(req, tn_fault_copy(req->arena, fault));
     }
 }

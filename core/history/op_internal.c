@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/* Operations that the role sends to itself: deadlines, wake-ups, answers of other runs. */
+#include "history/priv.h"
+
+#include <stdlib.h>
+
+#include "proto/proto.h"
+
+static void fired(tn_txn *txn)
+{
+    /* A workflow task may have timed out: its queries go on without it. */
+    tn_run *run = txn->changes[0].run;
+    if (!run->ms->wft.started_id)
+        tn_queries_wft_ended(run);
+}
+
+static void commit(tn_wf *wf, tn_hreq *req, tn_run *run, const tn_fault *(*machine)(tn_tx *tx, tn_iop *iop),
+                   void (*after)(tn_txn *txn))
+{
+    tn_txn *txn = tn_txn_begin(wf, req);
+    tn_tx *tx = tn_txn_change(txn, run);
+    const tn_fault *fault = machine(tx, TN_CONTAINER_OF(req, tn_iop, req));
+    txn->after = after;
+    tn_txn_commit(txn, fault);
+}
+
+static const tn_fault *machine_fire(tn_tx *tx, tn_iop *iop)
+{
+    (void)iop;
+    return tn_machine_fire(tx);
+}
+
+static const tn_fault *machine_flush(tn_tx *tx, tn_iop *iop)
+{
+    (void)iop;
+    tx->extras_dirty = true; /* a record of what only memory knows */
+    return NULL;
+}
+
+static const tn_fault *machine_unstick(tn_tx *tx, tn_iop *iop)
+{
+    if (tx->ms->wft.stamp != iop->nonce || tx->ms->wft.started_id || !tx->ms->wft.sticky)
+        return NULL;
+    return tn_machine_wft_unstick(tx);
+}
+
+static void unstuck(tn_txn *txn) { txn->changes[0].run->ms->wft.dispatched = false; }
+
+static const tn_fault *machine_child_result(tn_tx *tx, tn_iop *iop)
+{
+    tn_child *child = tn_ms_child(tx->ms, iop->initiated_id);
+    if (!child)
+        return NULL;
+    if (iop->again) {
+        child->dispatched = false; /* the effects of this empty transition send it again */
+        return NULL;
+    }
+    return iop->cause ? tn_machine_child_start_failed(tx, iop->initiated_id, iop->cause)
+                      : tn_machine_child_started(tx, iop->initiated_id, tn_str_from(iop->result_run_id));
+}
+
+static const tn_fault *machine_external_result(tn_tx *tx, tn_iop *iop)
+{
+    tn_external *external = tn_ms_external(tx->ms, iop->initiated_id);
+    if (!external)
+        return NULL;
+    if (iop->again) {
+        external->dispatched = false;
+        return NULL;
+    }
+    return iop->cause ? tn_machine_external_failed(tx, iop->initiated_id, iop->cause)
+                      : tn_machine_external_done(tx, iop->initiated_id);
+}
+
+static const tn_fault *machine_release(tn_tx *tx, tn_iop *iop)
+{
+    if (iop->again) {
+        tx->ms->parent_dispatched = false;
+        return NULL;
+    }
+    tx->ms->parent_dispatched = false;
+    return tx->ms->held ? tn_machine_release(tx) : NULL;
+}
+
+static const tn_fault *machine_parent_told(tn_tx *tx, tn_iop *iop)
+{
+    tx->ms->parent_dispatched = false;
+    return iop->again || tx->ms->parent_told ? NULL : tn_machine_parent_told(tx);
+}
+
+static const tn_fault *machine_settled(tn_tx *tx, tn_iop *iop)
+{
+    tn_child *child = tn_ms_child(tx->ms, iop->initiated_id);
+    if (!child || tx->ms->children_settled)
+        return NULL;
+    child->dispatched = false;
+    if (iop->again)
+        return NULL;
+    child->settled = true;
+    TN_LIST_FOREACH (link, &tx->ms->children) {
+        const tn_child *other = TN_CONTAINER_OF(link, tn_child, link);
+        bool concerned = other->parent_close_policy != 2; /* ABANDON */
+        if (concerned && !other->settled && other->started_id)
+            return NULL;
+    }
+    return tn_machine_children_settled(tx);
+}
+
+/* ---- waking up ---- */
+
+static void delete_closed(tn_wf *wf, tn_hreq *req, tn_run *run)
+{
+    tn_hloop *hl = wf->shard->hl;
+    if (!tn_retention_allows(hl)) { /* in a while; the wake row stays */
+        tn_shard_wake_at(wf->shard, tn_now_wall_ns() + TN_SEC);
+        tn_req_finish(req, NULL);
+        return;
+    }
+    (void)run;
+    tn_op_delete(wf, req);
+}
+
+static void wake(tn_wf *wf, tn_hreq *req, tn_run *run)
+{
+    tn_ms *ms = run->ms;
+    run->wake_queued = false;
+    if (!tn_ms_running(ms) && run->wake_stored_ns != 0 && run->wake_stored_ns != UINT64_MAX) {
+        if (run->wake_stored_ns <= tn_now_wall_ns()) {
+            delete_closed(wf, req, run);
+            return;
+        }
+        tn_req_finish(req, NULL);
+        return;
+    }
+    if (tn_ms_deadline_ns(ms) <= tn_now_wall_ns()) {
+        commit(wf, req, run, machine_fire, fired);
+        return;
+    }
+    /* A record of nothing new, when the wake row claims more than the run wants. */
+    if (run->wake_stored_ns == 0 && tn_ms_wake_ns(ms) != 0) {
+        commit(wf, req, run, machine_flush, NULL);
+        return;
+    }
+    tn_run_effects(run);
+    tn_req_finish(req, NULL);
+}
+
+static void flush(tn_wf *wf, tn_hreq *req, tn_run *run)
+{
+    if (run->tail_events || run->extras_pending)
+        commit(wf, req, run, machine_flush, NULL);
+    else
+        tn_req_finish(req, NULL);
+}
+
+void tn_op_internal(tn_wf *wf, tn_hreq *req)
+{
+    tn_iop *iop = TN_CONTAINER_OF(req, tn_iop, req);
+    tn_run *run = tn_resolve(wf, req);
+    if (!run)
+        return;
+    switch ((int)req->op) {
+    case TN_IOP_FIRE:
+        run->fire_queued = false;
+        commit(wf, req, run, machine_fire, fired);
+        break;
+    case TN_IOP_WAKE:
+        wake(wf, req, run);
+        break;
+    case TN_IOP_FLUSH:
+        flush(wf, req, run);
+        break;
+    case TN_IOP_UNSTICK:
+        commit(wf, req, run, machine_unstick, unstuck);
+        break;
+    case TN_IOP_CHILD_RESULT:
+        commit(wf, req, run, machine_child_result, NULL);
+        break;
+    case TN_IOP_EXTERNAL_RESULT:
+        commit(wf, req, run, machine_external_result, NULL);
+        break;
+    case TN_IOP_RELEASE:
+        commit(wf, req, run, machine_release, NULL);
+        break;
+    case TN_IOP_PARENT_TOLD:
+        commit(wf, req, run, machine_parent_told, NULL);
+        break;
+    case TN_IOP_SETTLED:
+        commit(wf, req, run, machine_settled, NULL);
+        break;
+    case TN_IOP_OUTBOX:
+        tn_visibility_write(run, iop->outbox_seq);
+        tn_req_finish(req, NULL);
+        break;
+    default:
+        TN_ASSERT(!"unknown internal operation");
+    }
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+/* Shards: taking them over, their wake index, and the role's start and end.
+ *
+ * A shard is taken by raising its range id; every commit is fenced by the version of that row, so a former owner can
+ * write nothing any more.  Then the outbox is repeated, the runs that want attention at once are woken, and a timer
+ * is set for the next one: a shard whose runs all sleep costs a row and this struct. */
+#include "history/history.h"
+
+#include <semaphore.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "history/priv.h"
+#include "proto/proto.h"
+
+#define WAKE_SCAN_ROWS 256u
+#define RETENTION_DELETES_PER_SEC 200u
+
+static tn_shard *shards; /* [1..count] */
+static uint32_t shards_count;
+static tn_hloop *hloops;
+static const char *owner_name;
+
+tn_hloop *tn_hloop_current(void)
+{
+    tn_loop *loop = tn_loop_current();
+    return loop ? &hloops[tn_loop_index(loop)] : NULL;
+}
+
+tn_shard *tn_shard_find(uint32_t id) { return id >= 1 && id <= shards_count ? &shards[id] : NULL; }
+
+bool tn_retention_allows(tn_hloop *hl)
+{
+    uint64_t now = tn_now_mono_ns();
+    uint64_t step = TN_SEC / RETENTION_DELETES_PER_SEC;
+    if (hl->retention_next_ns < now)
+        hl->retention_next_ns = now;
+    if (hl->retention_next_ns > now + TN_SEC / 2)
+        return false;
+    hl->retention_next_ns += step;
+    return true;
+}
+
+/* ---- the wake index ---- */
+
+typedef struct wake_scan {
+    tn_arena *arena;
+    tn_shard *shard;
+    tn_store_op op;
+    uint64_t until_ns; /* rows up to here are woken */
+    bool take_over;
+} wake_scan;
+
+static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns, bool take_over);
+
+static void wake_timer_fired(tn_loop_timer *timer)
+{
+    tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, wake_timer);
+    uint64_t now = tn_now_wall_ns();
+    if (shard->next_wake_ns > now) { /* the wall clock went back: wait on */
+        uint64_t at = shard->next_wake_ns;
+        shard->next_wake_ns = UINT64_MAX;
+        tn_shard_wake_at(shard, at);
+        return;
+    }
+    shard->next_wake_ns = UINT64_MAX;
+    scan_wakes(shard, 1, now, false);
+}
+
+void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns)
+{
+    if (wall_ns >= shard->next_wake_ns || shard->hl->stopping)
+        return;
+    shard->next_wake_ns = wall_ns;
+    uint64_t wall = tn_now_wall_ns(), mono = tn_now_mono_ns();
+    uint64_t delay = wall_ns > wall ? wall_ns - wall : 0;
+    /* Look again at least once an hour: the wall clock may jump ahead. */
+    if (delay > 3600 * TN_SEC)
+        delay = 3600 * TN_SEC;
+    tn_loop_timer_start(&shard->wake_timer, mono + delay);
+}
+
+static void wake_row(tn_shard *shard, const tn_row *row)
+{
+    Tenon__Wake *wake = NULL;
+    tn_arena *arena = tn_arena_create(0);
+    tn_error err;
+    if (row->key.row.n == 24 &&
+        tn_proto_unpack(&tenon__wake__descriptor, row->value, arena, (ProtobufCMessage **)(void *)&wake, &err) ==
+            TN_OK &&
+        wake->ns_id.len == 16) {
+        char ns_id[37];
+        tn_uuid_format(wake->ns_id.data, ns_id);
+        tn_wf *wf = tn_wf_get(shard, tn_str_from(ns_id), tn_str_from(wake->workflow_id));
+        tn_run *run = tn_run_find(wf, row->key.row.p + 8);
+        if (!run || !run->wake_queued) {
+            if (run)
+                run->wake_queued = true;
+            tn_iop_send(tn_iop_create(wf, row->key.row.p + 8, TN_IOP_WAKE));
+        }
+        tn_wf_maybe_drop(wf);
+    } else {
+        TN_LOG(TN_LOG_ERROR, "history", "a wake row is damaged", TN_LOG_U("shard", shard->id));
+    }
+    tn_arena_destroy(arena);
+}
+
+static void wakes_came(tn_store_op *op)
+{
+    wake_scan *scan = op->user;
+    tn_shard *shard = scan->shard;
+    shard->scanning = false;
+    shard->hl->txns--;
+    if (op->status != TN_OK) {
+        TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read", TN_LOG_U("shard", shard->id),
+               TN_LOG_Z("why", op->error.text));
+        tn_shard_wake_at(shard, tn_now_wall_ns() + TN_SEC);
+        tn_arena_destroy(scan->arena);
+        return;
+    }
+    const tn_page *page = &op->u.scan.page;
+    uint64_t next_ns = UINT64_MAX;
+    for (size_t i = 0; i < page->n_rows; i++) {
+        uint64_t at = tn_get_u64be(page->rows[i].key.row.p);
+        if (at > scan->until_ns) {
+            next_ns = at;
+            break;
+        }
+        wake_row(shard, &page->rows[i]);
+    }
+    if (next_ns == UINT64_MAX && page->next.n) { /* more is due: go on behind the last row */
+        op->u.scan.range.page = tn_arena_blob(scan->arena, page->next);
+        shard->scanning = true;
+        shard->hl->txns++;
+        tn_store_scan(op);
+        return;
+    }
+    tn_arena_destroy(scan->arena);
+    if (next_ns != UINT64_MAX)
+        tn_shard_wake_at(shard, next_ns);
+}
+
+static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns, bool take_over)
+{
+    if (shard->scanning || shard->hl->stopping)
+        return;
+    tn_arena *arena = tn_arena_create(0);
+    wake_scan *scan = TN_NEW(arena, wake_scan);
+    scan->arena = arena;
+    scan->shard = shard;
+    scan->until_ns = until_ns;
+    scan->take_over = take_over;
+    scan->op.arena = arena;
+    scan->op.user = scan;
+    scan->op.done = wakes_came;
+    scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
+    static const uint8_t zero[16];
+    scan->op.u.scan.range.from =
+        tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_store_row_wake(arena, from_ns, zero));
+    shard->scanning = true;
+    shard->hl->txns++;
+    tn_store_scan(&scan->op);
+}
+
+static void credit(uint32_t shard_id, tn_str ns_id, tn_str queue, uint32_t type)
+{
+    (void)ns_id, (void)queue, (void)type;
+    tn_shard *shard = tn_shard_find(shard_id);
+    if (!shard || !shard->owned || !shard->rejected)
+        return;
+    shard->rejected = false;
+    scan_wakes(shard, 0, 0, false);
+}
+
+/* ---- taking a shard ---- */
+
+void tn_shard_lost(tn_shard *shard, const tn_error *err)
+{
+    if (!shard->owned)
+        return;
+    shard->owned = false;
+    TN_LOG(TN_LOG_ERROR, "history", "another process has taken this shard", TN_LOG_U("shard", shard->id),
+           TN_LOG_Z("why", err->text));
+}
+
+/* Taking over all shards of a loop: first every row is read, then all are raised in one loop iteration, so that the
+ * store sees one group and the disk one fsync. */
+typedef struct acquire {
+    tn_arena *arena;
+    struct takeover *all;
+    tn_shard *shard;
+    Tenon__ShardRecord record;
+    uint64_t old_version;
+    tn_store_op op;
+} acquire;
+
+typedef struct takeover {
+    tn_hloop *hl;
+    acquire *items;
+    size_t count, waiting;
+    tn_status status;
+    tn_error error;
+    sem_t done;
+} takeover;
+
+static void acquire_failed(takeover *all, const tn_store_op *op)
+{
+    if (all->status == TN_OK) {
+        all->status = op->status;
+        all->error = op->error;
+    }
+}
+
+static void raised(tn_store_op *op)
+{
+    acquire *item = op->user;
+    takeover *all = item->all;
+    if (op->status != TN_OK) {
+        acquire_failed(all, op);
+    } else {
+        item->shard->fence_version = op->u.commit.commit.version;
+        item->shard->range_id = item->record.range_id;
+        item->shard->outbox_next = (item->record.range_id << 40) + 1; /* never a number used before */
+        item->shard->owned = true;
+    }
+    if (--all->waiting == 0)
+        sem_post(&all->done);
+}
+
+static void raise_one(acquire *item)
+{
+    tn_key key = tn_store_key(item->arena, TN_TABLE_SHARD, item->shard->id, (tn_blob){NULL, 0});
+    tn_blob packed = {NULL, 0};
+    tn_status status = tn_proto_pack(&item->record.base, item->arena, &packed);
+    TN_ASSERT(status == TN_OK);
+    tn_store_batch batch;
+    tn_store_batch_init(&batch, item->arena);
+    tn_store_batch_cond(&batch, item->old_version ? TN_COND_VERSION : TN_COND_ABSENT, key, item->old_version);
+    tn_store_batch_put(&batch, key, packed);
+    memset(&item->op, 0, sizeof(item->op));
+    item->op.arena = item->arena;
+    item->op.user = item;
+    item->op.done = raised;
+    item->op.u.commit.batch = tn_store_batch_finish(&batch);
+    tn_store_commit(&item->op);
+}
+
+static void raise_all(takeover *all)
+{
+    if (all->status != TN_OK) {
+        sem_post(&all->done);
+        return;
+    }
+    all->waiting = all->count;
+    for (size_t i = 0; i < all->count; i++)
+        raise_one(&all->items[i]);
+}
+
+static void shard_row_came(tn_store_op *op)
+{
+    acquire *item = op->user;
+    takeover *all = item->all;
+    Tenon__ShardRecord *old = NULL;
+    if (op->status == TN_OK)
+        op->status = tn_proto_unpack(&tenon__shard_record__descriptor, op->u.get.row.value, item->arena,
+                                     (ProtobufCMessage **)(void *)&old, &op->error);
+    else if (op->status == TN_ENOTFOUND)
+        op->status = TN_OK;
+    if (op->status != TN_OK)
+        acquire_failed(all, op);
+    tenon__shard_record__init(&item->record);
+    item->record.range_id = old ? old->range_id + 1 : 1;
+    item->record.owner = (char *)(uintptr_t)owner_name;
+    item->record.acquired_ns = tn_now_wall_ns();
+    item->old_version = old ? op->u.get.row.version : 0;
+    if (--all->waiting == 0)
+        raise_all(all);
+}
+
+static void loop_acquire(void *arg)
+{
+    takeover *all = arg;
+    all->waiting = all->count + 1; /* one for ourselves: answers may come at once */
+    for (size_t i = 0; i < all->count; i++) {
+        acquire *item = &all->items[i];
+        item->op.arena = item->arena;
+        item->op.user = item;
+        item->op.done = shard_row_came;
+        item->op.u.get.key = tn_store_key(item->arena, TN_TABLE_SHARD, item->shard->id, (tn_blob){NULL, 0});
+        tn_store_get(&item->op);
+    }
+    if (--all->waiting == 0)
+        raise_all(all);
+}
+
+static tn_status acquire_loop(tn_hloop *hl, tn_error *err)
+{
+    takeover all = {.hl = hl};
+    sem_init(&all.done, 0, 0);
+    all.items = tn_xcalloc(shards_count, sizeof(acquire));
+    for (uint32_t id = 1; id <= shards_count; id++) {
+        if (shards[id].hl != hl)
+            continue;
+        acquire *item = &all.items[all.count++];
+        item->arena = tn_arena_create(0);
+        item->all = &all;
+        item->shard = &shards[id];
+    }
+    if (all.count) {
+        tn_loop_call(hl->loop, loop_acquire, &all);
+        while (sem_wait(&all.done) != 0) {
+        }
+    }
+    for (size_t i = 0; i < all.count; i++)
+        tn_arena_destroy(all.items[i].arena);
+    free(all.items);
+    sem_destroy(&all.done);
+    if (all.status != TN_OK && err)
+        *err = all.error;
+    return all.status;
+}
+
+/* ---- the outbox, repeated ---- */
+
+typedef struct outbox_scan {
+    tn_arena *arena;
+    tn_shard *shard;
+    tn_store_op op;
+} outbox_scan;
+
+static void outbox_row(tn_shard *shard, uint64_t seq, const Tenon__Outbox *row)
+{
+    char ns_id[37], run_id[37];
+    if (row->ns_id.len != 16 || row->run_id.len != 16)
+        return;
+    tn_uuid_format(row->ns_id.data, ns_id);
+    tn_uuid_format(row->run_id.data, run_id);
+    if (row->remove) {
+        tn_visibility_remove(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id), tn_str_from(run_id), seq);
+        return;
+    }
+    tn_wf *wf = tn_wf_get(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id));
+    tn_iop *iop = tn_iop_create(wf, row->run_id.data, TN_IOP_OUTBOX);
+    iop->outbox_seq = seq;
+    tn_iop_send(iop);
+    tn_wf_maybe_drop(wf);
+}
+
+static void outbox_came(tn_store_op *op)
+{
+    outbox_scan *scan = op->user;
+    tn_shard *shard = scan->shard;
+    const tn_page *page = &op->u.scan.page;
+    for (size_t i = 0; op->status == TN_OK && i < page->n_rows; i++) {
+        Tenon__Outbox *row = NULL;
+        tn_error err;
+        uint64_t seq = tn_get_u64be(page->rows[i].key.row.p);
+        if (tn_proto_unpack(&tenon__outbox__descriptor, page->rows[i].value, scan->arena,
+                            (ProtobufCMessage **)(void *)&row, &err) == TN_OK)
+            outbox_row(shard, seq, row);
+    }
+    if (op->status == TN_OK && page->next.n) {
+        op->u.scan.range.page = tn_arena_blob(scan->arena, page->next);
+        tn_store_scan(op);
+        return;
+    }
+    shard->hl->txns--;
+    if (op->status != TN_OK)
+        TN_LOG(TN_LOG_ERROR, "history", "the outbox could not be read", TN_LOG_U("shard", shard->id),
+               TN_LOG_Z("why", op->error.text));
+    tn_arena_destroy(scan->arena);
+    scan_wakes(shard, 0, tn_now_wall_ns(), true);
+}
+
+static void take_over(tn_shard *shard)
+{
+    tn_arena *arena = tn_arena_create(0);
+    outbox_scan *scan = TN_NEW(arena, outbox_scan);
+    scan->arena = arena;
+    scan->shard = shard;
+    scan->op.arena = arena;
+    scan->op.user = scan;
+    scan->op.done = outbox_came;
+    scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 500};
+    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_OUTBOX, shard->id, (tn_blob){NULL, 0});
+    shard->hl->txns++;
+    tn_store_scan(&scan->op);
+}
+
+/* ---- start and end ---- */
+
+static void loop_start(void *arg)
+{
+    tn_hloop *hl = arg;
+    uint32_t loop_index = tn_loop_index(hl->loop);
+    for (uint32_t id = 1; id <= shards_count; id++)
+        if ((id - 1) % tn_loops_count() == loop_index)
+            take_over(&shards[id]);
+}
+
+tn_status tn_history_start(const tn_history_options *options, tn_error *err)
+{
+    uint32_t loops = tn_loops_count();
+    owner_name = options->owner ? options->owner : "";
+    shards_count = options->shard_count;
+    shards = tn_xcalloc(shards_count + 1, sizeof(*shards));
+    hloops = tn_xcalloc(loops, sizeof(*hloops));
+    for (uint32_t i = 0; i < loops; i++) {
+        tn_hloop *hl = &hloops[i];
+        hl->loop = tn_loops_get(i);
+        hl->bytes_max = options->cache_bytes_max / loops;
+        tn_map_init(&hl->wfs);
+        tn_list_init(&hl->lru);
+        tn_rng_seed_random(&hl->rng);
+        tn_machine_limits_default(&hl->limits);
+    }
+    for (uint32_t id = 1; id <= shards_count; id++) {
+        shards[id].id = id;
+        shards[id].hl = &hloops[(id - 1) % loops];
+        shards[id].next_wake_ns = UINT64_MAX;
+        tn_loop_timer_init(&shards[id].wake_timer, wake_timer_fired);
+    }
+    for (uint32_t i = 0; i < loops; i++) {
+        tn_status status = acquire_loop(&hloops[i], err);
+        if (status != TN_OK)
+            return status;
+    }
+    for (uint32_t i = 0; i < loops; i++)
+        tn_loop_call(hloops[i].loop, loop_start, &hloops[i]);
+    return TN_OK;
+}
+
+const tn_history_role *tn_history_role_table(void)
+{
+    static const tn_history_role role = {.submit = tn_history_submit, .credit = credit};
+    return &role;
+}
+
+static void flush_run(tn_hloop *hl, tn_run *run)
+{
+    if (!run->tail_events && !run->extras_pending)
+        return;
+    tn_iop *iop = tn_iop_create(run->wf, run->run_id, TN_IOP_FLUSH);
+    if (!iop->req.ns)
+        tn_req_finish(&iop->req, NULL);
+    else
+        tn_wf_enqueue(run->wf, &iop->req);
+    (void)hl;
+}
+
+static void loop_stop(void *arg)
+{
+    tn_hloop *hl = arg;
+    hl->stopping = true;
+    TN_LIST_FOREACH_SAFE (link, &hl->lru) {
+        tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
+        tn_loop_timer_stop(&run->timer);
+        flush_run(hl, run);
+    }
+}
+
+static void loop_busy(void *arg)
+{
+    size_t *busy = arg;
+    *busy += tn_hloop_current()->txns;
+}
+
+static void loop_clear(void *arg)
+{
+    tn_hloop *hl = arg;
+    while (!tn_list_empty(&hl->lru)) {
+        tn_run *run = TN_CONTAINER_OF(tn_list_first(&hl->lru), tn_run, lru);
+        tn_wf *wf = run->wf;
+        tn_run_drop(run);
+        tn_wf_maybe_drop(wf);
+    }
+    for (uint32_t id = 1; id <= shards_count; id++)
+        if (shards[id].hl == hl)
+            tn_loop_timer_stop(&shards[id].wake_timer);
+}
+
+void tn_history_stop(void)
+{
+    if (!hloops)
+        return;
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        tn_loop_call(hloops[i].loop, loop_stop, &hloops[i]);
+    /* Commits on their way end by themselves: the store answers each, at its deadline at the latest. */
+    for (int tries = 0; tries < 1500; tries++) {
+        size_t busy = 0;
+        for (uint32_t i = 0; i < tn_loops_count(); i++)
+            tn_loop_call(hloops[i].loop, loop_busy, &busy);
+        if (!busy)
+            break;
+        usleep(10000);
+    }
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        tn_loop_call(hloops[i].loop, loop_clear, &hloops[i]);
+}
