@@ -27,7 +27,7 @@ typedef struct tn_machine_limits { /* behaviour.md 2.35; from dynamic config */
     int64_t id_bytes_max, failure_bytes_max, transaction_bytes_max, mutable_state_bytes_max;
     uint64_t wft_heartbeat_max_ns, wft_timeout_default_ns, wft_timeout_max_ns;
     uint64_t wft_backoff_initial_ns, wft_backoff_max_ns; /* 5 s, 10 min: added to the timeout past attempt 3 */
-    int32_t sdk_unused;
+    uint64_t reuse_interval_min_ns; /* between the first workflow tasks of a run and of the one that follows it */
 } tn_machine_limits;
 void tn_machine_limits_default(tn_machine_limits *limits);
 
@@ -60,6 +60,7 @@ typedef struct tn_tx {
     bool visibility_dirty;  /* search attributes, memo, status: write a document */
     /* the machine's own */
     bool in_commands; /* a completed workflow task's commands are being done: outside events wait */
+    bool rides_along; /* only a start: need not be committed by itself */
     int64_t history_bytes_before;
 } tn_tx;
 void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns, tn_rng *rng);
@@ -89,6 +90,9 @@ typedef struct tn_external_source { /* a signal or cancel that another run sends
 } tn_external_source;
 const tn_fault *tn_machine_signal(tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *request,
                                   const tn_external_source *source);
+/* Signal-with-start on a run that is there already: ends a start delay, too. */
+const tn_fault *tn_machine_signal_with_start(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *request);
 const tn_fault *tn_machine_request_cancel(tn_tx *tx, const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request,
                                           const tn_external_source *source);
 /* links/identity as given; also used for TERMINATE_EXISTING and parent close policy. */
@@ -167,6 +171,10 @@ const tn_fault *tn_machine_children_settled(tn_tx *tx); /* closed parent: extras
 /* Fills execution config, info, pending activities/children/workflow task, extended info. */
 void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
                          Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
+
+/* The merged memo and search attributes (with the server's own), for visibility too; never NULL. */
+Temporal__Api__Common__V1__Memo *tn_machine_memo(const tn_ms *ms, tn_arena *arena);
+Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const tn_ms *ms, tn_arena *arena);
 
 /* ---- pure helpers, also used by the frontend's validation ---- */
 /* Next moment of a cron schedule after `after_ns` (start of run `start_ns`), 0: the schedule never fires.

@@ -60,7 +60,39 @@ void tn_tx_schedule_wft(tn_tx *tx);
  * A new (transient) one is scheduled by the caller.  failure may be NULL. */
 int64_t tn_tx_fail_wft(tn_tx *tx, int32_t cause, const Temporal__Api__Failure__V1__Failure *failure, tn_str identity);
 
+void tn_tx_schedule_wft_anyhow(tn_tx *tx); /* the same, but the first backoff doesn't hold it up */
+typedef struct tn_wft_start {
+    tn_str identity, request_id;
+    uint64_t at_ns;
+    uint64_t nonce; /* 0: a fresh one */
+    Temporal__Api__Common__V1__WorkerVersionStamp *version;
+} tn_wft_start;
+void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start);
+typedef struct tn_wft_failure {
+    int32_t cause;
+    const Temporal__Api__Failure__V1__Failure *failure; /* may be NULL */
+    tn_str identity, checksum;
+} tn_wft_failure;
+int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure);
+void tn_tx_time_out_wft(tn_tx *tx, bool to_start);
+bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token);
+void tn_tx_write_transient(tn_tx *tx, tn_str identity);
+bool tn_ms_has_problem(const tn_ms *ms); /* enough workflow tasks have failed in a row to say so */
+
+/* ---- wants.c ---- */
+bool tn_ms_backoff_pending(const tn_ms *ms);
+uint64_t tn_ms_wft_deadline_ns(const tn_ms *ms);
+
+/* ---- persist.c ---- */
+Temporal__Api__Workflow__V1__ResetPoints *tn_ms_reset_points(const tn_ms *ms, tn_arena *arena); /* NULL: none */
+
 /* ---- lifecycle.c ---- */
+void tn_tx_time_out_run(tn_tx *tx, int32_t retry_state, const char *new_run_id);
+uint64_t tn_cron_backoff_ns(const char *cron, uint64_t scheduled_ns, uint64_t now_ns); /* whole seconds; UINT64_MAX: none */
+Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena, Temporal__Api__Common__V1__Memo *memo);
+Temporal__Api__Common__V1__SearchAttributes *tn_attrs_without_nil(
+    tn_arena *arena, Temporal__Api__Common__V1__SearchAttributes *attrs);
+void tn_tx_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details, tn_str identity);
 /* Closes the run with this event (its attributes are set): writes it, settles state.  */
 void tn_tx_close(tn_tx *tx, tn_event *event);
 /* After fail/time-out/complete: is there a retry or cron run to follow?  Makes tx->next_run and sets *out_new_run_id
@@ -139,12 +171,24 @@ void tn_retry_clear(tn_ms *ms, tn_retry *retry);
 void tn_payload_map_put(tn_ms *ms, tn_payload_map *map, tn_str name, tn_blob payload); /* empty payload: removes */
 const tn_named_payload *tn_payload_map_find(const tn_payload_map *map, tn_str name);
 
+/* ---- apply.c ---- */
+uint64_t tn_event_time_ns(const tn_event *event);
+uint64_t tn_duration_ns(const struct Google__Protobuf__Duration *duration); /* NULL, bad or negative: 0 */
+bool tn_payload_is_nil(const Temporal__Api__Common__V1__Payload *payload); /* as an upsert: remove */
+bool tn_event_well_formed(const tn_event *event); /* attributes fit the type */
+void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__ResetPoints *points);
+void tn_ms_wft_lost(tn_ms *ms, bool counts); /* failed or timed out: attempt, stickiness */
+void tn_ms_note_problem(tn_ms *ms, int32_t wft_failed_cause);
+bool tn_ms_has_request_id(const tn_ms *ms, tn_str id);
+void tn_ms_attach_request_id(tn_ms *ms, tn_str id);
+
 /* ---- state.c: for the fold, which alone sees what is `closing` ---- */
 tn_activity *tn_ms_activity_any(const tn_ms *ms, int64_t scheduled_id);
 tn_timer_info *tn_ms_timer_any(const tn_ms *ms, tn_str timer_id);
 tn_child *tn_ms_child_any(const tn_ms *ms, int64_t initiated_id);
 tn_external *tn_ms_external_any(const tn_ms *ms, int64_t initiated_id);
 void tn_ms_clear_pending(tn_ms *ms); /* activities, timers, buffered events */
-void tn_ms_clear_wft(tn_ms *ms);     /* attempt and first scheduled time stay */
+void tn_ms_clear_wft(tn_ms *ms);     /* the attempt stays */
+void tn_reset_point_clear(tn_ms *ms, tn_reset_point *point);
 
 #endif

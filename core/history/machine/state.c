@@ -197,9 +197,15 @@ void tn_ms_clear_wft(tn_ms *ms)
 
     tn_ms_free(ms, wft->request_id);
     tn_ms_free(ms, wft->identity);
-    /* The attempt counts on, and a heartbeat goes on from the first scheduled time. */
-    *wft = (tn_wft){.attempt = wft->attempt, .original_scheduled_ns = wft->original_scheduled_ns,
-                    .stamp = wft->stamp};
+    *wft = (tn_wft){.attempt = wft->attempt};
+}
+
+void tn_reset_point_clear(tn_ms *ms, tn_reset_point *point)
+{
+    tn_ms_free(ms, point->checksum);
+    tn_ms_free(ms, point->build_id);
+    tn_ms_free(ms, point->run_id);
+    *point = (tn_reset_point){0};
 }
 
 static void free_texts(tn_ms *ms)
@@ -236,7 +242,10 @@ void tn_ms_destroy(tn_ms *ms)
     map_destroy(ms, &ms->memo);
     map_destroy(ms, &ms->search_attributes);
     tn_retry_clear(ms, &ms->retry);
+    for (size_t i = 0; i < ms->n_reset_points; i++)
+        tn_reset_point_clear(ms, &ms->reset_points[i]);
     tn_ms_free_blob(ms, &ms->started);
+    tn_ms_free_blob(ms, &ms->start_extra);
     tn_ms_free_blob(ms, &ms->close_event);
     free_texts(ms);
     TN_DEBUG_ASSERT(ms->bytes == malloc_usable_size(ms));

@@ -40,7 +40,6 @@ typedef struct tn_wft {
     bool dispatched;      /* memory only: matching has been told */
     uint64_t stamp;       /* memory only: of the last dispatch; rises */
     uint64_t scheduled_ns, original_scheduled_ns, started_ns, timeout_ns;
-    uint64_t sticky_deadline_ns; /* 0: none; schedule-to-start on the sticky queue */
     uint64_t nonce;       /* of the start: which of two hand-outs a token belongs to */
     char *request_id, *identity;
     bool suggest_continue_as_new;
@@ -125,6 +124,14 @@ typedef struct tn_payload_map {
     size_t count, cap;
 } tn_payload_map;
 
+typedef struct tn_reset_point {
+    char *checksum, *build_id, *run_id; /* NULL: empty */
+    int64_t wft_completed_id;
+    uint64_t created_ns, expire_ns; /* expire 0: none */
+    bool resettable;
+} tn_reset_point;
+
+#define TN_RESET_POINTS_MAX 20
 #define TN_SIGNAL_REQUEST_IDS_MAX 25
 #define TN_ID_BUFFERED (-123)  /* an event that waits in the buffer has no id yet */
 #define TN_ID_TRANSIENT (-124) /* an activity start that is not an event */
@@ -136,6 +143,7 @@ typedef struct tn_ms {
     char *ns_id, *workflow_id;
     /* from the started event */
     tn_blob started; /* owned, packed WorkflowExecutionStartedEventAttributes */
+    tn_blob start_extra; /* owned, packed HistoryEvent with the started event's links and user metadata; may be empty */
     char *type, *task_queue, *cron_schedule, *create_request_id, *identity;
     uint64_t start_ns;
     uint64_t wft_timeout_ns, run_timeout_ns, execution_timeout_ns; /* 0: none */
@@ -162,6 +170,8 @@ typedef struct tn_ms {
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
     tn_payload_map memo, search_attributes;
+    tn_reset_point reset_points[TN_RESET_POINTS_MAX]; /* oldest first, of earlier runs of the chain too */
+    size_t n_reset_points;
     int64_t cancel_requested_id; /* 0: no; TN_ID_BUFFERED: asked, the event waits in the buffer */
     char *cancel_request_id;
     int64_t signal_count;
@@ -187,6 +197,8 @@ typedef struct tn_ms {
     char *last_build_id; /* of the worker of the last completed workflow task */
     /* memory only */
     bool parent_dispatched; /* CHILD_STARTED or CHILD_CLOSED is on its way */
+    bool close_attempted;   /* the last workflow task wanted to close but there were new events */
+    bool extras_stale;      /* an extra was changed in memory only: the next record will carry extras */
     uint64_t next_stamp;
     size_t bytes; /* heap memory, about */
 } tn_ms;
