@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Dynamic config at run time: the published table, its readers, and the timer that looks at the file.
  *
- * A table is immutable once published.  A reader holds it for the length of one lookup; a replaced table
- * is kept until the next replacement, which comes seconds later, and only then freed. */
+ * A table is immutable once published.  A reader holds it for the length of one lookup, a fraction of a
+ * microsecond, but may be suspended in it: a replaced table is freed a minute later at the earliest. */
 #include "config/dynconfig.h"
 
 #include <errno.h>
@@ -14,10 +14,11 @@
 #include "config/private.h"
 
 #define POLL_MIN_NS (5 * TN_SEC)
+#define GRACE_NS (60 * TN_SEC)
 
 /* Release when published pairs with acquire in lookup. */
 static _Atomic(tn_dyn_table *) current;
-static tn_dyn_table *replaced; /* the watching loop's, or main's before and after */
+static tn_dyn_table *replaced; /* newest first; the watching loop's, or main's before and after */
 
 static struct watcher {
     tn_loop_timer timer;
@@ -72,11 +73,28 @@ int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t ta
 
 /* ---- making ---- */
 
+static void free_replaced(uint64_t before_ns)
+{
+    tn_dyn_table **at = &replaced;
+    while (*at && (*at)->replaced_ns > before_ns)
+        at = &(*at)->next;
+    while (*at) { /* the rest is older still */
+        tn_dyn_table *old = *at;
+        *at = old->next;
+        tn_dyn_table_destroy(old);
+    }
+}
+
 static void publish(tn_dyn_table *table)
 {
+    uint64_t now = tn_now_mono_ns();
     tn_dyn_table *old = atomic_exchange_explicit(&current, table, memory_order_acq_rel);
-    tn_dyn_table_destroy(replaced);
-    replaced = old;
+    free_replaced(now > GRACE_NS ? now - GRACE_NS : 0);
+    if (old) {
+        old->replaced_ns = now;
+        old->next = replaced;
+        replaced = old;
+    }
 }
 
 static bool apply_overrides(tn_dyn_table *table, tn_config_problems *problems)
@@ -154,8 +172,7 @@ void tn_dynconfig_stop(void)
 {
     TN_ASSERT(!watcher.watching);
     publish(NULL);
-    tn_dyn_table_destroy(replaced);
-    replaced = NULL;
+    free_replaced(UINT64_MAX);
     forget_options();
 }
 

@@ -31,8 +31,10 @@ typedef struct tn_dyn_row {
     size_t count;
 } tn_dyn_row;
 
-/* Immutable once published. */
+/* Rows are immutable once published. */
 typedef struct tn_dyn_table {
+    struct tn_dyn_table *next; /* among the replaced ones */
+    uint64_t replaced_ns;
     tn_arena *arena;
     tn_dyn_row rows[TN_DYN_COUNT];
 } tn_dyn_table;
