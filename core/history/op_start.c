@@ -170,18 +170,7 @@ static void signal_running(tn_wf *wf, tn_hreq *req, tn_run *run)
 {
     const sws_request *s = (const sws_request *)req->request;
     tn_txn *txn = tn_txn_begin(wf, req);
-    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *signal =
-        tn_arena_alloc(txn->arena, sizeof(*signal));
-    temporal__api__workflowservice__v1__signal_workflow_execution_request__init(signal);
-    signal->namespace_ = s->namespace_;
-    signal->signal_name = s->signal_name;
-    signal->input = s->signal_input;
-    signal->identity = s->identity;
-    signal->request_id = s->request_id;
-    signal->header = s->header;
-    signal->n_links = s->n_links;
-    signal->links = s->links;
-    const tn_fault *fault = tn_machine_signal(tn_txn_change(txn, run), signal, NULL);
+    const tn_fault *fault = tn_machine_signal_with_start(tn_txn_change(txn, run), s);
     txn->after = signaled;
     tn_txn_commit(txn, fault);
 }

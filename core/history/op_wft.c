@@ -34,8 +34,7 @@ static const tn_fault *start_wft(tn_txn *txn, tn_run *run, int64_t scheduled_id,
     if (fault)
         return fault;
     keep_in_tail(run, tx);
-    tx->extras_dirty = false;
-    run->extras_pending = true;
+    tx->extras_dirty = false; /* the state knows what the next record must carry */
     return NULL;
 }
 

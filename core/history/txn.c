@@ -379,6 +379,8 @@ static void add_next_run(tn_txn *txn)
 void tn_txn_commit(tn_txn *txn, const tn_fault *fault)
 {
     txn->fault = fault;
+    for (size_t i = 0; i < txn->n_changes; i++)
+        tn_tx_finish(&txn->changes[i].tx);
     add_next_run(txn);
     bool writes = false;
     for (size_t i = 0; i < txn->n_changes; i++)

@@ -26,13 +26,6 @@ uint64_t tn_event_time_ns(const tn_event *event)
     return tn_ns_from_ts(event->event_time, &ns) && ns > 0 ? (uint64_t)ns : 0;
 }
 
-uint64_t tn_duration_ns(const tn_pb_duration *duration)
-{
-    int64_t ns;
-
-    return tn_ns_from_duration(duration, &ns) && ns > 0 ? (uint64_t)ns : 0;
-}
-
 /* ---- payload maps ------------------------------------------------------------------------------ */
 
 /* An empty value, null and an empty list all mean: remove it. */

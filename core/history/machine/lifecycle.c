@@ -251,9 +251,9 @@ const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start)
     event->n_links = r->n_links;
     event->links = r->links;
     tn_tx_add(tx, event);
-    tn_ms_replace_str(ms, &ms->create_request_id, tn_str_from(r->request_id));
+    tn_ms_set_create_request_id(ms, tn_str_from(r->request_id));
     ms->held = start->hold;
-    tx->extras_dirty = true;
+    tx->extras_dirty = start->hold;
     if (start->signal)
         add_signal(tx, start->signal->signal_name, start->signal->signal_input, start->signal->identity,
                    start->signal->header, start->signal->request_id, start->signal->n_links,

@@ -107,8 +107,7 @@ static void begin(tn_tx *tx, tn_tx *next, tn_event *event)
     tn_tx_add(next, event);
     tn_uuid_v4(tx->rng, id);
     tn_uuid_format(id, request_id);
-    tn_ms_replace_str(next->ms, &next->ms->create_request_id, tn_str_from(request_id));
-    next->extras_dirty = true;
+    tn_ms_set_create_request_id(next->ms, tn_str_from(request_id));
     tn_tx_schedule_wft(next);
 }
 

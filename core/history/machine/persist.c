@@ -104,7 +104,6 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     to->sdk_name = out_text(ms->sdk_name);
     to->sdk_version = out_text(ms->sdk_version);
     to->last_worker_build_id = out_text(ms->last_build_id);
-    to->create_request_id = out_text(ms->create_request_id);
     return to;
 }
 
@@ -181,7 +180,6 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     tn_ms_replace_str(ms, &ms->sdk_name, tn_str_from(from->sdk_name));
     tn_ms_replace_str(ms, &ms->sdk_version, tn_str_from(from->sdk_version));
     tn_ms_replace_str(ms, &ms->last_build_id, tn_str_from(from->last_worker_build_id));
-    tn_ms_replace_str(ms, &ms->create_request_id, tn_str_from(from->create_request_id));
     return load_buffered(ms, from, arena, err);
 }
 
@@ -462,6 +460,7 @@ static tn_status load_snapshot(tn_ms *ms, const Tenon__Snapshot *from, tn_arena 
     ms->close_event = tn_ms_blobdup(ms, in_bytes(from->close_event));
     tn_ms_replace_str(ms, &ms->new_run_id, tn_str_from(from->new_run_id));
     ms->retention_due_ns = from->retention_due_ns;
+    tn_ms_set_create_request_id(ms, tn_str_from(from->create_request_id));
     status = load_maps(ms, from, arena, err);
     if (status == TN_OK)
         status = load_pending(ms, from, err);

@@ -173,7 +173,6 @@ const tn_named_payload *tn_payload_map_find(const tn_payload_map *map, tn_str na
 
 /* ---- apply.c ---- */
 uint64_t tn_event_time_ns(const tn_event *event);
-uint64_t tn_duration_ns(const struct Google__Protobuf__Duration *duration); /* NULL, bad or negative: 0 */
 bool tn_payload_is_nil(const Temporal__Api__Common__V1__Payload *payload); /* as an upsert: remove */
 bool tn_event_well_formed(const tn_event *event); /* attributes fit the type */
 void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__ResetPoints *points);

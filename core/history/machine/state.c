@@ -179,6 +179,11 @@ tn_ms *tn_ms_create(tn_str ns_id, tn_str workflow_id, const uint8_t run_id[16])
     return ms;
 }
 
+void tn_ms_set_create_request_id(tn_ms *ms, tn_str request_id)
+{
+    tn_ms_replace_str(ms, &ms->create_request_id, request_id);
+}
+
 void tn_ms_clear_pending(tn_ms *ms)
 {
     tn_list *link;

@@ -185,9 +185,10 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     tn_ms *ms = tx->ms;
     tn_wft *wft = &ms->wft;
     uint64_t at_ns = start->at_ns > ms->last_event_ns ? start->at_ns : ms->last_event_ns;
+    bool converted = wft->transient && wft->scheduled_id != ms->next_event_id;
 
     /* Events came since the failed attempt was scheduled again: it becomes a first attempt. */
-    if (wft->transient && wft->scheduled_id != ms->next_event_id) {
+    if (converted) {
         uint64_t stamp = wft->stamp;
         bool dispatched = wft->dispatched;
 
@@ -208,6 +209,8 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     } else {
         add_started_event(tx, start->identity, at_ns, start->version);
     }
+    if (converted)
+        wft->started_event_bytes = 0; /* two events: not to be taken back */
     wft->started_durable = false;
     wft->nonce = start->nonce ? start->nonce : tn_rng_next(tx->rng) | 1;
 }
@@ -251,7 +254,7 @@ bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce)
     if (!wft->started_id || wft->started_durable || wft->nonce != nonce)
         return false;
     if (!wft->transient) {
-        if (wft->started_id != ms->next_event_id - 1)
+        if (wft->started_id != ms->next_event_id - 1 || !wft->started_event_bytes)
             return false;
         ms->next_event_id--;
         ms->history_size_bytes -= (int64_t)wft->started_event_bytes;
