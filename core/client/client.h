@@ -168,9 +168,10 @@ typedef struct tn_mreq {
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response;
+    bool answered;      /* POLL: history has answered `call` itself */
     bool accepted;      /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
-    void (*done)(struct tn_mreq *req); /* [home]; ADD and CANCEL_POLL may leave it NULL: matching frees by `release` */
+    void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;
     tn_list link;
 } tn_mreq;

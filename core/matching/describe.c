@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* What DescribeTaskQueue and ListTaskQueuePartitions show of a queue, in both of the API's modes. */
+#include "matching/priv.h"
+
+#include "proto/proto.h"
+#include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+
+typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest describe_request;
+typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse describe_response;
+typedef Temporal__Api__Taskqueue__V1__PollerInfo poller_info;
+typedef Temporal__Api__Taskqueue__V1__TaskQueueStats stats_info;
+
+static poller_info **pollers_of(const tn_tq *tq, tn_arena *arena, size_t *out_count)
+{
+    *out_count = 0;
+    if (!tq || !tq->n_pollers)
+        return NULL;
+    poller_info **out = TN_NEW_ARRAY(arena, poller_info *, tq->n_pollers);
+    uint64_t wall = tn_now_wall_ns();
+    for (tn_list *link = tq->pollers.prev; link != &tq->pollers; link = link->prev) { /* newest first */
+        const tn_poller_seen *seen = TN_CONTAINER_OF(link, tn_poller_seen, link);
+        if (seen->last_wall_ns + TN_POLLER_SHOWN_NS < wall)
+            continue;
+        poller_info *info = tn_arena_alloc(arena, sizeof(*info));
+        temporal__api__taskqueue__v1__poller_info__init(info);
+        info->identity = tn_arena_strdup(arena, seen->identity);
+        info->last_access_time = tn_ts_from_ns(arena, (int64_t)seen->last_wall_ns);
+        info->rate_per_second = seen->rate > 0 ? seen->rate : 100000;
+        out[(*out_count)++] = info;
+    }
+    return out;
+}
+
+static stats_info *stats_of(const tn_tq *tq, tn_arena *arena)
+{
+    stats_info *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__taskqueue__v1__task_queue_stats__init(out);
+    uint64_t age_ns = 0;
+    if (tq) {
+        out->approximate_backlog_count = (int64_t)tq->n_tasks;
+        tn_list *first = tn_list_first(&tq->tasks);
+        uint64_t now = tn_now_mono_ns();
+        if (first)
+            age_ns = now - TN_CONTAINER_OF(first, tn_wtask, link)->ref.created_mono_ns;
+        out->tasks_add_rate = tn_tq_rate(tq, false);
+        out->tasks_dispatch_rate = tn_tq_rate(tq, true);
+    }
+    out->approximate_backlog_age = tn_duration_from_ns(arena, (int64_t)age_ns);
+    return out;
+}
+
+static Temporal__Api__Taskqueue__V1__TaskQueueStatus *status_of(const tn_tq *tq, tn_arena *arena)
+{
+    Temporal__Api__Taskqueue__V1__TaskQueueStatus *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__taskqueue__v1__task_queue_status__init(out);
+    out->backlog_count_hint = tq ? (int64_t)tq->n_tasks : 0;
+    out->rate_per_second = tq && tq->rate > 0 ? tq->rate : 100000;
+    out->task_id_block = tn_arena_alloc(arena, sizeof(*out->task_id_block));
+    temporal__api__taskqueue__v1__task_id_block__init(out->task_id_block);
+    return out;
+}
+
+/* The enhanced mode: a map of versions, of which there is one, the unversioned "". */
+static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request, describe_response *out)
+{
+    tn_arena *arena = req->arena;
+    Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo *info = tn_arena_alloc(arena, sizeof(*info));
+    temporal__api__taskqueue__v1__task_queue_version_info__init(info);
+    size_t n = request->n_task_queue_types ? request->n_task_queue_types : 2;
+    info->types_info = TN_NEW_ARRAY(arena, Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo__TypesInfoEntry *, n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t type = request->n_task_queue_types ? (uint32_t)request->task_queue_types[i] : (uint32_t)(i + 1);
+        tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
+        Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo__TypesInfoEntry *entry =
+            tn_arena_alloc(arena, sizeof(*entry));
+        temporal__api__taskqueue__v1__task_queue_version_info__types_info_entry__init(entry);
+        entry->key = (int32_t)type;
+        entry->value = tn_arena_alloc(arena, sizeof(*entry->value));
+        temporal__api__taskqueue__v1__task_queue_type_info__init(entry->value);
+        if (request->report_pollers)
+            entry->value->pollers = pollers_of(tq, arena, &entry->value->n_pollers);
+        if (request->report_stats)
+            entry->value->stats = stats_of(tq, arena);
+        info->types_info[info->n_types_info++] = entry;
+    }
+    Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *version =
+        tn_arena_alloc(arena, sizeof(*version));
+    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(version);
+    version->value = info;
+    out->versions_info =
+        TN_NEW_ARRAY(arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *, 1);
+    out->versions_info[0] = version;
+    out->n_versions_info = 1;
+}
+
+void tn_match_describe(tn_mloop *ml, tn_mreq *req)
+{
+    const describe_request *request = (const describe_request *)req->request;
+    tn_arena *arena = req->arena;
+    tn_arena_set_limit(arena, 0);
+    describe_response *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__workflowservice__v1__describe_task_queue_response__init(out);
+    if ((int)request->api_mode == 1) {
+        describe_versions(ml, req, request, out);
+    } else {
+        uint32_t type = request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
+        tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
+        out->pollers = pollers_of(tq, arena, &out->n_pollers);
+        if (request->include_task_queue_status)
+            out->task_queue_status = status_of(tq, arena);
+        if (request->report_stats)
+            out->stats = stats_of(tq, arena);
+        if (request->report_stats) { /* one priority until there are more */
+            out->stats_by_priority_key = TN_NEW_ARRAY(
+                arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry *, 1);
+            Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry *entry =
+                tn_arena_alloc(arena, sizeof(*entry));
+            temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(entry);
+            entry->key = 3;
+            entry->value = stats_of(tq, arena);
+            out->stats_by_priority_key[0] = entry;
+            out->n_stats_by_priority_key = 1;
+        }
+    }
+    req->response = &out->base;
+    tn_client_matching_done(req);
+}
+
+static Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **partition_of(tn_mreq *req)
+{
+    tn_arena *arena = req->arena;
+    Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one = tn_arena_alloc(arena, sizeof(*one));
+    temporal__api__taskqueue__v1__task_queue_partition_metadata__init(one);
+    one->key = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(req->queue));
+    one->owner_host_name = tn_arena_strdup(arena, tn_matching_host_name());
+    Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **list =
+        TN_NEW_ARRAY(arena, Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *, 1);
+    list[0] = one;
+    return list;
+}
+
+void tn_match_partitions(tn_mloop *ml, tn_mreq *req)
+{
+    (void)ml;
+    Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
+    temporal__api__workflowservice__v1__list_task_queue_partitions_response__init(out);
+    out->activity_task_queue_partitions = partition_of(req);
+    out->n_activity_task_queue_partitions = 1;
+    out->workflow_task_queue_partitions = partition_of(req);
+    out->n_workflow_task_queue_partitions = 1;
+    req->response = &out->base;
+    tn_client_matching_done(req);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/* Bringing a task and a poll together.  The task is taken to its run, which decides whether it still waits and
+ * answers the poll itself; a stale one is dropped and the poll goes on waiting. */
+#include "matching/priv.h"
+
+#include <stdlib.h>
+
+#include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+
+typedef Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest poll_wft;
+typedef Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest poll_activity;
+
+/* ---- tasks ---- */
+
+void tn_match_task_free(tn_wtask *task) { free(task); }
+
+static tn_wtask *task_of(const tn_mreq *req)
+{
+    size_t n = req->workflow_id.n;
+    tn_wtask *task = tn_xmalloc(sizeof(*task) + 37 + n + 1);
+    tn_list_init(&task->link);
+    task->ref = req->task;
+    task->expire_mono_ns = req->expire_mono_ns;
+    task->sticky = NULL;
+    task->workflow_id_n = (uint16_t)n;
+    memset(task->text, 0, 37);
+    memcpy(task->text, req->run_id.p, req->run_id.n < 36 ? req->run_id.n : 36);
+    memcpy(task->text + 37, req->workflow_id.p, n);
+    task->text[37 + n] = '\0';
+    return task;
+}
+
+static bool sticky_worker_gone(const tn_tq *tq)
+{
+    return tn_list_empty(&tq->polls) &&
+           (!tq->last_poll_mono_ns || tn_now_mono_ns() - tq->last_poll_mono_ns > TN_STICKY_GONE_NS);
+}
+
+void tn_match_add(tn_mloop *ml, tn_mreq *req)
+{
+    tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
+    req->accepted = true;
+    if (ml->stopping || (req->sticky && sticky_worker_gone(tq))) {
+        req->accepted = false;
+    } else if (tq->n_tasks >= TN_TASKS_WINDOW_MAX) {
+        req->accepted = false;
+        tn_tq_starve(tq, req->task.shard);
+    }
+    if (!req->accepted) {
+        tn_client_matching_done(req);
+        return;
+    }
+    tn_wtask *task = task_of(req);
+    tn_list_push_back(&tq->tasks, &task->link);
+    tq->n_tasks++;
+    tn_tq_count(tq, false);
+    tn_client_matching_done(req);
+    tn_match(tq);
+}
+
+/* ---- polls ---- */
+
+bool tn_wpoll_usable(const tn_wpoll *poll) { return !poll->cancelled && !tn_call_cancelled(poll->mreq->call); }
+
+static void poll_waited(tn_loop_timer *timer)
+{
+    tn_wpoll_finish(TN_CONTAINER_OF(timer, tn_wpoll, timer), NULL);
+}
+
+static uint64_t poll_until(const tn_mreq *req)
+{
+    uint64_t now = tn_now_mono_ns(), until = now + TN_LONG_POLL_NS;
+    if (req->deadline_mono_ns != UINT64_MAX && req->deadline_mono_ns < until + TN_LONG_POLL_MARGIN_NS)
+        until = req->deadline_mono_ns > now + TN_LONG_POLL_MARGIN_NS ? req->deadline_mono_ns - TN_LONG_POLL_MARGIN_NS
+                                                                     : now;
+    return until;
+}
+
+void tn_wpoll_park(tn_wpoll *poll, bool first)
+{
+    poll->parked = true;
+    poll->tq->n_polls++;
+    if (first)
+        tn_list_push_front(&poll->tq->polls, &poll->link);
+    else
+        tn_list_push_back(&poll->tq->polls, &poll->link);
+}
+
+static void unpark(tn_wpoll *poll)
+{
+    if (!poll->parked)
+        return;
+    poll->parked = false;
+    poll->tq->n_polls--;
+    tn_list_remove(&poll->link);
+}
+
+/* fault NULL: an empty answer, unless history has answered. */
+void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault)
+{
+    tn_mreq *req = poll->mreq;
+    tn_tq *tq = poll->tq;
+    unpark(poll);
+    tn_loop_timer_stop(&poll->timer);
+    tn_map_remove(&tq->ml->polls, &poll->by_id);
+    tq->used_mono_ns = tq->last_poll_mono_ns ? tn_now_mono_ns() : tq->used_mono_ns;
+    if (tq->last_poll_mono_ns)
+        tq->last_poll_mono_ns = tq->used_mono_ns;
+    req->fault = fault;
+    tn_client_matching_done(req);
+}
+
+static void set_rate(tn_tq *tq, const tn_mreq *req, double *out_rate)
+{
+    *out_rate = 0;
+    if (req->type != TN_TASK_ACTIVITY)
+        return;
+    const poll_activity *poll = (const poll_activity *)req->request;
+    if (!poll->task_queue_metadata || !poll->task_queue_metadata->max_tasks_per_second) {
+        return;
+    }
+    double rate = poll->task_queue_metadata->max_tasks_per_second->value;
+    *out_rate = rate;
+    if (rate > 0 && rate < 100000) {
+        if (tq->rate <= 0) {
+            tq->tokens = rate < 1 ? 1 : rate;
+            tq->tokens_at_ns = tn_now_mono_ns();
+        }
+        tq->rate = rate;
+    } else {
+        tq->rate = 0;
+    }
+}
+
+void tn_match_poll(tn_mloop *ml, tn_mreq *req)
+{
+    tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
+    tq->sticky = req->sticky;
+    const char *identity = req->type == TN_TASK_WORKFLOW ? ((const poll_wft *)req->request)->identity
+                                                         : ((const poll_activity *)req->request)->identity;
+    double rate;
+    set_rate(tq, req, &rate);
+    tn_tq_saw_poller(tq, tn_str_from(identity), rate);
+    tn_wpoll *poll = TN_NEW(req->arena, tn_wpoll);
+    if (!poll || ml->stopping) {
+        req->fault = poll ? NULL : tn_fault_make(req->arena, TN_GRPC_RESOURCE_EXHAUSTED, "poll request is too large");
+        tn_client_matching_done(req);
+        return;
+    }
+    poll->id = req->poll_id;
+    poll->mreq = req;
+    poll->tq = tq;
+    tn_list_init(&poll->link);
+    tn_map_insert(&ml->polls, &poll->by_id, tn_blob_from(&poll->id, sizeof(poll->id)));
+    tn_loop_timer_init(&poll->timer, poll_waited);
+    poll->until_mono_ns = poll_until(req);
+    tn_loop_timer_start(&poll->timer, poll->until_mono_ns);
+    tn_wpoll_park(poll, false);
+    tn_match(tq);
+}
+
+void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req)
+{
+    tn_map_link *found = tn_map_find(&ml->polls, tn_blob_from(&req->poll_id, sizeof(req->poll_id)));
+    if (found) {
+        tn_wpoll *poll = TN_CONTAINER_OF(found, tn_wpoll, by_id);
+        poll->cancelled = true;
+        if (poll->parked)
+            tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+    }
+    if (req->done)
+        tn_client_matching_done(req);
+}
+
+void tn_match_end_polls(tn_tq *tq)
+{
+    TN_LIST_FOREACH_SAFE (link, &tq->polls)
+        tn_wpoll_finish(TN_CONTAINER_OF(link, tn_wpoll, link), NULL);
+}
+
+/* ---- handing out ---- */
+
+static void handed_out(tn_hreq *hreq)
+{
+    tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
+    tn_tq *tq = poll->tq;
+    tn_match_task_free(poll->task);
+    poll->task = NULL;
+    if (hreq->answered) {
+        tn_tq_count(tq, true);
+        poll->mreq->answered = true;
+        tn_wpoll_finish(poll, NULL);
+    } else if (!tn_wpoll_usable(poll)) {
+        tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+    } else if (tq->ml->stopping || tn_now_mono_ns() >= poll->until_mono_ns) {
+        tn_wpoll_finish(poll, NULL);
+    } else { /* the task was stale, or its run could not be reached and will offer it again */
+        tn_loop_timer_start(&poll->timer, poll->until_mono_ns);
+        tn_wpoll_park(poll, true);
+        tn_match(tq);
+    }
+    tn_tq_give_credit(tq);
+}
+
+static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
+{
+    tn_mreq *req = poll->mreq;
+    tn_loop_timer_stop(&poll->timer);
+    poll->task = task;
+    tn_hreq *h = &poll->hreq;
+    *h = (tn_hreq){
+        .arena = req->arena,
+        .home = tq->ml->loop,
+        .op = tq->type == TN_TASK_WORKFLOW ? TN_HOP_WFT_POLLED : TN_HOP_ACT_POLLED,
+        .ns = tq->ns,
+        .workflow_id = {task->text + 37, task->workflow_id_n},
+        .run_id = {task->text, 36},
+        .request = req->request,
+        .call = req->call,
+        .deadline_mono_ns = req->deadline_mono_ns,
+        .done = handed_out,
+    };
+    h->u.task.ref = task->ref;
+    h->u.task.sticky = tq->sticky;
+    h->u.task.poll_id = poll->id;
+    tn_client_history(h);
+}
+
+static tn_wpoll *take_poll(tn_tq *tq)
+{
+    while (!tn_list_empty(&tq->polls)) {
+        tn_wpoll *poll = TN_CONTAINER_OF(tn_list_first(&tq->polls), tn_wpoll, link);
+        unpark(poll);
+        if (tn_wpoll_usable(poll))
+            return poll;
+        tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+    }
+    return NULL;
+}
+
+static tn_wtask *take_task(tn_tq *tq)
+{
+    while (!tn_list_empty(&tq->tasks)) {
+        tn_wtask *task = TN_CONTAINER_OF(tn_list_pop_front(&tq->tasks), tn_wtask, link);
+        tq->n_tasks--;
+        if (task->expire_mono_ns == UINT64_MAX || task->expire_mono_ns > tn_now_mono_ns())
+            return task;
+        tn_match_task_free(task);
+    }
+    return NULL;
+}
+
+void tn_match(tn_tq *tq)
+{
+    while (!tn_list_empty(&tq->polls) && (!tn_list_empty(&tq->queries) || !tn_list_empty(&tq->tasks))) {
+        bool query = !tn_list_empty(&tq->queries);
+        if (!query && !tn_tq_may_dispatch(tq))
+            return;
+        tn_wpoll *poll = take_poll(tq);
+        if (!poll)
+            return;
+        if (query && tn_match_hand_out_query(tq, poll))
+            continue;
+        tn_wtask *task = query ? NULL : take_task(tq);
+        if (task)
+            hand_out(tq, poll, task);
+        else
+            tn_wpoll_park(poll, true);
+    }
+}

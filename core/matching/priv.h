@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to the matching role: queues and what waits in them.  One mloop a loop; no locks. */
+#ifndef TN_MATCHING_PRIV_H
+#define TN_MATCHING_PRIV_H
+
+#include "matching/matching.h"
+
+#define TN_TASKS_WINDOW_MAX 100000u       /* a queue's tasks in memory; past it history keeps them */
+#define TN_POLLERS_SHOWN_MAX 256u         /* identities remembered a queue */
+#define TN_POLLER_SHOWN_NS (300 * TN_SEC) /* how long after their last poll */
+#define TN_STICKY_GONE_NS (10 * TN_SEC)   /* a sticky queue not polled for so long has no worker */
+#define TN_QUERY_POLLER_NS (20 * TN_SEC)  /* a query needs a poller seen so lately */
+#define TN_STICKY_QUERY_NS (5 * TN_SEC)   /* then any worker may answer */
+#define TN_LONG_POLL_NS (60 * TN_SEC)
+#define TN_LONG_POLL_MARGIN_NS TN_SEC     /* answer so long before the caller's own deadline */
+#define TN_QUEUE_IDLE_NS (300 * TN_SEC)
+
+typedef struct tn_mloop {
+    tn_loop *loop;
+    tn_map queues;  /* tn_tq by ns id + type + name */
+    tn_map queries; /* tn_wquery by id: handed out, not answered yet */
+    tn_map polls;   /* tn_wpoll by id */
+    uint64_t next_query_id;
+    tn_loop_timer sweep;
+    bool stopping;
+} tn_mloop;
+
+typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
+    tn_list link;
+    tn_task_ref ref;
+    uint64_t expire_mono_ns;
+    tn_mreq *sticky; /* sticky ones keep their baton: it may have to be refused later */
+    uint16_t workflow_id_n;
+    char text[]; /* run id (36), NUL, workflow id, NUL */
+} tn_wtask;
+
+typedef struct tn_poller_seen {
+    tn_list link; /* newest last */
+    char *identity;
+    uint64_t last_wall_ns;
+    double rate;
+} tn_poller_seen;
+
+typedef struct tn_tq {
+    tn_map_link link;
+    tn_mloop *ml;
+    uint8_t *key;
+    const tn_namespace *ns;
+    char *name;
+    uint32_t type;
+    bool sticky;
+    tn_list tasks, polls, queries;
+    size_t n_tasks, n_polls;
+    tn_list pollers; /* tn_poller_seen */
+    size_t n_pollers;
+    uint64_t last_poll_mono_ns; /* 0: never, or its worker has shut down */
+    uint64_t used_mono_ns;
+    uint8_t *starved; /* bit a shard: refused tasks, wants credit */
+    bool any_starved;
+    /* rate of dispatch that workers asked for; 0: none */
+    double rate, tokens;
+    uint64_t tokens_at_ns;
+    tn_loop_timer rate_timer;
+    /* statistics: counts in 30 slots of one second */
+    uint32_t added[30], dispatched[30];
+    uint64_t slot_sec;
+} tn_tq;
+
+typedef struct tn_wpoll { /* in the call's arena */
+    tn_list link;
+    tn_map_link by_id;
+    uint64_t id;
+    tn_mreq *mreq;
+    tn_tq *tq;
+    tn_loop_timer timer;
+    uint64_t until_mono_ns; /* then it gets an empty answer */
+    bool parked;
+    bool cancelled;
+    tn_wtask *task; /* being handed out */
+    tn_hreq hreq;
+} tn_wpoll;
+
+typedef struct tn_wquery { /* in the query's arena */
+    tn_list link; /* tq->queries while it waits */
+    tn_map_link by_id;
+    tn_mreq *mreq;
+    tn_tq *tq;
+    bool handed_out;
+    tn_loop_timer timer;
+} tn_wquery;
+
+tn_mloop *tn_mloop_current(void);
+/* queue.c */
+tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky);
+tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type);
+void tn_tq_sweep(tn_mloop *ml);
+void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate);
+void tn_tq_count(tn_tq *tq, bool dispatched);
+float tn_tq_rate(const tn_tq *tq, bool dispatched);
+void tn_tq_starve(tn_tq *tq, uint32_t shard);
+void tn_tq_give_credit(tn_tq *tq);
+bool tn_tq_may_dispatch(tn_tq *tq); /* takes a token; else sets the timer */
+/* match.c */
+void tn_match(tn_tq *tq);
+void tn_match_add(tn_mloop *ml, tn_mreq *req);
+void tn_match_poll(tn_mloop *ml, tn_mreq *req);
+void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req);
+void tn_match_end_polls(tn_tq *tq);
+void tn_match_task_free(tn_wtask *task);
+/* queries.c */
+void tn_match_query(tn_mloop *ml, tn_mreq *req);
+void tn_match_query_done(tn_mloop *ml, tn_mreq *req);
+bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll); /* true: the poll was used */
+void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
+/* describe.c */
+void tn_match_describe(tn_mloop *ml, tn_mreq *req);
+void tn_match_partitions(tn_mloop *ml, tn_mreq *req);
+const char *tn_matching_host_name(void);
+/* a poll's end */
+void tn_wpoll_park(tn_wpoll *poll, bool first);
+void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault);
+bool tn_wpoll_usable(const tn_wpoll *poll);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* Task queues: finding them, what is known of their pollers, rates, credit, and forgetting idle ones. */
+#include "matching/priv.h"
+
+#include <stdlib.h>
+
+static tn_blob key_of(tn_buf *buf, tn_str ns_id, tn_str name, uint32_t type)
+{
+    tn_buf_put(buf, ns_id.p, ns_id.n);
+    tn_buf_put_u8(buf, (uint8_t)type);
+    tn_buf_put(buf, name.p, name.n);
+    return tn_buf_blob(buf);
+}
+
+tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type)
+{
+    tn_buf buf = {0};
+    tn_map_link *found = tn_map_find(&ml->queues, key_of(&buf, ns->id, name, type));
+    tn_buf_done(&buf);
+    return found ? TN_CONTAINER_OF(found, tn_tq, link) : NULL;
+}
+
+static void rate_allows_again(tn_loop_timer *timer) { tn_match(TN_CONTAINER_OF(timer, tn_tq, rate_timer)); }
+
+tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky)
+{
+    tn_tq *tq = tn_tq_find(ml, ns, name, type);
+    if (tq) {
+        tq->used_mono_ns = tn_now_mono_ns();
+        return tq;
+    }
+    tq = tn_xcalloc(1, sizeof(*tq));
+    tn_buf buf = {0};
+    tn_blob key = key_of(&buf, ns->id, name, type);
+    tq->key = buf.p; /* the buffer's memory is the key's now */
+    tq->ml = ml;
+    tq->ns = tn_namespace_ref(ns);
+    tq->name = tn_xmalloc(name.n + 1);
+    memcpy(tq->name, name.p, name.n);
+    tq->name[name.n] = '\0';
+    tq->type = type;
+    tq->sticky = sticky;
+    tq->used_mono_ns = tn_now_mono_ns();
+    tn_list_init(&tq->tasks);
+    tn_list_init(&tq->polls);
+    tn_list_init(&tq->queries);
+    tn_list_init(&tq->pollers);
+    tn_loop_timer_init(&tq->rate_timer, rate_allows_again);
+    tn_map_insert(&ml->queues, &tq->link, key);
+    if (!tn_loop_timer_active(&ml->sweep))
+        tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + TN_QUEUE_IDLE_NS);
+    return tq;
+}
+
+static void forget_pollers(tn_tq *tq, uint64_t before_wall_ns)
+{
+    TN_LIST_FOREACH_SAFE (link, &tq->pollers) {
+        tn_poller_seen *seen = TN_CONTAINER_OF(link, tn_poller_seen, link);
+        if (seen->last_wall_ns >= before_wall_ns)
+            break;
+        tn_list_remove(link);
+        tq->n_pollers--;
+        free(seen->identity);
+        free(seen);
+    }
+}
+
+static void tq_destroy(tn_tq *tq)
+{
+    forget_pollers(tq, UINT64_MAX);
+    tn_loop_timer_stop(&tq->rate_timer);
+    tn_map_remove(&tq->ml->queues, &tq->link);
+    tn_namespace_unref(tq->ns);
+    free(tq->starved);
+    free(tq->name);
+    free(tq->key);
+    free(tq);
+}
+
+static void sweep_one(void *user, tn_map_link *link)
+{
+    tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
+    uint64_t now = *(uint64_t *)user;
+    uint64_t wall = tn_now_wall_ns();
+    forget_pollers(tq, wall > TN_POLLER_SHOWN_NS ? wall - TN_POLLER_SHOWN_NS : 0);
+    bool idle = tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) && tn_list_empty(&tq->queries) &&
+                tn_list_empty(&tq->pollers) && !tq->any_starved;
+    if (idle && now - tq->used_mono_ns > TN_QUEUE_IDLE_NS)
+        tq_destroy(tq);
+}
+
+/* A queue that is on its way somewhere (a poll being answered holds a pointer) has been used just now. */
+void tn_tq_sweep(tn_mloop *ml)
+{
+    uint64_t now = tn_now_mono_ns();
+    tn_map_each(&ml->queues, sweep_one, &now);
+    if (ml->queues.count)
+        tn_loop_timer_start(&ml->sweep, now + TN_QUEUE_IDLE_NS / 5);
+}
+
+/* ---- pollers ---- */
+
+void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
+{
+    tq->last_poll_mono_ns = tq->used_mono_ns = tn_now_mono_ns();
+    tn_poller_seen *seen = NULL;
+    TN_LIST_FOREACH (link, &tq->pollers) {
+        tn_poller_seen *one = TN_CONTAINER_OF(link, tn_poller_seen, link);
+        if (tn_str_is(identity, one->identity)) {
+            seen = one;
+            break;
+        }
+    }
+    if (!seen) {
+        if (tq->n_pollers >= TN_POLLERS_SHOWN_MAX)
+            return;
+        seen = tn_xcalloc(1, sizeof(*seen));
+        seen->identity = tn_xmalloc(identity.n + 1);
+        memcpy(seen->identity, identity.p, identity.n);
+        seen->identity[identity.n] = '\0';
+        tq->n_pollers++;
+    } else {
+        tn_list_remove(&seen->link);
+    }
+    seen->last_wall_ns = tn_now_wall_ns();
+    seen->rate = rate;
+    tn_list_push_back(&tq->pollers, &seen->link);
+}
+
+/* ---- statistics: a ring of seconds ---- */
+
+static void turn_slots(tn_tq *tq)
+{
+    uint64_t sec = tn_now_mono_ns() / TN_SEC;
+    uint64_t steps = sec - tq->slot_sec;
+    for (uint64_t i = 1; i <= steps && i <= TN_COUNT_OF(tq->added); i++) {
+        size_t slot = (size_t)((tq->slot_sec + i) % TN_COUNT_OF(tq->added));
+        tq->added[slot] = tq->dispatched[slot] = 0;
+    }
+    tq->slot_sec = sec;
+}
+
+void tn_tq_count(tn_tq *tq, bool dispatched)
+{
+    turn_slots(tq);
+    size_t slot = (size_t)(tq->slot_sec % TN_COUNT_OF(tq->added));
+    if (dispatched)
+        tq->dispatched[slot]++;
+    else
+        tq->added[slot]++;
+}
+
+float tn_tq_rate(const tn_tq *tq, bool dispatched)
+{
+    turn_slots((tn_tq *)(uintptr_t)tq);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < TN_COUNT_OF(tq->added); i++)
+        sum += dispatched ? tq->dispatched[i] : tq->added[i];
+    return (float)sum / (float)TN_COUNT_OF(tq->added);
+}
+
+/* ---- credit ---- */
+
+void tn_tq_starve(tn_tq *tq, uint32_t shard)
+{
+    if (!tq->starved)
+        tq->starved = tn_xcalloc(tn_client_shard_count() / 8 + 1, 1);
+    tq->starved[shard / 8] |= (uint8_t)(1u << (shard % 8));
+    tq->any_starved = true;
+}
+
+void tn_tq_give_credit(tn_tq *tq)
+{
+    if (!tq->any_starved || tq->n_tasks > TN_TASKS_WINDOW_MAX / 2)
+        return;
+    tq->any_starved = false;
+    for (uint32_t shard = 1; shard <= tn_client_shard_count(); shard++) {
+        if (!(tq->starved[shard / 8] & (1u << (shard % 8))))
+            continue;
+        tq->starved[shard / 8] &= (uint8_t)~(1u << (shard % 8));
+        tn_client_credit(shard, tq->ns->id, tn_str_from(tq->name), tq->type);
+    }
+}
+
+/* ---- the rate workers asked for ---- */
+
+bool tn_tq_may_dispatch(tn_tq *tq)
+{
+    if (tq->rate <= 0)
+        return true;
+    uint64_t now = tn_now_mono_ns();
+    double burst = tq->rate < 1 ? 1 : tq->rate;
+    tq->tokens += (double)(now - tq->tokens_at_ns) / (double)TN_SEC * tq->rate;
+    tq->tokens_at_ns = now;
+    if (tq->tokens > burst)
+        tq->tokens = burst;
+    if (tq->tokens >= 1) {
+        tq->tokens -= 1;
+        return true;
+    }
+    tn_loop_timer_start(&tq->rate_timer, now + (uint64_t)((1 - tq->tokens) / tq->rate * (double)TN_SEC) + TN_MS);
+    return false;
+}
