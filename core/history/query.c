@@ -58,7 +58,7 @@ static void answer_payloads(tn_hreq *req, const Temporal__Api__Common__V1__Paylo
     tn_req_finish(req, NULL);
 }
 
-const tn_fault *tn_query_failed(tn_arena *arena, const char *text, const Temporal__Api__Failure__V1__Failure *failure)
+static const tn_fault *query_failed(tn_arena *arena, const char *text, const Temporal__Api__Failure__V1__Failure *failure)
 {
     Temporal__Api__Errordetails__V1__QueryFailedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__QUERY_FAILED_FAILURE__INIT;
@@ -246,7 +246,7 @@ static void answer_one(tn_hreq *req, const Temporal__Api__Query__V1__WorkflowQue
         return;
     }
     tn_arena_set_limit(req->arena, 0);
-    tn_req_finish(req, tn_query_failed(req->arena, result->error_message, result->failure));
+    tn_req_finish(req, query_failed(req->arena, result->error_message, result->failure));
 }
 
 void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request)
