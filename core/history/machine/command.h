@@ -80,10 +80,6 @@ const char *tn_cause_name(tn_arena *arena, int32_t cause);
 const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue,
                                  const char *default_name, const char *parent_queue, int64_t id_bytes_max);
 const char *tn_priority_check(const Temporal__Api__Common__V1__Priority *priority);
-bool tn_payload_is_nil(const Temporal__Api__Common__V1__Payload *payload);
-const Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena, const Temporal__Api__Common__V1__Memo *memo);
-const Temporal__Api__Common__V1__SearchAttributes *
-tn_search_attributes_without_nil(tn_arena *arena, const Temporal__Api__Common__V1__SearchAttributes *attrs);
 
 /* ---- the checks: one a command ---- */
 bool tn_check_schedule_activity(tn_check *check, const tn_command *command);

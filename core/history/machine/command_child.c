@@ -240,9 +240,8 @@ void tn_do_start_child(tn_command_run *run, const tn_command *command)
     to->workflow_id_reuse_policy = from->workflow_id_reuse_policy;
     to->retry_policy = from->retry_policy;
     to->cron_schedule = from->cron_schedule;
-    to->memo = (Temporal__Api__Common__V1__Memo *)(uintptr_t)tn_memo_without_nil(tx->arena, from->memo);
-    to->search_attributes = (Temporal__Api__Common__V1__SearchAttributes *)(uintptr_t)
-        tn_search_attributes_without_nil(tx->arena, from->search_attributes);
+    to->memo = tn_memo_without_nil(tx->arena, from->memo);
+    to->search_attributes = tn_attrs_without_nil(tx->arena, from->search_attributes);
     to->parent_close_policy = from->parent_close_policy;
     to->inherit_build_id = from->inherit_build_id;
     to->priority = from->priority;

@@ -241,9 +241,8 @@ void tn_do_continue_as_new(tn_command_run *run, const tn_command *command)
     to->initiator = from->initiator;
     to->failure = from->failure;
     to->last_completion_result = from->last_completion_result;
-    to->memo = (Temporal__Api__Common__V1__Memo *)(uintptr_t)tn_memo_without_nil(tx->arena, from->memo);
-    to->search_attributes = (Temporal__Api__Common__V1__SearchAttributes *)(uintptr_t)
-        tn_search_attributes_without_nil(tx->arena, from->search_attributes);
+    to->memo = tn_memo_without_nil(tx->arena, from->memo);
+    to->search_attributes = tn_attrs_without_nil(tx->arena, from->search_attributes);
     to->inherit_build_id = from->inherit_build_id;
     tn_tx_close(tx, event);
 }

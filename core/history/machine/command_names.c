@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small things that the commands share: names of enum values, task queues, priorities, payloads that mean
- * nothing. */
+/* Small things that the commands share: names of enum values, task queues, priorities. */
 #include <string.h>
 
 #include "history/machine/command.h"
@@ -100,48 +99,4 @@ const char *tn_priority_check(const Temporal__Api__Common__V1__Priority *priorit
     if (priority->fairness_weight < 0)
         return "must be greater than zero";
     return NULL;
-}
-
-/* ---- payloads that unset ----------------------------------------------------------------------- */
-
-bool tn_payload_is_nil(const Temporal__Api__Common__V1__Payload *payload)
-{
-    tn_str data;
-
-    if (!payload || payload->data.len == 0)
-        return true;
-    data = (tn_str){(const char *)payload->data.data, payload->data.len};
-    return tn_str_is(data, "null") || tn_str_is(data, "[]");
-}
-
-const Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena, const Temporal__Api__Common__V1__Memo *memo)
-{
-    Temporal__Api__Common__V1__Memo *out;
-
-    if (!memo || memo->n_fields == 0)
-        return NULL;
-    out = TN_MSG(arena, temporal__api__common__v1__memo);
-    out->fields = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Memo__FieldsEntry *, memo->n_fields);
-    TN_ASSERT(out->fields);
-    for (size_t i = 0; i < memo->n_fields; i++)
-        if (!tn_payload_is_nil(memo->fields[i]->value))
-            out->fields[out->n_fields++] = memo->fields[i];
-    return out->n_fields ? out : NULL;
-}
-
-const Temporal__Api__Common__V1__SearchAttributes *
-tn_search_attributes_without_nil(tn_arena *arena, const Temporal__Api__Common__V1__SearchAttributes *attrs)
-{
-    Temporal__Api__Common__V1__SearchAttributes *out;
-
-    if (!attrs || attrs->n_indexed_fields == 0)
-        return NULL;
-    out = TN_MSG(arena, temporal__api__common__v1__search_attributes);
-    out->indexed_fields = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *,
-                                       attrs->n_indexed_fields);
-    TN_ASSERT(out->indexed_fields);
-    for (size_t i = 0; i < attrs->n_indexed_fields; i++)
-        if (!tn_payload_is_nil(attrs->indexed_fields[i]->value))
-            out->indexed_fields[out->n_indexed_fields++] = attrs->indexed_fields[i];
-    return out->n_indexed_fields ? out : NULL;
 }
