@@ -173,7 +173,7 @@ static void queue_bytes(rpc_conn *conn, size_t n)
         return;
     if (!conn->queued_bytes) {
         conn->progress_ns = tn_now_mono_ns();
-        rpc_conn_tick_at(conn, conn->progress_ns + RPC_STALL_NS);
+        rpc_conn_tick_at(conn, conn->progress_ns + rpc_slow_ns(conn, RPC_SLOW_STALL));
     }
     conn->queued_bytes += n;
 }

@@ -40,7 +40,7 @@ rpc_call *rpc_call_create(rpc_conn *conn, int32_t stream_id)
     conn->intake_count++;
     call->counted_intake = true;
     worker->call_count++;
-    rpc_conn_tick_at(conn, conn->now_ns + RPC_BODY_NS);
+    rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, RPC_SLOW_BODY));
     rpc_count(RPC_COUNT_REQUESTS, 1);
     return call;
 }

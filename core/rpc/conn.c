@@ -54,7 +54,7 @@ void rpc_conn_accept(void *user, tn_stream *stream)
     tn_loop_timer_init(&conn->tick, rpc_conn_tick);
     tn_stream_set(stream, &stream_events, conn);
     rpc_count(RPC_COUNT_CONNECTIONS, 1);
-    rpc_conn_tick_at(conn, now + RPC_HANDSHAKE_NS);
+    rpc_conn_tick_at(conn, now + rpc_slow_ns(conn, 1));
     tn_stream_read_start(stream);
 }
 
@@ -224,7 +224,7 @@ static void session_failed(rpc_conn *conn, int rv)
 static void conn_read(tn_stream *stream, const uint8_t *p, size_t n)
 {
     rpc_conn *conn = tn_stream_user(stream);
-    const char *why;
+    rpc_verdict verdict;
     ssize_t rv;
 
     conn->now_ns = conn->last_read_ns = tn_now_mono_ns();
@@ -237,13 +237,13 @@ static void conn_read(tn_stream *stream, const uint8_t *p, size_t n)
     }
     if (!conn->session)
         session_create(conn);
-    why = rpc_guard_walk(&conn->guard, p, n, conn->now_ns);
-    if (why) {
-        rpc_conn_kill(conn, NGHTTP2_ENHANCE_YOUR_CALM, why);
+    verdict = rpc_guard_walk(&conn->guard, p, n, conn->now_ns);
+    if (verdict.why) {
+        rpc_conn_kill(conn, verdict.code, verdict.why);
         return;
     }
     if (conn->guard.frame_since_ns)
-        rpc_conn_tick_at(conn, conn->now_ns + RPC_BLOCK_NS);
+        rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, 1));
     if (!nghttp2_session_want_read(conn->session))
         return; /* it has given up; the flush that is due ends the connection */
     conn->in_session = true;
@@ -313,7 +313,7 @@ static void conn_flush(tn_msg *msg)
         if (!tn_stream_pending_bytes(conn->stream))
             conn->progress_ns = conn->now_ns;
         if (tn_stream_write(conn->stream, out->p, out->n))
-            rpc_conn_tick_at(conn, conn->now_ns + RPC_STALL_NS);
+            rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, RPC_SLOW_STALL));
         if (conn->state >= RPC_CONN_LINGER)
             return; /* the write has found the connection broken */
     }

@@ -8,6 +8,7 @@
 #define FRAME_HEAD_BYTES 9
 
 enum { FRAME_DATA, FRAME_HEADERS, FRAME_PRIORITY, FRAME_RST_STREAM, FRAME_CONTINUATION = 9 };
+enum { CODE_PROTOCOL_ERROR = 1, CODE_STREAM_CLOSED = 5, CODE_ENHANCE_YOUR_CALM = 11 };
 #define FLAG_END_STREAM 1u
 #define FLAG_END_HEADERS 4u
 
@@ -41,28 +42,90 @@ static bool is_control(const rpc_guard *g)
     }
 }
 
-static const char *frame_begin(rpc_guard *g, uint64_t now_ns)
+static const rpc_verdict fine = {NULL, 0};
+
+static rpc_verdict calm(const char *why) { return (rpc_verdict){why, CODE_ENHANCE_YOUR_CALM}; }
+
+static bool has_ended(const rpc_guard *g)
 {
-    g->left = (uint32_t)g->head[0] << 16 | (uint32_t)g->head[1] << 8 | g->head[2];
-    g->type = g->head[3];
-    g->flags = g->head[4];
-    g->head_n = 0;
-    if (is_control(g) && !rpc_bucket_take(&g->control, now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST))
-        return "control_frame_flood";
+    for (size_t i = 0; i < RPC_ENDED_IDS; i++) {
+        if (g->ended[i] == (int32_t)g->stream_id)
+            return true;
+    }
+    return false;
+}
+
+/* The library forgets streams that are closed, which saves memory; what must not come for them is
+ * seen here. */
+static rpc_verdict stream_frame(rpc_guard *g)
+{
+    bool ends = g->type == FRAME_RST_STREAM || (g->flags & FLAG_END_STREAM);
+
+    if (!g->stream_id)
+        return fine; /* the library's to refuse */
+    if (g->type != FRAME_RST_STREAM && has_ended(g))
+        return (rpc_verdict){"frame_on_ended_stream", CODE_STREAM_CLOSED};
+    if (ends && !has_ended(g))
+        g->ended[g->ended_next++ % RPC_ENDED_IDS] = (int32_t)g->stream_id;
+    return fine;
+}
+
+static rpc_verdict block_frame(rpc_guard *g, uint64_t now_ns)
+{
     if (g->type == FRAME_HEADERS) {
         g->in_block = true;
         g->block_frames = 0;
         g->block_bytes = 0;
         g->block_since_ns = now_ns;
     }
-    if (g->type == FRAME_HEADERS || g->type == FRAME_CONTINUATION) {
-        g->block_bytes += g->left;
-        if (g->block_bytes > RPC_BLOCK_BYTES_MAX || g->block_frames++ > RPC_BLOCK_FRAMES_MAX)
-            return "header_block_too_large";
-        if (g->flags & FLAG_END_HEADERS)
-            g->in_block = false;
+    g->block_bytes += g->left;
+    if (g->block_bytes > RPC_BLOCK_BYTES_MAX || g->block_frames++ > RPC_BLOCK_FRAMES_MAX)
+        return calm("header_block_too_large");
+    if (g->flags & FLAG_END_HEADERS)
+        g->in_block = false;
+    return fine;
+}
+
+static rpc_verdict frame_begin(rpc_guard *g, uint64_t now_ns)
+{
+    rpc_verdict v = fine;
+
+    g->left = (uint32_t)g->head[0] << 16 | (uint32_t)g->head[1] << 8 | g->head[2];
+    g->type = g->head[3];
+    g->flags = g->head[4];
+    g->stream_id = tn_get_u32be(g->head + 5) & INT32_MAX;
+    g->head_n = 0;
+    if (is_control(g) && !rpc_bucket_take(&g->control, now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST))
+        return calm("control_frame_flood");
+    switch (g->type) {
+    case FRAME_HEADERS:
+        /* Clients open a stream's window and measure the path along with a request. */
+        rpc_bucket_give(&g->control, RPC_CONTROL_COST_NS, RPC_CONTROL_PER_HEADERS);
+        v = stream_frame(g);
+        return v.why ? v : block_frame(g, now_ns);
+    case FRAME_CONTINUATION:
+        return block_frame(g, now_ns);
+    case FRAME_DATA:
+    case FRAME_RST_STREAM:
+        return stream_frame(g);
+    case FRAME_PRIORITY:
+        g->priority = g->priority_n = 0;
+        if (!g->stream_id)
+            return (rpc_verdict){"priority_without_stream", CODE_PROTOCOL_ERROR};
+        return fine;
+    default:
+        return fine;
     }
-    return NULL;
+}
+
+/* Priorities are switched off, so that the library passes their frames over. */
+static rpc_verdict priority_bytes(rpc_guard *g, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n && g->priority_n < 4; i++, g->priority_n++)
+        g->priority = g->priority << 8 | p[i];
+    if (g->priority_n == 4 && (g->priority & INT32_MAX) == g->stream_id)
+        return (rpc_verdict){"priority_on_itself", CODE_PROTOCOL_ERROR};
+    return fine;
 }
 
 static void frame_end(rpc_guard *g)
@@ -73,43 +136,43 @@ static void frame_end(rpc_guard *g)
         g->block_since_ns = 0;
 }
 
-const char *rpc_guard_walk(rpc_guard *g, const uint8_t *p, size_t n, uint64_t now_ns)
+/* Returns the bytes of the frame head that were taken. */
+static size_t head_bytes(rpc_guard *g, const uint8_t *p, size_t n, uint64_t now_ns)
 {
-    const char *why;
+    size_t take = FRAME_HEAD_BYTES - (size_t)g->head_n;
+
+    if (take > n)
+        take = n;
+    memcpy(g->head + g->head_n, p, take);
+    g->head_n = (uint8_t)(g->head_n + take);
+    if (!g->frame_since_ns)
+        g->frame_since_ns = now_ns;
+    return take;
+}
+
+rpc_verdict rpc_guard_walk(rpc_guard *g, const uint8_t *p, size_t n, uint64_t now_ns)
+{
+    rpc_verdict v = fine;
     size_t take;
 
     take = PREFACE_BYTES - (size_t)g->preface_n;
     if (take > n)
         take = n;
     g->preface_n = (uint8_t)(g->preface_n + take);
-    p += take;
-    n -= take;
-    while (n) {
+    for (p += take, n -= take; n && !v.why; p += take, n -= take) {
         if (!g->left) {
-            take = FRAME_HEAD_BYTES - (size_t)g->head_n;
-            if (take > n)
-                take = n;
-            memcpy(g->head + g->head_n, p, take);
-            if (!g->frame_since_ns)
-                g->frame_since_ns = now_ns;
-            g->head_n = (uint8_t)(g->head_n + take);
-            p += take;
-            n -= take;
+            take = head_bytes(g, p, n, now_ns);
             if (g->head_n < FRAME_HEAD_BYTES)
-                break;
-            why = frame_begin(g, now_ns);
-            if (why)
-                return why;
-            if (!g->left)
-                frame_end(g);
-            continue;
+                continue;
+            v = frame_begin(g, now_ns);
+        } else {
+            take = g->left < n ? g->left : n;
+            if (g->type == FRAME_PRIORITY)
+                v = priority_bytes(g, p, take);
+            g->left -= (uint32_t)take;
         }
-        take = g->left < n ? g->left : n;
-        g->left -= (uint32_t)take;
-        p += take;
-        n -= take;
         if (!g->left)
             frame_end(g);
     }
-    return NULL;
+    return v;
 }

@@ -19,6 +19,7 @@ void rpc_bucket_give(rpc_bucket *b, uint64_t cost_ns, uint32_t tokens);
 /* Frames that ask for work and bring none: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown. */
 #define RPC_CONTROL_BURST 1000
 #define RPC_CONTROL_COST_NS (TN_SEC / 1000)
+#define RPC_CONTROL_PER_HEADERS 4
 /* Streams that the peer resets soon after it opened them. */
 #define RPC_RESET_BURST 100
 #define RPC_RESET_COST_NS (TN_SEC / 33)
@@ -26,6 +27,7 @@ void rpc_bucket_give(rpc_bucket *b, uint64_t cost_ns, uint32_t tokens);
 /* Streams that we had to reset or refuse. */
 #define RPC_GLITCH_BURST 50
 #define RPC_GLITCH_COST_NS (TN_SEC / 5)
+#define RPC_ENDED_IDS 16
 #define RPC_BLOCK_FRAMES_MAX 8
 #define RPC_BLOCK_BYTES_MAX (64u * 1024u)
 
@@ -36,13 +38,20 @@ typedef struct rpc_guard {
     bool settings_seen; /* the first frame is whole: the connection is up */
     bool in_block;      /* HEADERS without END_HEADERS yet */
     uint8_t block_frames;
+    uint8_t ended_next;
+    int32_t ended[RPC_ENDED_IDS]; /* streams that the peer has ended or reset: it may send no more there */
+    uint32_t stream_id;
     uint32_t block_bytes;
+    uint32_t priority, priority_n; /* PRIORITY's first bytes */
     uint32_t left; /* of the current frame's payload */
     uint64_t block_since_ns, frame_since_ns; /* of what is not whole, 0: nothing */
     rpc_bucket control, resets, glitches;
 } rpc_guard;
 
-/* NULL: go on; else why the connection must end (a static string, sent as GOAWAY debug data). */
-const char *rpc_guard_walk(rpc_guard *g, const uint8_t *p, size_t n, uint64_t now_ns);
+typedef struct rpc_verdict {
+    const char *why; /* NULL: go on; else why the connection must end, as GOAWAY's debug data */
+    uint32_t code;   /* HTTP/2's */
+} rpc_verdict;
+rpc_verdict rpc_guard_walk(rpc_guard *g, const uint8_t *p, size_t n, uint64_t now_ns);
 
 #endif

@@ -104,17 +104,14 @@ static bool take_known(rpc_call *call, tn_str name, tn_str value)
     }
 }
 
-int rpc_head_take(rpc_call *call, tn_str name, tn_str value)
+void rpc_head_take(rpc_call *call, tn_str name, tn_str value)
 {
-    call->header_count++;
-    call->header_bytes += (uint32_t)(name.n + value.n + 32);
-    if (call->header_count > RPC_HEADERS_MAX || call->header_bytes > RPC_HEADER_BYTES_MAX)
+    if (call->conn->head_count > RPC_HEADERS_MAX || call->conn->head_bytes > RPC_HEADER_BYTES_MAX)
         call->headers_over = true;
     if (call->headers_over || take_known(call, name, value))
-        return 0;
+        return;
     if (keep(call, name, value) < 0)
         call->headers_over = true;
-    return 0;
 }
 
 typedef struct head_iter {

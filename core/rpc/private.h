@@ -40,11 +40,10 @@
 #define RPC_MESSAGE_HEADER_MAX 4096       /* grpc-message, encoded */
 #define RPC_DETAILS_HEADER_MAX 8192       /* grpc-status-details-bin, encoded */
 #define RPC_EXTRA_HEADERS_MAX 8           /* tn_call_add_header */
-#define RPC_HANDSHAKE_NS (10 * TN_SEC)
-#define RPC_BLOCK_NS (10 * TN_SEC)
-#define RPC_FRAME_NS (30 * TN_SEC)
-#define RPC_BODY_NS (30 * TN_SEC)
-#define RPC_STALL_NS (60 * TN_SEC)
+/* Times options.slow_ns. */
+#define RPC_SLOW_FRAME 3
+#define RPC_SLOW_BODY 3
+#define RPC_SLOW_STALL 6
 #define RPC_LINGER_NS (500 * TN_MS)
 #define RPC_DRAIN_NOTICE_NS TN_SEC
 #define RPC_GZIP_MIN 1024           /* smaller answers are not compressed */
@@ -99,6 +98,7 @@ struct rpc_conn {
     tn_list calls;            /* attached to a stream, any phase */
     uint32_t call_count, intake_count;
     rpc_call *incoming; /* whose header block is being read */
+    uint32_t head_count, head_bytes; /* of that block */
     rpc_conn_state state;
     bool in_session; /* a callback of nghttp2 may be on the stack */
     bool flush_queued;
@@ -117,7 +117,7 @@ struct rpc_conn {
     uint32_t kill_code;
     const char *kill_why;
     int32_t stream_id_max;
-    int32_t closed_ids[RPC_CLOSED_IDS];
+    int32_t closed_ids[RPC_CLOSED_IDS]; /* by us, while the peer was sending */
     uint8_t closed_next;
     char peer[64];
 };
@@ -179,8 +179,6 @@ struct rpc_call {
     bool sent_all;
     bool pump_queued;
     bool deaf; /* a stream that has been reset for what it sent */
-    uint16_t header_count;
-    uint32_t header_bytes;
     uint32_t discarded;
     uint64_t body_seen_ns;
     uint64_t timeout_ns;
@@ -260,6 +258,10 @@ void rpc_conn_stream_ended(rpc_conn *conn);
 int rpc_conn_glitch(rpc_conn *conn);
 
 /* ---- tick.c ---- */
+static inline uint64_t rpc_slow_ns(const rpc_conn *conn, unsigned times)
+{
+    return conn->worker->server->options.slow_ns * times;
+}
 void rpc_conn_tick_at(rpc_conn *conn, uint64_t at_ns); /* at that time or before */
 void rpc_conn_tick(tn_loop_timer *timer);
 
@@ -279,7 +281,7 @@ void rpc_call_intake_end(rpc_call *call);
 void rpc_call_pump_later(rpc_call *call);
 
 /* ---- head.c ---- */
-int rpc_head_take(rpc_call *call, tn_str name, tn_str value);
+void rpc_head_take(rpc_call *call, tn_str name, tn_str value);
 
 /* ---- answer.c ---- */
 /* [home] What the call holds goes out; the stream must be there. */

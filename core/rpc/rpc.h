@@ -82,6 +82,10 @@ typedef struct tn_rpc_options {
     uint64_t keepalive_ping_ns, keepalive_timeout_ns; /* server pings, 1 min / 10 s */
     uint64_t keepalive_min_ns;   /* a client pinging more often gets GOAWAY too_many_pings, 10 s */
     uint64_t age_max_ns, age_grace_ns; /* connection age until GOAWAY; 0: none */
+    /* How long a peer may dally: the connection's preface and a header block must be whole within
+     * this time (10 s), a frame and the next byte of a request's body within 3 times, and unread answers
+     * may wait 6 times as long. */
+    uint64_t slow_ns;
     size_t arena_bytes_max;      /* cap of one request's arena */
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);

@@ -23,6 +23,7 @@ void tn_rpc_options_default(tn_rpc_options *o)
         .keepalive_min_ns = 10 * TN_SEC,
         .age_max_ns = 300 * TN_SEC,
         .age_grace_ns = 70 * TN_SEC,
+        .slow_ns = 10 * TN_SEC,
         .arena_bytes_max = 64u << 20,
     };
 }

@@ -9,14 +9,12 @@ static rpc_call *call_of(nghttp2_session *session, int32_t stream_id)
     return nghttp2_session_get_stream_user_data(session, stream_id);
 }
 
-/* A HEADERS frame on a stream that is gone.  The library ignores it, since it may be a trailer that
- * crossed our RST_STREAM; here those streams are remembered, and anything else is an error. */
+/* A HEADERS frame on a stream that is not there, with an id that has been passed.  It may be a trailer
+ * that crossed our RST_STREAM: those streams are remembered; anything else is an error. */
 static int old_stream(rpc_conn *conn, int32_t stream_id)
 {
     for (size_t i = 0; i < RPC_CLOSED_IDS; i++) {
         if (conn->closed_ids[i] == stream_id)
-            return rpc_conn_condemn(conn, NGHTTP2_STREAM_CLOSED, "headers_on_closed_stream");
-        if (conn->closed_ids[i] == -stream_id)
             return 0;
     }
     return rpc_conn_condemn(conn, NGHTTP2_PROTOCOL_ERROR, "stream_id_too_low");
@@ -41,6 +39,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     rpc_call *call;
 
     conn->incoming = NULL;
+    conn->head_count = 0;
+    conn->head_bytes = 0;
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     if (conn->queued_bytes > RPC_QUEUED_BYTES_MAX) {
@@ -61,10 +61,17 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
     nghttp2_vec n = nghttp2_rcbuf_get_buf(name), v = nghttp2_rcbuf_get_buf(value);
 
     (void)session, (void)frame, (void)flags;
+    conn->head_count++;
+    conn->head_bytes += (uint32_t)(n.len + v.len + 32);
+    /* A little above the limit is answered; this far above it is a bomb, and decoding the rest of it
+     * would be the harm. */
+    if (conn->head_count > 4 * RPC_HEADERS_MAX || conn->head_bytes > 4 * RPC_HEADER_BYTES_MAX)
+        return rpc_conn_condemn(conn, NGHTTP2_ENHANCE_YOUR_CALM, "header_list_too_large");
     if (!conn->incoming)
         return 0;
-    return rpc_head_take(conn->incoming, (tn_str){(const char *)n.base, n.len},
-                         (tn_str){(const char *)v.base, v.len});
+    rpc_head_take(conn->incoming, (tn_str){(const char *)n.base, n.len},
+                  (tn_str){(const char *)v.base, v.len});
+    return 0;
 }
 
 /* The rule of grpc-go's servers, which clients are tuned to: a ping sooner than the minimum after the
@@ -175,7 +182,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_DATA:
         conn->ping_forgiven = true;
         /* The peer answers what we send with WINDOW_UPDATE and PING frames: they are paid for here. */
-        rpc_bucket_give(&conn->guard.control, RPC_CONTROL_COST_NS, 4);
+        rpc_bucket_give(&conn->guard.control, RPC_CONTROL_COST_NS, RPC_CONTROL_PER_HEADERS);
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
             answer_left(conn, session, frame->hd.stream_id);
         return 0;
@@ -211,10 +218,10 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 {
     rpc_conn *conn = user;
     rpc_call *call = call_of(session, stream_id);
-    bool by_peer = nghttp2_session_get_stream_remote_close(session, stream_id) == 1 ||
-                   error_code == NGHTTP2_CANCEL;
 
-    conn->closed_ids[conn->closed_next++ % RPC_CLOSED_IDS] = by_peer ? stream_id : -stream_id;
+    (void)error_code;
+    if (nghttp2_session_get_stream_remote_close(session, stream_id) != 1)
+        conn->closed_ids[conn->closed_next++ % RPC_CLOSED_IDS] = stream_id;
     if (conn->incoming == call)
         conn->incoming = NULL;
     if (call)

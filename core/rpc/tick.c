@@ -33,10 +33,10 @@ static const char *slow_peer(rpc_conn *conn, uint64_t now, uint64_t *next)
         uint64_t since, allowed;
         const char *why;
     } rules[] = {
-        {g->settings_seen ? 0 : conn->accepted_ns, RPC_HANDSHAKE_NS, "handshake_timeout"},
-        {g->block_since_ns, RPC_BLOCK_NS, "headers_timeout"},
-        {g->frame_since_ns, RPC_FRAME_NS, "frame_timeout"},
-        {conn->queued_bytes || tn_stream_pending_bytes(conn->stream) ? conn->progress_ns : 0, RPC_STALL_NS,
+        {g->settings_seen ? 0 : conn->accepted_ns, rpc_slow_ns(conn, 1), "handshake_timeout"},
+        {g->block_since_ns, rpc_slow_ns(conn, 1), "headers_timeout"},
+        {g->frame_since_ns, rpc_slow_ns(conn, RPC_SLOW_FRAME), "frame_timeout"},
+        {conn->queued_bytes || tn_stream_pending_bytes(conn->stream) ? conn->progress_ns : 0, rpc_slow_ns(conn, RPC_SLOW_STALL),
          "write_stalled"},
     };
 
@@ -59,7 +59,7 @@ static void slow_requests(rpc_conn *conn, uint64_t now, uint64_t *next)
         return;
     TN_LIST_FOREACH_SAFE(link, &conn->calls) {
         rpc_call *call = TN_CONTAINER_OF(link, rpc_call, link);
-        uint64_t at = after(call->body_seen_ns, RPC_BODY_NS);
+        uint64_t at = after(call->body_seen_ns, rpc_slow_ns(conn, RPC_SLOW_BODY));
 
         if (!call->counted_intake)
             continue;

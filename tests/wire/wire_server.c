@@ -3,7 +3,8 @@
  * of answer.  Requests and responses are messages of the API, so that nothing has to be generated:
  * Payload for most (data carries the argument), poll and system info as they are.
  *
- *   wire_server [port=N] [loops=N] [streams=N] [age=MS] [grace=MS] [idle=MS] [ping=MS] [pingmin=MS]
+ *   wire_server [port=N] [loops=N] [streams=N] [age=MS] [grace=MS] [idle=MS] [ping=MS]
+ *               [pingtimeout=MS] [pingmin=MS] [slow=MS]
  *
  * Prints "port N" when it listens; SIGTERM drains it; its counters are printed at the end. */
 #include <stdio.h>
@@ -272,6 +273,8 @@ static uint32_t read_options(int argc, char **argv, tn_rpc_options *o)
             o->keepalive_ping_ns = v * TN_MS;
         else if (tn_str_is(key, "pingtimeout"))
             o->keepalive_timeout_ns = v * TN_MS;
+        else if (tn_str_is(key, "slow"))
+            o->slow_ns = v * TN_MS;
         else if (tn_str_is(key, "pingmin"))
             o->keepalive_min_ns = v * TN_MS;
     }
