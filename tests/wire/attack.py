@@ -125,7 +125,7 @@ ATTACKS = [
     Attack("made_you_reset_window_overflow", window_overflow, 20000, 200),
     Attack("bad_headers", bad_headers, 20000, 200),
     Attack("refused_without_end", early_end, 3000, None, growth=8 * KB),
-    Attack("continuation", continuation, 1500, 20),
+    Attack("continuation", continuation, 1500, 60),
     Attack("ping_flood", ping, 3000, 200),
     Attack("ping_unread", ping, 9000, 6000, read=False),
     Attack("settings_flood", settings, 3000, 200),
