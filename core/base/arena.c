@@ -140,6 +140,17 @@ void tn_arena_destroy(tn_arena *arena)
         first_chunk_give(drop_later_chunks(arena));
 }
 
+void tn_arena_adopt(tn_arena *into, tn_arena *from)
+{
+    struct chunk *last = from->chunks; /* it holds from's header, which nobody reads again */
+    while (last->next)
+        last = last->next;
+    struct chunk *first = from->chunks;
+    into->used += from->used;
+    last->next = into->chunks;
+    into->chunks = first;
+}
+
 void tn_arena_reset(tn_arena *arena) { arena_init(arena, drop_later_chunks(arena)); }
 
 void tn_arena_set_limit(tn_arena *arena, size_t bytes_max)

@@ -25,6 +25,8 @@ void tn_arena_destroy(tn_arena *arena); /* NULL allowed */
 void tn_arena_reset(tn_arena *arena);   /* keeps the first chunk */
 void tn_arena_set_limit(tn_arena *arena, size_t bytes_max);
 size_t tn_arena_used_bytes(const tn_arena *arena);
+/* Everything of `from` lives on in `into`, whose cap it may exceed; `from` itself is gone. */
+void tn_arena_adopt(tn_arena *into, tn_arena *from);
 
 /* Aligned to 16, not zeroed; NULL past the cap.  tn_arena_zalloc is zeroed. */
 void *tn_arena_alloc(tn_arena *arena, size_t size) __attribute__((malloc, alloc_size(2)));

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of functions that a plugin gets: the server's services behind the ABI's names. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin/private.h"
+
+/* ---- log ---------------------------------------------------------------------------------------- */
+
+#define LOG_BYTES_MAX 4096u
+
+static _Atomic(tn_plugin_instance *) opening; /* [main] writes */
+
+void tn_plugin_host_opening(tn_plugin_instance *inst) { atomic_store(&opening, inst); }
+
+static const char *speaker(const void *who)
+{
+    const tn_plugin_instance *inst = who ? tn_plugin_by_inst(who) : NULL;
+    if (!inst)
+        inst = atomic_load(&opening);
+    return inst ? inst->name : "?";
+}
+
+static void host_log(const void *who, int32_t level, const char *msg, size_t n)
+{
+    static const tn_log_level levels[] = {TN_LOG_DEBUG, TN_LOG_INFO, TN_LOG_WARN, TN_LOG_ERROR};
+    tn_log_level l = level < 0 || level > 3 ? TN_LOG_ERROR : levels[level];
+    if (!msg || !tn_log_enabled(l))
+        return;
+    char text[LOG_BYTES_MAX];
+    n = n < sizeof text ? n : sizeof text - 1;
+    memcpy(text, msg, n);
+    text[n] = '\0';
+    TN_LOG(l, "plugin", text, TN_LOG_Z("plugin", speaker(who)));
+}
+
+/* ---- loop services ------------------------------------------------------------------------------ */
+
+struct tn_watch {
+    tn_loop_watch *watch;
+    void (*cb)(void *, uint32_t);
+    void *arg;
+};
+
+static void watch_ready(void *user, uint32_t events)
+{
+    tn_watch *w = user;
+    w->cb(w->arg, (events & TN_WATCH_READ ? TN_FD_READ : 0) | (events & TN_WATCH_WRITE ? TN_FD_WRITE : 0));
+}
+
+static uint32_t watch_bits(uint32_t events)
+{
+    return (events & TN_FD_READ ? TN_WATCH_READ : 0) | (events & TN_FD_WRITE ? TN_WATCH_WRITE : 0);
+}
+
+static tn_watch *host_watch_fd(tn_loop *loop, int fd, uint32_t events, void (*cb)(void *, uint32_t), void *arg)
+{
+    if (loop != tn_loop_current() || !cb)
+        return NULL;
+    tn_watch *w = tn_xcalloc(1, sizeof *w);
+    w->cb = cb;
+    w->arg = arg;
+    w->watch = tn_loop_watch_create(fd, watch_bits(events), watch_ready, w);
+    if (!w->watch) {
+        free(w);
+        return NULL;
+    }
+    return w;
+}
+
+static void host_watch_set(tn_watch *w, uint32_t events) { tn_loop_watch_set(w->watch, watch_bits(events)); }
+
+static void host_watch_free(tn_watch *w)
+{
+    if (!w)
+        return;
+    tn_loop_watch_destroy(w->watch);
+    free(w);
+}
+
+struct tn_timer {
+    tn_loop_timer timer;
+    void (*cb)(void *);
+    void *arg;
+};
+
+static void timer_fire(tn_loop_timer *timer)
+{
+    tn_timer *t = TN_CONTAINER_OF(timer, tn_timer, timer);
+    t->cb(t->arg);
+}
+
+static tn_timer *host_timer_start(tn_loop *loop, uint64_t delay_ns, void (*cb)(void *), void *arg)
+{
+    if (loop != tn_loop_current() || !cb)
+        return NULL;
+    tn_timer *t = tn_xcalloc(1, sizeof *t);
+    t->cb = cb;
+    t->arg = arg;
+    tn_loop_timer_init(&t->timer, timer_fire);
+    uint64_t now = tn_now_mono_ns();
+    tn_loop_timer_start(&t->timer, delay_ns > UINT64_MAX - now ? UINT64_MAX : now + delay_ns);
+    return t;
+}
+
+static void host_timer_stop(tn_timer *t)
+{
+    if (!t)
+        return;
+    tn_loop_timer_stop(&t->timer);
+    free(t);
+}
+
+typedef struct posted {
+    tn_msg msg;
+    void (*cb)(void *);
+    void *arg;
+} posted;
+
+static void run_posted(tn_msg *msg)
+{
+    posted *p = TN_CONTAINER_OF(msg, posted, msg);
+    void (*cb)(void *) = p->cb;
+    void *arg = p->arg;
+    free(p);
+    cb(arg);
+}
+
+static tn_status host_post(tn_loop *loop, void (*cb)(void *), void *arg)
+{
+    if (!loop || !cb)
+        return TN_EINVALID;
+    posted *p = malloc(sizeof *p);
+    if (!p)
+        return TN_EUNAVAILABLE;
+    *p = (posted){.msg.run = run_posted, .cb = cb, .arg = arg};
+    tn_loop_post(loop, &p->msg);
+    return TN_OK;
+}
+
+static tn_status host_offload(tn_loop *loop, void (*work)(void *), void (*done)(void *), void *arg)
+{
+    if (loop != tn_loop_current() || !work || !done)
+        return TN_EINVALID;
+    return tn_loop_offload(work, done, arg);
+}
+
+/* ---- metrics ------------------------------------------------------------------------------------ */
+
+struct tn_metric {
+    struct tn_metric *next;
+    char *name;
+    int32_t type;
+    _Atomic uint64_t count;
+    _Atomic double sum;
+};
+static tn_metric *metrics; /* [main] appends; never freed: a plugin's threads may hold one */
+
+static tn_metric *host_metric(const void *who, const char *name, int32_t type, const char *help)
+{
+    (void)help;
+    if (!name || type < TN_METRIC_COUNTER || type > TN_METRIC_HISTOGRAM)
+        return NULL;
+    tn_buf full = {0};
+    tn_buf_printf(&full, "tenon_plugin_%s_%s", speaker(who), name);
+    tn_buf_put_u8(&full, 0);
+    for (tn_metric *m = metrics; m; m = m->next) {
+        if (strcmp(m->name, (const char *)full.p) == 0) { /* a plugin opened again goes on counting */
+            tn_buf_done(&full);
+            return m;
+        }
+    }
+    tn_metric *m = tn_xcalloc(1, sizeof *m);
+    m->name = (char *)full.p;
+    m->type = type;
+    m->next = metrics;
+    metrics = m;
+    return m;
+}
+
+static void host_metric_add(tn_metric *m, double v)
+{
+    if (!m)
+        return;
+    double old = atomic_load_explicit(&m->sum, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&m->sum, &old, old + v, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+    atomic_fetch_add_explicit(&m->count, 1, memory_order_relaxed);
+}
+
+static const void *host_extension(const char *id)
+{
+    (void)id;
+    return NULL;
+}
+
+static size_t host_cfg_count(const tn_config *cfg, const char *path) { return tn_config_count(cfg, path); }
+
+static void host_cfg_complain(const tn_config *cfg, const char *path, const char *text, tn_error *err)
+{
+    tn_config_complain(cfg, path, text, err);
+}
+
+const tn_host tn_plugin_host = {
+    .struct_size = sizeof(tn_host),
+    .abi_major = TN_PLUGIN_ABI_MAJOR,
+    .abi_minor = TN_PLUGIN_ABI_MINOR,
+    .log = host_log,
+    .now_ns = tn_now_wall_ns,
+    .mono_ns = tn_now_mono_ns,
+    .cfg_str = tn_config_str,
+    .cfg_i64 = tn_config_i64,
+    .cfg_bool = tn_config_bool,
+    .cfg_f64 = tn_config_f64,
+    .cfg_dur_ns = tn_config_duration_ns,
+    .cfg_secret = tn_config_secret,
+    .cfg_count = host_cfg_count,
+    .cfg_complain = host_cfg_complain,
+    .op_alloc = tn_plugin_op_alloc,
+    .op_deadline_ns = tn_plugin_op_deadline,
+    .op_explain = tn_plugin_op_explain,
+    .op_finish = tn_plugin_op_finish,
+    .watch_fd = host_watch_fd,
+    .watch_set = host_watch_set,
+    .watch_free = host_watch_free,
+    .timer_start = host_timer_start,
+    .timer_stop = host_timer_stop,
+    .post = host_post,
+    .offload = host_offload,
+    .metric = host_metric,
+    .metric_add = host_metric_add,
+    .extension = host_extension,
+};

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* The inside of the plugin host, for this room's sources. */
+#ifndef TN_PLUGIN_PRIVATE_H
+#define TN_PLUGIN_PRIVATE_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "plugin/plugin.h"
+
+#define TN_PLUGIN_LOOPS_MAX 64u
+#define TN_PLUGIN_DIRS_MAX 16u
+#define TN_PLUGIN_LIST_MAX 64u             /* plugins in one library */
+#define TN_PLUGIN_HOLD_NS (50 * TN_MS)     /* a longer call is logged */
+#define TN_PLUGIN_ARENA_MAX ((size_t)256 << 20)
+
+struct tn_plugin_instance {
+    struct tn_plugin_instance *next; /* all open ones; [main] */
+    const tn_plugin *plugin;
+    tn_kind kind;
+    char *path, *name, *version;
+    void *inst;
+    void *ctx[TN_PLUGIN_LOOPS_MAX];
+    uint32_t attached; /* loops */
+    bool opened, abandoned;
+    _Atomic uint64_t in_flight, finished, late, stuck, violations, holds;
+    _Atomic uint64_t hold_said_ns; /* monotonic; the log is not flooded */
+};
+
+/* What is known of a stanza while its plugin is looked for. */
+typedef struct tn_plugin_search {
+    const tn_plugin_options *options;
+    tn_kind kind;
+    const tn_config *stanza;
+    tn_config_problems *problems;
+    char name[256];       /* as configured */
+    char path[PATH_MAX];  /* real */
+    dev_t dev;
+    ino_t ino;
+    char sha256[65], build_id[65];
+    bool failed;
+} tn_plugin_search;
+
+/* One problem: the stanza's line, "KIND plugin "NAME": <what>" and the fix. */
+void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *fix, const char *fmt, ...)
+    TN_PRINTF(4, 5);
+const char *tn_plugin_kind_dir(tn_kind kind);
+
+/* find.c: fills path; false after complaints. */
+bool tn_plugin_find(tn_plugin_search *search);
+/* trust.c: owners and modes of the file and every folder above it. */
+bool tn_plugin_trust(tn_plugin_search *search);
+/* elf.c: header, build id, digest and pin. */
+bool tn_plugin_inspect(tn_plugin_search *search);
+/* table.c: the library's table and its functions. */
+const tn_plugin *tn_plugin_pick(tn_plugin_search *search, const tn_plugin *(*list)(uint32_t));
+bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin);
+/* host.c */
+extern const tn_host tn_plugin_host;
+void tn_plugin_host_opening(tn_plugin_instance *inst); /* whose metrics and log lines come now; NULL: none */
+tn_plugin_instance *tn_plugin_by_inst(const void *inst); /* [any] NULL when unknown */
+/* op.c: the host table's members */
+void *tn_plugin_op_alloc(tn_op *op, size_t n, size_t align);
+uint64_t tn_plugin_op_deadline(const tn_op *op);
+void tn_plugin_op_explain(tn_op *op, const tn_error *err);
+void tn_plugin_op_finish(tn_op *op, tn_status status, const tn_error *err);
+
+#endif
