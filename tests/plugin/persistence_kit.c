@@ -428,6 +428,7 @@ static void write_until_killed(int fd, uint32_t from)
 
 static void killed_child_loses_nothing(void)
 {
+    static bool known[20000]; /* acknowledged; the last one of a round may or may not be there */
     uint32_t acked = 0;
     for (int round = 0; round < 12; round++) {
         int fds[2];
@@ -442,12 +443,13 @@ static void killed_child_loses_nothing(void)
         close(fds[1]);
         uint32_t number, want = (uint32_t)tn_rng_below(kit_rng(), 400) + 20, got = 0;
         while (got < want && read(fds[0], &number, sizeof number) == sizeof number) {
-            acked = number;
+            KIT_CHECK(number < TN_COUNT_OF(known));
+            known[acked = number] = true;
             got++;
         }
         kill(pid, SIGKILL);
         while (read(fds[0], &number, sizeof number) == sizeof number)
-            acked = number;
+            known[acked = number] = true;
         close(fds[0]);
         waitpid(pid, NULL, 0);
         KIT_EQUAL(got, want);
@@ -460,7 +462,8 @@ static void killed_child_loses_nothing(void)
                 tn_arena *scratch = tn_arena_create(0);
                 tn_status status = tn_store_get_sync(
                     scratch, tn_store_key(scratch, T, i % 3 + 1, tn_store_row_u64(scratch, i)), &row, NULL);
-                if (status != TN_OK || row.value.n != 8 + i % 700)
+                bool there = status == TN_OK && row.value.n == 8 + i % 700;
+                if (!there && (known[i] || status != TN_ENOTFOUND))
                     kit_fail(__FILE__, __LINE__, "row %u of %u acknowledged: %s", i, acked, tn_status_name(status));
                 tn_arena_destroy(scratch);
             }
@@ -647,7 +650,7 @@ static void model_check(void)
     tn_rng *r = kit_rng();
     int part = (int)tn_rng_below(r, MODEL_PARTS);
     bool reverse = tn_rng_below(r, 2), keys = tn_rng_below(r, 2);
-    int low = (int)tn_rng_below(r, MODEL_ROWS), high = low + (int)tn_rng_below(r, MODEL_ROWS);
+    int low = (int)tn_rng_below(r, MODEL_ROWS), high = low + (int)tn_rng_below(r, (uint64_t)(MODEL_ROWS - low + 1));
     tn_range range = {.struct_size = sizeof range,
                       .flags = (reverse ? TN_RANGE_REVERSE : 0) | (keys ? TN_RANGE_KEYS_ONLY : 0),
                       .from = model_key(part, low),

@@ -140,6 +140,7 @@ typedef struct scan {
     sq_inst *inst;
     const sq_read *read;
     bool reverse, keys_only;
+    bool cut; /* memory has more rows than were copied: the page ends with the last of them */
     sq_key from, to; /* from <= key < to */
     size_t prefix_n;
     item *items;
@@ -244,8 +245,10 @@ static bool collect(scan *s)
         if (f && !in_range(s, f))
             f = NULL;
         bool full = living > range->limit || (range->bytes_max && bytes >= range->bytes_max);
-        if ((!a && !f) || full)
+        if ((!a && !f) || full) {
+            s->cut = a || f;
             return true;
+        }
         int c = !a ? 1 : !f ? -1 : scan_order(s, sq_node_key(a), a->key_n, sq_node_key(f), f->key_n);
         const sq_node *node = c <= 0 ? a : f;
         if (!keep_item(s, node))
@@ -253,7 +256,7 @@ static bool collect(scan *s)
         if (!node->tombstone) {
             living++;
             bytes += last; /* one behind: the row that fills the page is followed by one more */
-            last = node->value_n;
+            last = s->keys_only ? 0 : node->value_n;
         }
         if (c >= 0)
             f = next_node(s, frozen, f);
@@ -317,8 +320,10 @@ static tn_status merge(scan *s, sqlite3_stmt *stmt, sqlite3 *db, bool *out_more,
         if (rc != SQLITE_ROW && rc != SQLITE_DONE)
             return sq_db_status(db, rc, "reading a range", err);
         const item *mem = s->at < s->n_items ? &s->items[s->at] : NULL;
-        if (!mem && rc == SQLITE_DONE)
+        if (!mem && (rc == SQLITE_DONE || s->cut)) {
+            *out_more = s->cut && s->n_rows > 0;
             return TN_OK;
+        }
         tn_blob key = {0};
         if (rc == SQLITE_ROW) {
             key = (tn_blob){sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0)};
