@@ -72,12 +72,8 @@ void tn_client_history_done(tn_hreq *req)
 
 void tn_client_reply_call(tn_hreq *req)
 {
-    if (req->answered)
-        return;
     if (req->fault)
         tn_call_fail(req->call, req->fault);
-    else if (req->n_spliced)
-        tn_call_reply_spliced(req->call, req->response, req->spliced, req->n_spliced, NULL, NULL);
     else
         tn_call_reply(req->call, req->response);
 }

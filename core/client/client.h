@@ -36,8 +36,7 @@ typedef enum tn_hop {
     TN_HOP_ACT_FAILED,       /* RespondActivityTaskFailedRequest */
     TN_HOP_ACT_CANCELED,     /* RespondActivityTaskCanceledRequest */
     TN_HOP_ACT_HEARTBEAT,    /* RecordActivityTaskHeartbeatRequest -> ...Response */
-    /* from matching: hands a task to the poll `call`; history answers the call itself when it can.
-     * Result TN_HPOLL_*. */
+    /* from matching: hands a task to a poll; the response is the poll's answer, NOT_FOUND: the task is stale */
     TN_HOP_WFT_POLLED,   /* request: PollWorkflowTaskQueueRequest, task set */
     TN_HOP_ACT_POLLED,   /* request: PollActivityTaskQueueRequest, task set */
     TN_HOP_QUERY_POLLED, /* request: PollWorkflowTaskQueueRequest, query set */
@@ -104,10 +103,7 @@ typedef struct tn_hreq {
     } u;
     /* result */
     const tn_fault *fault;
-    ProtobufCMessage *response; /* NULL with fault NULL: an empty message, or the call was answered already */
-    bool answered;              /* history has answered `call` itself: done must not */
-    tn_blob spliced[4];         /* packed fields to append to the response */
-    size_t n_spliced;
+    ProtobufCMessage *response; /* NULL with fault NULL: an empty message */
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
     void *progress; /* history's: how far it got, when it is served again; NULL when sent */
@@ -118,7 +114,7 @@ typedef struct tn_hreq {
 void tn_client_history(tn_hreq *req);
 /* History only: gives a baton back to its home loop. */
 void tn_client_history_done(tn_hreq *req);
-/* The reply most frontend calls want: fault, response or splices of req to req->call. */
+/* The reply most frontend calls want: fault or response of req to req->call. */
 void tn_client_reply_call(tn_hreq *req);
 uint32_t tn_client_shard_of(tn_str ns_id, tn_str workflow_id); /* 1..shard count */
 uint32_t tn_client_shard_count(void);
@@ -168,7 +164,6 @@ typedef struct tn_mreq {
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response;
-    bool answered;      /* POLL: history has answered `call` itself */
     bool accepted;      /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
     void (*done)(struct tn_mreq *req); /* [home]; */

@@ -43,8 +43,7 @@ static void handed_out(tn_txn *txn)
     tn_machine_activity_task(run->ms, activity, req->arena, txn->ns->name, out);
     tn_blob token = tn_activity_token(run->ms, activity, req->arena);
     out->task_token = (ProtobufCBinaryData){token.n, (uint8_t *)(uintptr_t)token.p};
-    tn_call_reply(req->call, &out->base);
-    req->answered = true;
+    req->response = &out->base;
 }
 
 void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)

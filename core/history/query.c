@@ -313,8 +313,7 @@ void tn_op_query_polled(tn_wf *wf, tn_hreq *req)
         Temporal__Api__History__V1__History *none = tn_arena_alloc(req->arena, sizeof(*none));
         temporal__api__history__v1__history__init(none);
         out->history = none;
-        tn_call_reply(req->call, &out->base);
-        req->answered = true;
+        req->response = &out->base;
         tn_req_finish(req, NULL);
         return;
     }

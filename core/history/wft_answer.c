@@ -134,12 +134,8 @@ void tn_wft_history(tn_run *run, tn_hreq *req, bool sticky, poll_response *out,
 static void reply(tn_hreq *req, const tn_fault *fault, void *user)
 {
     poll_response *out = user;
-    if (fault)
-        tn_call_fail(req->call, fault);
-    else
-        tn_call_reply(req->call, &out->base);
-    req->answered = true;
-    tn_req_finish(req, NULL);
+    req->response = &out->base;
+    tn_req_finish(req, fault);
 }
 
 void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky, poll_response *out)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Bringing a task and a poll together.  The task is taken to its run, which decides whether it still waits and
- * answers the poll itself; a stale one is dropped and the poll goes on waiting. */
+ * makes the poll's answer; a stale one is dropped and the poll goes on waiting. */
 #include "matching/priv.h"
 
 #include <stdlib.h>
@@ -95,7 +95,7 @@ static void unpark(tn_wpoll *poll)
     tn_list_remove(&poll->link);
 }
 
-/* fault NULL: an empty answer, unless history has answered. */
+/* fault NULL: the response if there is one, else an empty answer. */
 void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault)
 {
     tn_mreq *req = poll->mreq;
@@ -186,9 +186,9 @@ static void handed_out(tn_hreq *hreq)
     tn_tq *tq = poll->tq;
     tn_match_task_free(poll->task);
     poll->task = NULL;
-    if (hreq->answered) {
+    if (!hreq->fault && hreq->response) {
         tn_tq_count(tq, true);
-        poll->mreq->answered = true;
+        poll->mreq->response = hreq->response;
         tn_wpoll_finish(poll, NULL);
     } else if (!tn_wpoll_usable(poll)) {
         tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));

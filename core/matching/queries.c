@@ -70,9 +70,9 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
 static void query_handed_out(tn_hreq *hreq)
 {
     tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
-    if (hreq->answered) {
+    if (!hreq->fault && hreq->response) {
         tn_tq_count(poll->tq, true);
-        poll->mreq->answered = true;
+        poll->mreq->response = hreq->response;
         tn_wpoll_finish(poll, NULL);
         return;
     }

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The method table, and the way of every call: admitted, its namespace found, handed to its handler. */
+#include "frontend/frontend.h"
+
+#include <stdarg.h>
+
+#include "frontend/priv.h"
+
+#define WF(name) "/temporal.api.workflowservice.v1.WorkflowService/" name
+#define OP(name) "/temporal.api.operatorservice.v1.OperatorService/" name
+
+tn_frontend_options tn_frontend;
+
+/* Priorities and limiters as in behaviour.md 1.1. */
+const tn_fmethod tn_fmethods[] = {
+    {WF("GetSystemInfo"), tn_do_system_info, 0, 0},
+    {WF("GetClusterInfo"), tn_do_cluster_info, 0, 0},
+    {WF("RegisterNamespace"), tn_do_register_namespace, TN_FM_NS_CHANGE, 1},
+    {WF("DescribeNamespace"), tn_do_describe_namespace, 0, 0},
+    {WF("ListNamespaces"), tn_do_list_namespaces, 0, 0},
+    {WF("UpdateNamespace"), tn_do_update_namespace, TN_FM_NS_CHANGE, 1},
+    {WF("DeprecateNamespace"), tn_do_deprecate_namespace, TN_FM_NS_CHANGE, 1},
+    {WF("StartWorkflowExecution"), tn_do_start, TN_FM_NAMESPACE | TN_FM_START, 1},
+    {WF("SignalWithStartWorkflowExecution"), tn_do_signal_with_start, TN_FM_NAMESPACE | TN_FM_START, 1},
+    {WF("SignalWorkflowExecution"), tn_do_signal, TN_FM_NAMESPACE, 1},
+    {WF("RequestCancelWorkflowExecution"), tn_do_request_cancel, TN_FM_NAMESPACE, 2},
+    {WF("TerminateWorkflowExecution"), tn_do_terminate, TN_FM_NAMESPACE, 2},
+    {WF("DescribeWorkflowExecution"), tn_do_describe, TN_FM_NAMESPACE, 3},
+    {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE, 2},
+    {WF("GetWorkflowExecutionHistoryReverse"), tn_do_get_history_reverse, TN_FM_NAMESPACE, 4},
+    {WF("QueryWorkflow"), tn_do_query, TN_FM_NAMESPACE, 3},
+    {WF("ResetStickyTaskQueue"), tn_do_reset_sticky, TN_FM_NAMESPACE, 4},
+    {WF("PollWorkflowTaskQueue"), tn_do_poll_workflow, TN_FM_NAMESPACE | TN_FM_POLL, 4},
+    {WF("PollActivityTaskQueue"), tn_do_poll_activity, TN_FM_NAMESPACE | TN_FM_POLL, 4},
+    {WF("RespondWorkflowTaskCompleted"), tn_do_wft_completed, TN_FM_NAMESPACE, 1},
+    {WF("RespondWorkflowTaskFailed"), tn_do_wft_failed, TN_FM_NAMESPACE, 3},
+    {WF("RespondQueryTaskCompleted"), tn_do_query_completed, TN_FM_NAMESPACE, 1},
+    {WF("RespondActivityTaskCompleted"), tn_do_activity_completed, TN_FM_NAMESPACE, 1},
+    {WF("RespondActivityTaskFailed"), tn_do_activity_failed, TN_FM_NAMESPACE, 3},
+    {WF("RespondActivityTaskCanceled"), tn_do_activity_canceled, TN_FM_NAMESPACE, 3},
+    {WF("RecordActivityTaskHeartbeat"), tn_do_activity_heartbeat, TN_FM_NAMESPACE, 1},
+    {WF("RespondActivityTaskCompletedById"), tn_do_activity_completed_by_id, TN_FM_NAMESPACE, 1},
+    {WF("RespondActivityTaskFailedById"), tn_do_activity_failed_by_id, TN_FM_NAMESPACE, 3},
+    {WF("RespondActivityTaskCanceledById"), tn_do_activity_canceled_by_id, TN_FM_NAMESPACE, 3},
+    {WF("RecordActivityTaskHeartbeatById"), tn_do_activity_heartbeat_by_id, TN_FM_NAMESPACE, 1},
+    {WF("DescribeTaskQueue"), tn_do_describe_task_queue, TN_FM_NAMESPACE, 3},
+    {WF("ListTaskQueuePartitions"), tn_do_list_partitions, TN_FM_NAMESPACE, 3},
+    {WF("ShutdownWorker"), tn_do_shutdown_worker, TN_FM_NAMESPACE, 4},
+    {WF("RecordWorkerHeartbeat"), tn_do_worker_heartbeat, TN_FM_NAMESPACE, 4},
+    {WF("ListWorkflowExecutions"), tn_do_list, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
+    {WF("ScanWorkflowExecutions"), tn_do_scan, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
+    {WF("ListOpenWorkflowExecutions"), tn_do_list_open, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
+    {WF("ListClosedWorkflowExecutions"), tn_do_list_closed, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
+    {WF("CountWorkflowExecutions"), tn_do_count, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
+    {WF("GetSearchAttributes"), tn_do_get_search_attributes, 0, 0},
+    {OP("AddSearchAttributes"), tn_do_add_search_attributes, 0, 0},
+    {OP("RemoveSearchAttributes"), tn_do_remove_search_attributes, 0, 0},
+    {OP("ListSearchAttributes"), tn_do_list_search_attributes, 0, 0},
+};
+const size_t tn_fmethods_count = TN_COUNT_OF(tn_fmethods);
+
+/* ---- answers ---- */
+
+static void let_go(tn_fcall *f)
+{
+    tn_front_release(f, f->call->method->user);
+    tn_namespace_unref(f->ns);
+    f->ns = NULL;
+    f->call->on_cancel = NULL;
+}
+
+void tn_front_fail(tn_fcall *f, const tn_fault *fault)
+{
+    tn_call *call = f->call;
+    let_go(f);
+    tn_call_fail(call, fault);
+}
+
+void tn_front_invalid(tn_fcall *f, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    char *text = tn_arena_vprintf(f->call->arena, fmt, args);
+    va_end(args);
+    tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "%s", text ? text : "invalid request"));
+}
+
+void tn_front_reply(tn_fcall *f, const ProtobufCMessage *response)
+{
+    tn_call *call = f->call;
+    let_go(f);
+    tn_call_reply(call, response);
+}
+
+static void history_answered(tn_hreq *req)
+{
+    tn_fcall *f = req->user;
+    let_go(f);
+    tn_client_reply_call(req);
+}
+
+void tn_front_history(tn_fcall *f, tn_hop op, const char *workflow_id, const char *run_id,
+                      const ProtobufCMessage *request)
+{
+    tn_hreq *h = &f->hreq;
+    h->arena = f->call->arena;
+    h->home = f->call->home;
+    h->op = op;
+    h->ns = f->ns;
+    h->workflow_id = tn_str_from(workflow_id);
+    h->run_id = tn_str_from(run_id);
+    h->request = request;
+    h->call = f->call;
+    h->deadline_mono_ns = f->call->deadline_mono_ns;
+    h->done = history_answered;
+    h->user = f;
+    tn_client_history(h);
+}
+
+/* ---- the way in ---- */
+
+/* The request's `namespace` field; NULL when it has none. */
+static const char *namespace_of(const tn_call *call)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(call->method->input, "namespace");
+    if (!field || field->type != PROTOBUF_C_TYPE_STRING || field->label == PROTOBUF_C_LABEL_REPEATED)
+        return NULL;
+    return *(char *const *)(const void *)((const char *)call->request + field->offset);
+}
+
+static const tn_fault *find_namespace(tn_fcall *f, const tn_fmethod *method)
+{
+    tn_arena *arena = f->call->arena;
+    const char *name = namespace_of(f->call);
+    if (!name || !*name)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace not set on request.");
+    if (strlen(name) > TN_ID_BYTES_MAX)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace length exceeds limit.");
+    f->ns = tn_namespace_by_name(tn_str_from(name));
+    if (!f->ns)
+        return tn_namespace_not_found(arena, tn_str_from(name));
+    if ((method->flags & TN_FM_START) && f->ns->state != TN_NS_REGISTERED)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace has invalid state: %s. Must be Registered.",
+                             f->ns->state == TN_NS_DEPRECATED ? "Deprecated" : "Deleted");
+    return NULL;
+}
+
+static void handle(tn_call *call)
+{
+    const tn_fmethod *method = call->method->user;
+    tn_fcall *f = TN_NEW(call->arena, tn_fcall);
+    if (!f) {
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the request takes too much memory"));
+        return;
+    }
+    f->call = call;
+    call->user = f;
+    const tn_fault *fault = method->flags & TN_FM_NAMESPACE ? find_namespace(f, method) : NULL;
+    if (!fault)
+        fault = tn_front_admit(f, method);
+    if (fault) {
+        tn_namespace_unref(f->ns);
+        tn_call_fail(call, fault);
+        return;
+    }
+    method->handle(f);
+}
+
+void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }
+
+void tn_frontend_start(const tn_frontend_options *options)
+{
+    tn_frontend = *options;
+    static tn_rpc_method methods[TN_COUNT_OF(tn_fmethods)];
+    for (size_t i = 0; i < tn_fmethods_count; i++) {
+        const tn_method *known = tn_proto_method(tn_str_from(tn_fmethods[i].path));
+        TN_ASSERT(known);
+        methods[i] = (tn_rpc_method){.path = tn_fmethods[i].path,
+                                     .input = known->input,
+                                     .output = known->output,
+                                     .handle = handle,
+                                     .user = &tn_fmethods[i]};
+    }
+    tn_rpc_register(methods, tn_fmethods_count);
+}

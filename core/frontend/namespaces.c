@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/* Namespaces: register, describe, list, update, deprecate.  A change is seen at once: the registry's snapshot is
+ * replaced when the write is durable. */
+#include "frontend/priv.h"
+#include "temporal/api/errordetails/v1/message.pb-c.h"
+
+#define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
+#define RETENTION_MIN_NS (3600 * TN_SEC)
+#define PAGE_DEFAULT 100
+
+typedef Temporal__Api__Workflowservice__V1__DescribeNamespaceResponse describe_response;
+
+/* ---- showing one ---- */
+
+static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *ns, tn_arena *arena)
+{
+    Temporal__Api__Namespace__V1__NamespaceInfo *info = tn_arena_alloc(arena, sizeof(*info));
+    temporal__api__namespace__v1__namespace_info__init(info);
+    info->name = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->name));
+    info->id = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->id));
+    info->state = (Temporal__Api__Enums__V1__NamespaceState)ns->state;
+    info->description = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->description));
+    info->owner_email = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->owner_email));
+    info->data = TN_NEW_ARRAY(arena, Temporal__Api__Namespace__V1__NamespaceInfo__DataEntry *, ns->n_data + 1);
+    for (size_t i = 0; i < ns->n_data; i++) {
+        Temporal__Api__Namespace__V1__NamespaceInfo__DataEntry *entry = tn_arena_alloc(arena, sizeof(*entry));
+        temporal__api__namespace__v1__namespace_info__data_entry__init(entry);
+        entry->key = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->data_keys[i]));
+        entry->value = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->data_values[i]));
+        info->data[info->n_data++] = entry;
+    }
+    info->capabilities = tn_arena_alloc(arena, sizeof(*info->capabilities));
+    temporal__api__namespace__v1__namespace_info__capabilities__init(info->capabilities);
+    info->limits = tn_arena_alloc(arena, sizeof(*info->limits));
+    temporal__api__namespace__v1__namespace_info__limits__init(info->limits);
+    info->limits->blob_size_limit_error = 2 << 20;
+    info->limits->memo_size_limit_error = 2 << 20;
+    return info;
+}
+
+static Temporal__Api__Namespace__V1__NamespaceConfig *config_of(const tn_namespace *ns, tn_arena *arena)
+{
+    Temporal__Api__Namespace__V1__NamespaceConfig *config = tn_arena_alloc(arena, sizeof(*config));
+    temporal__api__namespace__v1__namespace_config__init(config);
+    config->workflow_execution_retention_ttl = tn_duration_from_ns(arena, (int64_t)ns->retention_ns);
+    config->history_archival_state = TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_DISABLED;
+    config->visibility_archival_state = TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_DISABLED;
+    config->bad_binaries = tn_arena_alloc(arena, sizeof(*config->bad_binaries));
+    temporal__api__namespace__v1__bad_binaries__init(config->bad_binaries);
+    config->custom_search_attribute_aliases = NULL;
+    return config;
+}
+
+static Temporal__Api__Replication__V1__NamespaceReplicationConfig *replication_of(tn_arena *arena)
+{
+    Temporal__Api__Replication__V1__NamespaceReplicationConfig *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__replication__v1__namespace_replication_config__init(out);
+    Temporal__Api__Replication__V1__ClusterReplicationConfig *cluster = tn_arena_alloc(arena, sizeof(*cluster));
+    temporal__api__replication__v1__cluster_replication_config__init(cluster);
+    cluster->cluster_name = tn_arena_strdup(arena, tn_frontend.cluster_name);
+    out->active_cluster_name = cluster->cluster_name;
+    out->clusters = TN_NEW_ARRAY(arena, Temporal__Api__Replication__V1__ClusterReplicationConfig *, 1);
+    out->clusters[0] = cluster;
+    out->n_clusters = 1;
+    out->state = TEMPORAL__API__ENUMS__V1__REPLICATION_STATE__REPLICATION_STATE_NORMAL;
+    return out;
+}
+
+static describe_response *describe(const tn_namespace *ns, tn_arena *arena)
+{
+    describe_response *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__workflowservice__v1__describe_namespace_response__init(out);
+    out->namespace_info = info_of(ns, arena);
+    out->config = config_of(ns, arena);
+    out->replication_config = replication_of(arena);
+    return out;
+}
+
+void tn_do_describe_namespace(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__DescribeNamespaceRequest *r = REQUEST(f, DescribeNamespaceRequest);
+    tn_arena *arena = f->call->arena;
+    if (!*r->namespace_ && !*r->id) {
+        tn_front_invalid(f, "Namespace not set on request.");
+        return;
+    }
+    f->ns = *r->id ? tn_namespace_by_id(tn_str_from(r->id)) : tn_namespace_by_name(tn_str_from(r->namespace_));
+    if (!f->ns) {
+        tn_front_fail(f, tn_namespace_not_found(arena, tn_str_from(*r->id ? r->id : r->namespace_)));
+        return;
+    }
+    tn_arena_set_limit(arena, 0);
+    tn_front_reply(f, &describe(f->ns, arena)->base);
+}
+
+/* ---- list: the page token is the name of the last one shown ---- */
+
+void tn_do_list_namespaces(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__ListNamespacesRequest *r = REQUEST(f, ListNamespacesRequest);
+    tn_arena *arena = f->call->arena;
+    size_t page = r->page_size > 0 && r->page_size < 1000 ? (size_t)r->page_size : PAGE_DEFAULT;
+    bool deleted = r->namespace_filter && r->namespace_filter->include_deleted;
+    tn_str after = {(const char *)r->next_page_token.data, r->next_page_token.len};
+    tn_arena_set_limit(arena, 0);
+    Temporal__Api__Workflowservice__V1__ListNamespacesResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__workflowservice__v1__list_namespaces_response__init(out);
+    out->namespaces = TN_NEW_ARRAY(arena, describe_response *, page);
+    const tn_namespace_list *list = tn_namespace_list_acquire();
+    for (size_t i = 0; i < list->count; i++) {
+        const tn_namespace *ns = list->items[i];
+        if ((ns->state == TN_NS_DELETED && !deleted) ||
+            (after.n && tn_blob_cmp(tn_blob_of_str(ns->name), tn_blob_of_str(after)) <= 0))
+            continue;
+        if (out->n_namespaces == page) {
+            const char *last = out->namespaces[page - 1]->namespace_info->name;
+            out->next_page_token = (ProtobufCBinaryData){strlen(last), (uint8_t *)(uintptr_t)last};
+            break;
+        }
+        out->namespaces[out->n_namespaces++] = describe(ns, arena);
+    }
+    tn_namespace_list_release(list);
+    tn_front_reply(f, &out->base);
+}
+
+/* ---- changes ---- */
+
+static Tenon__NamespaceRecord *record_of(const tn_namespace *ns, tn_arena *arena)
+{
+    Tenon__NamespaceRecord *record = NULL;
+    tn_error err;
+    tn_status status = tn_proto_unpack(&tenon__namespace_record__descriptor, ns->record, arena,
+                                       (ProtobufCMessage **)(void *)&record, &err);
+    return status == TN_OK ? record : NULL;
+}
+
+void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint64_t expect_version,
+                              void (*done)(tn_namespace_write *write))
+{
+    tn_arena *arena = f->call->arena;
+    tn_namespace_write *write = TN_NEW(arena, tn_namespace_write);
+    write->arena = arena;
+    write->home = f->call->home;
+    write->verb = expect_version ? TN_NS_UPDATE : TN_NS_CREATE;
+    write->expect_version = expect_version;
+    write->done = done;
+    write->user = f;
+    if (tn_proto_pack(&record->base, arena, &write->record) != TN_OK) {
+        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "the namespace takes too much memory"));
+        return;
+    }
+    tn_namespace_submit(write);
+}
+
+static void registered(tn_namespace_write *write)
+{
+    tn_fcall *f = write->user;
+    tn_namespace_unref(write->result);
+    if (write->fault)
+        tn_front_fail(f, write->fault);
+    else
+        tn_front_reply(f, NULL);
+}
+
+void tn_do_register_namespace(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *r = REQUEST(f, RegisterNamespaceRequest);
+    tn_arena *arena = f->call->arena;
+    int64_t retention = 0;
+    if (!*r->namespace_) {
+        tn_front_invalid(f, "Namespace not set on request.");
+        return;
+    }
+    if (strlen(r->namespace_) > TN_ID_BYTES_MAX) {
+        tn_front_invalid(f, "Namespace length exceeds limit.");
+        return;
+    }
+    if (!r->workflow_execution_retention_period) {
+        tn_front_invalid(f, "A valid retention period is not set on request.");
+        return;
+    }
+    if (!tn_ns_from_duration(r->workflow_execution_retention_period, &retention) ||
+        retention < (int64_t)RETENTION_MIN_NS) {
+        tn_front_invalid(f, "A valid retention period is not set on request.");
+        return;
+    }
+    if (r->is_global_namespace) {
+        tn_front_invalid(f, "Cannot register global namespace when not enabled");
+        return;
+    }
+    Tenon__NamespaceRecord *record = tn_arena_alloc(arena, sizeof(*record));
+    tenon__namespace_record__init(record);
+    record->id = tn_fresh_uuid(arena);
+    record->name = r->namespace_;
+    record->state = TN_NS_REGISTERED;
+    record->retention_ns = (uint64_t)retention;
+    record->description = r->description;
+    record->owner_email = r->owner_email;
+    record->created_ns = tn_now_wall_ns();
+    record->data_keys = TN_NEW_ARRAY(arena, char *, r->n_data + 1);
+    record->data_values = TN_NEW_ARRAY(arena, char *, r->n_data + 1);
+    for (size_t i = 0; i < r->n_data; i++) {
+        record->data_keys[record->n_data_keys++] = r->data[i]->key;
+        record->data_values[record->n_data_values++] = r->data[i]->value;
+    }
+    tn_front_write_namespace(f, record, 0, registered);
+}
+
+static void updated(tn_namespace_write *write)
+{
+    tn_fcall *f = write->user;
+    tn_arena *arena = f->call->arena;
+    if (write->fault) {
+        tn_front_fail(f, write->fault);
+        return;
+    }
+    tn_arena_set_limit(arena, 0);
+    Temporal__Api__Workflowservice__V1__UpdateNamespaceResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__workflowservice__v1__update_namespace_response__init(out);
+    out->namespace_info = info_of(write->result, arena);
+    out->config = config_of(write->result, arena);
+    out->replication_config = replication_of(arena);
+    tn_namespace_unref(write->result);
+    tn_front_reply(f, &out->base);
+}
+
+/* Data is merged: given keys win, the others stay. */
+static void merge_data(Tenon__NamespaceRecord *record, tn_arena *arena,
+                       const Temporal__Api__Namespace__V1__UpdateNamespaceInfo *info)
+{
+    char **keys = TN_NEW_ARRAY(arena, char *, record->n_data_keys + info->n_data + 1);
+    char **values = TN_NEW_ARRAY(arena, char *, record->n_data_keys + info->n_data + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < record->n_data_keys; i++)
+        keys[n] = record->data_keys[i], values[n++] = record->data_values[i];
+    for (size_t i = 0; i < info->n_data; i++) {
+        size_t at = 0;
+        while (at < n && strcmp(keys[at], info->data[i]->key) != 0)
+            at++;
+        keys[at] = info->data[i]->key;
+        values[at] = info->data[i]->value;
+        if (at == n)
+            n++;
+    }
+    record->data_keys = keys;
+    record->data_values = values;
+    record->n_data_keys = record->n_data_values = n;
+}
+
+void tn_do_update_namespace(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r = REQUEST(f, UpdateNamespaceRequest);
+    tn_arena *arena = f->call->arena;
+    if (!*r->namespace_) {
+        tn_front_invalid(f, "Namespace not set on request.");
+        return;
+    }
+    f->ns = tn_namespace_by_name(tn_str_from(r->namespace_));
+    Tenon__NamespaceRecord *record = f->ns ? record_of(f->ns, arena) : NULL;
+    if (!record) {
+        tn_front_fail(f, tn_namespace_not_found(arena, tn_str_from(r->namespace_)));
+        return;
+    }
+    if (r->update_info) {
+        if (*r->update_info->description)
+            record->description = r->update_info->description;
+        if (*r->update_info->owner_email)
+            record->owner_email = r->update_info->owner_email;
+        merge_data(record, arena, r->update_info);
+    }
+    if (r->config && r->config->workflow_execution_retention_ttl) {
+        int64_t retention = 0;
+        if (!tn_ns_from_duration(r->config->workflow_execution_retention_ttl, &retention) ||
+            retention < (int64_t)RETENTION_MIN_NS) {
+            tn_front_invalid(f, "A valid retention period is not set on request.");
+            return;
+        }
+        record->retention_ns = (uint64_t)retention;
+    }
+    tn_front_write_namespace(f, record, f->ns->row_version, updated);
+}
+
+void tn_do_deprecate_namespace(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__DeprecateNamespaceRequest *r = REQUEST(f, DeprecateNamespaceRequest);
+    tn_arena *arena = f->call->arena;
+    f->ns = tn_namespace_by_name(tn_str_from(r->namespace_));
+    Tenon__NamespaceRecord *record = f->ns ? record_of(f->ns, arena) : NULL;
+    if (!record) {
+        tn_front_fail(f, tn_namespace_not_found(arena, tn_str_from(r->namespace_)));
+        return;
+    }
+    record->state = TN_NS_DEPRECATED;
+    tn_front_write_namespace(f, record, f->ns->row_version, registered);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* Long polls for tasks, and calls about task queues and workers. */
+#include "frontend/priv.h"
+
+#define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
+#define STICKY TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_STICKY
+
+static void matching_answered(tn_mreq *m)
+{
+    tn_fcall *f = m->user;
+    if (m->fault)
+        tn_front_fail(f, m->fault);
+    else
+        tn_front_reply(f, m->response);
+}
+
+static void to_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type)
+{
+    tn_mreq *m = &f->mreq;
+    m->arena = f->call->arena;
+    m->home = f->call->home;
+    m->op = op;
+    m->ns = f->ns;
+    m->queue = tn_str_from(queue->name);
+    m->sticky = queue->kind == STICKY;
+    m->normal_queue = tn_str_from(queue->normal_name);
+    m->type = type;
+    m->request = f->call->request;
+    m->call = f->call;
+    m->deadline_mono_ns = f->call->deadline_mono_ns;
+    m->done = matching_answered;
+    m->user = f;
+    tn_client_matching(m);
+}
+
+/* ---- polls ---- */
+
+typedef struct cancellation {
+    tn_mreq mreq;
+} cancellation;
+
+static void cancelled(tn_mreq *m)
+{
+    tn_namespace_unref(m->ns);
+    tn_arena_destroy(m->arena);
+}
+
+/* The peer went away: take the poll out of its queue, so that no task is given to nobody. */
+static void poll_cancelled(tn_call *call)
+{
+    tn_fcall *f = call->user;
+    tn_arena *arena = tn_arena_create(0);
+    cancellation *c = TN_NEW(arena, cancellation);
+    tn_mreq *m = &c->mreq;
+    m->arena = arena;
+    m->home = call->home;
+    m->op = TN_MOP_CANCEL_POLL;
+    m->ns = tn_namespace_ref(f->ns);
+    m->queue = tn_arena_str(arena, f->mreq.queue);
+    m->type = f->mreq.type;
+    m->poll_id = f->mreq.poll_id;
+    m->done = cancelled;
+    tn_client_matching(m);
+}
+
+static void poll(tn_fcall *f, Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type, const char *identity)
+{
+    tn_arena *arena = f->call->arena;
+    const tn_fault *fault = tn_check_task_queue(arena, queue);
+    if (fault) {
+        tn_front_fail(f, fault);
+        return;
+    }
+    if (strlen(identity) > TN_ID_BYTES_MAX) {
+        tn_front_invalid(f, "Identity length exceeds limit.");
+        return;
+    }
+    uint64_t now = tn_now_mono_ns(), deadline = f->call->deadline_mono_ns;
+    if (deadline == UINT64_MAX) {
+        tn_front_invalid(f, "Context timeout is not set.");
+        return;
+    }
+    if (deadline < now + 2 * TN_SEC) {
+        tn_front_invalid(f, "Context timeout is too short.");
+        return;
+    }
+    f->mreq.poll_id = tn_client_next_poll_id();
+    f->call->on_cancel = poll_cancelled;
+    to_matching(f, TN_MOP_POLL, queue, type);
+}
+
+void tn_do_poll_workflow(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *r = REQUEST(f, PollWorkflowTaskQueueRequest);
+    poll(f, r->task_queue, TN_TASK_WORKFLOW, r->identity);
+}
+
+void tn_do_poll_activity(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *r = REQUEST(f, PollActivityTaskQueueRequest);
+    poll(f, r->task_queue, TN_TASK_ACTIVITY, r->identity);
+}
+
+/* ---- about queues ---- */
+
+void tn_do_describe_task_queue(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest *r = REQUEST(f, DescribeTaskQueueRequest);
+    const tn_fault *fault = tn_check_task_queue(f->call->arena, r->task_queue);
+    if (fault)
+        tn_front_fail(f, fault);
+    else if ((int)r->api_mode == 1 && r->task_queue->kind == STICKY)
+        tn_front_invalid(f, "Enhanced DescribeTaskQueue is not valid for a sticky queue, use api_mode=UNSPECIFIED or "
+                            "a normal queue.");
+    else
+        to_matching(f, TN_MOP_DESCRIBE, r->task_queue, TN_TASK_WORKFLOW);
+}
+
+void tn_do_list_partitions(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsRequest *r =
+        REQUEST(f, ListTaskQueuePartitionsRequest);
+    const tn_fault *fault = tn_check_task_queue(f->call->arena, r->task_queue);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        to_matching(f, TN_MOP_PARTITIONS, r->task_queue, TN_TASK_WORKFLOW);
+}
+
+/* ---- about workers ---- */
+
+static void worker_shut_down(tn_mreq *m)
+{
+    tn_fcall *f = m->user;
+    Temporal__Api__Workflowservice__V1__ShutdownWorkerResponse out =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__SHUTDOWN_WORKER_RESPONSE__INIT;
+    tn_front_reply(f, &out.base);
+}
+
+void tn_do_shutdown_worker(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__ShutdownWorkerRequest *r = REQUEST(f, ShutdownWorkerRequest);
+    if (!*r->sticky_task_queue) {
+        worker_shut_down(&(tn_mreq){.user = f});
+        return;
+    }
+    Temporal__Api__Taskqueue__V1__TaskQueue queue = TEMPORAL__API__TASKQUEUE__V1__TASK_QUEUE__INIT;
+    queue.name = r->sticky_task_queue;
+    queue.kind = STICKY;
+    to_matching(f, TN_MOP_SHUTDOWN_WORKER, &queue, TN_TASK_WORKFLOW);
+    f->mreq.done = worker_shut_down;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to the frontend: one row a method, one tn_fcall a call. */
+#ifndef TN_FRONTEND_PRIV_H
+#define TN_FRONTEND_PRIV_H
+
+#include "client/client.h"
+#include "client/token.h"
+#include "frontend/frontend.h"
+#include "proto/proto.h"
+#include "temporal/api/operatorservice/v1/request_response.pb-c.h"
+#include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+
+#define TN_ID_BYTES_MAX 1000u
+
+typedef struct tn_fcall {
+    tn_call *call;
+    const tn_namespace *ns; /* +1; NULL where the method has none */
+    tn_hreq hreq;
+    tn_mreq mreq;
+    tn_task_token token;
+    void *user;
+} tn_fcall;
+
+typedef struct tn_fmethod {
+    const char *path;
+    void (*handle)(tn_fcall *f);
+    uint32_t flags;
+    uint32_t priority; /* of the rate limiter: 0 first */
+} tn_fmethod;
+#define TN_FM_NAMESPACE 1u  /* `namespace` must name a namespace that exists */
+#define TN_FM_START 2u      /* ... and is not deprecated */
+#define TN_FM_POLL 4u       /* long poll: counted apart */
+#define TN_FM_VISIBILITY 8u /* the visibility limiter */
+#define TN_FM_NS_CHANGE 16u /* namespace changes: their own limiter */
+
+extern const tn_fmethod tn_fmethods[];
+extern const size_t tn_fmethods_count;
+extern tn_frontend_options tn_frontend;
+
+/* Answers and lets go of the namespace. */
+void tn_front_fail(tn_fcall *f, const tn_fault *fault);
+void tn_front_invalid(tn_fcall *f, const char *fmt, ...) TN_PRINTF(2, 3);
+void tn_front_reply(tn_fcall *f, const ProtobufCMessage *response); /* NULL: empty */
+/* To history; its answer is the call's. */
+void tn_front_history(tn_fcall *f, tn_hop op, const char *workflow_id, const char *run_id,
+                      const ProtobufCMessage *request);
+
+/* limits.c: what must hold before a method runs.  NULL: go on. */
+const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method);
+void tn_front_release(tn_fcall *f, const tn_fmethod *method); /* concurrency counts */
+
+/* validate.c: NULL or an INVALID_ARGUMENT fault with the reference's text. */
+const tn_fault *tn_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution);
+const tn_fault *tn_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue);
+const tn_fault *tn_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy);
+const tn_fault *tn_check_start(tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
+const tn_fault *tn_check_signal_with_start(
+    tn_fcall *f, Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r);
+const tn_fault *tn_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what);
+char *tn_fresh_uuid(tn_arena *arena);
+/* namespaces.c: writes the record of f's namespace (expect_version 0: a new one) through the registry. */
+void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint64_t expect_version,
+                              void (*done)(tn_namespace_write *write));
+
+/* handlers, by file */
+void tn_do_start(tn_fcall *f);
+void tn_do_signal_with_start(tn_fcall *f);
+void tn_do_signal(tn_fcall *f);
+void tn_do_request_cancel(tn_fcall *f);
+void tn_do_terminate(tn_fcall *f);
+void tn_do_describe(tn_fcall *f);
+void tn_do_get_history(tn_fcall *f);
+void tn_do_get_history_reverse(tn_fcall *f);
+void tn_do_query(tn_fcall *f);
+void tn_do_reset_sticky(tn_fcall *f);
+void tn_do_poll_workflow(tn_fcall *f);
+void tn_do_poll_activity(tn_fcall *f);
+void tn_do_wft_completed(tn_fcall *f);
+void tn_do_wft_failed(tn_fcall *f);
+void tn_do_query_completed(tn_fcall *f);
+void tn_do_activity_completed(tn_fcall *f);
+void tn_do_activity_failed(tn_fcall *f);
+void tn_do_activity_canceled(tn_fcall *f);
+void tn_do_activity_heartbeat(tn_fcall *f);
+void tn_do_activity_completed_by_id(tn_fcall *f);
+void tn_do_activity_failed_by_id(tn_fcall *f);
+void tn_do_activity_canceled_by_id(tn_fcall *f);
+void tn_do_activity_heartbeat_by_id(tn_fcall *f);
+void tn_do_describe_task_queue(tn_fcall *f);
+void tn_do_list_partitions(tn_fcall *f);
+void tn_do_shutdown_worker(tn_fcall *f);
+void tn_do_worker_heartbeat(tn_fcall *f);
+void tn_do_system_info(tn_fcall *f);
+void tn_do_cluster_info(tn_fcall *f);
+void tn_do_register_namespace(tn_fcall *f);
+void tn_do_describe_namespace(tn_fcall *f);
+void tn_do_list_namespaces(tn_fcall *f);
+void tn_do_update_namespace(tn_fcall *f);
+void tn_do_deprecate_namespace(tn_fcall *f);
+void tn_do_list(tn_fcall *f);
+void tn_do_scan(tn_fcall *f);
+void tn_do_list_open(tn_fcall *f);
+void tn_do_list_closed(tn_fcall *f);
+void tn_do_count(tn_fcall *f);
+void tn_do_get_search_attributes(tn_fcall *f);
+void tn_do_add_search_attributes(tn_fcall *f);
+void tn_do_remove_search_attributes(tn_fcall *f);
+void tn_do_list_search_attributes(tn_fcall *f);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* What the server says of itself: it claims exactly what works. */
+#include "frontend/priv.h"
+
+#define SERVER_VERSION "1.31.0" /* the reference whose behaviour clients may expect */
+
+void tn_do_system_info(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__GetSystemInfoResponse out =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__GET_SYSTEM_INFO_RESPONSE__INIT;
+    Temporal__Api__Workflowservice__V1__GetSystemInfoResponse__Capabilities can =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__GET_SYSTEM_INFO_RESPONSE__CAPABILITIES__INIT;
+    can.signal_and_query_header = true;
+    can.internal_error_differentiation = true;
+    can.activity_failure_include_heartbeat = true;
+    can.encoded_failure_attributes = true;
+    can.upsert_memo = true;
+    can.sdk_metadata = true;
+    can.count_group_by_execution_status = true;
+    out.server_version = (char *)SERVER_VERSION;
+    out.capabilities = &can;
+    tn_front_reply(f, &out.base);
+}
+
+static const char *const clients[][2] = {
+    {"temporal-cli", "<2.0.0"},    {"temporal-dotnet", "<2.0.0"}, {"temporal-go", "<2.0.0"},
+    {"temporal-java", "<2.0.0"},   {"temporal-php", "<2.0.0"},    {"temporal-python", "<2.0.0"},
+    {"temporal-server", "<2.0.0"}, {"temporal-typescript", "<2.0.0"}, {"temporal-ui", "<3.0.0"},
+};
+
+void tn_do_cluster_info(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__GetClusterInfoResponse out =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__GET_CLUSTER_INFO_RESPONSE__INIT;
+    typedef Temporal__Api__Workflowservice__V1__GetClusterInfoResponse__SupportedClientsEntry entry;
+    entry entries[TN_COUNT_OF(clients)];
+    entry *list[TN_COUNT_OF(clients)];
+    for (size_t i = 0; i < TN_COUNT_OF(clients); i++) {
+        temporal__api__workflowservice__v1__get_cluster_info_response__supported_clients_entry__init(&entries[i]);
+        entries[i].key = (char *)(uintptr_t)clients[i][0];
+        entries[i].value = (char *)(uintptr_t)clients[i][1];
+        list[i] = &entries[i];
+    }
+    out.supported_clients = list;
+    out.n_supported_clients = TN_COUNT_OF(clients);
+    Temporal__Api__Version__V1__VersionInfo version = TEMPORAL__API__VERSION__V1__VERSION_INFO__INIT;
+    out.server_version = (char *)SERVER_VERSION;
+    out.version_info = &version;
+    out.cluster_id = (char *)(uintptr_t)tn_frontend.cluster_id;
+    out.cluster_name = (char *)(uintptr_t)tn_frontend.cluster_name;
+    out.history_shard_count = (int32_t)tn_frontend.shard_count;
+    out.persistence_store = (char *)(uintptr_t)tn_frontend.persistence_name;
+    out.visibility_store = (char *)(uintptr_t)tn_frontend.visibility_name;
+    out.failover_version_increment = 10;
+    out.initial_failover_version = 1;
+    tn_front_reply(f, &out.base);
+}
+
+/* Heartbeats of workers are taken and forgotten until something shows them; the namespace does not ask for them
+ * (its worker_heartbeats capability is off), yet a client that sends one must not fail. */
+void tn_do_worker_heartbeat(tn_fcall *f) { tn_front_reply(f, NULL); }

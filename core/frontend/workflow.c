@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls about one workflow: start, signal, cancel, terminate, describe, history, query. */
+#include "frontend/priv.h"
+
+#define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
+
+void tn_do_start(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r = REQUEST(f, StartWorkflowExecutionRequest);
+    const tn_fault *fault = tn_check_start(f, r);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        tn_front_history(f, TN_HOP_START, r->workflow_id, NULL, &r->base);
+}
+
+void tn_do_signal_with_start(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r =
+        REQUEST(f, SignalWithStartWorkflowExecutionRequest);
+    const tn_fault *fault = tn_check_signal_with_start(f, r);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        tn_front_history(f, TN_HOP_SIGNAL_WITH_START, r->workflow_id, NULL, &r->base);
+}
+
+static void for_execution(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V1__WorkflowExecution *execution)
+{
+    const tn_fault *fault = tn_check_execution(f->call->arena, execution);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        tn_front_history(f, op, execution->workflow_id, execution->run_id, f->call->request);
+}
+
+void tn_do_signal(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r = REQUEST(f, SignalWorkflowExecutionRequest);
+    const tn_fault *fault = tn_check_execution(f->call->arena, r->workflow_execution);
+    if (fault)
+        tn_front_fail(f, fault);
+    else if (!*r->signal_name)
+        tn_front_invalid(f, "SignalName is not set on request.");
+    else if (strlen(r->signal_name) > TN_ID_BYTES_MAX)
+        tn_front_invalid(f, "SignalName length exceeds limit.");
+    else if (strlen(r->request_id) > TN_ID_BYTES_MAX)
+        tn_front_invalid(f, "RequestId length exceeds limit.");
+    else if (r->input && (fault = tn_check_blob(f, &r->input->base, "Blob data size")))
+        tn_front_invalid(f, "Blob data size exceeds limit.");
+    else
+        for_execution(f, TN_HOP_SIGNAL, r->workflow_execution);
+}
+
+void tn_do_request_cancel(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *r =
+        REQUEST(f, RequestCancelWorkflowExecutionRequest);
+    if (strlen(r->request_id) > TN_ID_BYTES_MAX)
+        tn_front_invalid(f, "RequestId length exceeds limit.");
+    else
+        for_execution(f, TN_HOP_REQUEST_CANCEL, r->workflow_execution);
+}
+
+void tn_do_terminate(tn_fcall *f)
+{
+    for_execution(f, TN_HOP_TERMINATE, REQUEST(f, TerminateWorkflowExecutionRequest)->workflow_execution);
+}
+
+void tn_do_describe(tn_fcall *f)
+{
+    for_execution(f, TN_HOP_DESCRIBE, REQUEST(f, DescribeWorkflowExecutionRequest)->execution);
+}
+
+void tn_do_get_history(tn_fcall *f)
+{
+    for_execution(f, TN_HOP_GET_HISTORY, REQUEST(f, GetWorkflowExecutionHistoryRequest)->execution);
+}
+
+void tn_do_get_history_reverse(tn_fcall *f)
+{
+    for_execution(f, TN_HOP_GET_HISTORY_REVERSE, REQUEST(f, GetWorkflowExecutionHistoryReverseRequest)->execution);
+}
+
+void tn_do_query(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__QueryWorkflowRequest *r = REQUEST(f, QueryWorkflowRequest);
+    const tn_fault *fault = tn_check_execution(f->call->arena, r->execution);
+    if (fault)
+        tn_front_fail(f, fault);
+    else if (!r->query)
+        tn_front_invalid(f, "WorkflowQuery is not set on request.");
+    else if (!*r->query->query_type)
+        tn_front_invalid(f, "QueryType is not set on request.");
+    else
+        for_execution(f, TN_HOP_QUERY, r->execution);
+}
+
+void tn_do_reset_sticky(tn_fcall *f)
+{
+    const Temporal__Api__Common__V1__WorkflowExecution *execution = REQUEST(f, ResetStickyTaskQueueRequest)->execution;
+    for_execution(f, TN_HOP_RESET_STICKY, execution);
+}
