@@ -90,6 +90,7 @@ static void session_create(rpc_conn *conn)
                                       TN_COUNT_OF(settings)) == 0);
     TN_ASSERT(nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0,
                                                     RPC_CONN_WINDOW) == 0);
+    rpc_conn_tick_at(conn, conn->now_ns); /* finds out when it is next needed */
 }
 
 /* ---- the end ---- */
@@ -242,7 +243,7 @@ static void conn_read(tn_stream *stream, const uint8_t *p, size_t n)
         rpc_conn_kill(conn, verdict.code, verdict.why);
         return;
     }
-    if (conn->guard.frame_since_ns)
+    if (conn->guard.frame_since_ns || conn->guard.block_since_ns)
         rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, 1));
     if (!nghttp2_session_want_read(conn->session))
         return; /* it has given up; the flush that is due ends the connection */
