@@ -59,7 +59,7 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
     tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id, tn_rng_next(tx->rng));
     activity->dispatched = true;
     if (!activity->retry.present || activity->retry.max_attempts == 1)
-        *out_durable = tx->extras_dirty = true;
+        activity->started_durable = *out_durable = tx->extras_dirty = true;
     return NULL;
 }
 

@@ -312,7 +312,7 @@ static void start_eager(tn_command_run *run)
                                  tn_str_from(request_id), tn_rng_next(tx->rng));
         activity->dispatched = true;
         if (!activity->retry.present || activity->retry.max_attempts == 1)
-            tx->extras_dirty = true; /* this attempt may not run twice: durable with the task's record */
+            activity->started_durable = tx->extras_dirty = true; /* may not run twice: in the task's record */
         run->out->eager_activities[kept++] = activity->scheduled_id;
     }
     run->out->n_eager_activities = kept;
