@@ -26,7 +26,8 @@ tn_blob tn_proto_api_fds(void);
 
 /* Deeper nesting is refused: no SDK could read such a message back. */
 #define TN_PROTO_DEPTH_MAX 100
-/* An unpacked message may take this many bytes a byte on the wire, and a base besides. */
+/* An unpacked message of the API may take this many bytes a byte on the wire, and a base besides; ours
+ * (package tenon) are bounded by the arena only. */
 #define TN_PROTO_GROWTH_MAX 20
 #define TN_PROTO_GROWTH_BASE (64u * 1024u)
 

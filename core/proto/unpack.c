@@ -76,7 +76,7 @@ static void *take(unpacker *u, size_t size)
     size_t rounded = (size + 15) & ~(size_t)15; /* what the arena really gives */
     void *p;
 
-    if (rounded > u->budget)
+    if (size > u->budget || rounded > u->budget)
         return NULL;
     p = tn_arena_alloc(u->arena, size);
     if (p)
@@ -502,6 +502,9 @@ tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob 
     if (bytes.n > SIZE_MAX / TN_PROTO_GROWTH_MAX - TN_PROTO_GROWTH_BASE)
         return refuse_full(&u);
     u.budget = bytes.n * TN_PROTO_GROWTH_MAX + TN_PROTO_GROWTH_BASE;
+    /* What we packed ourselves must stay readable, however little is in its many fields. */
+    if (strcmp(descriptor->package_name, "tenon") == 0)
+        u.budget = SIZE_MAX - 15;
     root = message_new(&u, descriptor);
     if (!root)
         return refuse_full(&u);

@@ -16,6 +16,7 @@
 #include "temporal/api/history/v1/message.pb-c.h"
 #include "temporal/api/schedule/v1/message.pb-c.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+#include "tenon/store.pb-c.h"
 
 static tn_arena *arena;
 static tn_error err;
@@ -225,6 +226,29 @@ static void honest_messages_fit(void **state)
     tn_arena_destroy(into);
 }
 
+/* Large structs with hardly anything in them: what is stored must come back whatever it takes. */
+static void own_messages_have_no_growth_limit(void **state)
+{
+    static Tenon__ActivityExtras activities[5000], *pointers[5000];
+    Tenon__Extras extras = TENON__EXTRAS__INIT, *back;
+    tn_blob wire;
+
+    (void)state;
+    for (size_t i = 0; i < TN_COUNT_OF(activities); i++) {
+        tenon__activity_extras__init(&activities[i]);
+        activities[i].scheduled_id = 5;
+        pointers[i] = &activities[i];
+    }
+    extras.n_activities = TN_COUNT_OF(activities);
+    extras.activities = pointers;
+    assert_int_equal(tn_proto_pack(&extras.base, arena, &wire), TN_OK);
+    assert_int_equal(TN_PROTO_UNPACK(tenon__extras, wire, arena, &back, &err), TN_OK);
+    assert_int_equal(back->n_activities, TN_COUNT_OF(activities));
+    tn_arena *small = tn_arena_create(100000);
+    assert_int_equal(TN_PROTO_UNPACK(tenon__extras, wire, small, &back, &err), TN_ETOOLARGE);
+    tn_arena_destroy(small);
+}
+
 static void a_message_sent_in_two_pieces_is_merged(void **state)
 {
     Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionRequest *req;
@@ -320,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(memory_bombs_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(the_arenas_own_cap_holds_too, setup, teardown),
         cmocka_unit_test_setup_teardown(honest_messages_fit, setup, teardown),
+        cmocka_unit_test_setup_teardown(own_messages_have_no_growth_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(a_message_sent_in_two_pieces_is_merged, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_member_of_a_oneof_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(repeated_fields_may_be_interleaved, setup, teardown),
