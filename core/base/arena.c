@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The arena: chunks in a list, the newest first, and a bump pointer into the current one.  The arena's
- * own header sits in its first chunk, so that a small request costs one piece of memory, which comes
- * from the thread's free list.  Under AddressSanitizer the free list is off and the unused bytes are
- * poisoned, so that stale pointers and overruns inside an arena are caught as well. */
+/* The arena: chunks in a list, the newest first, and a bump pointer into the current one.  The
+ * arena's own header sits in its first chunk, so that a small request costs one piece of memory,
+ * which comes from the thread's free list.  Under AddressSanitizer the free list is off and the
+ * unused bytes are poisoned, so that stale pointers and overruns inside an arena are caught as
+ * well. */
 #include "base/arena.h"
 
 #include <pthread.h>
@@ -70,7 +71,10 @@ static void free_list_end(void *unused)
     free_count = FREE_CHUNKS_MAX; /* what is destroyed after this goes to the heap */
 }
 
-static void free_list_make_key(void) { TN_ASSERT(pthread_key_create(&free_key, free_list_end) == 0); }
+static void free_list_make_key(void)
+{
+    TN_ASSERT(pthread_key_create(&free_key, free_list_end) == 0);
+}
 
 static struct chunk *first_chunk_take(void)
 {
@@ -160,8 +164,9 @@ void tn_arena_set_limit(tn_arena *arena, size_t bytes_max)
 
 size_t tn_arena_used_bytes(const tn_arena *arena) { return arena->used; }
 
-/* The piece does not fit into the current chunk.  A piece that is large beside a regular chunk gets a
- * chunk of its own behind the current one, so that the rest of the current one stays in use. */
+/* The piece does not fit into the current chunk.  A piece that is large beside a regular chunk
+ * gets a chunk of its own behind the current one, so that the rest of the current one stays in
+ * use. */
 static void *alloc_slow(tn_arena *arena, size_t size, size_t need)
 {
     bool alone = need > arena->chunk_next / 4;
@@ -248,7 +253,10 @@ void *tn_arena_memdup(tn_arena *arena, const void *p, size_t n)
     return copy;
 }
 
-char *tn_arena_strdup(tn_arena *arena, const char *s) { return tn_arena_memdup(arena, s, strlen(s)); }
+char *tn_arena_strdup(tn_arena *arena, const char *s)
+{
+    return tn_arena_memdup(arena, s, strlen(s));
+}
 
 tn_str tn_arena_str(tn_arena *arena, tn_str s)
 {

@@ -159,7 +159,8 @@ void tn_uuid_v4(tn_rng *rng, uint8_t out[16])
     uuid_mark(out, 4);
 }
 
-/* 48 bits of milliseconds, then 12 bits of the fraction (RFC 9562 6.2, method 3), then randomness. */
+/* 48 bits of milliseconds, then 12 bits of the fraction (RFC 9562 6.2, method 3), then
+ * randomness. */
 void tn_uuid_v7(tn_rng *rng, uint64_t wall_ns, uint8_t out[16])
 {
     uint64_t ms = wall_ns / TN_MS, fraction = wall_ns % TN_MS * 4096 / TN_MS;

@@ -38,7 +38,8 @@ bool tn_uuid_parse(tn_str text, uint8_t out[16]); /* lower or upper case; hyphen
 void tn_uuid_v4(tn_rng *rng, uint8_t out[16]);
 /* Time-ordered id (RFC 9562): new rows land together. */
 void tn_uuid_v7(tn_rng *rng, uint64_t wall_ns, uint8_t out[16]);
-/* Name-based from a 16-byte space and a name (SHA-1, RFC 9562 version 5): the same input gives the same id. */
+/* Name-based from a 16-byte space and a name (SHA-1, RFC 9562 version 5): the same input gives the
+ * same id. */
 void tn_uuid_v5(const uint8_t space[16], tn_blob name, uint8_t out[16]);
 
 /* SipHash-2-4 with a 128-bit result under a 16-byte key: the MAC of tokens. */

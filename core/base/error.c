@@ -45,21 +45,36 @@ tn_status tn_error_set(tn_error *err, tn_status code, const char *fmt, ...)
 const char *tn_status_name(tn_status status)
 {
     switch (status) {
-    case TN_OK: return "ok";
-    case TN_PENDING: return "pending";
-    case TN_ENOTFOUND: return "not found";
-    case TN_ECONFLICT: return "conflict";
-    case TN_EFENCED: return "fenced";
-    case TN_EINVALID: return "invalid";
-    case TN_ETOOLARGE: return "too large";
-    case TN_ETHROTTLED: return "throttled";
-    case TN_EUNAVAILABLE: return "unavailable";
-    case TN_EDENIED: return "denied";
-    case TN_EUNCERTAIN: return "uncertain";
-    case TN_ECANCELLED: return "cancelled";
-    case TN_EINTERNAL: return "internal";
-    case TN_EDATALOSS: return "data loss";
-    default: return "unknown status";
+    case TN_OK:
+        return "ok";
+    case TN_PENDING:
+        return "pending";
+    case TN_ENOTFOUND:
+        return "not found";
+    case TN_ECONFLICT:
+        return "conflict";
+    case TN_EFENCED:
+        return "fenced";
+    case TN_EINVALID:
+        return "invalid";
+    case TN_ETOOLARGE:
+        return "too large";
+    case TN_ETHROTTLED:
+        return "throttled";
+    case TN_EUNAVAILABLE:
+        return "unavailable";
+    case TN_EDENIED:
+        return "denied";
+    case TN_EUNCERTAIN:
+        return "uncertain";
+    case TN_ECANCELLED:
+        return "cancelled";
+    case TN_EINTERNAL:
+        return "internal";
+    case TN_EDATALOSS:
+        return "data loss";
+    default:
+        return "unknown status";
     }
 }
 

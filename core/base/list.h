@@ -23,7 +23,10 @@ static inline void tn_list_insert_before(tn_list *at, tn_list *link)
     at->prev->next = link;
     at->prev = link;
 }
-static inline void tn_list_push_back(tn_list *head, tn_list *link) { tn_list_insert_before(head, link); }
+static inline void tn_list_push_back(tn_list *head, tn_list *link)
+{
+    tn_list_insert_before(head, link);
+}
 static inline void tn_list_push_front(tn_list *head, tn_list *link)
 {
     tn_list_insert_before(head->next, link);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The log: a line is built on the stack and leaves by one write(2), so that lines of different threads
- * do not mix and nothing is lost when the process dies.  Lines are at most 8 KiB, values 2 KiB. */
+/* The log: a line is built on the stack and leaves by one write(2), so that lines of different
+ * threads do not mix and nothing is lost when the process dies.  Lines are at most 8 KiB, values 2
+ * KiB. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -129,8 +130,12 @@ static void put_value(line *l, const tn_log_field *f, bool json)
             put(l, "\"", 1);
         return;
     }
-    case 2: snprintf(number, sizeof number, "%lld", (long long)f->v.i); break;
-    case 3: snprintf(number, sizeof number, "%llu", (unsigned long long)f->v.u); break;
+    case 2:
+        snprintf(number, sizeof number, "%lld", (long long)f->v.i);
+        break;
+    case 3:
+        snprintf(number, sizeof number, "%llu", (unsigned long long)f->v.u);
+        break;
     default:
         if (isfinite(f->v.f))
             snprintf(number, sizeof number, "%.9g", f->v.f);

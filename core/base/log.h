@@ -9,7 +9,13 @@
 
 #include <tenon/plugin.h>
 
-typedef enum tn_log_level { TN_LOG_DEBUG, TN_LOG_INFO, TN_LOG_WARN, TN_LOG_ERROR, TN_LOG_NEVER } tn_log_level;
+typedef enum tn_log_level {
+    TN_LOG_DEBUG,
+    TN_LOG_INFO,
+    TN_LOG_WARN,
+    TN_LOG_ERROR,
+    TN_LOG_NEVER
+} tn_log_level;
 
 void tn_log_configure(tn_log_level level, bool json);
 bool tn_log_enabled(tn_log_level level);
@@ -32,10 +38,11 @@ typedef struct tn_log_field {
 #define TN_LOG_F(k, val) ((tn_log_field){.key = (k), .type = 4, .v.f = (val)})
 
 /* room: the part that speaks, e.g. "rpc". */
-void tn_log_write(tn_log_level level, const char *room, const char *msg, const tn_log_field *fields);
+void tn_log_write(tn_log_level level, const char *room, const char *msg,
+                  const tn_log_field *fields);
 #define TN_LOG(level, room, msg, ...) \
     (tn_log_enabled(level) ? tn_log_write((level), (room), (msg), \
-                                          (const tn_log_field[]){__VA_ARGS__ __VA_OPT__(, ) {0}}) \
+                                          (const tn_log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}}) \
                            : (void)0)
 
 #endif

@@ -32,7 +32,7 @@ void tn_map_remove(tn_map *map, tn_map_link *link);
  * and inserts nothing. */
 void tn_map_each(tn_map *map, void (*each)(void *user, tn_map_link *link), void *user);
 
-uint64_t tn_hash64(tn_blob bytes);                 /* seeded per process: for maps          */
-uint64_t tn_hash64_stable(tn_blob a, tn_blob b);   /* never changes: for shards, partitions */
+uint64_t tn_hash64(tn_blob bytes);               /* seeded per process: for maps          */
+uint64_t tn_hash64_stable(tn_blob a, tn_blob b); /* never changes: for shards, partitions */
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers, durations and times from text: the whole string or nothing, no white space, no locale. */
+/* Numbers, durations and times from text: the whole string or nothing, no white space, no
+ * locale. */
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -89,8 +90,8 @@ static uint64_t duration_unit(tn_str s, size_t *len)
         const char *word;
         uint64_t ns;
     } units[] = {
-        {"ns", 1},          {"us", TN_US},     {"\xc2\xb5s", TN_US}, {"\xce\xbcs", TN_US},
-        {"ms", TN_MS},      {"s", TN_SEC},     {"m", 60 * TN_SEC},   {"h", 3600 * TN_SEC},
+        {"ns", 1},     {"us", TN_US}, {"\xc2\xb5s", TN_US}, {"\xce\xbcs", TN_US},
+        {"ms", TN_MS}, {"s", TN_SEC}, {"m", 60 * TN_SEC},   {"h", 3600 * TN_SEC},
     };
     for (size_t i = 0; i < TN_COUNT_OF(units); i++) {
         tn_str word = tn_str_from(units[i].word);
@@ -156,8 +157,8 @@ bool tn_parse_duration_ns(tn_str s, int64_t *out)
     return true;
 }
 
-/* Days since 1970-01-01 of a date of the Gregorian calendar, and back: eras of 400 years counted from
- * a first of March, so that the leap day comes last. */
+/* Days since 1970-01-01 of a date of the Gregorian calendar, and back: eras of 400 years counted
+ * from a first of March, so that the leap day comes last. */
 static int64_t days_of_date(int64_t y, int64_t m, int64_t d)
 {
     y -= m <= 2;
@@ -228,8 +229,8 @@ static bool take_zone(tn_str s, size_t *at, int64_t *offset_s)
     int64_t h, m;
     if (!minus && !take_char(s, at, '+'))
         return false;
-    if (!take_digits(s, at, 2, &h) || !take_char(s, at, ':') || !take_digits(s, at, 2, &m) || h > 23 ||
-        m > 59)
+    if (!take_digits(s, at, 2, &h) || !take_char(s, at, ':') || !take_digits(s, at, 2, &m) ||
+        h > 23 || m > 59)
         return false;
     *offset_s = (h * 60 + m) * (minus ? -60 : 60);
     return true;

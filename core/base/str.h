@@ -61,7 +61,8 @@ static inline tn_blob tn_buf_blob(const tn_buf *buf) { return (tn_blob){buf->p, 
 
 static inline void tn_put_u32be(uint8_t *p, uint32_t v)
 {
-    p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v;
+    p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8),
+    p[3] = (uint8_t)v;
 }
 static inline void tn_put_u64be(uint8_t *p, uint64_t v)
 {

@@ -26,8 +26,8 @@ static size_t distance(tn_str a, tn_str b)
                 best = before[k] + 1;
             if (now[k - 1] + 1 < best)
                 best = now[k - 1] + 1;
-            if (i > 1 && k > 1 && lower(a.p[i - 1]) == lower(b.p[k - 2]) && lower(a.p[i - 2]) == lower(b.p[k - 1]) &&
-                two[k - 2] + 1 < best)
+            if (i > 1 && k > 1 && lower(a.p[i - 1]) == lower(b.p[k - 2]) &&
+                lower(a.p[i - 2]) == lower(b.p[k - 1]) && two[k - 2] + 1 < best)
                 best = two[k - 2] + 1;
             now[k] = best;
         }
@@ -80,7 +80,8 @@ static enum match match_path(const tn_config *const *chain, size_t depth, const 
     return *path ? ON_THE_WAY : THERE;
 }
 
-static size_t chain_of(const struct keys *keys, const tn_config *node, const tn_config *chain[TN_CONFIG_DEPTH_MAX])
+static size_t chain_of(const struct keys *keys, const tn_config *node,
+                       const tn_config *chain[TN_CONFIG_DEPTH_MAX])
 {
     size_t depth = 0;
     for (; node != keys->top; node = node->parent)
@@ -128,8 +129,9 @@ static void complain_unknown(const struct keys *keys, const tn_config *node)
     const char *near = tn_config_nearest(node->key, words, count);
     char fix[200];
     snprintf(fix, sizeof fix, near ? "write %s, or remove the line" : "remove the line", near);
-    tn_config_complain_at(keys->problems, node, NULL, fix, "%s%sunknown key \"" TN_STR_FMT "\"%s%s%s",
-                          keys->who ? keys->who : "", keys->who ? ": " : "", TN_STR_ARG(node->key),
+    tn_config_complain_at(keys->problems, node, NULL, fix,
+                          "%s%sunknown key \"" TN_STR_FMT "\"%s%s%s", keys->who ? keys->who : "",
+                          keys->who ? ": " : "", TN_STR_ARG(node->key),
                           near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "");
 }
 
@@ -150,8 +152,8 @@ static void check(const struct keys *keys)
     }
 }
 
-void tn_config_check_keys(const tn_config *node, const char *const *paths, const bool *open, size_t count,
-                          tn_config_problems *problems)
+void tn_config_check_keys(const tn_config *node, const char *const *paths, const bool *open,
+                          size_t count, tn_config_problems *problems)
 {
     if (node)
         check(&(struct keys){paths, open, count, NULL, problems, node});
@@ -163,7 +165,8 @@ struct word_list {
     size_t count;
 };
 
-static void add_word(struct word_list *list, tn_arena *arena, tn_str path, const char *tail, bool open)
+static void add_word(struct word_list *list, tn_arena *arena, tn_str path, const char *tail,
+                     bool open)
 {
     if (list->count < PLUGIN_KEYS_MAX) {
         list->paths[list->count] = tn_arena_printf(arena, TN_STR_FMT "%s", TN_STR_ARG(path), tail);
@@ -198,8 +201,9 @@ static void add_line(struct word_list *list, tn_arena *arena, const char *line, 
     }
 }
 
-void tn_config_check_plugin_keys(const tn_config *node, const char *config_keys, const char *const *own,
-                                 const char *who, tn_config_problems *problems)
+void tn_config_check_plugin_keys(const tn_config *node, const char *config_keys,
+                                 const char *const *own, const char *who,
+                                 tn_config_problems *problems)
 {
     if (!node)
         return;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Dynamic config at run time: the published table, its readers, and the timer that looks at the file.
+/* Dynamic config at run time: the published table, its readers, and the timer that looks at the
+ * file.
  *
- * A table is immutable once published.  A reader holds it for the length of one lookup, a fraction of a
- * microsecond, but may be suspended in it: a replaced table is freed a minute later at the earliest. */
+ * A table is immutable once published.  A reader holds it for the length of one lookup, a fraction
+ * of a microsecond, but may be suspended in it: a replaced table is freed a minute later at the
+ * earliest. */
 #include "config/dynconfig.h"
 
 #include <errno.h>
@@ -41,7 +43,8 @@ static tn_dyn_value lookup(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t
     const tn_dyn_row *row = &table->rows[key];
     for (size_t i = 0; i < row->count; i++) {
         const tn_dyn_entry *e = &row->entries[i];
-        if ((!e->ns.n || tn_str_eq(e->ns, ns)) && (!e->task_queue.n || tn_str_eq(e->task_queue, task_queue)) &&
+        if ((!e->ns.n || tn_str_eq(e->ns, ns)) &&
+            (!e->task_queue.n || tn_str_eq(e->task_queue, task_queue)) &&
             (!e->task_type || e->task_type == task_type))
             return e->value;
     }
@@ -50,7 +53,8 @@ static tn_dyn_value lookup(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t
 
 int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue)
 {
-    TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_INT || tn_dyn_infos[key].type == TN_DYN_TYPE_DURATION);
+    TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_INT ||
+                    tn_dyn_infos[key].type == TN_DYN_TYPE_DURATION);
     return lookup(key, ns, task_queue, 0).i;
 }
 
@@ -105,7 +109,8 @@ static bool apply_overrides(tn_dyn_table *table, tn_config_problems *problems)
     return ok;
 }
 
-tn_status tn_dynconfig_apply(const char *name, tn_blob yaml, tn_config_problems *problems, size_t *warnings)
+tn_status tn_dynconfig_apply(const char *name, tn_blob yaml, tn_config_problems *problems,
+                             size_t *warnings)
 {
     tn_config_tree *tree = NULL;
     tn_status status = tn_config_parse(name, yaml, problems, &tree);
@@ -181,8 +186,9 @@ void tn_dynconfig_stop(void)
 static bool changed(const struct stat *st)
 {
     const struct stat *seen = &watcher.seen;
-    return st->st_mtim.tv_sec != seen->st_mtim.tv_sec || st->st_mtim.tv_nsec != seen->st_mtim.tv_nsec ||
-           st->st_size != seen->st_size || st->st_ino != seen->st_ino || st->st_dev != seen->st_dev;
+    return st->st_mtim.tv_sec != seen->st_mtim.tv_sec ||
+           st->st_mtim.tv_nsec != seen->st_mtim.tv_nsec || st->st_size != seen->st_size ||
+           st->st_ino != seen->st_ino || st->st_dev != seen->st_dev;
 }
 
 /* On a pool thread; the loop does not touch the watcher's file state until look_done. */
@@ -204,7 +210,8 @@ static void look(void *unused)
     tn_config_problems *problems = tn_config_problems_create();
     if (load(problems, &watcher.fresh) != TN_OK)
         TN_LOG(TN_LOG_ERROR, "config", "dynamic config file is not usable, the old values stay",
-               TN_LOG_Z("file", watcher.path), TN_LOG_Z("error", tn_config_problems_text(problems, 0)));
+               TN_LOG_Z("file", watcher.path),
+               TN_LOG_Z("error", tn_config_problems_text(problems, 0)));
     tn_config_problems_destroy(problems);
 }
 

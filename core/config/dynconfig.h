@@ -1,23 +1,29 @@
 /* SPDX-License-Identifier: MIT */
-/* Dynamic config: settings that an operator changes while the server runs, by namespace or task queue.
- * The file has the format of the reference server:
+/* Dynamic config: settings that an operator changes while the server runs, by namespace or task
+ * queue. The file has the format of the reference server:
  *
  *     frontend.namespaceRPS:
  *       - value: 500
  *         constraints: {namespace: orders}
  *       - value: 2400
  *
- * Key names and constraint names in any letter case; the most specific entry wins (namespace + task queue + task
- * type, namespace + task queue, task queue, namespace, none).  Durations: 10s, 7d, or a number of seconds.
- * Unknown keys, values of a wrong type and constraints that a key does not have are warned of once and
- * skipped; a file that cannot be read or parsed leaves all values as they were. */
+ * Key names and constraint names in any letter case; the most specific entry wins (namespace +
+ * task queue + task type, namespace + task queue, task queue, namespace, none).  Durations: 10s,
+ * 7d, or a number of seconds. Unknown keys, values of a wrong type and constraints that a key does
+ * not have are warned of once and skipped; a file that cannot be read or parsed leaves all values
+ * as they were. */
 #ifndef TN_CONFIG_DYNCONFIG_H
 #define TN_CONFIG_DYNCONFIG_H
 
 #include "config/config.h"
 #include "loop/loop.h"
 
-typedef enum tn_dyn_type { TN_DYN_TYPE_BOOL, TN_DYN_TYPE_INT, TN_DYN_TYPE_FLOAT, TN_DYN_TYPE_DURATION } tn_dyn_type;
+typedef enum tn_dyn_type {
+    TN_DYN_TYPE_BOOL,
+    TN_DYN_TYPE_INT,
+    TN_DYN_TYPE_FLOAT,
+    TN_DYN_TYPE_DURATION
+} tn_dyn_type;
 typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE } tn_dyn_scope;
 
 #define TN_DYN_KIB INT64_C(1024)
@@ -27,6 +33,7 @@ typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE }
 #define TN_DYN_MIN (60 * TN_DYN_SEC)
 #define TN_DYN_HOUR (60 * TN_DYN_MIN)
 
+/* clang-format off */
 /* X(name, "key", type, scope, default): every key this server obeys.  Sizes in bytes. */
 #define TN_DYN_KEYS(X) \
     /* limits */ \
@@ -40,14 +47,16 @@ typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE }
     X(LIMIT_PENDING_CANCELS, "limit.numPendingCancelRequests.error", INT, NAMESPACE, 2000) \
     X(LIMIT_HISTORY_SIZE_ERROR, "limit.historySize.error", INT, NAMESPACE, 50 * TN_DYN_MIB) \
     X(LIMIT_HISTORY_SIZE_WARN, "limit.historySize.warn", INT, NAMESPACE, 10 * TN_DYN_MIB) \
-    X(LIMIT_HISTORY_SIZE_SUGGEST, "limit.historySize.suggestContinueAsNew", INT, NAMESPACE, 4 * TN_DYN_MIB) \
+    X(LIMIT_HISTORY_SIZE_SUGGEST, "limit.historySize.suggestContinueAsNew", \
+      INT, NAMESPACE, 4 * TN_DYN_MIB) \
     X(LIMIT_HISTORY_COUNT_ERROR, "limit.historyCount.error", INT, NAMESPACE, 50 * 1024) \
     X(LIMIT_HISTORY_COUNT_WARN, "limit.historyCount.warn", INT, NAMESPACE, 10 * 1024) \
-    X(LIMIT_HISTORY_COUNT_SUGGEST, "limit.historyCount.suggestContinueAsNew", INT, NAMESPACE, 4 * 1024) \
-    X(LIMIT_ACTIVITY_FAILURE_SIZE_ERROR, "limit.mutableStateActivityFailureSize.error", INT, NAMESPACE, \
-      4 * TN_DYN_KIB) \
-    X(LIMIT_ACTIVITY_FAILURE_SIZE_WARN, "limit.mutableStateActivityFailureSize.warn", INT, NAMESPACE, \
-      2 * TN_DYN_KIB) \
+    X(LIMIT_HISTORY_COUNT_SUGGEST, "limit.historyCount.suggestContinueAsNew", \
+      INT, NAMESPACE, 4 * 1024) \
+    X(LIMIT_ACTIVITY_FAILURE_SIZE_ERROR, "limit.mutableStateActivityFailureSize.error", \
+      INT, NAMESPACE, 4 * TN_DYN_KIB) \
+    X(LIMIT_ACTIVITY_FAILURE_SIZE_WARN, "limit.mutableStateActivityFailureSize.warn", \
+      INT, NAMESPACE, 2 * TN_DYN_KIB) \
     X(LIMIT_STATE_SIZE_ERROR, "limit.mutableStateSize.error", INT, GLOBAL, 8 * TN_DYN_MIB) \
     X(LIMIT_STATE_SIZE_WARN, "limit.mutableStateSize.warn", INT, GLOBAL, 1 * TN_DYN_MIB) \
     X(LIMIT_HISTORY_PAGE, "limit.historyMaxPageSize", INT, NAMESPACE, 256) \
@@ -63,10 +72,13 @@ typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE }
     X(SYSTEM_STICKY_QUERY, "system.enableStickyQuery", BOOL, NAMESPACE, true) \
     X(SYSTEM_EAGER_ACTIVITY, "system.enableActivityEagerExecution", BOOL, NAMESPACE, true) \
     X(SYSTEM_EAGER_START, "system.enableEagerWorkflowStart", BOOL, NAMESPACE, true) \
-    X(SYSTEM_RETENTION_MIN_GLOBAL, "system.namespaceMinRetentionGlobal", DURATION, GLOBAL, 24 * TN_DYN_HOUR) \
-    X(SYSTEM_RETENTION_MIN_LOCAL, "system.namespaceMinRetentionLocal", DURATION, GLOBAL, TN_DYN_HOUR) \
+    X(SYSTEM_RETENTION_MIN_GLOBAL, "system.namespaceMinRetentionGlobal", \
+      DURATION, GLOBAL, 24 * TN_DYN_HOUR) \
+    X(SYSTEM_RETENTION_MIN_LOCAL, "system.namespaceMinRetentionLocal", \
+      DURATION, GLOBAL, TN_DYN_HOUR) \
     X(SYSTEM_OPERATOR_RPS_RATIO, "system.operatorRPSRatio", FLOAT, GLOBAL, 0.2) \
-    X(SYSTEM_VISIBILITY_DISABLE_ORDER_BY, "system.visibilityDisableOrderByClause", BOOL, NAMESPACE, false) \
+    X(SYSTEM_VISIBILITY_DISABLE_ORDER_BY, "system.visibilityDisableOrderByClause", \
+      BOOL, NAMESPACE, false) \
     X(SYSTEM_LOG_ALL_ERRORS, "system.logAllReqErrors", BOOL, NAMESPACE, false) \
     X(RPC_SLOW_REQUEST, "rpc.slowRequestLoggingThreshold", DURATION, GLOBAL, 5 * TN_DYN_SEC) \
     /* frontend */ \
@@ -77,68 +89,90 @@ typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE }
     X(FRONTEND_VISIBILITY_RPS, "frontend.namespaceRPS.visibility", INT, NAMESPACE, 10) \
     X(FRONTEND_VISIBILITY_BURST, "frontend.namespaceBurstRatio.visibility", FLOAT, NAMESPACE, 1) \
     X(FRONTEND_REPLICATION_RPS, "frontend.rps.namespaceReplicationInducingAPIs", INT, GLOBAL, 20) \
-    X(FRONTEND_NAMESPACE_REPLICATION_RPS, "frontend.namespaceRPS.namespaceReplicationInducingAPIs", INT, NAMESPACE, 1) \
-    X(FRONTEND_NAMESPACE_REPLICATION_BURST, "frontend.namespaceBurstRatio.namespaceReplicationInducingAPIs", FLOAT, \
-      NAMESPACE, 10) \
+    X(FRONTEND_NAMESPACE_REPLICATION_RPS, "frontend.namespaceRPS.namespaceReplicationInducingAPIs", \
+      INT, NAMESPACE, 1) \
+    X(FRONTEND_NAMESPACE_REPLICATION_BURST, "frontend.namespaceBurstRatio.namespaceReplicationInducingAPIs", \
+      FLOAT, NAMESPACE, 10) \
     X(FRONTEND_VISIBILITY_PAGE, "frontend.visibilityMaxPageSize", INT, NAMESPACE, 1000) \
     X(FRONTEND_HISTORY_PAGE, "frontend.historyMaxPageSize", INT, NAMESPACE, 256) \
     X(FRONTEND_SA_KEYS, "frontend.searchAttributesNumberOfKeysLimit", INT, NAMESPACE, 100) \
-    X(FRONTEND_SA_VALUE_SIZE, "frontend.searchAttributesSizeOfValueLimit", INT, NAMESPACE, 2 * TN_DYN_KIB) \
-    X(FRONTEND_SA_TOTAL_SIZE, "frontend.searchAttributesTotalSizeLimit", INT, NAMESPACE, 40 * TN_DYN_KIB) \
+    X(FRONTEND_SA_VALUE_SIZE, "frontend.searchAttributesSizeOfValueLimit", \
+      INT, NAMESPACE, 2 * TN_DYN_KIB) \
+    X(FRONTEND_SA_TOTAL_SIZE, "frontend.searchAttributesTotalSizeLimit", \
+      INT, NAMESPACE, 40 * TN_DYN_KIB) \
     X(FRONTEND_LINK_SIZE, "frontend.linkMaxSize", INT, NAMESPACE, 4000) \
     X(FRONTEND_LINKS, "frontend.maxlinksPerRequest", INT, NAMESPACE, 10) \
     X(FRONTEND_BAD_BINARIES, "frontend.maxBadBinaries", INT, NAMESPACE, 10) \
     X(FRONTEND_MASK_INTERNAL_ERRORS, "frontend.maskInternalErrorDetails", BOOL, NAMESPACE, true) \
-    X(FRONTEND_DISABLE_LIST_FILTER, "frontend.disableListVisibilityByFilter", BOOL, NAMESPACE, false) \
+    X(FRONTEND_DISABLE_LIST_FILTER, "frontend.disableListVisibilityByFilter", \
+      BOOL, NAMESPACE, false) \
     X(FRONTEND_EXPOSE_AUTHORIZER_ERRORS, "frontend.exposeAuthorizerErrors", BOOL, GLOBAL, false) \
     X(FRONTEND_TOKEN_NAMESPACE, "frontend.enableTokenNamespaceEnforcement", BOOL, GLOBAL, true) \
     X(FRONTEND_WORKER_HEARTBEATS, "frontend.WorkerHeartbeatsEnabled", BOOL, NAMESPACE, true) \
-    X(FRONTEND_CANCEL_POLLS_ON_SHUTDOWN, "frontend.enableCancelWorkerPollsOnShutdown", BOOL, NAMESPACE, false) \
+    X(FRONTEND_CANCEL_POLLS_ON_SHUTDOWN, "frontend.enableCancelWorkerPollsOnShutdown", \
+      BOOL, NAMESPACE, false) \
     X(FRONTEND_KEEPALIVE_MIN, "frontend.keepAliveMinTime", DURATION, GLOBAL, 10 * TN_DYN_SEC) \
-    X(FRONTEND_KEEPALIVE_WITHOUT_STREAM, "frontend.keepAlivePermitWithoutStream", BOOL, GLOBAL, true) \
-    X(FRONTEND_KEEPALIVE_IDLE, "frontend.keepAliveMaxConnectionIdle", DURATION, GLOBAL, 2 * TN_DYN_MIN) \
-    X(FRONTEND_KEEPALIVE_AGE, "frontend.keepAliveMaxConnectionAge", DURATION, GLOBAL, 5 * TN_DYN_MIN) \
-    X(FRONTEND_KEEPALIVE_AGE_GRACE, "frontend.keepAliveMaxConnectionAgeGrace", DURATION, GLOBAL, 70 * TN_DYN_SEC) \
+    X(FRONTEND_KEEPALIVE_WITHOUT_STREAM, "frontend.keepAlivePermitWithoutStream", \
+      BOOL, GLOBAL, true) \
+    X(FRONTEND_KEEPALIVE_IDLE, "frontend.keepAliveMaxConnectionIdle", \
+      DURATION, GLOBAL, 2 * TN_DYN_MIN) \
+    X(FRONTEND_KEEPALIVE_AGE, "frontend.keepAliveMaxConnectionAge", \
+      DURATION, GLOBAL, 5 * TN_DYN_MIN) \
+    X(FRONTEND_KEEPALIVE_AGE_GRACE, "frontend.keepAliveMaxConnectionAgeGrace", \
+      DURATION, GLOBAL, 70 * TN_DYN_SEC) \
     X(FRONTEND_KEEPALIVE_TIME, "frontend.keepAliveTime", DURATION, GLOBAL, TN_DYN_MIN) \
     X(FRONTEND_KEEPALIVE_TIMEOUT, "frontend.keepAliveTimeout", DURATION, GLOBAL, 10 * TN_DYN_SEC) \
     X(FRONTEND_DRAIN, "frontend.shutdownDrainDuration", DURATION, GLOBAL, 0) \
     X(FRONTEND_FAIL_HEALTH, "frontend.shutdownFailHealthCheckDuration", DURATION, GLOBAL, 0) \
     /* history */ \
     X(HISTORY_RPS, "history.rps", INT, GLOBAL, 3000) \
-    X(HISTORY_LONG_POLL, "history.longPollExpirationInterval", DURATION, NAMESPACE, 20 * TN_DYN_SEC) \
-    X(HISTORY_WFT_TIMEOUT, "history.defaultWorkflowTaskTimeout", DURATION, NAMESPACE, 10 * TN_DYN_SEC) \
-    X(HISTORY_WFT_HEARTBEAT_TIMEOUT, "history.workflowTaskHeartbeatTimeout", DURATION, NAMESPACE, 30 * TN_DYN_MIN) \
+    X(HISTORY_LONG_POLL, "history.longPollExpirationInterval", \
+      DURATION, NAMESPACE, 20 * TN_DYN_SEC) \
+    X(HISTORY_WFT_TIMEOUT, "history.defaultWorkflowTaskTimeout", \
+      DURATION, NAMESPACE, 10 * TN_DYN_SEC) \
+    X(HISTORY_WFT_HEARTBEAT_TIMEOUT, "history.workflowTaskHeartbeatTimeout", \
+      DURATION, NAMESPACE, 30 * TN_DYN_MIN) \
     X(HISTORY_WFT_CRITICAL_ATTEMPT, "history.workflowTaskCriticalAttempt", INT, GLOBAL, 10) \
-    X(HISTORY_WFT_RETRY_MAX, "history.workflowTaskRetryMaxInterval", DURATION, GLOBAL, 10 * TN_DYN_MIN) \
+    X(HISTORY_WFT_RETRY_MAX, "history.workflowTaskRetryMaxInterval", \
+      DURATION, GLOBAL, 10 * TN_DYN_MIN) \
     X(HISTORY_BUFFERED_QUERIES, "history.MaxBufferedQueryCount", INT, GLOBAL, 1) \
     X(HISTORY_BUFFERED_EVENTS, "history.maximumBufferedEventsBatch", INT, GLOBAL, 100) \
-    X(HISTORY_BUFFERED_EVENTS_SIZE, "history.maximumBufferedEventsSizeInBytes", INT, GLOBAL, 2 * TN_DYN_MIB) \
+    X(HISTORY_BUFFERED_EVENTS_SIZE, "history.maximumBufferedEventsSizeInBytes", \
+      INT, GLOBAL, 2 * TN_DYN_MIB) \
     X(HISTORY_SIGNALS, "history.maximumSignalsPerExecution", INT, NAMESPACE, 10000) \
     X(HISTORY_REQUEST_IDS, "history.maximumRequestIDsPerExecution", INT, NAMESPACE, 25) \
-    X(HISTORY_REQUEST_ID_AGE, "history.requestIDMaxAge", DURATION, NAMESPACE, 7 * 24 * TN_DYN_HOUR) \
+    X(HISTORY_REQUEST_ID_AGE, "history.requestIDMaxAge", \
+      DURATION, NAMESPACE, 7 * 24 * TN_DYN_HOUR) \
     X(HISTORY_AUTO_RESET_POINTS, "history.historyMaxAutoResetPoints", INT, NAMESPACE, 20) \
     X(HISTORY_PARENT_CLOSE_POLICY, "history.enableParentClosePolicy", BOOL, NAMESPACE, true) \
-    X(HISTORY_RETENTION_JITTER, "history.retentionTimerJitterDuration", DURATION, GLOBAL, 30 * TN_DYN_MIN) \
-    X(HISTORY_ID_REUSE_INTERVAL, "history.workflowIdReuseMinimalInterval", DURATION, NAMESPACE, TN_DYN_SEC) \
-    X(HISTORY_ID_REUSE_CHECK, "history.enableWorkflowIdReuseStartTimeValidation", BOOL, NAMESPACE, false) \
+    X(HISTORY_RETENTION_JITTER, "history.retentionTimerJitterDuration", \
+      DURATION, GLOBAL, 30 * TN_DYN_MIN) \
+    X(HISTORY_ID_REUSE_INTERVAL, "history.workflowIdReuseMinimalInterval", \
+      DURATION, NAMESPACE, TN_DYN_SEC) \
+    X(HISTORY_ID_REUSE_CHECK, "history.enableWorkflowIdReuseStartTimeValidation", \
+      BOOL, NAMESPACE, false) \
     /* matching */ \
     X(MATCHING_RPS, "matching.rps", INT, GLOBAL, 1200) \
     X(MATCHING_LONG_POLL, "matching.longPollExpirationInterval", DURATION, TASK_QUEUE, TN_DYN_MIN) \
-    X(MATCHING_SYNC_MATCH_WAIT, "matching.syncMatchWaitDuration", DURATION, TASK_QUEUE, 200 * TN_DYN_MS) \
+    X(MATCHING_SYNC_MATCH_WAIT, "matching.syncMatchWaitDuration", \
+      DURATION, TASK_QUEUE, 200 * TN_DYN_MS) \
     X(MATCHING_IDLE, "matching.maxTaskQueueIdleTime", DURATION, TASK_QUEUE, 5 * TN_DYN_MIN) \
     X(MATCHING_WRITE_PARTITIONS, "matching.numTaskqueueWritePartitions", INT, TASK_QUEUE, 4) \
     X(MATCHING_READ_PARTITIONS, "matching.numTaskqueueReadPartitions", INT, TASK_QUEUE, 4) \
     X(MATCHING_POLLER_TTL, "matching.PollerHistoryTTL", DURATION, NAMESPACE, 5 * TN_DYN_MIN) \
-    X(MATCHING_QUERY_POLLER_WINDOW, "matching.queryPollerUnavailableWindow", DURATION, GLOBAL, 20 * TN_DYN_SEC) \
+    X(MATCHING_QUERY_POLLER_WINDOW, "matching.queryPollerUnavailableWindow", \
+      DURATION, GLOBAL, 20 * TN_DYN_SEC) \
     /* ours alone */ \
-    X(MATCHING_STICKY_TTL, "tenon.matching.stickyUnavailableAfter", DURATION, TASK_QUEUE, 10 * TN_DYN_SEC) \
+    X(MATCHING_STICKY_TTL, "tenon.matching.stickyUnavailableAfter", \
+      DURATION, TASK_QUEUE, 10 * TN_DYN_SEC) \
     X(WORKER_RETENTION_RPS, "tenon.worker.retentionRPS", INT, GLOBAL, 200)
+/* clang-format on */
 
 typedef enum tn_dyn_key {
 #define TN_DYN_ENUM(name, key, type, scope, fallback) TN_DYN_##name,
     TN_DYN_KEYS(TN_DYN_ENUM)
 #undef TN_DYN_ENUM
-    TN_DYN_COUNT
+        TN_DYN_COUNT
 } tn_dyn_key;
 
 /* ---- reading [any]: no lock, no allocation; without constraints in the file an array lookup ----
@@ -157,13 +191,18 @@ typedef struct tn_dynconfig_options {
     const char *const *overrides; /* "KEY=JSON" of --dynamic-config-value; they win over the file */
     size_t overrides_count;
 } tn_dynconfig_options;
-/* Reads the file for the first time.  A file that is missing or no YAML, and a bad override, are problems. */
-tn_status tn_dynconfig_start(const tn_dynconfig_options *options, tn_config_problems *problems) TN_WARN_UNUSED;
-void tn_dynconfig_stop(void); /* [main] after the loops have ended; back to the defaults */
-void tn_dynconfig_watch(void *unused);   /* [loop] for tn_loop_call: this loop looks after the file */
+/* Reads the file for the first time.  A file that is missing or no YAML, and a bad override, are
+ * problems. */
+tn_status tn_dynconfig_start(const tn_dynconfig_options *options,
+                             tn_config_problems *problems) TN_WARN_UNUSED;
+void tn_dynconfig_stop(void);          /* [main] after the loops have ended; back to the defaults */
+void tn_dynconfig_watch(void *unused); /* [loop] for tn_loop_call: this loop looks after the file */
 void tn_dynconfig_unwatch(void *unused); /* [loop] */
-void tn_dynconfig_look_now(void *unused); /* [loop] the watching one: does not wait for the next poll (SIGHUP) */
-/* Values from a text, as if it were the file [main] (tests, fuzzing).  *warnings: how many entries were skipped. */
-tn_status tn_dynconfig_apply(const char *name, tn_blob yaml, tn_config_problems *problems, size_t *warnings);
+/* [loop] The watching one looks at once instead of at the next poll (SIGHUP). */
+void tn_dynconfig_look_now(void *unused);
+/* Values from a text, as if it were the file [main] (tests, fuzzing).  *warnings: how many entries
+ * were skipped. */
+tn_status tn_dynconfig_apply(const char *name, tn_blob yaml, tn_config_problems *problems,
+                             size_t *warnings);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Keys of the reference server's dynamic config that this server does not obey (yet): a file that holds
- * one gets another warning than one with a misspelt key. */
+/* Keys of the reference server's dynamic config that this server does not obey (yet): a file that
+ * holds one gets another warning than one with a misspelt key. */
 #include "config/dynprivate.h"
 
+/* clang-format off */
 const char *const tn_dyn_foreign_keys[] = {
     "activity.enableCallbacks", "activity.enableStandalone", "activity.longPollBuffer",
     "activity.longPollTimeout", "activity.startDelayEnabled", "admin.enableListHistoryTasks",
@@ -353,4 +354,5 @@ const char *const tn_dyn_foreign_keys[] = {
     "worker.schedulerNamespaceStartWorkflowRPS", "worker.stickyCacheSize",
     "worker.taskQueueScannerEnabled", "worker.throttledLogRPS",
 };
+/* clang-format on */
 const size_t tn_dyn_foreign_count = TN_COUNT_OF(tn_dyn_foreign_keys);

@@ -6,10 +6,22 @@
 
 #include "config/dynprivate.h"
 
-#define VALUE_BOOL(v) {.i = (v)}
-#define VALUE_INT(v) {.i = (v)}
-#define VALUE_DURATION(v) {.i = (v)}
-#define VALUE_FLOAT(v) {.f = (v)}
+#define VALUE_BOOL(v) \
+    { \
+        .i = (v) \
+    }
+#define VALUE_INT(v) \
+    { \
+        .i = (v) \
+    }
+#define VALUE_DURATION(v) \
+    { \
+        .i = (v) \
+    }
+#define VALUE_FLOAT(v) \
+    { \
+        .f = (v) \
+    }
 
 const tn_dyn_info tn_dyn_infos[TN_DYN_COUNT] = {
 #define INFO(name, key, type, scope, fallback) \
@@ -77,9 +89,12 @@ static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_va
             return false;
         out->i = flag;
         return true;
-    case TN_DYN_TYPE_INT: return tn_parse_i64(text, &out->i);
-    case TN_DYN_TYPE_FLOAT: return tn_parse_f64(text, &out->f);
-    case TN_DYN_TYPE_DURATION: break;
+    case TN_DYN_TYPE_INT:
+        return tn_parse_i64(text, &out->i);
+    case TN_DYN_TYPE_FLOAT:
+        return tn_parse_f64(text, &out->f);
+    case TN_DYN_TYPE_DURATION:
+        break;
     }
     return false;
 }
@@ -87,10 +102,14 @@ static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_va
 static const char *type_word(tn_dyn_type type)
 {
     switch (type) {
-    case TN_DYN_TYPE_BOOL: return "value has the wrong type (wants true or false), it is skipped";
-    case TN_DYN_TYPE_INT: return "value has the wrong type (wants a whole number), it is skipped";
-    case TN_DYN_TYPE_FLOAT: return "value has the wrong type (wants a number), it is skipped";
-    case TN_DYN_TYPE_DURATION: break;
+    case TN_DYN_TYPE_BOOL:
+        return "value has the wrong type (wants true or false), it is skipped";
+    case TN_DYN_TYPE_INT:
+        return "value has the wrong type (wants a whole number), it is skipped";
+    case TN_DYN_TYPE_FLOAT:
+        return "value has the wrong type (wants a number), it is skipped";
+    case TN_DYN_TYPE_DURATION:
+        break;
     }
     return "value has the wrong type (wants a duration such as 10s, or seconds), it is skipped";
 }
@@ -111,7 +130,8 @@ static bool take_task_type(const tn_config *node, int32_t *out)
     return false;
 }
 
-static const char *take_constraint(const tn_dyn_info *info, const tn_config *node, tn_dyn_entry *entry)
+static const char *take_constraint(const tn_dyn_info *info, const tn_config *node,
+                                   tn_dyn_entry *entry)
 {
     tn_str name = tn_config_key(node);
     bool fits = false;
@@ -123,7 +143,8 @@ static const char *take_constraint(const tn_dyn_info *info, const tn_config *nod
     } else if (tn_str_caseeq(name, TN_STR("taskQueueName"))) {
         fits = info->scope == TN_DYN_TASK_QUEUE;
         entry->task_queue = tn_config_scalar(node);
-    } else if (tn_str_caseeq(name, TN_STR("taskType")) || tn_str_caseeq(name, TN_STR("taskQueueType"))) {
+    } else if (tn_str_caseeq(name, TN_STR("taskType")) ||
+               tn_str_caseeq(name, TN_STR("taskQueueType"))) {
         fits = info->scope == TN_DYN_TASK_QUEUE;
         if (!take_task_type(node, &entry->task_type))
             return "taskType wants Workflow, Activity or Nexus, the entry is skipped";
@@ -142,7 +163,8 @@ static uint32_t rank_of(const tn_dyn_entry *e)
 }
 
 /* One "- value: ... constraints: ..." item; false: skipped. */
-static bool take_entry(const tn_dyn_info *info, const tn_config *item, tn_dyn_entry *entry, size_t *warnings)
+static bool take_entry(const tn_dyn_info *info, const tn_config *item, tn_dyn_entry *entry,
+                       size_t *warnings)
 {
     const tn_config *value = NULL, *constraints = NULL;
     for (const tn_config *n = tn_config_first(item); n; n = tn_config_next(n)) {
@@ -154,10 +176,12 @@ static bool take_entry(const tn_dyn_info *info, const tn_config *item, tn_dyn_en
             warn(n, warnings, "wants only value and constraints here");
     }
     if (!value || !take_value(info, value, &entry->value)) {
-        warn(value ? value : item, warnings, value ? type_word(info->type) : "has no value, it is skipped");
+        warn(value ? value : item, warnings,
+             value ? type_word(info->type) : "has no value, it is skipped");
         return false;
     }
-    if (tn_config_kind_of(constraints) != TN_CONFIG_MAP && tn_config_kind_of(constraints) != TN_CONFIG_NULL) {
+    if (tn_config_kind_of(constraints) != TN_CONFIG_MAP &&
+        tn_config_kind_of(constraints) != TN_CONFIG_NULL) {
         warn(constraints, warnings, "constraints want a map, the entry is skipped");
         return false;
     }
@@ -170,7 +194,8 @@ static bool take_entry(const tn_dyn_info *info, const tn_config *item, tn_dyn_en
     }
     entry->rank = rank_of(entry);
     if (!entry->rank)
-        warn(constraints, warnings, "taskType counts only together with namespace and taskQueueName, it is skipped");
+        warn(constraints, warnings,
+             "taskType counts only together with namespace and taskQueueName, it is skipped");
     return entry->rank != 0;
 }
 
@@ -265,8 +290,8 @@ void tn_dyn_table_fill(tn_dyn_table *table, const tn_config *root, size_t *warni
             warn(node, warnings, "this server does not implement the key yet, it has no effect");
         } else {
             const char *near = nearest_key(tn_config_key(node));
-            snprintf(text, sizeof text, "unknown key%s%s%s", near ? " (did you mean \"" : "", near ? near : "",
-                     near ? "\"?)" : "");
+            snprintf(text, sizeof text, "unknown key%s%s%s", near ? " (did you mean \"" : "",
+                     near ? near : "", near ? "\"?)" : "");
             warn(node, warnings, text);
         }
     }
@@ -286,7 +311,8 @@ bool tn_dyn_table_override(tn_dyn_table *table, const char *text, tn_config_prob
         return false;
     }
     if (key == TN_DYN_COUNT && is_foreign(name)) {
-        TN_LOG(TN_LOG_WARN, "config", "this server does not implement the key yet, it has no effect",
+        TN_LOG(TN_LOG_WARN, "config",
+               "this server does not implement the key yet, it has no effect",
                TN_LOG_S("key", name));
         return true;
     }
@@ -298,7 +324,8 @@ bool tn_dyn_table_override(tn_dyn_table *table, const char *text, tn_config_prob
         return false;
     }
     /* JSON values are YAML. */
-    if (tn_config_parse("--dynamic-config-value", tn_blob_of_str(tn_str_from(equals + 1)), problems, &tree) != TN_OK)
+    if (tn_config_parse("--dynamic-config-value", tn_blob_of_str(tn_str_from(equals + 1)), problems,
+                        &tree) != TN_OK)
         return false;
     tn_dyn_row *row = &table->rows[key];
     ok = take_value(&tn_dyn_infos[key], tn_config_root(tree), &row->plain);
@@ -306,7 +333,8 @@ bool tn_dyn_table_override(tn_dyn_table *table, const char *text, tn_config_prob
         row->entries = NULL;
         row->count = 0;
     } else {
-        snprintf(what, sizeof what, "--dynamic-config-value %.200s: %s", text, type_word(tn_dyn_infos[key].type));
+        snprintf(what, sizeof what, "--dynamic-config-value %.200s: %s", text,
+                 type_word(tn_dyn_infos[key].type));
         tn_config_problems_add(problems, what);
     }
     tn_config_tree_destroy(tree);

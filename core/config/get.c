@@ -74,7 +74,8 @@ const char *tn_config_path_of(const tn_config *node)
         const tn_config *at = chain[--depth];
         int len = at->parent->kind == TN_CONFIG_LIST
                       ? snprintf(path + n, sizeof path - n, "%s%u", n ? "." : "", at->index)
-                      : snprintf(path + n, sizeof path - n, "%s" TN_STR_FMT, n ? "." : "", TN_STR_ARG(at->key));
+                      : snprintf(path + n, sizeof path - n, "%s" TN_STR_FMT, n ? "." : "",
+                                 TN_STR_ARG(at->key));
         if (len < 0 || (size_t)len >= sizeof path - n)
             break;
         n += (size_t)len;
@@ -98,7 +99,8 @@ void tn_config_place(const tn_config *node, char *out, size_t size)
     snprintf(out, size, "%s:%u: ", node->tree->name, node->line);
 }
 
-tn_status tn_config_fail(const tn_config *node, const char *path, tn_error *err, const char *fmt, ...)
+tn_status tn_config_fail(const tn_config *node, const char *path, tn_error *err, const char *fmt,
+                         ...)
 {
     char place[300], text[300];
     tn_config_place(tn_config_on_the_way(node, path), place, sizeof place);
@@ -107,7 +109,8 @@ tn_status tn_config_fail(const tn_config *node, const char *path, tn_error *err,
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     const char *above = tn_config_path_of(node);
-    return tn_error_set(err, TN_EINVALID, "%s%s%s%s: %s", place, above, *above && *path ? "." : "", path, text);
+    return tn_error_set(err, TN_EINVALID, "%s%s%s%s: %s", place, above, *above && *path ? "." : "",
+                        path, text);
 }
 
 void tn_config_complain(const tn_config *node, const char *path, const char *text, tn_error *err)
@@ -122,14 +125,15 @@ static const tn_config *set_at(const tn_config *node, const char *path)
     return at && at->kind != TN_CONFIG_NULL ? at : NULL;
 }
 
-static tn_status mismatch(const tn_config *node, const char *path, const tn_config *at, const char *wants,
-                          tn_error *err)
+static tn_status mismatch(const tn_config *node, const char *path, const tn_config *at,
+                          const char *wants, tn_error *err)
 {
     if (at->kind == TN_CONFIG_MAP || at->kind == TN_CONFIG_LIST)
-        return tn_config_fail(node, path, err, "has a %s, wants %s", at->kind == TN_CONFIG_MAP ? "map" : "list",
-                              wants);
-    return tn_config_fail(node, path, err, "has \"%.*s\"%s, wants %s", at->text.n > 60 ? 60 : (int)at->text.n,
-                          at->text.p, at->text.n > 60 ? "..." : "", wants);
+        return tn_config_fail(node, path, err, "has a %s, wants %s",
+                              at->kind == TN_CONFIG_MAP ? "map" : "list", wants);
+    return tn_config_fail(node, path, err, "has \"%.*s\"%s, wants %s",
+                          at->text.n > 60 ? 60 : (int)at->text.n, at->text.p,
+                          at->text.n > 60 ? "..." : "", wants);
 }
 
 tn_status tn_config_str(const tn_config *node, const char *path, tn_str *out, tn_error *err)
@@ -178,7 +182,8 @@ tn_status tn_config_f64(const tn_config *node, const char *path, double *out, tn
     return TN_OK;
 }
 
-tn_status tn_config_duration_ns(const tn_config *node, const char *path, uint64_t *out, tn_error *err)
+tn_status tn_config_duration_ns(const tn_config *node, const char *path, uint64_t *out,
+                                tn_error *err)
 {
     const tn_config *at = set_at(node, path);
     int64_t ns;

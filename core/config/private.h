@@ -35,8 +35,8 @@ void tn_config_place(const tn_config *node, char *out, size_t size);
 /* The last node that exists on the way to path: where a missing key is missing. */
 const tn_config *tn_config_on_the_way(const tn_config *node, const char *path);
 /* Sets err to "FILE:LINE: KEY: <text>"; at is the nearest node that exists on the way to path. */
-tn_status tn_config_fail(const tn_config *node, const char *path, tn_error *err, const char *fmt, ...)
-    TN_PRINTF(4, 5);
+tn_status tn_config_fail(const tn_config *node, const char *path, tn_error *err, const char *fmt,
+                         ...) TN_PRINTF(4, 5);
 /* Reads a whole file of at most `max` bytes; TN_ENOTFOUND when it is not there, err otherwise. */
 tn_status tn_config_read_file(const char *path, size_t max, tn_buf *out, tn_error *err);
 

@@ -12,7 +12,10 @@ struct tn_config_problems {
     char *texts[TN_CONFIG_PROBLEMS_MAX];
 };
 
-tn_config_problems *tn_config_problems_create(void) { return tn_xcalloc(1, sizeof(tn_config_problems)); }
+tn_config_problems *tn_config_problems_create(void)
+{
+    return tn_xcalloc(1, sizeof(tn_config_problems));
+}
 
 void tn_config_problems_destroy(tn_config_problems *problems)
 {

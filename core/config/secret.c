@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Secrets: in place, or from a file, a variable or a command, read once and kept until the tree goes. */
+/* Secrets: in place, or from a file, a variable or a command, read once and kept until the tree
+ * goes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -34,7 +35,8 @@ static int spawn(char *const argv[], int out_fd, pid_t *pid)
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &usual);
     posix_spawnattr_setpgroup(&attr, 0); /* a group of its own, so that its children die with it */
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                        POSIX_SPAWN_SETPGROUP);
     int rc = posix_spawnp(pid, argv[0], &actions, &attr, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
@@ -160,13 +162,14 @@ static bool kept(const tn_config *from, tn_str *out)
     return false;
 }
 
-static tn_status read_secret(const tn_config *node, const char *path, const tn_config *at, size_t way, tn_buf *buf,
-                             tn_error *err)
+static tn_status read_secret(const tn_config *node, const char *path, const tn_config *at,
+                             size_t way, tn_buf *buf, tn_error *err)
 {
     if (way == 2) { /* Command */
         char *argv[COMMAND_ARGS_MAX + 1];
         if (!command_args(at, argv))
-            return tn_config_fail(node, path, err, "wants a list of a program and its arguments, or one line");
+            return tn_config_fail(node, path, err,
+                                  "wants a list of a program and its arguments, or one line");
         const char *why = run_command(argv, buf);
         return why ? tn_config_fail(node, path, err, "command \"%s\" %s", argv[0], why) : TN_OK;
     }
@@ -207,8 +210,10 @@ tn_status tn_config_secret(const tn_config *node, const char *path, tn_str *out,
     if (!given)
         return TN_ENOTFOUND;
     if (given > 1)
-        return tn_config_fail(node, path, err, "is given in more than one way; keep one of %s, %sFile, %sEnv, %sCommand",
-                              path, path, path, path);
+        return tn_config_fail(
+            node, path, err,
+            "is given in more than one way; keep one of %s, %sFile, %sEnv, %sCommand", path, path,
+            path, path);
     if (in_place) {
         if (in_place->kind != TN_CONFIG_SCALAR)
             return tn_config_fail(node, path, err, "wants a text");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* tenon.yaml into the settings struct: a table of scalar settings, then the parts that are not tabular. */
+/* tenon.yaml into the settings struct: a table of scalar settings, then the parts that are not
+ * tabular. */
 #include "config/settings.h"
 
 #include <stdio.h>
@@ -24,9 +25,12 @@ struct row {
 #define HOUR (3600 * TN_SEC)
 #define SERVICE_ROWS(name, i) \
     {"services." name ".rpc.bindOnIP", ROW_IP, AT(services[i].bind_ip), 0, 0}, \
-    {"services." name ".rpc.grpcPort", ROW_NUMBER, AT(services[i].grpc_port), 0, 65535}, \
-    {"services." name ".rpc.membershipPort", ROW_NUMBER, AT(services[i].membership_port), 0, 65535}, \
-    {"services." name ".rpc.httpPort", ROW_NUMBER, AT(services[i].http_port), 0, 65535}
+        {"services." name ".rpc.grpcPort", ROW_NUMBER, AT(services[i].grpc_port), 0, 65535}, \
+        {"services." name ".rpc.membershipPort", ROW_NUMBER, AT(services[i].membership_port), 0, \
+         65535}, \
+    { \
+        "services." name ".rpc.httpPort", ROW_NUMBER, AT(services[i].http_port), 0, 65535 \
+    }
 
 static const struct row rows[] = {
     {"threads", ROW_NUMBER, AT(threads), 0, 64},
@@ -38,7 +42,8 @@ static const struct row rows[] = {
     {"persistence.visibilityStore", ROW_TEXT, AT(visibility_store), 0, 0},
     {"persistence.numHistoryShards", ROW_NUMBER, AT(history_shards), 1, 65536},
     {"dynamicConfigClient.filepath", ROW_TEXT, AT(dynamic_config_path), 0, 0},
-    {"dynamicConfigClient.pollInterval", ROW_DURATION, AT(dynamic_config_poll_ns), 5 * TN_SEC, 24 * HOUR},
+    {"dynamicConfigClient.pollInterval", ROW_DURATION, AT(dynamic_config_poll_ns), 5 * TN_SEC,
+     24 * HOUR},
     {"cache.maxBytes", ROW_BYTES, AT(cache_bytes_max), UINT64_C(1) << 20, UINT64_C(1) << 40},
     {"rpc.maxMessageBytes", ROW_BYTES, AT(rpc_message_bytes_max), 64u << 10, 64u << 20},
     {"rpc.maxRequestMemory", ROW_BYTES, AT(rpc_request_memory_max), 1u << 20, UINT64_C(1) << 32},
@@ -66,15 +71,17 @@ static const struct {
     {"namespaces.create", true},
 };
 
-static const char *const service_names[TN_SERVICE_COUNT] = {"frontend", "history", "matching", "worker"};
+static const char *const service_names[TN_SERVICE_COUNT] = {"frontend", "history", "matching",
+                                                            "worker"};
 
 static void defaults(tn_settings *s)
 {
-    static const uint16_t grpc[] = {7233, 7234, 7235, 7239}, membership[] = {6933, 6934, 6935, 6939};
+    static const uint16_t grpc[] = {7233, 7234, 7235, 7239},
+                          membership[] = {6933, 6934, 6935, 6939};
     s->log_level = TN_LOG_INFO;
     for (size_t i = 0; i < TN_SERVICE_COUNT; i++)
-        s->services[i] = (tn_settings_service){.bind_ip = "127.0.0.1", .grpc_port = grpc[i],
-                                               .membership_port = membership[i]};
+        s->services[i] = (tn_settings_service){
+            .bind_ip = "127.0.0.1", .grpc_port = grpc[i], .membership_port = membership[i]};
     s->history_shards = 512;
     s->dynamic_config_poll_ns = 10 * TN_SEC;
     s->cache_bytes_max = UINT64_C(64) << 20;
@@ -95,7 +102,8 @@ static bool is_ip(const char *text)
     return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
 }
 
-static void read_number(const struct row *row, const tn_config *root, tn_config_problems *problems, uint64_t *out)
+static void read_number(const struct row *row, const tn_config *root, tn_config_problems *problems,
+                        uint64_t *out)
 {
     tn_error err = {0};
     tn_status status;
@@ -121,14 +129,17 @@ static void read_number(const struct row *row, const tn_config *root, tn_config_
     }
     tn_str has = tn_config_scalar(tn_config_get(root, row->path));
     if (row->type == ROW_DURATION)
-        tn_config_complain_at(problems, root, row->path, NULL, "has " TN_STR_FMT ", wants %g s to %g s",
-                              TN_STR_ARG(has), (double)row->min / 1e9, (double)row->max / 1e9);
+        tn_config_complain_at(problems, root, row->path, NULL,
+                              "has " TN_STR_FMT ", wants %g s to %g s", TN_STR_ARG(has),
+                              (double)row->min / 1e9, (double)row->max / 1e9);
     else
-        tn_config_complain_at(problems, root, row->path, NULL, "has " TN_STR_FMT ", wants %llu to %llu",
-                              TN_STR_ARG(has), (unsigned long long)row->min, (unsigned long long)row->max);
+        tn_config_complain_at(problems, root, row->path, NULL,
+                              "has " TN_STR_FMT ", wants %llu to %llu", TN_STR_ARG(has),
+                              (unsigned long long)row->min, (unsigned long long)row->max);
 }
 
-static void read_row(const struct row *row, const tn_config *root, tn_config_problems *problems, tn_settings *s)
+static void read_row(const struct row *row, const tn_config *root, tn_config_problems *problems,
+                     tn_settings *s)
 {
     void *member = (char *)s + row->offset;
     if (row->type != ROW_TEXT && row->type != ROW_IP) {
@@ -141,7 +152,8 @@ static void read_row(const struct row *row, const tn_config *root, tn_config_pro
     if (status == TN_EINVALID)
         tn_config_problems_add(problems, err.text);
     else if (status == TN_OK && row->type == ROW_IP && !is_ip(text.p))
-        tn_config_complain_at(problems, root, row->path, "write an address such as 127.0.0.1 or 0.0.0.0",
+        tn_config_complain_at(problems, root, row->path,
+                              "write an address such as 127.0.0.1 or 0.0.0.0",
                               "has \"%.60s\", wants an IPv4 or IPv6 address", text.p);
     else if (status == TN_OK)
         memcpy(member, &text.p, sizeof text.p); /* texts of a tree end with NUL */
@@ -161,7 +173,8 @@ static void read_log(const tn_config *root, tn_config_problems *problems, tn_set
     if (status == TN_EINVALID)
         tn_config_problems_add(problems, err.text);
     else if (status == TN_OK && !tn_str_is(word, "text") && !tn_str_is(word, "json"))
-        tn_config_complain_at(problems, root, "log.format", NULL, "has \"%.60s\", wants text or json", word.p);
+        tn_config_complain_at(problems, root, "log.format", NULL,
+                              "has \"%.60s\", wants text or json", word.p);
     else if (status == TN_OK)
         s->log_json = tn_str_is(word, "json");
 }
@@ -208,18 +221,21 @@ static void read_plugin(const tn_config *node, const char *example, tn_config_pr
     if (status == TN_EINVALID)
         tn_config_problems_add(problems, err.text);
     else if (status == TN_OK && !is_sha256(text))
-        tn_config_complain_at(problems, node, "sha256", "use the output of sha256sum", "wants 64 hex digits");
+        tn_config_complain_at(problems, node, "sha256", "use the output of sha256sum",
+                              "wants 64 hex digits");
     else if (status == TN_OK)
         out->sha256 = text.p;
 }
 
-static const tn_settings_plugin *find_store(const tn_config *root, const char *key, const char *name,
-                                            tn_config_problems *problems, const tn_settings *s)
+static const tn_settings_plugin *find_store(const tn_config *root, const char *key,
+                                            const char *name, tn_config_problems *problems,
+                                            const tn_settings *s)
 {
     const char *names[TN_SETTINGS_STORES_MAX];
     size_t count = 0;
     if (!name) {
-        tn_config_complain_at(problems, root, key, "name one of persistence.datastores", "is not set");
+        tn_config_complain_at(problems, root, key, "name one of persistence.datastores",
+                              "is not set");
         return NULL;
     }
     for (size_t i = 0; i < s->stores_count; i++) {
@@ -231,8 +247,8 @@ static const tn_settings_plugin *find_store(const tn_config *root, const char *k
     }
     const char *near = tn_config_nearest(tn_str_from(name), names, count);
     tn_config_complain_at(problems, root, key, "add it to persistence.datastores, or name another",
-                          "datastore \"%.60s\" is not defined%s%s%s", name, near ? " (did you mean \"" : "",
-                          near ? near : "", near ? "\"?)" : "");
+                          "datastore \"%.60s\" is not defined%s%s%s", name,
+                          near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "");
     return NULL;
 }
 
@@ -240,12 +256,14 @@ static void read_stores(const tn_config *root, tn_config_problems *problems, tn_
 {
     const tn_config *stores = tn_config_get(root, "persistence.datastores");
     if (stores && stores->kind != TN_CONFIG_MAP && stores->kind != TN_CONFIG_NULL) {
-        tn_config_complain_at(problems, stores, NULL, NULL, "wants a map of names to plugins' settings");
+        tn_config_complain_at(problems, stores, NULL, NULL,
+                              "wants a map of names to plugins' settings");
         return;
     }
     for (const tn_config *node = tn_config_first(stores); node; node = tn_config_next(node)) {
         if (s->stores_count == TN_SETTINGS_STORES_MAX) {
-            tn_config_complain_at(problems, node, NULL, NULL, "more than %u datastores", TN_SETTINGS_STORES_MAX);
+            tn_config_complain_at(problems, node, NULL, NULL, "more than %u datastores",
+                                  TN_SETTINGS_STORES_MAX);
             break;
         }
         tn_settings_plugin *store = &s->stores[s->stores_count++];
@@ -253,11 +271,12 @@ static void read_stores(const tn_config *root, tn_config_problems *problems, tn_
         read_plugin(node, "plugin: sqlite", problems, store);
     }
     s->store = find_store(root, "persistence.defaultStore", s->default_store, problems, s);
-    s->visibility = find_store(root, "persistence.visibilityStore", s->visibility_store, problems, s);
+    s->visibility =
+        find_store(root, "persistence.visibilityStore", s->visibility_store, problems, s);
 }
 
-static void read_auth(const tn_config *root, const char *path, const char *example, tn_config_problems *problems,
-                      tn_settings_plugin *out)
+static void read_auth(const tn_config *root, const char *path, const char *example,
+                      tn_config_problems *problems, tn_settings_plugin *out)
 {
     char fix[120];
     const tn_config *node = tn_config_get(root, path);
@@ -270,8 +289,8 @@ static void read_auth(const tn_config *root, const char *path, const char *examp
     tn_config_complain_at(problems, root, path, fix, "is not set, and there is no silent default");
 }
 
-static void read_list(const tn_config *root, const char *path, bool absolute, tn_config_problems *problems,
-                      const char **out, size_t *out_count)
+static void read_list(const tn_config *root, const char *path, bool absolute,
+                      tn_config_problems *problems, const char **out, size_t *out_count)
 {
     const tn_config *list = tn_config_get(root, path);
     if (!list || list->kind == TN_CONFIG_NULL)
@@ -289,7 +308,8 @@ static void read_list(const tn_config *root, const char *path, bool absolute, tn
             tn_config_complain_at(problems, node, NULL, "write the whole path, from /",
                                   "has \"%.100s\", wants an absolute path", text.p);
         else if (*out_count == TN_SETTINGS_LIST_MAX)
-            tn_config_complain_at(problems, node, NULL, NULL, "more than %u entries", TN_SETTINGS_LIST_MAX);
+            tn_config_complain_at(problems, node, NULL, NULL, "more than %u entries",
+                                  TN_SETTINGS_LIST_MAX);
         else
             out[(*out_count)++] = text.p;
     }
@@ -314,7 +334,8 @@ static void read_metrics(const tn_config *root, tn_config_problems *problems, tn
     TN_ASSERT(copy);
     uint64_t port;
     if (!colon || !tn_parse_u64(tn_str_from(colon + 1), &port) || port > 65535 || !is_ip(copy)) {
-        tn_config_complain_at(problems, root, path, "write an address and a port, such as 127.0.0.1:8000",
+        tn_config_complain_at(problems, root, path,
+                              "write an address and a port, such as 127.0.0.1:8000",
                               "has \"%.60s\", wants IP:PORT", text.p);
         return;
     }
@@ -349,7 +370,8 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     s->plugin_dirs[0] = TN_PLUGIN_DIR;
     s->plugin_dirs_count = 1;
     read_list(root, "plugins.dirs", true, problems, s->plugin_dirs, &s->plugin_dirs_count);
-    read_list(root, "namespaces.create", false, problems, s->create_namespaces, &s->create_namespaces_count);
+    read_list(root, "namespaces.create", false, problems, s->create_namespaces,
+              &s->create_namespaces_count);
     read_metrics(root, problems, s);
 }
 
@@ -364,7 +386,8 @@ static tn_status from_tree(tn_config_tree *tree, tn_config_problems *problems, t
     if (root->kind == TN_CONFIG_MAP)
         read_all(root, problems, s);
     else
-        tn_config_complain_at(problems, root, NULL, "begin with a line such as \"persistence:\"", "wants a map");
+        tn_config_complain_at(problems, root, NULL, "begin with a line such as \"persistence:\"",
+                              "wants a map");
     if (tn_config_problems_count(problems) != before) {
         tn_settings_destroy(s);
         return TN_EINVALID;
@@ -380,7 +403,8 @@ tn_status tn_settings_load(const char *path, tn_config_problems *problems, tn_se
     return status == TN_OK ? from_tree(tree, problems, out) : status;
 }
 
-tn_status tn_settings_parse(const char *name, tn_blob yaml, tn_config_problems *problems, tn_settings **out)
+tn_status tn_settings_parse(const char *name, tn_blob yaml, tn_config_problems *problems,
+                            tn_settings **out)
 {
     tn_config_tree *tree = NULL;
     tn_status status = tn_config_parse(name, yaml, problems, &tree);
@@ -400,7 +424,8 @@ void tn_settings_destroy(tn_settings *settings)
 
 void tn_settings_dev_options_default(tn_settings_dev_options *options)
 {
-    *options = (tn_settings_dev_options){.ip = "127.0.0.1", .port = 7233, .log_level = "warn", .log_format = "text"};
+    *options = (tn_settings_dev_options){
+        .ip = "127.0.0.1", .port = 7233, .log_level = "warn", .log_format = "text"};
 }
 
 /* A double-quoted YAML scalar: whatever a flag holds stays one value. */
@@ -434,7 +459,8 @@ void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
     put_setting(out, "  level", o->log_level, "");
     put_setting(out, "  format", o->log_format, "");
     tn_buf_printf(out, "threads: %llu\n", (unsigned long long)o->threads);
-    tn_buf_printf(out, "services:\n  frontend:\n    rpc:\n      grpcPort: %llu\n", (unsigned long long)o->port);
+    tn_buf_printf(out, "services:\n  frontend:\n    rpc:\n      grpcPort: %llu\n",
+                  (unsigned long long)o->port);
     put_setting(out, "      bindOnIP", o->ip, "");
     tn_buf_printf(out, "  history: {}\n  matching: {}\n  worker: {}\n"
                        "persistence:\n  defaultStore: main\n  visibilityStore: visibility\n"
@@ -442,7 +468,8 @@ void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
     put_setting(out, "      path", o->db_filename ? o->db_filename : "", "");
     tn_buf_printf(out, "    visibility:\n      plugin: sqlite\n");
     put_setting(out, "      path", o->db_filename ? o->db_filename : "", ".visibility");
-    tn_buf_printf(out, "authorization:\n  claimMapper: {plugin: none}\n  authorizer: {plugin: allow_all}\n");
+    tn_buf_printf(
+        out, "authorization:\n  claimMapper: {plugin: none}\n  authorizer: {plugin: allow_all}\n");
     if (o->plugin_dir) {
         tn_buf_printf(out, "plugins:\n  dirs:\n    - ");
         put_quoted(out, o->plugin_dir, "");
@@ -466,7 +493,8 @@ void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
     }
 }
 
-tn_status tn_settings_dev(const tn_settings_dev_options *options, tn_config_problems *problems, tn_settings **out)
+tn_status tn_settings_dev(const tn_settings_dev_options *options, tn_config_problems *problems,
+                          tn_settings **out)
 {
     tn_buf yaml = {0};
     tn_settings_dev_yaml(options, &yaml);

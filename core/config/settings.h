@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* The server's own settings: tenon.yaml (or the flags of start-dev) as one struct, checked as a whole.
- * Defaults stand behind each member.  [main]; read-only once made. */
+/* The server's own settings: tenon.yaml (or the flags of start-dev) as one struct, checked as a
+ * whole. Defaults stand behind each member.  [main]; read-only once made. */
 #ifndef TN_CONFIG_SETTINGS_H
 #define TN_CONFIG_SETTINGS_H
 
 #include "config/config.h"
 
 typedef struct tn_settings_service { /* services.NAME */
-    bool enabled;             /* named in `services`; all four when there is no `services` */
-    const char *bind_ip;      /* rpc.bindOnIP 127.0.0.1 */
-    uint64_t grpc_port;       /* rpc.grpcPort 7233, 7234, 7235, 7239 (frontend, history, matching, worker) */
-    uint64_t membership_port; /* rpc.membershipPort 6933, 6934, 6935, 6939 */
-    uint64_t http_port;       /* rpc.httpPort 0: off */
+    bool enabled;                    /* named in `services`; all four when there is no `services` */
+    const char *bind_ip;             /* rpc.bindOnIP 127.0.0.1 */
+    uint64_t grpc_port;              /* rpc.grpcPort 7233, 7234, 7235, 7239 (in that order) */
+    uint64_t membership_port;        /* rpc.membershipPort 6933, 6934, 6935, 6939 */
+    uint64_t http_port;              /* rpc.httpPort 0: off */
 } tn_settings_service;
 
-/* A stanza that belongs to a plugin: `plugin` names it, `sha256` may pin it, the rest are its keys. */
+/* A stanza that belongs to a plugin: `plugin` names it, `sha256` may pin it, the rest are its
+ * keys. */
 typedef struct tn_settings_plugin {
     const char *stanza_name; /* "main" of datastores.main; "claimMapper"; "authorizer" */
     const char *plugin;      /* bare name or absolute path */
@@ -22,7 +23,13 @@ typedef struct tn_settings_plugin {
     const tn_config *stanza;
 } tn_settings_plugin;
 
-enum { TN_SERVICE_FRONTEND, TN_SERVICE_HISTORY, TN_SERVICE_MATCHING, TN_SERVICE_WORKER, TN_SERVICE_COUNT };
+enum {
+    TN_SERVICE_FRONTEND,
+    TN_SERVICE_HISTORY,
+    TN_SERVICE_MATCHING,
+    TN_SERVICE_WORKER,
+    TN_SERVICE_COUNT
+};
 #define TN_SETTINGS_STORES_MAX 16u
 #define TN_SETTINGS_LIST_MAX 32u
 
@@ -38,65 +45,69 @@ typedef struct tn_settings {
 
     const char *default_store;    /* persistence.defaultStore */
     const char *visibility_store; /* persistence.visibilityStore */
-    uint64_t history_shards;      /* persistence.numHistoryShards 512; fixed at a store's first start */
+    uint64_t history_shards; /* persistence.numHistoryShards 512; fixed at a store's first start */
     tn_settings_plugin stores[TN_SETTINGS_STORES_MAX]; /* persistence.datastores.NAME */
     size_t stores_count;
-    const tn_settings_plugin *store, *visibility; /* the two that are used; set when there was no problem */
+    /* The two that are used; set when there was no problem. */
+    const tn_settings_plugin *store, *visibility;
 
     tn_settings_plugin claim_mapper; /* authorization.claimMapper; must be given */
     tn_settings_plugin authorizer;   /* authorization.authorizer; must be given */
 
-    const char *plugin_dirs[TN_SETTINGS_LIST_MAX]; /* plugins.dirs, default: the installed folder only */
+    /* plugins.dirs, default: the installed folder only. */
+    const char *plugin_dirs[TN_SETTINGS_LIST_MAX];
     size_t plugin_dirs_count;
 
     const char *metrics_ip; /* metrics.prometheus.listenAddress "ip:port"; NULL: no metrics port */
     uint64_t metrics_port;
 
-    const char *dynamic_config_path;        /* dynamicConfigClient.filepath; NULL: none */
-    uint64_t dynamic_config_poll_ns;        /* dynamicConfigClient.pollInterval 10s, at least 5s */
+    const char *dynamic_config_path; /* dynamicConfigClient.filepath; NULL: none */
+    uint64_t dynamic_config_poll_ns; /* dynamicConfigClient.pollInterval 10s, at least 5s */
 
     uint64_t cache_bytes_max; /* cache.maxBytes 64MiB: workflows in memory, all loops together */
 
-    uint64_t rpc_message_bytes_max;   /* rpc.maxMessageBytes 4MiB; 64KiB to 64MiB */
-    uint64_t rpc_request_memory_max;  /* rpc.maxRequestMemory 64MiB: arena of one call */
-    uint64_t rpc_streams_max;         /* rpc.maxStreamsPerConnection 1000 */
-    uint64_t rpc_connections_max;     /* rpc.maxConnections 20000 */
-    uint64_t rpc_drain_ns;            /* rpc.drainTimeout 10s: for calls in flight at shut-down */
+    uint64_t rpc_message_bytes_max;  /* rpc.maxMessageBytes 4MiB; 64KiB to 64MiB */
+    uint64_t rpc_request_memory_max; /* rpc.maxRequestMemory 64MiB: arena of one call */
+    uint64_t rpc_streams_max;        /* rpc.maxStreamsPerConnection 1000 */
+    uint64_t rpc_connections_max;    /* rpc.maxConnections 20000 */
+    uint64_t rpc_drain_ns;           /* rpc.drainTimeout 10s: for calls in flight at shut-down */
 
-    uint64_t store_timeout_ns;        /* limits.storeTimeout 10s: of one read or commit */
-    uint64_t visibility_timeout_ns;   /* limits.visibilityTimeout 10s */
-    uint64_t auth_timeout_ns;         /* limits.authTimeout 5s: mapper and authorizer together */
+    uint64_t store_timeout_ns;      /* limits.storeTimeout 10s: of one read or commit */
+    uint64_t visibility_timeout_ns; /* limits.visibilityTimeout 10s */
+    uint64_t auth_timeout_ns;       /* limits.authTimeout 5s: mapper and authorizer together */
 
-    const char *create_namespaces[TN_SETTINGS_LIST_MAX]; /* namespaces.create: made at start when missing */
+    /* namespaces.create: made at start when missing. */
+    const char *create_namespaces[TN_SETTINGS_LIST_MAX];
     size_t create_namespaces_count;
     uint64_t create_retention_ns; /* namespaces.retention 72h: of those */
 } tn_settings;
 
-/* Reads tenon.yaml.  All problems go into `problems`; *out is set (to be destroyed) only with TN_OK.
- * Plugin stanzas are not looked into beyond `plugin` and `sha256`. */
-tn_status tn_settings_load(const char *path, tn_config_problems *problems, tn_settings **out) TN_WARN_UNUSED;
-tn_status tn_settings_parse(const char *name, tn_blob yaml, tn_config_problems *problems, tn_settings **out)
-    TN_WARN_UNUSED;
+/* Reads tenon.yaml.  All problems go into `problems`; *out is set (to be destroyed) only with
+ * TN_OK. Plugin stanzas are not looked into beyond `plugin` and `sha256`. */
+tn_status tn_settings_load(const char *path, tn_config_problems *problems,
+                           tn_settings **out) TN_WARN_UNUSED;
+tn_status tn_settings_parse(const char *name, tn_blob yaml, tn_config_problems *problems,
+                            tn_settings **out) TN_WARN_UNUSED;
 void tn_settings_destroy(tn_settings *settings); /* NULL allowed */
 
-/* start-dev: the same settings from flags, by way of the YAML they stand for (so that a complaint names
- * a line of "start-dev", which tn_settings_dev_yaml can show). */
+/* start-dev: the same settings from flags, by way of the YAML they stand for (so that a complaint
+ * names a line of "start-dev", which tn_settings_dev_yaml can show). */
 typedef struct tn_settings_dev_options {
-    const char *ip;           /* 127.0.0.1 */
-    uint64_t port;            /* 7233; the other services have no ports of their own in one process */
-    uint64_t metrics_port;    /* 0: none */
-    const char *db_filename;  /* of the persistence plugin; visibility gets it with ".visibility" behind */
-    const char *log_level;    /* warn */
-    const char *log_format;   /* text */
-    const char *plugin_dir;   /* NULL: the installed folder */
-    uint64_t threads;         /* 0: one a processor */
+    const char *ip;        /* 127.0.0.1 */
+    uint64_t port;         /* 7233; the other services have no ports of their own in one process */
+    uint64_t metrics_port; /* 0: none */
+    const char *db_filename;       /* for the stores; visibility's has ".visibility" behind */
+    const char *log_level;         /* warn */
+    const char *log_format;        /* text */
+    const char *plugin_dir;        /* NULL: the installed folder */
+    uint64_t threads;              /* 0: one a processor */
     const char *const *namespaces; /* besides "default" */
     size_t namespaces_count;
     const char *dynamic_config_path; /* NULL: none */
 } tn_settings_dev_options;
 void tn_settings_dev_options_default(tn_settings_dev_options *options);
 void tn_settings_dev_yaml(const tn_settings_dev_options *options, tn_buf *out);
-tn_status tn_settings_dev(const tn_settings_dev_options *options, tn_config_problems *problems, tn_settings **out)
-    TN_WARN_UNUSED;
+tn_status tn_settings_dev(const tn_settings_dev_options *options, tn_config_problems *problems,
+                          tn_settings **out) TN_WARN_UNUSED;
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* From libyaml's events to a tree of nodes.  The stack of open maps and lists is ours and bounded, so
- * nothing recurses on what a file holds. */
+/* From libyaml's events to a tree of nodes.  The stack of open maps and lists is ours and bounded,
+ * so nothing recurses on what a file holds. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,8 +29,8 @@ struct builder {
 static bool refuse(struct builder *b, const yaml_mark_t *mark, const char *fix, const char *what)
 {
     char text[512];
-    snprintf(text, sizeof text, "%s:%zu: %s%s%s", b->tree->name, mark->line + 1, what, fix ? "\n    fix: " : "",
-             fix ? fix : "");
+    snprintf(text, sizeof text, "%s:%zu: %s%s%s", b->tree->name, mark->line + 1, what,
+             fix ? "\n    fix: " : "", fix ? fix : "");
     tn_config_problems_add(b->problems, text);
     return false;
 }
@@ -112,7 +112,8 @@ static bool on_key(struct builder *b, const yaml_event_t *e, tn_str text)
 
 static bool key_wanted(const struct builder *b)
 {
-    return b->depth && b->open[b->depth - 1].node->kind == TN_CONFIG_MAP && !b->open[b->depth - 1].has_key;
+    return b->depth && b->open[b->depth - 1].node->kind == TN_CONFIG_MAP &&
+           !b->open[b->depth - 1].has_key;
 }
 
 static bool on_scalar(struct builder *b, const yaml_event_t *e)
@@ -145,8 +146,10 @@ static bool on_open(struct builder *b, const yaml_event_t *e, tn_config_kind kin
     return true;
 }
 
-/* Anchors, aliases and tags: a file of a few lines could stand for gigabytes, and no setting needs them. */
-static bool plain(struct builder *b, const yaml_event_t *e, const yaml_char_t *anchor, const yaml_char_t *tag)
+/* Anchors, aliases and tags: a file of a few lines could stand for gigabytes, and no setting needs
+ * them. */
+static bool plain(struct builder *b, const yaml_event_t *e, const yaml_char_t *anchor,
+                  const yaml_char_t *tag)
 {
     if (anchor)
         return refuse(b, &e->start_mark, "write the value out at each place",
@@ -166,7 +169,8 @@ static bool on_event(struct builder *b, const yaml_event_t *e)
         b->documents_seen = true;
         return true;
     case YAML_ALIAS_EVENT:
-        return refuse(b, &e->start_mark, "write the value out", "aliases (*name) are not supported");
+        return refuse(b, &e->start_mark, "write the value out",
+                      "aliases (*name) are not supported");
     case YAML_SCALAR_EVENT:
         return plain(b, e, e->data.scalar.anchor, e->data.scalar.tag) && on_scalar(b, e);
     case YAML_SEQUENCE_START_EVENT:
@@ -179,7 +183,8 @@ static bool on_event(struct builder *b, const yaml_event_t *e)
     case YAML_MAPPING_END_EVENT:
         b->depth--;
         return true;
-    default: return true;
+    default:
+        return true;
     }
 }
 
@@ -195,9 +200,11 @@ static bool build(struct builder *b, tn_blob text)
         yaml_event_t e;
         if (!yaml_parser_parse(&parser, &e)) {
             char what[300];
-            const yaml_mark_t *mark = parser.problem_mark.line ? &parser.problem_mark : &parser.mark;
-            snprintf(what, sizeof what, "not YAML: %s%s%s", parser.problem ? parser.problem : "cannot be read",
-                     parser.context ? ", " : "", parser.context ? parser.context : "");
+            const yaml_mark_t *mark =
+                parser.problem_mark.line ? &parser.problem_mark : &parser.mark;
+            snprintf(what, sizeof what, "not YAML: %s%s%s",
+                     parser.problem ? parser.problem : "cannot be read", parser.context ? ", " : "",
+                     parser.context ? parser.context : "");
             ok = refuse(b, mark, NULL, what);
             break;
         }
@@ -209,7 +216,8 @@ static bool build(struct builder *b, tn_blob text)
     return ok;
 }
 
-tn_status tn_config_parse(const char *name, tn_blob text, tn_config_problems *problems, tn_config_tree **out)
+tn_status tn_config_parse(const char *name, tn_blob text, tn_config_problems *problems,
+                          tn_config_tree **out)
 {
     tn_config_tree *tree = tn_xcalloc(1, sizeof *tree);
     tree->arena = tn_arena_create(64u * 1024 * 1024);
@@ -249,7 +257,8 @@ tn_status tn_config_read_file(const char *path, size_t max, tn_buf *out, tn_erro
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            status = tn_error_set(err, TN_EUNAVAILABLE, "cannot read %s: %s", path, strerror(errno));
+            status =
+                tn_error_set(err, TN_EUNAVAILABLE, "cannot read %s: %s", path, strerror(errno));
         if (n <= 0)
             break;
         out->n += (size_t)n;

@@ -20,8 +20,8 @@ struct tn_loop {
     uint32_t index;
     pthread_t thread;
 
-    /* Newest first; a sender that finds it empty wakes the loop.  Release on push pairs with acquire
-     * on take. */
+    /* Newest first; a sender that finds it empty wakes the loop.  Release on push pairs with
+     * acquire on take. */
     _Atomic(tn_msg *) mailbox;
     atomic_bool stopping;
     bool waiting; /* no_wait is inactive */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Loops, their threads and mailboxes.
  *
- * One iteration of a loop: wait for events, run what they bring (mailbox, sockets, watches), run due
- * timers, then the end phase: the mailbox once more, all deferred messages, and the alarm for the next
- * timer.  The end phase is libuv's "prepare" step, the last thing before it waits again, so nothing
- * deferred ever lies while the loop sleeps. */
+ * One iteration of a loop: wait for events, run what they bring (mailbox, sockets, watches), run
+ * due timers, then the end phase: the mailbox once more, all deferred messages, and the alarm for
+ * the next timer.  The end phase is libuv's "prepare" step, the last thing before it waits again,
+ * so nothing deferred ever lies while the loop sleeps. */
 #include "loop/loop.h"
 
 #include <errno.h>
@@ -135,14 +135,16 @@ static void account(tn_loop *loop)
 static void on_end_phase(uv_prepare_t *prepare)
 {
     tn_loop *loop = prepare->data;
-    /* Messages that messages post to their own loop still belong to what is ready now, within reason. */
+    /* Messages that messages post to their own loop still belong to what is ready now, within
+     * reason. */
     for (int round = 0; round < MAILBOX_ROUNDS; round++) {
         if (!atomic_load_explicit(&loop->mailbox, memory_order_relaxed))
             break;
         mailbox_run(loop);
     }
     deferred_run(loop);
-    /* Deferred work may have posted to its own loop: look at the sockets without waiting, then on. */
+    /* Deferred work may have posted to its own loop: look at the sockets without waiting, then
+     * on. */
     bool wait = !atomic_load_explicit(&loop->mailbox, memory_order_relaxed);
     if (wait != loop->waiting) {
         if (wait)

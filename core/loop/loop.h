@@ -27,22 +27,23 @@ uint32_t tn_loops_count(void);
 tn_loop *tn_loops_get(uint32_t index);
 /* Runs fn on the loop's thread and waits for it (start-up and shut-down; never from a loop). */
 void tn_loop_call(tn_loop *loop, void (*fn)(void *arg), void *arg);
-void tn_loops_stop(void); /* asks every loop to end after its current iteration and joins the threads */
+/* Asks every loop to end after its current iteration and joins the threads. */
+void tn_loops_stop(void);
 void tn_loops_destroy(void);
-/* Waits in the main thread for SIGTERM/SIGINT (returns the number) or SIGHUP; signals are blocked in
- * all other threads. */
+/* Waits in the main thread for SIGTERM/SIGINT (returns the number) or SIGHUP; signals are blocked
+ * in all other threads. */
 int tn_main_wait_signal(void);
 void tn_main_wake(int as_signal); /* [any] ends the wait as if that signal had come */
 
 /* ---- messages ---- */
 uint32_t tn_loop_index(const tn_loop *loop);
 tn_loop *tn_loop_current(void); /* NULL outside loop threads */
-/* [any] Runs msg->run(msg) on the loop, in the order posted by one sender.  Never allocates; wakes the
- * loop only when its mailbox was empty. */
+/* [any] Runs msg->run(msg) on the loop, in the order posted by one sender.  Never allocates; wakes
+ * the loop only when its mailbox was empty. */
 void tn_loop_post(tn_loop *loop, tn_msg *msg);
-/* [loop] Runs msg on this loop at the end of the current iteration, after all that is ready now: the
- * place where a group of commits leaves and where written sockets are flushed.  Deferring again from
- * inside a deferred message runs in the same end-of-iteration phase. */
+/* [loop] Runs msg on this loop at the end of the current iteration, after all that is ready now:
+ * the place where a group of commits leaves and where written sockets are flushed.  Deferring
+ * again from inside a deferred message runs in the same end-of-iteration phase. */
 void tn_loop_defer(tn_msg *msg);
 
 /* ---- timers [loop] ---- */
@@ -52,7 +53,8 @@ typedef struct tn_loop_timer {
     void (*fire)(struct tn_loop_timer *timer);
 } tn_loop_timer;
 void tn_loop_timer_init(tn_loop_timer *timer, void (*fire)(tn_loop_timer *timer));
-/* Fires once, not before the monotonic clock reaches at_mono_ns.  Starting a running one moves it. */
+/* Fires once, not before the monotonic clock reaches at_mono_ns.  Starting a running one moves
+ * it. */
 void tn_loop_timer_start(tn_loop_timer *timer, uint64_t at_mono_ns);
 void tn_loop_timer_stop(tn_loop_timer *timer);
 static inline bool tn_loop_timer_active(const tn_loop_timer *timer)
@@ -64,14 +66,15 @@ static inline bool tn_loop_timer_active(const tn_loop_timer *timer)
 typedef struct tn_loop_watch tn_loop_watch;
 #define TN_WATCH_READ 1u
 #define TN_WATCH_WRITE 2u
-tn_loop_watch *tn_loop_watch_create(int fd, uint32_t events, void (*ready)(void *user, uint32_t events),
-                                    void *user);
+tn_loop_watch *tn_loop_watch_create(int fd, uint32_t events,
+                                    void (*ready)(void *user, uint32_t events), void *user);
 void tn_loop_watch_set(tn_loop_watch *watch, uint32_t events);
 void tn_loop_watch_destroy(tn_loop_watch *watch);
 /* work runs on a pool thread, then done on this loop. */
 tn_status tn_loop_offload(void (*work)(void *user), void (*done)(void *user), void *user);
 
-/* Counters for metrics [any]: iterations, messages, wake-ups, longest hold in ns since last asked. */
+/* Counters for metrics [any]: iterations, messages, wake-ups, longest hold in ns since last
+ * asked. */
 typedef struct tn_loop_stats {
     uint64_t iterations, messages, wakeups, hold_max_ns;
 } tn_loop_stats;

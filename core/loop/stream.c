@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* TCP listeners and streams.  A write goes to the socket at once; what does not fit is copied into one
- * of two buffers: one is with the kernel's queue, the other collects until it comes back. */
+/* TCP listeners and streams.  A write goes to the socket at once; what does not fit is copied into
+ * one of two buffers: one is with the kernel's queue, the other collects until it comes back. */
 #include "loop/stream.h"
 
 #include <errno.h>
@@ -330,10 +330,12 @@ static bool same_address(const struct sockaddr_storage *a, const struct sockaddr
     if (a->ss_family != b->ss_family)
         return false;
     if (a->ss_family == AF_INET) {
-        const struct sockaddr_in *x = (const struct sockaddr_in *)a, *y = (const struct sockaddr_in *)b;
+        const struct sockaddr_in *x = (const struct sockaddr_in *)a,
+                                 *y = (const struct sockaddr_in *)b;
         return x->sin_port == y->sin_port && x->sin_addr.s_addr == y->sin_addr.s_addr;
     }
-    const struct sockaddr_in6 *x = (const struct sockaddr_in6 *)a, *y = (const struct sockaddr_in6 *)b;
+    const struct sockaddr_in6 *x = (const struct sockaddr_in6 *)a,
+                              *y = (const struct sockaddr_in6 *)b;
     return x->sin6_port == y->sin6_port && memcmp(&x->sin6_addr, &y->sin6_addr, 16) == 0;
 }
 
@@ -359,12 +361,12 @@ static int socket_bind(const struct sockaddr_storage *addr, bool shared, int *ou
     return 0;
 }
 
-/* Under all_lock.  Unless a listener of ours is there already, the address must be free of others. */
+/* Under all_lock.  Unless a listener of ours is there already, the address must be free of
+ * others. */
 static int bind_checked(const struct sockaddr_storage *addr, uint16_t port, int *out_fd)
 {
     bool ours = port == 0;
-    TN_LIST_FOREACH(link, &all_listeners)
-    {
+    TN_LIST_FOREACH (link, &all_listeners) {
         const tn_listener *l = TN_CONTAINER_OF(link, tn_listener, known);
         ours = ours || same_address(addr, &l->addr);
     }
@@ -410,8 +412,9 @@ static int listener_start(tn_listener *l, int fd)
     return 0;
 }
 
-tn_status tn_listener_open(const char *ip, uint16_t port, void (*accepted)(void *user, tn_stream *stream),
-                           void *user, tn_listener **out, tn_error *err)
+tn_status tn_listener_open(const char *ip, uint16_t port,
+                           void (*accepted)(void *user, tn_stream *stream), void *user,
+                           tn_listener **out, tn_error *err)
 {
     tn_loop *loop = tn_loop_current_checked();
     struct sockaddr_storage addr;
@@ -434,7 +437,8 @@ tn_status tn_listener_open(const char *ip, uint16_t port, void (*accepted)(void 
     if (rc) {
         uv_close((uv_handle_t *)&l->tcp, listener_free);
         return tn_error_set(err, TN_EUNAVAILABLE, "cannot listen on %s port %u: %s", ip, port,
-                            rc == UV_EADDRINUSE ? "another process has that port" : uv_strerror(rc));
+                            rc == UV_EADDRINUSE ? "another process has that port"
+                                                : uv_strerror(rc));
     }
     tn_list_push_back(&loop->handles, &l->handle.link);
     *out = l;

@@ -22,8 +22,9 @@ typedef struct tn_stream_events {
 
 /* Listens on this loop.  Every loop of a process may listen on the same address (SO_REUSEPORT), so
  * that the kernel spreads the connections.  port 0: any; asked for with tn_listener_port. */
-tn_status tn_listener_open(const char *ip, uint16_t port, void (*accepted)(void *user, tn_stream *stream),
-                           void *user, tn_listener **out, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_listener_open(const char *ip, uint16_t port,
+                           void (*accepted)(void *user, tn_stream *stream), void *user,
+                           tn_listener **out, tn_error *err) TN_WARN_UNUSED;
 uint16_t tn_listener_port(const tn_listener *listener);
 void tn_listener_close(tn_listener *listener); /* established streams stay */
 
@@ -34,8 +35,8 @@ void tn_stream_set(tn_stream *stream, const tn_stream_events *events, void *user
 void *tn_stream_user(const tn_stream *stream);
 void tn_stream_read_start(tn_stream *stream);
 void tn_stream_read_stop(tn_stream *stream);
-/* Tries to write at once; what does not fit is copied and sent when the socket is ready.  Returns the
- * bytes that still wait: a producer stops above its own mark until `drained`. */
+/* Tries to write at once; what does not fit is copied and sent when the socket is ready.  Returns
+ * the bytes that still wait: a producer stops above its own mark until `drained`. */
 size_t tn_stream_write(tn_stream *stream, const uint8_t *p, size_t n);
 size_t tn_stream_pending_bytes(const tn_stream *stream);
 /* Drops what is pending; closing twice does nothing. */

@@ -2,13 +2,15 @@
 /* Timers, watches and offload.
  *
  * All timers of a loop share one libuv timer, set for the earliest of them.  libuv counts in
- * milliseconds of a cached clock; the alarm is therefore rounded up, and what is due is judged by the
- * real monotonic clock when it rings: never early, at most about a millisecond late by rounding. */
+ * milliseconds of a cached clock; the alarm is therefore rounded up, and what is due is judged by
+ * the real monotonic clock when it rings: never early, at most about a millisecond late by
+ * rounding. */
 #include <stdlib.h>
 
 #include "loop/internal.h"
 
-/* An alarm further away than this is set again half a day later: libuv takes an int of ms for epoll. */
+/* An alarm further away than this is set again half a day later: libuv takes an int of ms for
+ * epoll. */
 #define ALARM_MS_MAX (UINT64_C(12) * 3600 * 1000)
 
 static void on_alarm(uv_timer_t *alarm)
@@ -108,13 +110,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (status < 0)
         ready = watch->events; /* the owner's next read or write tells what is wrong */
     else
-        ready = ((events & UV_READABLE) ? TN_WATCH_READ : 0) | ((events & UV_WRITABLE) ? TN_WATCH_WRITE : 0);
+        ready = ((events & UV_READABLE) ? TN_WATCH_READ : 0) |
+                ((events & UV_WRITABLE) ? TN_WATCH_WRITE : 0);
     if (ready)
         watch->ready(watch->user, ready);
 }
 
-tn_loop_watch *tn_loop_watch_create(int fd, uint32_t events, void (*ready)(void *user, uint32_t events),
-                                    void *user)
+tn_loop_watch *tn_loop_watch_create(int fd, uint32_t events,
+                                    void (*ready)(void *user, uint32_t events), void *user)
 {
     tn_loop *loop = tn_loop_current_checked();
     tn_loop_watch *watch = tn_xcalloc(1, sizeof *watch);
@@ -134,7 +137,8 @@ tn_loop_watch *tn_loop_watch_create(int fd, uint32_t events, void (*ready)(void 
 void tn_loop_watch_set(tn_loop_watch *watch, uint32_t events)
 {
     watch->events = events;
-    int uv_events = ((events & TN_WATCH_READ) ? UV_READABLE : 0) | ((events & TN_WATCH_WRITE) ? UV_WRITABLE : 0);
+    int uv_events = ((events & TN_WATCH_READ) ? UV_READABLE : 0) |
+                    ((events & TN_WATCH_WRITE) ? UV_WRITABLE : 0);
     if (uv_events)
         uv_poll_start(&watch->poll, uv_events, on_poll);
     else

@@ -27,7 +27,7 @@ static int parse_first_line(const uint8_t *p, const uint8_t *end, tn_http_reques
     if (!out->method.n || at == end || *at != ' ')
         return -400;
     const uint8_t *target = ++at;
-    while (at < end && *at > 0x20 && *at < 0x7f)
+    while (at<end && * at> 0x20 && *at < 0x7f)
         at++;
     out->target = (tn_str){(const char *)target, (size_t)(at - target)};
     if (!out->target.n || at == end || *at != ' ')
@@ -104,7 +104,8 @@ int tn_http_parse(const uint8_t *p, size_t n, tn_http_request *out)
             at = stop + 2;
             break;
         }
-        int rc = lines == 0 ? parse_first_line(at, stop, &request) : parse_field(at, stop, &request, &hosts);
+        int rc = lines == 0 ? parse_first_line(at, stop, &request)
+                            : parse_field(at, stop, &request, &hosts);
         if (rc < 0)
             return rc;
         if (lines > TN_HTTP_FIELDS_MAX)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Counters, gauges and histograms, and their Prometheus text.
  *
- * A series (name and label values) is found or made once and then held by its user; adding to it costs
- * a few nanoseconds and no lock: each thread adds to cells of its own, which are summed when asked for. */
+ * A series (name and label values) is found or made once and then held by its user; adding to it
+ * costs a few nanoseconds and no lock: each thread adds to cells of its own, which are summed when
+ * asked for. */
 #ifndef TN_METRICS_METRICS_H
 #define TN_METRICS_METRICS_H
 
@@ -25,18 +26,19 @@ typedef struct tn_label {
 #define TN_METRICS_SERIES_MAX 500u
 #define TN_METRICS_LABELS_MAX 8u
 
-/* [any] Finds or makes.  Never NULL, lives as long as the process; the same name and labels give the same
- * series.  A name that is taken by another type, and a full registry, give a series that is not shown.
- * Takes a lock: hold on to the result. */
-tn_counter *tn_metrics_counter(const char *name, const char *help, const tn_label *labels, size_t n);
+/* [any] Finds or makes.  Never NULL, lives as long as the process; the same name and labels give
+ * the same series.  A name that is taken by another type, and a full registry, give a series that
+ * is not shown. Takes a lock: hold on to the result. */
+tn_counter *tn_metrics_counter(const char *name, const char *help, const tn_label *labels,
+                               size_t n);
 tn_gauge *tn_metrics_gauge(const char *name, const char *help, const tn_label *labels, size_t n);
 typedef enum tn_buckets {
     TN_BUCKETS_SECONDS, /* 0.0005 to 1000 in steps 1, 2, 5 */
     TN_BUCKETS_BYTES,   /* 256 to 64 MiB in steps of 4 */
     TN_BUCKETS_COUNT,   /* 1 to 100,000 in steps 1, 2, 5 */
 } tn_buckets;
-tn_histogram *tn_metrics_histogram(const char *name, const char *help, tn_buckets buckets, const tn_label *labels,
-                                   size_t n);
+tn_histogram *tn_metrics_histogram(const char *name, const char *help, tn_buckets buckets,
+                                   const tn_label *labels, size_t n);
 /* A gauge whose value is asked for when it is shown; fn may run on any thread. */
 void tn_metrics_gauge_fn(const char *name, const char *help, const tn_label *labels, size_t n,
                          double (*fn)(void *user), void *user);
@@ -60,7 +62,8 @@ void tn_metrics_render(tn_buf *out);
 /* ---- the endpoint [loop] ---- */
 typedef struct tn_metrics_server tn_metrics_server;
 /* GET /metrics over HTTP/1.1 on this loop; the text is made on a pool thread. */
-tn_status tn_metrics_server_open(const char *ip, uint16_t port, tn_metrics_server **out, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_metrics_server_open(const char *ip, uint16_t port, tn_metrics_server **out,
+                                 tn_error *err) TN_WARN_UNUSED;
 uint16_t tn_metrics_server_port(const tn_metrics_server *server);
 /* Stops listening and drops the connections; the server is gone when the last has closed. */
 void tn_metrics_server_close(tn_metrics_server *server); /* NULL allowed */

@@ -14,8 +14,8 @@ typedef struct tn_http_request {
     tn_str method, target;
     bool keep_alive;
 } tn_http_request;
-/* Parses the head of an HTTP/1 request.  Bytes taken (> 0); 0: not whole yet; < 0: the status to answer
- * with, negated (400, 413, 431, 505). */
+/* Parses the head of an HTTP/1 request.  Bytes taken (> 0); 0: not whole yet; < 0: the status to
+ * answer with, negated (400, 413, 431, 505). */
 int tn_http_parse(const uint8_t *p, size_t n, tn_http_request *out);
 
 #endif

@@ -10,7 +10,8 @@
 
 static void put(tn_buf *out, const char *name, const char *type, const char *help, double value)
 {
-    tn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, type, name, value);
+    tn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, type, name,
+                  value);
 }
 
 static void put_memory(tn_buf *out)
@@ -21,8 +22,10 @@ static void put_memory(tn_buf *out)
         return;
     if (fscanf(f, "%llu %llu", &pages, &resident) == 2) {
         double page = (double)sysconf(_SC_PAGESIZE);
-        put(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size.", (double)pages * page);
-        put(out, "process_resident_memory_bytes", "gauge", "Resident memory size.", (double)resident * page);
+        put(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size.",
+            (double)pages * page);
+        put(out, "process_resident_memory_bytes", "gauge", "Resident memory size.",
+            (double)resident * page);
     }
     fclose(f);
 }
@@ -36,10 +39,12 @@ static void put_fds(tn_buf *out)
         for (struct dirent *e = readdir(dir); e; e = readdir(dir))
             count += e->d_name[0] != '.';
         closedir(dir);
-        put(out, "process_open_fds", "gauge", "Open file descriptors.", (double)count - 1); /* not this one */
+        put(out, "process_open_fds", "gauge", "Open file descriptors.",
+            (double)count - 1); /* not this one */
     }
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        put(out, "process_max_fds", "gauge", "Most file descriptors that may be open.", (double)limit.rlim_cur);
+        put(out, "process_max_fds", "gauge", "Most file descriptors that may be open.",
+            (double)limit.rlim_cur);
 }
 
 static void put_times(tn_buf *out)
@@ -60,8 +65,10 @@ static void put_times(tn_buf *out)
     fclose(f);
     text[n] = 0;
     const char *p = strrchr(text, ')');
-    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                     &start) != 1)
+    if (!p ||
+        sscanf(p + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               &start) != 1)
         return;
     if (clock_gettime(CLOCK_BOOTTIME, &boot) != 0 || clock_gettime(CLOCK_REALTIME, &wall) != 0)
         return;
@@ -78,18 +85,21 @@ static void put_loops(tn_buf *out)
         {"tenon_loop_iterations_total", "counter", "Turns of an event loop."},
         {"tenon_loop_messages_total", "counter", "Messages run from a loop's mailbox."},
         {"tenon_loop_wakeups_total", "counter", "Turns that began with a wait."},
-        {"tenon_loop_hold_max_seconds", "gauge", "Longest turn since the last scrape, waiting left out."},
+        {"tenon_loop_hold_max_seconds", "gauge",
+         "Longest turn since the last scrape, waiting left out."},
     };
     tn_loop_stats stats[64];
     uint32_t count = tn_loops_count();
     for (uint32_t i = 0; i < count && i < TN_COUNT_OF(stats); i++)
         tn_loop_stats_get(tn_loops_get(i), &stats[i]);
     for (size_t k = 0; k < TN_COUNT_OF(figures) && count; k++) {
-        tn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", figures[k].name, figures[k].help, figures[k].name,
-                      figures[k].type);
+        tn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", figures[k].name, figures[k].help,
+                      figures[k].name, figures[k].type);
         for (uint32_t i = 0; i < count && i < TN_COUNT_OF(stats); i++) {
             const tn_loop_stats *s = &stats[i];
-            double v = k == 0 ? (double)s->iterations : k == 1 ? (double)s->messages : (double)s->wakeups;
+            double v = k == 0   ? (double)s->iterations
+                       : k == 1 ? (double)s->messages
+                                : (double)s->wakeups;
             tn_buf_printf(out, "%s{loop=\"%u\"} %.15g\n", figures[k].name, i,
                           k == 3 ? (double)s->hold_max_ns / 1e9 : v);
         }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Families, series and the cells they count in.
  *
- * Cells are numbered; each thread has a shard, a table of chunks of cells that only it writes, so an
- * addition is a plain load and store.  A shard outlives its thread and is taken over, counts and all,
- * by a later one.  Families and series are only ever added, and published with release, so that
- * rendering reads them without the lock that guards making them.  (The lock is this room's exception to
- * "no locks": it is taken when a series is looked up, not when it counts.) */
+ * Cells are numbered; each thread has a shard, a table of chunks of cells that only it writes, so
+ * an addition is a plain load and store.  A shard outlives its thread and is taken over, counts
+ * and all, by a later one.  Families and series are only ever added, and published with release,
+ * so that rendering reads them without the lock that guards making them.  (The lock is this room's
+ * exception to "no locks": it is taken when a series is looked up, not when it counts.) */
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -43,9 +43,15 @@ typedef struct series {
     void *user;
 } series;
 
-struct tn_counter { series s; };
-struct tn_gauge { series s; };
-struct tn_histogram { series s; };
+struct tn_counter {
+    series s;
+};
+struct tn_gauge {
+    series s;
+};
+struct tn_histogram {
+    series s;
+};
 
 typedef struct family {
     tn_map_link link;
@@ -62,9 +68,13 @@ static const struct bounds {
     double at[BUCKETS_MAX];
 } bucket_sets[] = {
     [TN_BUCKETS_SECONDS] = {20, {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
-                                 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}},
-    [TN_BUCKETS_BYTES] = {10, {256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864}},
-    [TN_BUCKETS_COUNT] = {16, {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000}},
+                                 1,      2,     5,     10,    20,   50,   100,  200, 500, 1000}},
+    [TN_BUCKETS_BYTES] = {10,
+                          {256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216,
+                           67108864}},
+    [TN_BUCKETS_COUNT] = {16,
+                          {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000,
+                           50000, 100000}},
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -92,7 +102,10 @@ static void shard_give_back(void *p)
     pthread_mutex_unlock(&lock);
 }
 
-static void shard_make_key(void) { TN_ASSERT(pthread_key_create(&shard_key, shard_give_back) == 0); }
+static void shard_make_key(void)
+{
+    TN_ASSERT(pthread_key_create(&shard_key, shard_give_back) == 0);
+}
 
 static struct shard *shard_take(void)
 {
@@ -125,7 +138,8 @@ static cell *my_cells(uint32_t first)
 
 static void cell_add(cell *c, uint64_t n)
 {
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 static double as_double(uint64_t bits)
@@ -147,7 +161,8 @@ static void cell_sum(uint32_t index, uint64_t *number, double *real)
 {
     *number = 0;
     *real = 0;
-    for (struct shard *s = atomic_load_explicit(&all_shards, memory_order_acquire); s; s = s->next) {
+    for (struct shard *s = atomic_load_explicit(&all_shards, memory_order_acquire); s;
+         s = s->next) {
         cell *chunk = atomic_load_explicit(&s->chunks[index / CHUNK_CELLS], memory_order_acquire);
         if (!chunk)
             continue;
@@ -182,7 +197,8 @@ static bool cells_take(uint32_t n, uint32_t *out)
 
 static char name_char(char c, bool first)
 {
-    bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (!first && c >= '0' && c <= '9');
+    bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+              (!first && c >= '0' && c <= '9');
     return ok ? c : '_';
 }
 
@@ -247,7 +263,10 @@ static family *family_find_or_make(const char *name, const char *help, kind k)
 
 static series *series_make(family *f, const tn_buf *key, const struct bounds *bounds)
 {
-    uint32_t cells = f->kind == COUNTER ? 1 : f->kind == HISTOGRAM ? (uint32_t)bounds->n + 2 : 0, first = 0;
+    uint32_t cells = f->kind == COUNTER     ? 1
+                     : f->kind == HISTOGRAM ? (uint32_t)bounds->n + 2
+                                            : 0,
+             first = 0;
     if (cells && !cells_take(cells, &first))
         return &hidden;
     series *s = tn_xcalloc(1, sizeof *s);
@@ -307,10 +326,11 @@ tn_gauge *tn_metrics_gauge(const char *name, const char *help, const tn_label *l
     return (tn_gauge *)find_or_make(name, help, GAUGE, NULL, labels, n, NULL, NULL);
 }
 
-tn_histogram *tn_metrics_histogram(const char *name, const char *help, tn_buckets buckets, const tn_label *labels,
-                                   size_t n)
+tn_histogram *tn_metrics_histogram(const char *name, const char *help, tn_buckets buckets,
+                                   const tn_label *labels, size_t n)
 {
-    return (tn_histogram *)find_or_make(name, help, HISTOGRAM, &bucket_sets[buckets], labels, n, NULL, NULL);
+    return (tn_histogram *)find_or_make(name, help, HISTOGRAM, &bucket_sets[buckets], labels, n,
+                                        NULL, NULL);
 }
 
 void tn_metrics_gauge_fn(const char *name, const char *help, const tn_label *labels, size_t n,
@@ -321,7 +341,10 @@ void tn_metrics_gauge_fn(const char *name, const char *help, const tn_label *lab
 
 /* ---- counting ---- */
 
-void tn_counter_add(tn_counter *counter, uint64_t n) { cell_add(my_cells(counter->s.first_cell), n); }
+void tn_counter_add(tn_counter *counter, uint64_t n)
+{
+    cell_add(my_cells(counter->s.first_cell), n);
+}
 
 void tn_gauge_set(tn_gauge *gauge, double value)
 {
@@ -331,7 +354,8 @@ void tn_gauge_set(tn_gauge *gauge, double value)
 void tn_gauge_add(tn_gauge *gauge, double delta)
 {
     uint64_t old = atomic_load_explicit(&gauge->s.gauge, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&gauge->s.gauge, &old, as_bits(as_double(old) + delta),
+    while (!atomic_compare_exchange_weak_explicit(&gauge->s.gauge, &old,
+                                                  as_bits(as_double(old) + delta),
                                                   memory_order_relaxed, memory_order_relaxed)) {
     }
 }
@@ -410,8 +434,8 @@ static void put_histogram(tn_buf *out, const char *name, const series *s)
     cell_sum(s->first_cell + (uint32_t)s->bounds->n + 1, &number, &sum);
     tn_buf_printf(out, *s->labels ? "%s_sum{%s} " : "%s_sum%s ", name, s->labels);
     put_number(out, sum);
-    tn_buf_printf(out, *s->labels ? "\n%s_count{%s} %llu\n" : "\n%s_count%s %llu\n", name, s->labels,
-                  (unsigned long long)total);
+    tn_buf_printf(out, *s->labels ? "\n%s_count{%s} %llu\n" : "\n%s_count%s %llu\n", name,
+                  s->labels, (unsigned long long)total);
 }
 
 static void put_series(tn_buf *out, const family *f, const series *s)
@@ -422,13 +446,16 @@ static void put_series(tn_buf *out, const family *f, const series *s)
                       (unsigned long long)cell_total(s->first_cell));
         break;
     case GAUGE:
-        put_sample(out, f->name, s->labels, as_double(atomic_load_explicit(&s->gauge, memory_order_relaxed)));
+        put_sample(out, f->name, s->labels,
+                   as_double(atomic_load_explicit(&s->gauge, memory_order_relaxed)));
         break;
     case GAUGE_FN:
         if (s->fn)
             put_sample(out, f->name, s->labels, s->fn(s->user));
         break;
-    case HISTOGRAM: put_histogram(out, f->name, s); break;
+    case HISTOGRAM:
+        put_histogram(out, f->name, s);
+        break;
     }
 }
 
@@ -437,7 +464,8 @@ void tn_metrics_render(tn_buf *out)
     static const char *const words[] = {"counter", "gauge", "histogram", "gauge"};
     for (const family *f = atomic_load_explicit(&first_family, memory_order_acquire); f;
          f = atomic_load_explicit(&f->next, memory_order_acquire)) {
-        tn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, words[f->kind]);
+        tn_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name,
+                      words[f->kind]);
         for (const series *s = atomic_load_explicit(&f->first, memory_order_acquire); s;
              s = atomic_load_explicit(&s->next, memory_order_acquire))
             put_series(out, f, s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The metrics port: HTTP/1.1 over a listener of one loop.  A connection is either reading a request's
- * head, waiting for the text that a pool thread makes, or sending it. */
+/* The metrics port: HTTP/1.1 over a listener of one loop.  A connection is either reading a
+ * request's head, waiting for the text that a pool thread makes, or sending it. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,8 +8,8 @@
 #include "metrics/private.h"
 
 #define CONNECTIONS_MAX 64u
-#define IDLE_NS (300 * TN_SEC)  /* longer than any sensible scrape interval */
-#define HEAD_NS (10 * TN_SEC)   /* from a request's first byte to its last */
+#define IDLE_NS (300 * TN_SEC) /* longer than any sensible scrape interval */
+#define HEAD_NS (10 * TN_SEC)  /* from a request's first byte to its last */
 #define SEND_NS (60 * TN_SEC)
 
 struct tn_metrics_server {
@@ -52,7 +52,10 @@ static void drop(struct connection *c)
         tn_stream_close(c->stream);
 }
 
-static void on_timer(tn_loop_timer *timer) { drop(TN_CONTAINER_OF(timer, struct connection, timer)); }
+static void on_timer(tn_loop_timer *timer)
+{
+    drop(TN_CONTAINER_OF(timer, struct connection, timer));
+}
 
 static void set_timer(struct connection *c, uint64_t delay_ns)
 {
@@ -62,13 +65,20 @@ static void set_timer(struct connection *c, uint64_t delay_ns)
 static const char *reason(int status)
 {
     switch (status) {
-    case 200: return "OK";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 413: return "Content Too Large";
-    case 431: return "Request Header Fields Too Large";
-    case 505: return "HTTP Version Not Supported";
-    default: return "Bad Request";
+    case 200:
+        return "OK";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 413:
+        return "Content Too Large";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 505:
+        return "HTTP Version Not Supported";
+    default:
+        return "Bad Request";
     }
 }
 
@@ -87,8 +97,9 @@ static void respond(struct connection *c, int status, const char *type, tn_blob 
 {
     char head[320];
     int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n", status, reason(status),
-                     type, body.n, status == 405 ? "Allow: GET\r\n" : "", c->keep_alive ? "" : "Connection: close\r\n");
+                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+                     status, reason(status), type, body.n, status == 405 ? "Allow: GET\r\n" : "",
+                     c->keep_alive ? "" : "Connection: close\r\n");
     TN_ASSERT(n > 0 && (size_t)n < sizeof head);
     c->sending = true;
     set_timer(c, SEND_NS);
@@ -226,7 +237,8 @@ static void on_accepted(void *user, tn_stream *stream)
     tn_stream_read_start(stream);
 }
 
-tn_status tn_metrics_server_open(const char *ip, uint16_t port, tn_metrics_server **out, tn_error *err)
+tn_status tn_metrics_server_open(const char *ip, uint16_t port, tn_metrics_server **out,
+                                 tn_error *err)
 {
     tn_metrics_server *server = tn_xcalloc(1, sizeof *server);
     tn_list_init(&server->connections);
@@ -239,7 +251,10 @@ tn_status tn_metrics_server_open(const char *ip, uint16_t port, tn_metrics_serve
     return TN_OK;
 }
 
-uint16_t tn_metrics_server_port(const tn_metrics_server *server) { return tn_listener_port(server->listener); }
+uint16_t tn_metrics_server_port(const tn_metrics_server *server)
+{
+    return tn_listener_port(server->listener);
+}
 
 void tn_metrics_server_close(tn_metrics_server *server)
 {
@@ -251,5 +266,6 @@ void tn_metrics_server_close(tn_metrics_server *server)
         free(server);
         return;
     }
-    TN_LIST_FOREACH(link, &server->connections) drop(TN_CONTAINER_OF(link, struct connection, link));
+    TN_LIST_FOREACH (link, &server->connections)
+        drop(TN_CONTAINER_OF(link, struct connection, link));
 }

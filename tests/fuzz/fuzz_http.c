@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         /* The head alone says the same, and one byte less is not whole. */
         tn_http_request again = {0};
         TN_ASSERT(tn_http_parse(data, (size_t)taken, &again) == taken);
-        TN_ASSERT(tn_str_eq(again.target, request.target) && again.keep_alive == request.keep_alive);
+        TN_ASSERT(tn_str_eq(again.target, request.target) &&
+                  again.keep_alive == request.keep_alive);
         TN_ASSERT(tn_http_parse(data, (size_t)taken - 1, &again) == 0);
     }
     return 0;

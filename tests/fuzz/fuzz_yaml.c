@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a configuration: parsed to a tree, read as settings, as dynamic config and as a plugin's
- * stanza.  Nothing on the way may run a command, so secrets are not asked for. */
+/* Any bytes as a configuration: parsed to a tree, read as settings, as dynamic config and as a
+ * plugin's stanza.  Nothing on the way may run a command, so secrets are not asked for. */
 #include "config/dynconfig.h"
 #include "config/settings.h"
 
@@ -39,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TN_ASSERT((status == TN_OK) == (tn_config_problems_count(problems) == 0));
     if (status == TN_OK) {
         walk(tn_config_root(tree));
-        tn_config_check_plugin_keys(tn_config_root(tree), "a text\nb.c int\nd secret\ne map\n", NULL, "fuzz", problems);
+        tn_config_check_plugin_keys(tn_config_root(tree), "a text\nb.c int\nd secret\ne map\n",
+                                    NULL, "fuzz", problems);
     }
     tn_config_tree_destroy(tree);
     if (tn_settings_parse("fuzz", text, problems, &settings) == TN_OK)

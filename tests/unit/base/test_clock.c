@@ -62,8 +62,9 @@ static void uuid_text_both_ways(void **state)
     assert_memory_equal(id, back, 16);
     assert_true(tn_uuid_parse(TN_STR("6BA7B810-9DAD-11D1-80B4-00C04FD430C8"), back));
     assert_int_equal(back[0], 0x6b);
-    static const char *const bad[] = {"", "6ba7b8109dad11d180b400c04fd430c8", "6ba7b810-9dad-11d1-80b4-00c04fd430cg",
-                                      "6ba7b810-9dad-11d1-80b4_00c04fd430c8", "6ba7b810-9dad-11d1-80b4-00c04fd430c8 "};
+    static const char *const bad[] = {
+        "", "6ba7b8109dad11d180b400c04fd430c8", "6ba7b810-9dad-11d1-80b4-00c04fd430cg",
+        "6ba7b810-9dad-11d1-80b4_00c04fd430c8", "6ba7b810-9dad-11d1-80b4-00c04fd430c8 "};
     for (size_t i = 0; i < TN_COUNT_OF(bad); i++)
         assert_false(tn_uuid_parse(tn_str_from(bad[i]), back));
 }

@@ -40,11 +40,12 @@ static void text_line(void **state)
     tn_log_configure(TN_LOG_INFO, false);
     begin(&saved, fds);
     TN_LOG(TN_LOG_DEBUG, "rpc", "not shown");
-    TN_LOG(TN_LOG_WARN, "rpc", "slow call", TN_LOG_Z("method", "a/b"), TN_LOG_I("n", -3), TN_LOG_U("u", 4),
-           TN_LOG_F("f", 0.5), TN_LOG_Z("q", "two words\n\x1b\"\xff"));
+    TN_LOG(TN_LOG_WARN, "rpc", "slow call", TN_LOG_Z("method", "a/b"), TN_LOG_I("n", -3),
+           TN_LOG_U("u", 4), TN_LOG_F("f", 0.5), TN_LOG_Z("q", "two words\n\x1b\"\xff"));
     end(saved, fds);
-    assert_string_equal(captured, "2023-11-14T22:13:20.123Z warn rpc: slow call method=a/b n=-3 u=4 f=0.5 "
-                                  "q=\"two words\\n\\u001b\\\"\\ufffd\"\n");
+    assert_string_equal(captured,
+                        "2023-11-14T22:13:20.123Z warn rpc: slow call method=a/b n=-3 u=4 f=0.5 "
+                        "q=\"two words\\n\\u001b\\\"\\ufffd\"\n");
     tn_clock_override(NULL, NULL);
 }
 
@@ -57,8 +58,9 @@ static void json_line(void **state)
     begin(&saved, fds);
     TN_LOG(TN_LOG_ERROR, "store", "it \"broke\"", TN_LOG_Z("path", "C:\\x"), TN_LOG_I("code", 5));
     end(saved, fds);
-    assert_string_equal(captured, "{\"ts\":\"2023-11-14T22:13:20.123Z\",\"level\":\"error\",\"room\":\"store\","
-                                  "\"msg\":\"it \\\"broke\\\"\",\"path\":\"C:\\\\x\",\"code\":5}\n");
+    assert_string_equal(
+        captured, "{\"ts\":\"2023-11-14T22:13:20.123Z\",\"level\":\"error\",\"room\":\"store\","
+                  "\"msg\":\"it \\\"broke\\\"\",\"path\":\"C:\\\\x\",\"code\":5}\n");
     tn_log_configure(TN_LOG_INFO, false);
     tn_clock_override(NULL, NULL);
 }

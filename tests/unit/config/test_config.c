@@ -18,7 +18,8 @@ static tn_config_tree *parse(const char *text)
 {
     tn_config_tree *tree = NULL;
     problems = tn_config_problems_create();
-    tn_status status = tn_config_parse("t.yaml", tn_blob_of_str(tn_str_from(text)), problems, &tree);
+    tn_status status =
+        tn_config_parse("t.yaml", tn_blob_of_str(tn_str_from(text)), problems, &tree);
     assert_int_equal(status == TN_OK, tn_config_problems_count(problems) == 0);
     return tree;
 }
@@ -71,11 +72,15 @@ static void a_tree_knows_its_places(void **state)
 static void bad_texts_are_refused_with_their_line(void **state)
 {
     (void)state;
-    refused("a: 1\nb: 2\na: 3\n", "t.yaml:3: key \"a\" is given twice (first on line 1)\n    fix: remove one of the two");
-    refused("a: &x 1\n", "t.yaml:1: anchors (&name) are not supported\n    fix: write the value out at each place");
+    refused("a: 1\nb: 2\na: 3\n",
+            "t.yaml:3: key \"a\" is given twice (first on line 1)\n    fix: remove one of the two");
+    refused(
+        "a: &x 1\n",
+        "t.yaml:1: anchors (&name) are not supported\n    fix: write the value out at each place");
     refused("b: *x\n", "t.yaml:1: aliases (*name) are not supported\n    fix: write the value out");
     refused("b: !!binary x\n", "t.yaml:1: tags (!name) are not supported\n    fix: remove the tag");
-    refused("a: 1\n---\nb: 2\n", "t.yaml:2: a second document begins\n    fix: keep one document, without further \"---\" lines");
+    refused("a: 1\n---\nb: 2\n", "t.yaml:2: a second document begins\n    fix: keep one document, "
+                                 "without further \"---\" lines");
     refused("? [x]\n: 1\n", "t.yaml:1: a key must be a plain text");
     refused("a: \"x\\0y\"\n", "t.yaml:1: a value holds a NUL character");
     assert_null(parse("a:\n  - b\n c: d\n"));
@@ -117,7 +122,8 @@ static void limits_hold(void **state)
 static void getters_take_their_type_or_say_what_is_wrong(void **state)
 {
     (void)state;
-    tn_config_tree *t = parse("s: text\ni: -5\nb: On\nf: 2.5\nd: 1m30s\nz: 4MiB\nm: {a: 1}\nn:\nbig: 99999999999999999TiB\n");
+    tn_config_tree *t = parse("s: text\ni: -5\nb: On\nf: 2.5\nd: 1m30s\nz: 4MiB\nm: {a: "
+                              "1}\nn:\nbig: 99999999999999999TiB\n");
     const tn_config *r = tn_config_root(t);
     tn_str s;
     int64_t i = 7;
@@ -149,7 +155,8 @@ static void getters_take_their_type_or_say_what_is_wrong(void **state)
     assert_int_equal(tn_config_bool(r, "m.a", &b, &err), TN_EINVALID);
     assert_string_equal(err.text, "t.yaml:7: m.a: has \"1\", wants true or false");
     assert_int_equal(tn_config_duration_ns(tn_config_get(r, "m"), "a", &u, &err), TN_EINVALID);
-    assert_string_equal(err.text, "t.yaml:7: m.a: has \"1\", wants a duration such as 10s, 5m or 1h30m");
+    assert_string_equal(err.text,
+                        "t.yaml:7: m.a: has \"1\", wants a duration such as 10s, 5m or 1h30m");
     assert_int_equal(tn_config_bytes(r, "big", &u, &err), TN_EINVALID);
     tn_config_complain(tn_config_get(r, "m"), "zzz", "is missing", &err);
     assert_string_equal(err.text, "t.yaml:7: m.zzz: is missing");
@@ -163,14 +170,19 @@ static void secrets_come_four_ways(void **state)
     int fd = mkstemp(file);
     assert_int_equal(write(fd, "from file\n", 10), 10);
     setenv("TN_TEST_SECRET", "from env", 1);
-    snprintf(text, sizeof text,
-             "a: in place\nbFile: %s\ncEnv: TN_TEST_SECRET\ndCommand: [printf, \"%%s\", from command]\n"
-             "eCommand: echo $TN_TEST_SECRET\nf: x\nfEnv: y\ngEnv: TN_NOT_SET_AT_ALL\nhCommand: exit 3\n"
-             "iFile: /nonexistent/x\njCommand: [/nonexistent/y]\n", file);
+    snprintf(
+        text, sizeof text,
+        "a: in place\nbFile: %s\ncEnv: TN_TEST_SECRET\ndCommand: [printf, \"%%s\", from command]\n"
+        "eCommand: echo $TN_TEST_SECRET\nf: x\nfEnv: y\ngEnv: TN_NOT_SET_AT_ALL\nhCommand: exit 3\n"
+        "iFile: /nonexistent/x\njCommand: [/nonexistent/y]\n",
+        file);
     tn_config_tree *t = parse(text);
     const tn_config *r = tn_config_root(t);
-    static const char *const good[][2] = {{"a", "in place"}, {"b", "from file"}, {"c", "from env"},
-                                          {"d", "from command"}, {"e", "from env"}};
+    static const char *const good[][2] = {{"a", "in place"},
+                                          {"b", "from file"},
+                                          {"c", "from env"},
+                                          {"d", "from command"},
+                                          {"e", "from env"}};
     tn_str s, again;
     tn_error err = {0};
     for (size_t i = 0; i < TN_COUNT_OF(good); i++) {
@@ -182,7 +194,9 @@ static void secrets_come_four_ways(void **state)
     assert_true(tn_str_is(again, "from file"));
     assert_int_equal(tn_config_secret(r, "none", &s, &err), TN_ENOTFOUND);
     assert_int_equal(tn_config_secret(r, "f", &s, &err), TN_EINVALID);
-    assert_string_equal(err.text, "t.yaml:6: f: is given in more than one way; keep one of f, fFile, fEnv, fCommand");
+    assert_string_equal(
+        err.text,
+        "t.yaml:6: f: is given in more than one way; keep one of f, fFile, fEnv, fCommand");
     assert_int_equal(tn_config_secret(r, "g", &s, &err), TN_EINVALID);
     assert_string_equal(err.text, "t.yaml:8: gEnv: the variable TN_NOT_SET_AT_ALL is not set");
     assert_int_equal(tn_config_secret(r, "h", &s, &err), TN_EINVALID);
@@ -196,14 +210,17 @@ static void secrets_come_four_ways(void **state)
 static void unknown_keys_are_named_with_the_nearest(void **state)
 {
     (void)state;
-    tn_config_tree *t = parse("pool_sizee: 3\ntls:\n  cafile: x\n  ok: 1\nhosts:\n  - name: a\n    prot: 1\nfree:\n  any: {thing: 1}\nqqqqqq: 1\n");
-    static const char *const paths[] = {"pool_size", "tls.caFile", "tls.ok", "hosts.*.name", "hosts.*.port", "free"};
+    tn_config_tree *t = parse("pool_sizee: 3\ntls:\n  cafile: x\n  ok: 1\nhosts:\n  - name: a\n    "
+                              "prot: 1\nfree:\n  any: {thing: 1}\nqqqqqq: 1\n");
+    static const char *const paths[] = {"pool_size",    "tls.caFile",   "tls.ok",
+                                        "hosts.*.name", "hosts.*.port", "free"};
     static const bool open[] = {false, false, false, false, false, true};
     tn_config_check_keys(tn_config_root(t), paths, open, TN_COUNT_OF(paths), problems);
     assert_int_equal(tn_config_problems_count(problems), 4);
-    assert_string_equal(tn_config_problems_text(problems, 0),
-                        "t.yaml:1: pool_sizee: unknown key \"pool_sizee\" (did you mean \"pool_size\"?)\n"
-                        "    fix: write pool_size, or remove the line");
+    assert_string_equal(
+        tn_config_problems_text(problems, 0),
+        "t.yaml:1: pool_sizee: unknown key \"pool_sizee\" (did you mean \"pool_size\"?)\n"
+        "    fix: write pool_size, or remove the line");
     assert_string_equal(tn_config_problems_text(problems, 1),
                         "t.yaml:3: tls.cafile: unknown key \"cafile\" (did you mean \"caFile\"?)\n"
                         "    fix: write caFile, or remove the line");
@@ -218,14 +235,18 @@ static void unknown_keys_are_named_with_the_nearest(void **state)
 static void plugin_keys_come_from_its_table(void **state)
 {
     (void)state;
-    tn_config_tree *t = parse("db:\n  plugin: x\n  path: a\n  passwordFile: b\n  opts: {z: 1}\n  pth: c\n  pathFile: d\n");
-    static const char keys[] = "path text - - where the file is\npassword secret - - \n  opts map\n";
+    tn_config_tree *t = parse("db:\n  plugin: x\n  path: a\n  passwordFile: b\n  opts: {z: 1}\n  "
+                              "pth: c\n  pathFile: d\n");
+    static const char keys[] =
+        "path text - - where the file is\npassword secret - - \n  opts map\n";
     static const char *const own[] = {"plugin", "sha256", NULL};
-    tn_config_check_plugin_keys(tn_config_get(tn_config_root(t), "db"), keys, own, "persistence plugin \"x\"", problems);
+    tn_config_check_plugin_keys(tn_config_get(tn_config_root(t), "db"), keys, own,
+                                "persistence plugin \"x\"", problems);
     assert_int_equal(tn_config_problems_count(problems), 2);
-    assert_string_equal(tn_config_problems_text(problems, 0),
-                        "t.yaml:6: db.pth: persistence plugin \"x\": unknown key \"pth\" (did you mean \"path\"?)\n"
-                        "    fix: write path, or remove the line");
+    assert_string_equal(
+        tn_config_problems_text(problems, 0),
+        "t.yaml:6: db.pth: persistence plugin \"x\": unknown key \"pth\" (did you mean \"path\"?)\n"
+        "    fix: write path, or remove the line");
     done(t);
 }
 
@@ -236,7 +257,8 @@ static void files_are_read_or_named(void **state)
     problems = tn_config_problems_create();
     assert_int_equal(tn_config_load("/nonexistent.yaml", problems, &t), TN_ENOTFOUND);
     assert_int_equal(tn_config_load("/tmp", problems, &t), TN_EINVALID);
-    assert_string_equal(tn_config_problems_text(problems, 0), "cannot open /nonexistent.yaml: No such file or directory");
+    assert_string_equal(tn_config_problems_text(problems, 0),
+                        "cannot open /nonexistent.yaml: No such file or directory");
     for (int i = 0; i < 200; i++)
         tn_config_problems_add(problems, "x");
     assert_int_equal(tn_config_problems_count(problems), 202);

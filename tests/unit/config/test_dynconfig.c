@@ -20,7 +20,8 @@ static size_t apply(const char *text)
 {
     size_t warnings = 99;
     tn_config_problems *problems = tn_config_problems_create();
-    tn_status status = tn_dynconfig_apply("d.yaml", tn_blob_of_str(tn_str_from(text)), problems, &warnings);
+    tn_status status =
+        tn_dynconfig_apply("d.yaml", tn_blob_of_str(tn_str_from(text)), problems, &warnings);
     if (status != TN_OK)
         fail_msg("%s", tn_config_problems_text(problems, 0));
     tn_config_problems_destroy(problems);
@@ -61,7 +62,8 @@ static void values_of_every_type(void **state)
                            "frontend.keepAliveTime: [{value: 3}]\n"
                            "frontend.keepAliveTimeout: [{value: \"2.5\"}]\n"
                            "history.requestIDMaxAge: [{value: 1.5d}]\n"
-                           "matching.rps:\n"), 0);
+                           "matching.rps:\n"),
+                     0);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_RPS, NONE, NONE), 7);
     assert_true(tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, NONE, NONE) == 1.0);
     assert_true(tn_dyn_bool(TN_DYN_SYSTEM_DISALLOW_QUERY, NONE, NONE));
@@ -75,37 +77,43 @@ static void values_of_every_type(void **state)
 static void the_most_specific_entry_wins(void **state)
 {
     (void)state;
-    assert_int_equal(apply("matching.longPollExpirationInterval:\n"
-                           "- {value: 1}\n"
-                           "- {value: 2, constraints: {namespace: n}}\n"
-                           "- {value: 3, constraints: {TASKQUEUENAME: q}}\n"
-                           "- {value: 4, constraints: {Namespace: n, taskQueueName: q}}\n"
-                           "- {value: 5, constraints: {namespace: n, taskQueueName: q, taskType: activity}}\n"
-                           "- {value: 6, constraints: {namespace: n, taskQueueName: q, taskType: 2}}\n"
-                           "- {value: 7}\n"), 0);
+    assert_int_equal(
+        apply("matching.longPollExpirationInterval:\n"
+              "- {value: 1}\n"
+              "- {value: 2, constraints: {namespace: n}}\n"
+              "- {value: 3, constraints: {TASKQUEUENAME: q}}\n"
+              "- {value: 4, constraints: {Namespace: n, taskQueueName: q}}\n"
+              "- {value: 5, constraints: {namespace: n, taskQueueName: q, taskType: activity}}\n"
+              "- {value: 6, constraints: {namespace: n, taskQueueName: q, taskType: 2}}\n"
+              "- {value: 7}\n"),
+        0);
     static const struct {
         const char *ns, *queue;
         int32_t type;
         int64_t want;
-    } cases[] = {{"", "", 0, 1}, {"x", "", 0, 1}, {"n", "", 0, 2}, {"n", "r", 0, 2}, {"x", "q", 1, 3},
-                 {"n", "q", 0, 4}, {"n", "q", 1, 4}, {"n", "q", 2, 5}};
+    } cases[] = {{"", "", 0, 1},   {"x", "", 0, 1},  {"n", "", 0, 2},  {"n", "r", 0, 2},
+                 {"x", "q", 1, 3}, {"n", "q", 0, 4}, {"n", "q", 1, 4}, {"n", "q", 2, 5}};
     for (size_t i = 0; i < TN_COUNT_OF(cases); i++)
         assert_int_equal(tn_dyn_task_i64(TN_DYN_MATCHING_LONG_POLL, tn_str_from(cases[i].ns),
-                                         tn_str_from(cases[i].queue), cases[i].type), cases[i].want * TN_DYN_SEC);
+                                         tn_str_from(cases[i].queue), cases[i].type),
+                         cases[i].want * TN_DYN_SEC);
 }
 
 static void what_is_wrong_is_skipped_with_a_warning(void **state)
 {
     (void)state;
-    assert_int_equal(apply("frontend.rps: [{value: \"7\"}]\n"
-                           "frontend.namespaceRPS: [{value: 1.5}, {value: 8, constraints: {taskQueueName: q}},"
-                           " {value: 9, constraints: {namespace: n}}]\n"
-                           "system.disallowQuery: 5\n"
-                           "frontend.keepAliveTime: [{value: -1s}]\n"
-                           "matching.syncMatchWaitDuration: [{value: 1, constraints: {namespace: n, taskType: 1}}, {constraints: {}}]\n"
-                           "matching.rps: [{value: 1, constraints: {namespace: n}}]\n"
-                           "frontend.rsp: [{value: 1}]\n"
-                           "history.cacheTTL: [{value: 1h}]\n"), 10);
+    assert_int_equal(
+        apply("frontend.rps: [{value: \"7\"}]\n"
+              "frontend.namespaceRPS: [{value: 1.5}, {value: 8, constraints: {taskQueueName: q}},"
+              " {value: 9, constraints: {namespace: n}}]\n"
+              "system.disallowQuery: 5\n"
+              "frontend.keepAliveTime: [{value: -1s}]\n"
+              "matching.syncMatchWaitDuration: [{value: 1, constraints: {namespace: n, taskType: "
+              "1}}, {constraints: {}}]\n"
+              "matching.rps: [{value: 1, constraints: {namespace: n}}]\n"
+              "frontend.rsp: [{value: 1}]\n"
+              "history.cacheTTL: [{value: 1h}]\n"),
+        10);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_RPS, NONE, NONE), 2400);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_NAMESPACE_RPS, NONE, NONE), 2400);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_NAMESPACE_RPS, TN_STR("n"), NONE), 9);
@@ -116,20 +124,22 @@ static void what_is_wrong_is_skipped_with_a_warning(void **state)
 static void overrides_win_and_are_checked(void **state)
 {
     (void)state;
-    const char *const good[] = {"frontend.RPS=5", "system.disallowQuery=true", "frontend.keepAliveTime=\"4s\"",
-                                "history.cacheTTL=\"1h\""};
+    const char *const good[] = {"frontend.RPS=5", "system.disallowQuery=true",
+                                "frontend.keepAliveTime=\"4s\"", "history.cacheTTL=\"1h\""};
     tn_dynconfig_options o = {.overrides = good, .overrides_count = TN_COUNT_OF(good)};
     tn_config_problems *problems = tn_config_problems_create();
     assert_int_equal(tn_dynconfig_start(&o, problems), TN_OK);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_RPS, NONE, NONE), 5);
     assert_true(tn_dyn_bool(TN_DYN_SYSTEM_DISALLOW_QUERY, TN_STR("n"), NONE));
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_KEEPALIVE_TIME, NONE, NONE), 4 * TN_DYN_SEC);
-    const char *const bad[] = {"frontend.rps", "frontend.rps=x", "frontend.rsp=1", "frontend.rps=[", "matching.rps=\"1\""};
+    const char *const bad[] = {"frontend.rps", "frontend.rps=x", "frontend.rsp=1", "frontend.rps=[",
+                               "matching.rps=\"1\""};
     o = (tn_dynconfig_options){.overrides = bad, .overrides_count = TN_COUNT_OF(bad)};
     assert_int_equal(tn_dynconfig_start(&o, problems), TN_EINVALID);
     assert_int_equal(tn_config_problems_count(problems), TN_COUNT_OF(bad));
-    assert_string_equal(tn_config_problems_text(problems, 2),
-                        "--dynamic-config-value frontend.rsp=1: unknown key (did you mean \"frontend.rps\"?)");
+    assert_string_equal(
+        tn_config_problems_text(problems, 2),
+        "--dynamic-config-value frontend.rsp=1: unknown key (did you mean \"frontend.rps\"?)");
     o = (tn_dynconfig_options){.path = "/nonexistent.yaml"};
     assert_int_equal(tn_dynconfig_start(&o, problems), TN_ENOTFOUND);
     tn_config_problems_destroy(problems);

@@ -23,7 +23,8 @@ static const char minimal[] = "persistence:\n"
 static tn_settings *parse(const char *text, tn_config_problems *problems)
 {
     tn_settings *s = NULL;
-    tn_status status = tn_settings_parse("tenon.yaml", tn_blob_of_str(tn_str_from(text)), problems, &s);
+    tn_status status =
+        tn_settings_parse("tenon.yaml", tn_blob_of_str(tn_str_from(text)), problems, &s);
     assert_int_equal(status == TN_OK, s != NULL);
     return s;
 }
@@ -61,7 +62,8 @@ static void everything_can_be_said(void **state)
              "services: {frontend: {rpc: {grpcPort: 0, bindOnIP: \"::1\"}}, history: {}}\n"
              "plugins: {dirs: [/a, /b]}\nmetrics: {prometheus: {listenAddress: \"[::1]:9000\"}}\n"
              "dynamicConfigClient: {filepath: d.yaml, pollInterval: 6s}\ncache: {maxBytes: 2GiB}\n"
-             "rpc: {maxMessageBytes: 8MiB, drainTimeout: 0s}\nnamespaces: {create: [default, x], retention: 48h}\n",
+             "rpc: {maxMessageBytes: 8MiB, drainTimeout: 0s}\nnamespaces: {create: [default, x], "
+             "retention: 48h}\n",
              minimal);
     tn_config_problems *p = tn_config_problems_create();
     tn_settings *s = parse(text, p);
@@ -86,30 +88,33 @@ static void everything_can_be_said(void **state)
 static void one_run_tells_all_problems(void **state)
 {
     (void)state;
-    static const char text[] = "log: {level: loud, format: xml, colour: red}\n"
-                               "threads: 65\n"
-                               "services: {frontend: {rpc: {grpcPort: 70000, bindOnIP: localhost}}}\n"
-                               "persistence:\n"
-                               "  defaultStore: mian\n"
-                               "  datastores: {main: {path: x}}\n"
-                               "  numHistoryShards: many\n"
-                               "authorization: {authorizer: {plugin: a, sha256: abc}}\n"
-                               "metrics: {prometheus: {listenAddress: 8000}}\n"
-                               "dynamicConfigClient: {pollInterval: 1s}\n"
-                               "plugins: {dirs: [lib]}\n"
-                               "perssistence: 1\n";
+    static const char text[] =
+        "log: {level: loud, format: xml, colour: red}\n"
+        "threads: 65\n"
+        "services: {frontend: {rpc: {grpcPort: 70000, bindOnIP: localhost}}}\n"
+        "persistence:\n"
+        "  defaultStore: mian\n"
+        "  datastores: {main: {path: x}}\n"
+        "  numHistoryShards: many\n"
+        "authorization: {authorizer: {plugin: a, sha256: abc}}\n"
+        "metrics: {prometheus: {listenAddress: 8000}}\n"
+        "dynamicConfigClient: {pollInterval: 1s}\n"
+        "plugins: {dirs: [lib]}\n"
+        "perssistence: 1\n";
     static const char *const want[] = {
         "tenon.yaml:1: log.colour: unknown key \"colour\"",
         "tenon.yaml:12: perssistence: unknown key \"perssistence\" (did you mean \"persistence\"?)",
         "tenon.yaml:2: threads: has 65, wants 0 to 64",
-        "tenon.yaml:3: services.frontend.rpc.bindOnIP: has \"localhost\", wants an IPv4 or IPv6 address",
+        "tenon.yaml:3: services.frontend.rpc.bindOnIP: has \"localhost\", wants an IPv4 or IPv6 "
+        "address",
         "tenon.yaml:3: services.frontend.rpc.grpcPort: has 70000, wants 0 to 65535",
         "tenon.yaml:7: persistence.numHistoryShards: has \"many\", wants a whole number",
         "tenon.yaml:10: dynamicConfigClient.pollInterval: has 1s, wants 5 s to 86400 s",
         "tenon.yaml:1: log.level: has \"loud\", wants debug, info, warn, error or never",
         "tenon.yaml:1: log.format: has \"xml\", wants text or json",
         "tenon.yaml:6: persistence.datastores.main: names no plugin\n    fix: write plugin: sqlite",
-        "tenon.yaml:5: persistence.defaultStore: datastore \"mian\" is not defined (did you mean \"main\"?)",
+        "tenon.yaml:5: persistence.defaultStore: datastore \"mian\" is not defined (did you mean "
+        "\"main\"?)",
         "tenon.yaml:4: persistence.visibilityStore: is not set",
         "tenon.yaml:8: authorization.claimMapper: is not set, and there is no silent default\n"
         "    fix: write authorization.claimMapper: {plugin: none}",
@@ -131,7 +136,8 @@ static void one_run_tells_all_problems(void **state)
 static void odd_roots_are_refused(void **state)
 {
     (void)state;
-    static const char *const odd[] = {"", "[]", "x", "persistence: {datastores: [a]}", "persistence: 1\nauthorization: []"};
+    static const char *const odd[] = {"", "[]", "x", "persistence: {datastores: [a]}",
+                                      "persistence: 1\nauthorization: []"};
     for (size_t i = 0; i < TN_COUNT_OF(odd); i++) {
         tn_config_problems *p = tn_config_problems_create();
         assert_null(parse(odd[i], p));
@@ -175,10 +181,8 @@ static void start_dev_is_the_same_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_fill_what_is_not_said),
-        cmocka_unit_test(everything_can_be_said),
-        cmocka_unit_test(one_run_tells_all_problems),
-        cmocka_unit_test(odd_roots_are_refused),
+        cmocka_unit_test(defaults_fill_what_is_not_said), cmocka_unit_test(everything_can_be_said),
+        cmocka_unit_test(one_run_tells_all_problems),     cmocka_unit_test(odd_roots_are_refused),
         cmocka_unit_test(start_dev_is_the_same_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

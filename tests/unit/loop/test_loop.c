@@ -89,7 +89,10 @@ static char order[64];
 static sem_t defer_done;
 static tn_msg msg_a, msg_m, msg_d1, msg_d2, msg_last;
 
-static void note(const char *what) { snprintf(order + strlen(order), sizeof order - strlen(order), "%s ", what); }
+static void note(const char *what)
+{
+    snprintf(order + strlen(order), sizeof order - strlen(order), "%s ", what);
+}
 static void run_d2(tn_msg *msg)
 {
     (void)msg;
@@ -126,10 +129,12 @@ static void deferred_runs_last_and_never_waits(void **state)
     (void)state;
     order[0] = 0;
     sem_init(&defer_done, 0, 0);
-    msg_a.run = run_a, msg_m.run = run_m, msg_d1.run = run_d1, msg_d2.run = run_d2, msg_last.run = run_last;
+    msg_a.run = run_a, msg_m.run = run_m, msg_d1.run = run_d1, msg_d2.run = run_d2,
+    msg_last.run = run_last;
     start_loops(1);
     tn_loop_post(tn_loops_get(0), &msg_a);
-    sem_wait(&defer_done); /* nothing else wakes the loop: would hang if deferred work waited for it */
+    sem_wait(
+        &defer_done); /* nothing else wakes the loop: would hang if deferred work waited for it */
     tn_loops_destroy();
     assert_string_equal(order, "a m d1 d2 last ");
 }
@@ -311,7 +316,10 @@ static void job_done(void *user)
     job->done_on = tn_loop_current();
     sem_post(&job->done);
 }
-static void job_start(void *arg) { assert_int_equal(tn_loop_offload(job_work, job_done, arg), TN_OK); }
+static void job_start(void *arg)
+{
+    assert_int_equal(tn_loop_offload(job_work, job_done, arg), TN_OK);
+}
 
 static void offload_returns_to_its_loop(void **state)
 {

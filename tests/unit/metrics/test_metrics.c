@@ -78,7 +78,8 @@ static void gauges(void **state)
 static void histograms_count_at_their_bounds(void **state)
 {
     (void)state;
-    tn_histogram *h = tn_metrics_histogram("t_sizes", "Sizes.", TN_BUCKETS_BYTES, &TN_LABEL_Z("a", "b"), 1);
+    tn_histogram *h =
+        tn_metrics_histogram("t_sizes", "Sizes.", TN_BUCKETS_BYTES, &TN_LABEL_Z("a", "b"), 1);
     static const double values[] = {0, 256, 257, 67108864, 67108865, 1e12};
     for (size_t i = 0; i < TN_COUNT_OF(values); i++)
         tn_histogram_observe(h, values[i]);
@@ -169,7 +170,8 @@ static void server_stop(void *arg)
 
 static int dial(void)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct timeval limit = {.tv_sec = 20};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -233,12 +235,14 @@ static void the_endpoint_answers_get_only(void **state)
     lots[sizeof lots - 1] = 0;
     memcpy(lots, "GET /", 5);
     expect(lots, "HTTP/1.1 431 ");
-    /* Two requests on one connection, the second in two pieces, and one that comes while it waits. */
+    /* Two requests on one connection, the second in two pieces, and one that comes while it
+     * waits. */
     int fd = dial();
     char *got = talk(fd, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHo", 1);
     assert_memory_equal(got, "HTTP/1.1 200 OK\r\n", 17);
     free(got);
-    got = talk(fd, "st: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n", 0);
+    got = talk(fd, "st: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n",
+               0);
     assert_memory_equal(got, "HTTP/1.1 404 Not Found\r\n", 24);
     assert_non_null(strstr(got, "HTTP/1.1 200 OK\r\n"));
     assert_non_null(strstr(got, "tenon_loop_iterations_total{loop=\"0\"} "));
@@ -257,12 +261,22 @@ static void heads_are_read_strictly(void **state)
         const char *text;
         int want;
     } cases[] = {
-        {"", 0}, {"GET", 0}, {"GET / HTTP/1.1\r\nHost: x\r\n", 0}, {"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest", 27},
-        {"GET / HTTP/1.1\nHost: x\n\n", 0}, {"GET  / HTTP/1.1\r\n\r\n", -400}, {"GET / HTTP/1.1 \r\n\r\n", -400},
-        {"\r\nGET / HTTP/1.1\r\n", -400}, {"GET / http/1.1\r\n\r\n", -400}, {"GET / HTTP/1.2\r\n\r\n", -505},
-        {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", -400}, {"GET / HTTP/1.1\r\nHost : x\r\n\r\n", -400},
-        {"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", -400}, {"GET / HTTP/1.1\r\nHost: x\x01\r\n\r\n", -400},
-        {"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", -413}, {"G\x7fT / HTTP/1.1\r\n\r\n", -400},
+        {"", 0},
+        {"GET", 0},
+        {"GET / HTTP/1.1\r\nHost: x\r\n", 0},
+        {"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest", 27},
+        {"GET / HTTP/1.1\nHost: x\n\n", 0},
+        {"GET  / HTTP/1.1\r\n\r\n", -400},
+        {"GET / HTTP/1.1 \r\n\r\n", -400},
+        {"\r\nGET / HTTP/1.1\r\n", -400},
+        {"GET / http/1.1\r\n\r\n", -400},
+        {"GET / HTTP/1.2\r\n\r\n", -505},
+        {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", -400},
+        {"GET / HTTP/1.1\r\nHost : x\r\n\r\n", -400},
+        {"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", -400},
+        {"GET / HTTP/1.1\r\nHost: x\x01\r\n\r\n", -400},
+        {"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", -413},
+        {"G\x7fT / HTTP/1.1\r\n\r\n", -400},
     };
     for (size_t i = 0; i < TN_COUNT_OF(cases); i++) {
         tn_http_request r;
