@@ -26,7 +26,7 @@ typedef struct packer {
     uint8_t *base, *p, *end; /* written: p..end */
     bool on_heap;
     unsigned depth;
-    pack_frame stack[TN_PROTO_PACK_DEPTH_MAX];
+    pack_frame stack[TN_PROTO_DEPTH_MAX];
     uint8_t small[4096];
 } packer;
 
@@ -192,7 +192,7 @@ static tn_status enter(packer *w, const ProtobufCMessage *msg, uint32_t number)
 {
     pack_frame *f;
 
-    if (w->depth == TN_PROTO_PACK_DEPTH_MAX)
+    if (w->depth == TN_PROTO_DEPTH_MAX)
         return TN_EINVALID;
     f = &w->stack[w->depth++];
     f->msg = msg;

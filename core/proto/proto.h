@@ -24,30 +24,35 @@ tn_blob tn_proto_api_fds(void);
 
 /* ---- unpacking --------------------------------------------------------------------------------- */
 
-/* Deeper nesting is refused: no SDK could read such a message back. */
-#define TN_PROTO_DEPTH_MAX 100
-/* An unpacked message of the API may take this many bytes a byte on the wire, and a base besides; ours
- * (package tenon) are bounded by the arena only. */
-#define TN_PROTO_GROWTH_MAX 20
-#define TN_PROTO_GROWTH_BASE (64u * 1024u)
+/* Deeper nesting is refused, in what is unpacked and in what is packed. */
+#define TN_PROTO_DEPTH_MAX 160
+/* From a peer: less, since SDKs give up at 100 and what we are sent comes back wrapped in events,
+ * histories and responses. */
+#define TN_PROTO_PEER_DEPTH_MAX 90
+/* A peer's message may take this many bytes of memory a byte on the wire, and a base besides. */
+#define TN_PROTO_PEER_GROWTH_MAX 20
+#define TN_PROTO_PEER_GROWTH_BASE (64u * 1024u)
 
 /* Unpacks into the arena (strings and bytes are copied).  Does not recurse.  Refuses, with the path of
- * the field in err: truncated or overlong input, groups, a wire type that isn't the field's, invalid
- * UTF-8 or NUL in a string, deep nesting (all TN_EINVALID), and messages that would grow past the limit
- * above or past the arena's cap (TN_ETOOLARGE).  *out is set on TN_OK only.  Fields that the
- * descriptor doesn't know are kept and packed again. */
+ * the field in err (NULL: not wanted): truncated or overlong input, groups, a wire type that isn't the
+ * field's, invalid UTF-8 or NUL in a string, deep nesting (all TN_EINVALID), and what goes past the
+ * arena's cap (TN_ETOOLARGE).  *out is set on TN_OK only.  Fields that the descriptor doesn't know are
+ * kept and packed again.
+ *
+ * For what we packed or checked before; what a peer sent goes through tn_proto_unpack_peer first. */
 tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
                           tn_arena *arena, ProtobufCMessage **out, tn_error *err) TN_WARN_UNUSED;
-/* The same with the right type for the output: TN_PROTO_UNPACK(temporal__api__common__v1__payload,
- * bytes, arena, &payload, &err). */
+/* The same with the peer's limits of depth (TN_EINVALID) and growth (TN_ETOOLARGE). */
+tn_status tn_proto_unpack_peer(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                               tn_arena *arena, ProtobufCMessage **out,
+                               tn_error *err) TN_WARN_UNUSED;
+/* tn_proto_unpack with the right type for the output:
+ * TN_PROTO_UNPACK(temporal__api__common__v1__payload, bytes, arena, &payload, &err). */
 #define TN_PROTO_UNPACK(c_name, bytes, arena, out, err) \
     tn_proto_unpack(&c_name##__descriptor, (bytes), (arena), (ProtobufCMessage **)(void *)(out), \
                     (err))
 
 /* ---- packing ----------------------------------------------------------------------------------- */
-
-/* Nesting past this is refused; above TN_PROTO_DEPTH_MAX, since we wrap what we were sent. */
-#define TN_PROTO_PACK_DEPTH_MAX 160
 
 /* Exact size, in the arena.  TN_ETOOLARGE: the arena is full; TN_EINVALID: nested too deep. */
 tn_status tn_proto_pack(const ProtobufCMessage *msg, tn_arena *arena, tn_blob *out) TN_WARN_UNUSED;

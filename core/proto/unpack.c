@@ -28,7 +28,7 @@ typedef struct unpacker {
     const uint8_t *start, *p, *end;        /* end: of the frame on top */
     size_t budget;                         /* bytes of memory that may still be taken */
     const ProtobufCFieldDescriptor *field; /* being read, NULL: between fields */
-    unsigned depth;                        /* frames in use */
+    unsigned depth, depth_max;             /* frames in use; and at most */
     frame stack[TN_PROTO_DEPTH_MAX];
 } unpacker;
 
@@ -273,8 +273,8 @@ static tn_status enter(unpacker *u, ProtobufCMessage **slot)
 
     if (!read_length(u, &n))
         return refuse_truncated(u);
-    if (u->depth == TN_PROTO_DEPTH_MAX)
-        return refuse(u, TN_EINVALID, "nested deeper than %d", TN_PROTO_DEPTH_MAX);
+    if (u->depth == u->depth_max)
+        return refuse(u, TN_EINVALID, "nested deeper than %u", u->depth_max);
     if (!*slot) {
         *slot = message_new(u, u->field->descriptor);
         if (!*slot)
@@ -486,8 +486,9 @@ static tn_status read_field(unpacker *u, frame *f)
     return read_element(u, field->type, member(f->msg, field->offset));
 }
 
-tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
-                          tn_arena *arena, ProtobufCMessage **out, tn_error *err)
+static tn_status unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                        tn_arena *arena, unsigned depth_max, size_t budget, ProtobufCMessage **out,
+                        tn_error *err)
 {
     unpacker u;
     ProtobufCMessage *root;
@@ -498,13 +499,9 @@ tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob 
     u.end = bytes.n ? bytes.p + bytes.n : bytes.p;
     u.field = NULL;
     u.depth = 1;
+    u.depth_max = depth_max;
+    u.budget = budget;
     u.stack[0].msg = NULL;
-    if (bytes.n > SIZE_MAX / TN_PROTO_GROWTH_MAX - TN_PROTO_GROWTH_BASE)
-        return refuse_full(&u);
-    u.budget = bytes.n * TN_PROTO_GROWTH_MAX + TN_PROTO_GROWTH_BASE;
-    /* What we packed ourselves must stay readable, however little is in its many fields. */
-    if (strcmp(descriptor->package_name, "tenon") == 0)
-        u.budget = SIZE_MAX - 15;
     root = message_new(&u, descriptor);
     if (!root)
         return refuse_full(&u);
@@ -524,4 +521,20 @@ tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob 
     }
     *out = root;
     return TN_OK;
+}
+
+tn_status tn_proto_unpack(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                          tn_arena *arena, ProtobufCMessage **out, tn_error *err)
+{
+    return unpack(descriptor, bytes, arena, TN_PROTO_DEPTH_MAX, SIZE_MAX - 15, out, err);
+}
+
+tn_status tn_proto_unpack_peer(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                               tn_arena *arena, ProtobufCMessage **out, tn_error *err)
+{
+    size_t budget = SIZE_MAX - 15;
+
+    if (bytes.n <= (budget - TN_PROTO_PEER_GROWTH_BASE) / TN_PROTO_PEER_GROWTH_MAX)
+        budget = bytes.n * TN_PROTO_PEER_GROWTH_MAX + TN_PROTO_PEER_GROWTH_BASE;
+    return unpack(descriptor, bytes, arena, TN_PROTO_PEER_DEPTH_MAX, budget, out, err);
 }

@@ -351,7 +351,7 @@ static bool open_message(rpc_call *call, tn_blob body, bool compressed, tn_arena
             return false;
         }
     }
-    status = tn_proto_unpack(call->pub.method->input, body, arena, &request, &err);
+    status = tn_proto_unpack_peer(call->pub.method->input, body, arena, &request, &err);
     if (status != TN_OK) {
         rpc_call_refuse(call, status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
                         "grpc: error unmarshalling request: %s", err.text);

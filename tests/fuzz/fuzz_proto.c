@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(d != NULL);
     wire = tn_blob_from(data + 1, size - 1);
     arena = tn_arena_create(0);
-    if (tn_proto_unpack(d, wire, arena, &msg, &err) == TN_OK) {
+    if (tn_proto_unpack_peer(d, wire, arena, &msg, &err) == TN_OK) {
         check(tn_proto_pack(msg, arena, &first) == TN_OK);
         check(tn_proto_unpack(d, first, arena, &again, &err) == TN_OK);
         check(tn_proto_pack(again, arena, &second) == TN_OK);

@@ -43,7 +43,7 @@ static void assert_refused(const ProtobufCMessageDescriptor *d, tn_blob bytes, t
 {
     ProtobufCMessage *untouched = (ProtobufCMessage *)(void *)&err, *out = untouched;
 
-    assert_int_equal(tn_proto_unpack(d, bytes, arena, &out, &err), status);
+    assert_int_equal(tn_proto_unpack_peer(d, bytes, arena, &out, &err), status);
     assert_ptr_equal(out, untouched);
     assert_int_equal(err.code, status);
     if (!strstr(err.text, text))
@@ -122,14 +122,14 @@ static void deep_nesting_is_refused(void **state)
     tn_buf wire;
 
     (void)state;
-    wire = failure_chain(TN_PROTO_DEPTH_MAX);
-    assert_int_equal(tn_proto_unpack(failure, tn_buf_blob(&wire), arena, &msg, &err), TN_OK);
+    wire = failure_chain(TN_PROTO_PEER_DEPTH_MAX);
+    assert_int_equal(tn_proto_unpack_peer(failure, tn_buf_blob(&wire), arena, &msg, &err), TN_OK);
     assert_int_equal(tn_proto_pack(msg, arena, &packed), TN_OK);
     assert_true(tn_blob_eq(packed, tn_buf_blob(&wire)));
     tn_buf_done(&wire);
 
-    wire = failure_chain(TN_PROTO_DEPTH_MAX + 1);
-    assert_refused(failure, tn_buf_blob(&wire), TN_EINVALID, "nested deeper than 100");
+    wire = failure_chain(TN_PROTO_PEER_DEPTH_MAX + 1);
+    assert_refused(failure, tn_buf_blob(&wire), TN_EINVALID, "nested deeper than 90");
     assert_non_null(strstr(err.text, "Failure.cause.cause"));
     tn_buf_done(&wire);
 
@@ -140,7 +140,7 @@ static void deep_nesting_is_refused(void **state)
 
 static void own_chains_past_the_packing_depth_are_refused(void **state)
 {
-    static Temporal__Api__Failure__V1__Failure chain[TN_PROTO_PACK_DEPTH_MAX + 1];
+    static Temporal__Api__Failure__V1__Failure chain[TN_PROTO_DEPTH_MAX + 1];
     tn_blob packed;
 
     (void)state;
@@ -168,7 +168,7 @@ static void memory_bombs_are_refused(void **state)
         bomb[i] = 0x78, bomb[i + 1] = 1;
     assert_refused(&temporal__api__history__v1__history__descriptor, tn_blob_from(bomb, N),
                    TN_ETOOLARGE, "too much memory");
-    assert_true(tn_arena_used_bytes(arena) <= 3u * TN_PROTO_GROWTH_MAX * N);
+    assert_true(tn_arena_used_bytes(arena) <= 3u * TN_PROTO_PEER_GROWTH_MAX * N);
     free(bomb);
 }
 
@@ -193,7 +193,8 @@ static void the_arenas_own_cap_holds_too(void **state)
 /* The honest message that grows most: a task that cancels or starts very many things by short ids. */
 static void honest_messages_fit(void **state)
 {
-    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest req, *back;
+    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest req;
+    ProtobufCMessage *back;
     Temporal__Api__Command__V1__Command commands[20000], *pointers[20000];
     static Temporal__Api__Command__V1__RequestCancelActivityTaskCommandAttributes cancels[20000];
     tn_blob wire;
@@ -216,18 +217,18 @@ static void honest_messages_fit(void **state)
     req.commands = pointers;
     assert_int_equal(tn_proto_pack(&req.base, arena, &wire), TN_OK);
     tn_arena *into = tn_arena_create(0);
-    if (TN_PROTO_UNPACK(temporal__api__workflowservice__v1__respond_workflow_task_completed_request,
-                        wire, into, &back, &err) != TN_OK)
+    if (tn_proto_unpack_peer(req.base.descriptor, wire, into, &back, &err) != TN_OK)
         fail_msg("%s", err.text);
     print_message("%zu bytes of wire, %zu of memory\n", wire.n, tn_arena_used_bytes(into));
 #ifndef __SANITIZE_ADDRESS__ /* which puts gaps between the pieces */
-    assert_true(tn_arena_used_bytes(into) < wire.n * TN_PROTO_GROWTH_MAX * 4 / 5);
+    assert_true(tn_arena_used_bytes(into) < wire.n * TN_PROTO_PEER_GROWTH_MAX * 4 / 5);
 #endif
     tn_arena_destroy(into);
 }
 
-/* Large structs with hardly anything in them: what is stored must come back whatever it takes. */
-static void own_messages_have_no_growth_limit(void **state)
+/* Large structs with hardly anything in them: what is stored must come back whatever it takes, and as
+ * deep as it could be packed. */
+static void what_was_stored_comes_back(void **state)
 {
     static Tenon__ActivityExtras activities[5000], *pointers[5000];
     Tenon__Extras extras = TENON__EXTRAS__INIT, *back;
@@ -244,6 +245,18 @@ static void own_messages_have_no_growth_limit(void **state)
     assert_int_equal(tn_proto_pack(&extras.base, arena, &wire), TN_OK);
     assert_int_equal(TN_PROTO_UNPACK(tenon__extras, wire, arena, &back, &err), TN_OK);
     assert_int_equal(back->n_activities, TN_COUNT_OF(activities));
+    tn_buf deep = failure_chain(TN_PROTO_DEPTH_MAX);
+    ProtobufCMessage *failure;
+    assert_int_equal(tn_proto_unpack(&temporal__api__failure__v1__failure__descriptor,
+                                     tn_buf_blob(&deep), arena, &failure, &err),
+                     TN_OK);
+    assert_int_equal(tn_proto_pack(failure, arena, &(tn_blob){0}), TN_OK);
+    tn_buf_done(&deep);
+    deep = failure_chain(12000);
+    assert_int_equal(tn_proto_unpack(&temporal__api__failure__v1__failure__descriptor,
+                                     tn_buf_blob(&deep), arena, &failure, &err),
+                     TN_EINVALID);
+    tn_buf_done(&deep);
     tn_arena *small = tn_arena_create(100000);
     assert_int_equal(TN_PROTO_UNPACK(tenon__extras, wire, small, &back, &err), TN_ETOOLARGE);
     tn_arena_destroy(small);
@@ -344,7 +357,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(memory_bombs_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(the_arenas_own_cap_holds_too, setup, teardown),
         cmocka_unit_test_setup_teardown(honest_messages_fit, setup, teardown),
-        cmocka_unit_test_setup_teardown(own_messages_have_no_growth_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_stored_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_message_sent_in_two_pieces_is_merged, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_member_of_a_oneof_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(repeated_fields_may_be_interleaved, setup, teardown),
