@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+/* Start in order (settings, loops, plugins, store, visibility, namespaces, roles, port), wait for a signal, end in
+ * the opposite order.  What fails says so once and the process exits with 1. */
+#include "config.h"
+
+#include "server/server.h"
+
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "client/client.h"
+#include "client/token.h"
+#include "config/dynconfig.h"
+#include "frontend/frontend.h"
+#include "history/history.h"
+#include "matching/matching.h"
+#include "metrics/metrics.h"
+#include "namespace/namespace.h"
+#include "plugin/plugin.h"
+#include "proto/proto.h"
+#include "rpc/rpc.h"
+#include "store/store.h"
+#include "visibility/visibility.h"
+
+#define SCHEMA 1u
+#define GRACE_NS (5 * TN_SEC)
+
+enum { PLUGIN_STORE, PLUGIN_VISIBILITY, PLUGIN_CLAIMS, PLUGIN_AUTH, PLUGIN_COUNT };
+
+typedef struct server {
+    const tn_args *args;
+    tn_settings *settings;
+    tn_plugin_instance *plugins[PLUGIN_COUNT];
+    char host[128];
+    char cluster_id[37];
+    uint8_t token_key[16];
+    uint32_t shards;
+    tn_rpc_server *rpc;
+    tn_metrics_server *metrics;
+    struct {
+        bool loops, attached, store, visibility, namespaces, dynconfig, matching, history;
+    } up;
+} server;
+
+static int fail(const char *what, const tn_error *err)
+{
+    fprintf(stderr, "tenond: %s: %s\n", what, err->text);
+    return 1;
+}
+
+static int print_problems(tn_config_problems *problems)
+{
+    tn_config_problems_print(problems);
+    return 1;
+}
+
+/* ---- settings and plugins ---- */
+
+static int load_settings(server *s, tn_config_problems *problems)
+{
+    tn_status status = s->args->command == TN_CMD_START_DEV
+                           ? tn_settings_dev(&s->args->dev, problems, &s->settings)
+                           : tn_settings_load(s->args->config_path, problems, &s->settings);
+    if (status != TN_OK)
+        return print_problems(problems);
+    tn_log_configure(s->settings->log_level, s->settings->log_json);
+    return 0;
+}
+
+static int open_plugins(server *s, tn_config_problems *problems)
+{
+    const tn_settings *set = s->settings;
+    tn_plugin_options options = {.root = tn_config_root(set->tree),
+                                 .own_files = s->args->command == TN_CMD_START_DEV};
+    const struct {
+        tn_kind kind;
+        const tn_config *stanza;
+    } wanted[PLUGIN_COUNT] = {
+        {TN_KIND_PERSISTENCE, set->store->stanza},
+        {TN_KIND_VISIBILITY, set->visibility->stanza},
+        {TN_KIND_CLAIM_MAPPER, set->claim_mapper.stanza},
+        {TN_KIND_AUTHORIZER, set->authorizer.stanza},
+    };
+    bool bad = false;
+    for (int i = 0; i < PLUGIN_COUNT; i++)
+        if (tn_plugin_open(&options, wanted[i].kind, wanted[i].stanza, problems, &s->plugins[i]) != TN_OK)
+            bad = true;
+    return bad ? print_problems(problems) : 0;
+}
+
+static int start_dynconfig(server *s, tn_config_problems *problems)
+{
+    tn_dynconfig_options options = {.path = s->settings->dynamic_config_path,
+                                    .poll_ns = s->settings->dynamic_config_poll_ns,
+                                    .overrides = s->args->dynamic_values,
+                                    .overrides_count = s->args->n_dynamic_values};
+    if (tn_dynconfig_start(&options, problems) != TN_OK)
+        return print_problems(problems);
+    s->up.dynconfig = true;
+    tn_loop_call(tn_loops_get(0), tn_dynconfig_watch, NULL);
+    return 0;
+}
+
+/* ---- what is decided once for a cluster ---- */
+
+static tn_status use_cluster(server *s, const Tenon__ClusterRecord *record, tn_error *err)
+{
+    if (record->schema > SCHEMA)
+        return tn_error_set(err, TN_EINVALID,
+                            "the store has schema %u, this tenond knows up to %u; fix: run the release that wrote it, or a newer one",
+                            record->schema, SCHEMA);
+    if (record->token_key.len != 16 || strlen(record->cluster_id) != 36 || !record->history_shards)
+        return tn_error_set(err, TN_EDATALOSS, "the store's cluster record is damaged");
+    if (record->history_shards != s->settings->history_shards && s->args->command == TN_CMD_SERVE)
+        TN_LOG(TN_LOG_WARN, "server", "persistence.numHistoryShards is fixed when a store is made; the store's number is used",
+               TN_LOG_U("store", record->history_shards), TN_LOG_U("configured", s->settings->history_shards));
+    memcpy(s->cluster_id, record->cluster_id, 37);
+    memcpy(s->token_key, record->token_key.data, 16);
+    s->shards = record->history_shards;
+    return TN_OK;
+}
+
+static tn_status make_cluster(server *s, tn_arena *arena, tn_key key, tn_error *err)
+{
+    Tenon__ClusterRecord record = TENON__CLUSTER_RECORD__INIT;
+    tn_rng rng;
+    uint8_t id[16], token_key[16];
+    char text[37];
+    tn_rng_seed_random(&rng);
+    tn_uuid_v4(&rng, id);
+    tn_uuid_format(id, text);
+    tn_random_bytes(token_key, sizeof(token_key));
+    record.schema = SCHEMA;
+    record.cluster_id = text;
+    record.token_key = (ProtobufCBinaryData){16, token_key};
+    record.history_shards = (uint32_t)s->settings->history_shards;
+    record.created_ns = tn_now_wall_ns();
+    tn_blob packed;
+    tn_status status = tn_proto_pack(&record.base, arena, &packed);
+    if (status != TN_OK)
+        return tn_error_set(err, status, "the cluster record could not be packed");
+    tn_store_batch batch;
+    tn_store_batch_init(&batch, arena);
+    tn_store_batch_cond(&batch, TN_COND_ABSENT, key, 0);
+    tn_store_batch_put(&batch, key, packed);
+    tn_batch finished = tn_store_batch_finish(&batch);
+    tn_commit commit = {.struct_size = sizeof(commit)};
+    status = tn_store_commit_sync(arena, &finished, &commit, err);
+    return status == TN_OK ? use_cluster(s, &record, err) : status;
+}
+
+static tn_status open_cluster(server *s, tn_error *err)
+{
+    tn_arena *arena = tn_arena_create(0);
+    tn_key key =
+        tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
+    tn_row row;
+    tn_status status = tn_store_get_sync(arena, key, &row, err);
+    if (status == TN_OK) {
+        Tenon__ClusterRecord *record = NULL;
+        status = tn_proto_unpack(&tenon__cluster_record__descriptor, row.value, arena,
+                                 (ProtobufCMessage **)(void *)&record, err);
+        if (status == TN_OK)
+            status = use_cluster(s, record, err);
+    } else if (status == TN_ENOTFOUND) {
+        status = make_cluster(s, arena, key, err);
+    }
+    tn_arena_destroy(arena);
+    return status;
+}
+
+/* ---- stores ---- */
+
+static int start_stores(server *s)
+{
+    tn_error err = {0};
+    for (int i = 0; i < PLUGIN_COUNT; i++)
+        if (tn_plugin_attach(s->plugins[i], &err) != TN_OK)
+            return fail("a plugin could not be attached", &err);
+    s->up.attached = true;
+    if (tn_store_start(s->plugins[PLUGIN_STORE], &err) != TN_OK)
+        return fail("the store could not be started", &err);
+    s->up.store = true;
+    if (open_cluster(s, &err) != TN_OK)
+        return fail("the store could not be opened", &err);
+    tn_token_set_key(s->token_key);
+    if (tn_vis_start(s->plugins[PLUGIN_VISIBILITY], s->token_key, &err) != TN_OK)
+        return fail("visibility could not be started", &err);
+    s->up.visibility = true;
+    tn_str names[TN_SETTINGS_LIST_MAX];
+    for (size_t i = 0; i < s->settings->create_namespaces_count; i++)
+        names[i] = tn_str_from(s->settings->create_namespaces[i]);
+    if (tn_namespace_start(names, s->settings->create_namespaces_count, s->settings->create_retention_ns, &err) !=
+        TN_OK)
+        return fail("the namespaces could not be read", &err);
+    s->up.namespaces = true;
+    return 0;
+}
+
+/* ---- roles ---- */
+
+static int start_roles(server *s)
+{
+    tn_error err = {0};
+    tn_client_wire(tn_history_role_table(), tn_matching_role_table(), s->shards);
+    tn_matching_start(s->host);
+    s->up.matching = true;
+    tn_history_options history = {
+        .shard_count = s->shards, .cache_bytes_max = s->settings->cache_bytes_max, .owner = s->host};
+    if (tn_history_start(&history, &err) != TN_OK)
+        return fail("the shards could not be taken", &err);
+    s->up.history = true;
+    tn_frontend_options frontend = {.cluster_id = s->cluster_id,
+                                    .cluster_name = "active",
+                                    .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
+                                    .visibility_name = tn_plugin_name(s->plugins[PLUGIN_VISIBILITY]),
+                                    .shard_count = s->shards};
+    tn_frontend_start(&frontend);
+    return 0;
+}
+
+static void open_metrics(void *arg)
+{
+    server *s = arg;
+    tn_error err;
+    if (tn_metrics_server_open(s->settings->metrics_ip, (uint16_t)s->settings->metrics_port, &s->metrics, &err) !=
+        TN_OK)
+        TN_LOG(TN_LOG_ERROR, "server", "the metrics port could not be opened", TN_LOG_Z("why", err.text));
+}
+
+static int open_ports(server *s)
+{
+    tn_error err = {0};
+    const tn_settings *set = s->settings;
+    tn_rpc_options options;
+    tn_rpc_options_default(&options);
+    options.bind_ip = set->services[TN_SERVICE_FRONTEND].bind_ip;
+    options.port = (uint16_t)set->services[TN_SERVICE_FRONTEND].grpc_port;
+    options.message_bytes_max = (size_t)set->rpc_message_bytes_max;
+    options.streams_max = (uint32_t)set->rpc_streams_max;
+    options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
+    options.dispatch = tn_frontend_dispatch;
+    tn_rpc_register_builtin();
+    if (tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
+        return fail("the port could not be opened", &err);
+    if (set->metrics_ip) {
+        tn_loop_call(tn_loops_get(0), open_metrics, s);
+        if (!s->metrics)
+            return 1;
+    }
+    static const char *const services[] = {
+        "", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"};
+    for (size_t i = 0; i < TN_COUNT_OF(services); i++)
+        tn_rpc_set_health(services[i], TN_HEALTH_SERVING);
+    return 0;
+}
+
+/* ---- start-dev's search attributes ---- */
+
+typedef struct attr_write {
+    tn_namespace_write write;
+    sem_t done;
+    const tn_args *args;
+    tn_arena *arena;
+    const tn_namespace *ns;
+    char problem[200];
+    bool nothing;
+} attr_write;
+
+static void attrs_written(tn_namespace_write *write)
+{
+    attr_write *w = write->user;
+    if (write->fault)
+        snprintf(w->problem, sizeof(w->problem), TN_STR_FMT, TN_STR_ARG(write->fault->message));
+    tn_namespace_unref(write->result);
+    sem_post(&w->done);
+}
+
+static bool add_attr(attr_write *w, Tenon__NamespaceRecord *record, const char *word)
+{
+    const char *eq = strchr(word, '=');
+    char *name = tn_arena_strdup(w->arena, word);
+    name[eq - word] = '\0';
+    uint32_t type = tn_search_attr_type_parse(tn_str_from(eq + 1));
+    if (!type) {
+        snprintf(w->problem, sizeof(w->problem), "--search-attribute %s: unknown type; fix: one of Text, Keyword, Int, Double, Bool, Datetime, KeywordList", word);
+        return false;
+    }
+    if (tn_search_attr_name_reserved(tn_str_from(name))) {
+        snprintf(w->problem, sizeof(w->problem), "--search-attribute %s: the name is reserved by the system", word);
+        return false;
+    }
+    for (size_t i = 0; i < record->n_custom; i++)
+        if (strcmp(record->custom[i]->name, name) == 0)
+            return true;
+    Tenon__SearchAttribute *attr = tn_arena_alloc(w->arena, sizeof(*attr));
+    tenon__search_attribute__init(attr);
+    attr->name = name;
+    attr->type = type;
+    record->custom[record->n_custom++] = attr;
+    w->nothing = false;
+    return true;
+}
+
+static void submit_attrs(void *arg)
+{
+    attr_write *w = arg;
+    Tenon__NamespaceRecord *record = NULL;
+    tn_error err;
+    if (tn_proto_unpack(&tenon__namespace_record__descriptor, w->ns->record, w->arena,
+                        (ProtobufCMessage **)(void *)&record, &err) != TN_OK) {
+        snprintf(w->problem, sizeof(w->problem), "%s", err.text);
+        sem_post(&w->done);
+        return;
+    }
+    Tenon__SearchAttribute **list =
+        TN_NEW_ARRAY(w->arena, Tenon__SearchAttribute *, record->n_custom + w->args->n_search_attributes);
+    if (record->n_custom)
+        memcpy(list, record->custom, record->n_custom * sizeof(list[0]));
+    record->custom = list;
+    w->nothing = true;
+    for (size_t i = 0; i < w->args->n_search_attributes; i++)
+        if (!add_attr(w, record, w->args->search_attributes[i]))
+            w->nothing = true, i = w->args->n_search_attributes;
+    if (w->nothing || tn_proto_pack(&record->base, w->arena, &w->write.record) != TN_OK) {
+        sem_post(&w->done);
+        return;
+    }
+    w->write.arena = w->arena;
+    w->write.home = tn_loop_current();
+    w->write.verb = TN_NS_UPDATE;
+    w->write.expect_version = w->ns->row_version;
+    w->write.done = attrs_written;
+    w->write.user = w;
+    tn_namespace_submit(&w->write);
+}
+
+static int set_search_attributes(server *s)
+{
+    for (size_t i = 0; s->args->n_search_attributes && i < s->settings->create_namespaces_count; i++) {
+        attr_write w = {.args = s->args, .arena = tn_arena_create(0)};
+        w.ns = tn_namespace_by_name(tn_str_from(s->settings->create_namespaces[i]));
+        sem_init(&w.done, 0, 0);
+        if (w.ns) {
+            tn_loop_call(tn_loops_get(0), submit_attrs, &w);
+            while (sem_wait(&w.done) != 0) {
+            }
+        }
+        sem_destroy(&w.done);
+        tn_namespace_unref(w.ns);
+        tn_arena_destroy(w.arena);
+        if (w.problem[0]) {
+            fprintf(stderr, "tenond: %s\n", w.problem);
+            return 2;
+        }
+    }
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static void greet(const server *s)
+{
+    const char *ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip;
+    unsigned port = tn_rpc_server_port(s->rpc);
+    if (s->args->command == TN_CMD_START_DEV) {
+        printf("Tenon %s serves the Temporal API at %s:%u (namespace \"default\"%s)\n", PACKAGE_VERSION, ip, port,
+               s->args->dev.db_filename ? "" : "; kept in memory only");
+        if (s->metrics)
+            printf("Metrics:   http://%s:%u/metrics\n", ip, tn_metrics_server_port(s->metrics));
+        printf("Next step: temporal workflow list --address %s:%u\n", ip, port);
+        fflush(stdout);
+    }
+    if (s->args->http_port)
+        TN_LOG(TN_LOG_WARN, "server", "the HTTP API is not served by this release; --http-port is taken and not opened");
+    TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("ip", ip), TN_LOG_U("port", port), TN_LOG_U("shards", s->shards),
+           TN_LOG_U("loops", tn_loops_count()));
+}
+
+static int start(server *s)
+{
+    tn_error err = {0};
+    tn_config_problems *problems = tn_config_problems_create();
+    int failed = load_settings(s, problems);
+    if (!failed && tn_loops_create((uint32_t)s->settings->threads ? (uint32_t)s->settings->threads
+                                                                  : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
+                                   &err) != TN_OK)
+        failed = fail("the event loops could not be made", &err);
+    if (!failed) {
+        tn_loops_run();
+        s->up.loops = true;
+        failed = open_plugins(s, problems);
+    }
+    if (!failed)
+        failed = start_dynconfig(s, problems);
+    tn_config_problems_destroy(problems);
+    if (!failed)
+        failed = start_stores(s);
+    if (!failed)
+        failed = set_search_attributes(s);
+    if (!failed)
+        failed = start_roles(s);
+    if (!failed)
+        failed = open_ports(s);
+    if (!failed)
+        greet(s);
+    return failed;
+}
+
+static void close_metrics(void *arg)
+{
+    server *s = arg;
+    tn_metrics_server_close(s->metrics);
+}
+
+static void stop(server *s)
+{
+    static const char *const services[] = {
+        "", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"};
+    for (size_t i = 0; s->rpc && i < TN_COUNT_OF(services); i++)
+        tn_rpc_set_health(services[i], TN_HEALTH_NOT_SERVING);
+    if (s->up.matching)
+        tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
+    if (s->rpc)
+        tn_rpc_server_drain(s->rpc, s->settings->rpc_drain_ns);
+    if (s->up.history)
+        tn_history_stop();
+    tn_rpc_server_destroy(s->rpc);
+    if (s->metrics)
+        tn_loop_call(tn_loops_get(0), close_metrics, s);
+    if (s->up.namespaces)
+        tn_namespace_stop();
+    if (s->up.visibility)
+        tn_vis_stop();
+    if (s->up.store)
+        tn_store_stop();
+    for (int i = PLUGIN_COUNT - 1; i >= 0; i--) {
+        if (s->up.attached && s->plugins[i])
+            tn_plugin_detach(s->plugins[i], GRACE_NS);
+        tn_plugin_close(s->plugins[i]);
+    }
+    if (s->up.dynconfig)
+        tn_loop_call(tn_loops_get(0), tn_dynconfig_unwatch, NULL);
+    if (s->up.loops) {
+        tn_loops_stop();
+        tn_loops_destroy();
+    }
+    if (s->up.dynconfig)
+        tn_dynconfig_stop();
+    tn_settings_destroy(s->settings);
+}
+
+int tn_server_run(const tn_args *args)
+{
+    server s = {.args = args};
+    if (gethostname(s.host, sizeof(s.host) - 1) != 0)
+        snprintf(s.host, sizeof(s.host), "localhost");
+    int failed = start(&s);
+    while (!failed) {
+        int sig = tn_main_wait_signal();
+        if (sig != SIGHUP) {
+            TN_LOG(TN_LOG_INFO, "server", "stopping", TN_LOG_I("signal", sig));
+            break;
+        }
+        tn_loop_call(tn_loops_get(0), tn_dynconfig_look_now, NULL);
+    }
+    stop(&s);
+    return failed;
+}

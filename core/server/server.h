@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* tenond: command line, start in order, wait, end in the opposite order.  The only room that sees the roles. */
+#ifndef TN_SERVER_SERVER_H
+#define TN_SERVER_SERVER_H
+
+#include "config/settings.h"
+
+#define TN_ARGS_LIST_MAX 32
+
+typedef struct tn_args {
+    enum { TN_CMD_START_DEV, TN_CMD_SERVE, TN_CMD_CHECK_CONFIG, TN_CMD_VERSION, TN_CMD_HELP } command;
+    const char *config_path;
+    tn_settings_dev_options dev;
+    const char *namespaces[TN_ARGS_LIST_MAX];
+    size_t n_namespaces;
+    const char *search_attributes[TN_ARGS_LIST_MAX]; /* "NAME=Type" */
+    size_t n_search_attributes;
+    const char *dynamic_values[TN_ARGS_LIST_MAX]; /* "key=value" */
+    size_t n_dynamic_values;
+    uint64_t http_port; /* 0: not asked for */
+} tn_args;
+
+/* 0: go on; else the exit status, the reason has been printed. */
+int tn_args_parse(int argc, char **argv, tn_args *out);
+
+/* Runs the server until a signal ends it; the exit status. */
+int tn_server_run(const tn_args *args);
+
+#endif
