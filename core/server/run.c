@@ -312,7 +312,7 @@ static void submit_attrs(void *arg)
     tn_error err;
     if (tn_proto_unpack(&tenon__namespace_record__descriptor, w->ns->record, w->arena,
                         (ProtobufCMessage **)(void *)&record, &err) != TN_OK) {
-        snprintf(w->problem, sizeof(w->problem), "%s", err.text);
+        snprintf(w->problem, sizeof(w->problem), "%.180s", err.text);
         sem_post(&w->done);
         return;
     }
