@@ -66,7 +66,7 @@ static void poll_cancelled(tn_call *call)
 static void poll(tn_fcall *f, Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type, const char *identity)
 {
     tn_arena *arena = f->call->arena;
-    const tn_fault *fault = tn_check_task_queue(arena, queue);
+    const tn_fault *fault = tn_front_check_task_queue(arena, queue);
     if (fault) {
         tn_front_fail(f, fault);
         return;
@@ -106,7 +106,7 @@ void tn_do_poll_activity(tn_fcall *f)
 void tn_do_describe_task_queue(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest *r = REQUEST(f, DescribeTaskQueueRequest);
-    const tn_fault *fault = tn_check_task_queue(f->call->arena, r->task_queue);
+    const tn_fault *fault = tn_front_check_task_queue(f->call->arena, r->task_queue);
     if (fault)
         tn_front_fail(f, fault);
     else if ((int)r->api_mode == 1 && r->task_queue->kind == STICKY)
@@ -120,7 +120,7 @@ void tn_do_list_partitions(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsRequest *r =
         REQUEST(f, ListTaskQueuePartitionsRequest);
-    const tn_fault *fault = tn_check_task_queue(f->call->arena, r->task_queue);
+    const tn_fault *fault = tn_front_check_task_queue(f->call->arena, r->task_queue);
     if (fault)
         tn_front_fail(f, fault);
     else

@@ -50,13 +50,13 @@ const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method);
 void tn_front_release(tn_fcall *f, const tn_fmethod *method); /* concurrency counts */
 
 /* validate.c: NULL or an INVALID_ARGUMENT fault with the reference's text. */
-const tn_fault *tn_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution);
-const tn_fault *tn_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue);
-const tn_fault *tn_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy);
-const tn_fault *tn_check_start(tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
-const tn_fault *tn_check_signal_with_start(
+const tn_fault *tn_front_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution);
+const tn_fault *tn_front_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue);
+const tn_fault *tn_front_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy);
+const tn_fault *tn_front_check_start(tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
+const tn_fault *tn_front_check_signal_with_start(
     tn_fcall *f, Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r);
-const tn_fault *tn_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what);
+const tn_fault *tn_front_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what);
 char *tn_fresh_uuid(tn_arena *arena);
 /* namespaces.c: writes the record of f's namespace (expect_version 0: a new one) through the registry. */
 void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint64_t expect_version,

@@ -27,7 +27,7 @@ char *tn_fresh_uuid(tn_arena *arena)
     return text ? text : (char *)"";
 }
 
-const tn_fault *tn_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution)
+const tn_fault *tn_front_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution)
 {
     uint8_t id[16];
     if (!execution)
@@ -48,7 +48,7 @@ static const tn_fault *check_queue_name(tn_arena *arena, const char *name)
     return NULL;
 }
 
-const tn_fault *tn_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue)
+const tn_fault *tn_front_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue)
 {
     if (!queue)
         return INVALID(arena, "taskQueue is not set");
@@ -69,7 +69,7 @@ static bool duration_ok(const Google__Protobuf__Duration *duration, int64_t *out
     return !duration || (tn_ns_from_duration(duration, out_ns) && *out_ns >= 0);
 }
 
-const tn_fault *tn_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy)
+const tn_fault *tn_front_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy)
 {
     int64_t initial = 0, max = 0;
     if (!policy)
@@ -111,7 +111,7 @@ const tn_fault *tn_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1
     return NULL;
 }
 
-const tn_fault *tn_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what)
+const tn_fault *tn_front_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what)
 {
     if (!blob || protobuf_c_message_get_packed_size(blob) <= BLOB_BYTES_MAX)
         return NULL;
@@ -166,7 +166,7 @@ static const tn_fault *check_cron(tn_arena *arena, const char *spec)
 static const tn_fault *check_sizes(tn_fcall *f, const start_request *r)
 {
     tn_arena *arena = f->call->arena;
-    const tn_fault *fault = tn_check_blob(f, r->input ? &r->input->base : NULL, "Blob data size");
+    const tn_fault *fault = tn_front_check_blob(f, r->input ? &r->input->base : NULL, "Blob data size");
     if (fault)
         return INVALID(arena, "Blob data size exceeds limit.");
     if (r->memo && protobuf_c_message_get_packed_size(&r->memo->base) > MEMO_BYTES_MAX)
@@ -194,7 +194,7 @@ static const tn_fault *check_common(tn_fcall *f, start_request *r, int default_c
         return INVALID(arena, "WorkflowId exceeds maximum allowed length (%zu/%u)", strlen(r->workflow_id),
                        TN_ID_BYTES_MAX);
     int64_t delay;
-    if ((fault = tn_check_retry_policy(arena, r->retry_policy)))
+    if ((fault = tn_front_check_retry_policy(arena, r->retry_policy)))
         return fault;
     if (r->workflow_start_delay && *r->cron_schedule)
         return INVALID(arena, "CronSchedule and WorkflowStartDelay may not be used together.");
@@ -206,7 +206,7 @@ static const tn_fault *check_common(tn_fcall *f, start_request *r, int default_c
         return INVALID(arena, "WorkflowType is not set on request.");
     if (strlen(r->workflow_type->name) > TN_ID_BYTES_MAX)
         return INVALID(arena, "WorkflowType length exceeds limit.");
-    if ((fault = tn_check_task_queue(arena, r->task_queue)) || (fault = check_timeouts(arena, r)))
+    if ((fault = tn_front_check_task_queue(arena, r->task_queue)) || (fault = check_timeouts(arena, r)))
         return fault;
     if (!*r->request_id)
         r->request_id = tn_fresh_uuid(arena);
@@ -219,9 +219,9 @@ static const tn_fault *check_common(tn_fcall *f, start_request *r, int default_c
     return check_sizes(f, r);
 }
 
-const tn_fault *tn_check_start(tn_fcall *f, start_request *r) { return check_common(f, r, 1); }
+const tn_fault *tn_front_check_start(tn_fcall *f, start_request *r) { return check_common(f, r, 1); }
 
-const tn_fault *tn_check_signal_with_start(tn_fcall *f, sws_request *s)
+const tn_fault *tn_front_check_signal_with_start(tn_fcall *f, sws_request *s)
 {
     tn_arena *arena = f->call->arena;
     if (!*s->signal_name)
@@ -257,6 +257,6 @@ const tn_fault *tn_check_signal_with_start(tn_fcall *f, sws_request *s)
     s->workflow_id_reuse_policy = r.workflow_id_reuse_policy;
     s->workflow_id_conflict_policy = r.workflow_id_conflict_policy;
     if (!fault && s->signal_input)
-        fault = tn_check_blob(f, &s->signal_input->base, "Blob data size");
+        fault = tn_front_check_blob(f, &s->signal_input->base, "Blob data size");
     return fault;
 }

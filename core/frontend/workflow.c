@@ -7,7 +7,7 @@
 void tn_do_start(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r = REQUEST(f, StartWorkflowExecutionRequest);
-    const tn_fault *fault = tn_check_start(f, r);
+    const tn_fault *fault = tn_front_check_start(f, r);
     if (fault)
         tn_front_fail(f, fault);
     else
@@ -18,7 +18,7 @@ void tn_do_signal_with_start(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r =
         REQUEST(f, SignalWithStartWorkflowExecutionRequest);
-    const tn_fault *fault = tn_check_signal_with_start(f, r);
+    const tn_fault *fault = tn_front_check_signal_with_start(f, r);
     if (fault)
         tn_front_fail(f, fault);
     else
@@ -27,7 +27,7 @@ void tn_do_signal_with_start(tn_fcall *f)
 
 static void for_execution(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V1__WorkflowExecution *execution)
 {
-    const tn_fault *fault = tn_check_execution(f->call->arena, execution);
+    const tn_fault *fault = tn_front_check_execution(f->call->arena, execution);
     if (fault)
         tn_front_fail(f, fault);
     else
@@ -37,7 +37,7 @@ static void for_execution(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V
 void tn_do_signal(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r = REQUEST(f, SignalWorkflowExecutionRequest);
-    const tn_fault *fault = tn_check_execution(f->call->arena, r->workflow_execution);
+    const tn_fault *fault = tn_front_check_execution(f->call->arena, r->workflow_execution);
     if (fault)
         tn_front_fail(f, fault);
     else if (!*r->signal_name)
@@ -46,7 +46,7 @@ void tn_do_signal(tn_fcall *f)
         tn_front_invalid(f, "SignalName length exceeds limit.");
     else if (strlen(r->request_id) > TN_ID_BYTES_MAX)
         tn_front_invalid(f, "RequestId length exceeds limit.");
-    else if (r->input && (fault = tn_check_blob(f, &r->input->base, "Blob data size")))
+    else if (r->input && (fault = tn_front_check_blob(f, &r->input->base, "Blob data size")))
         tn_front_invalid(f, "Blob data size exceeds limit.");
     else
         for_execution(f, TN_HOP_SIGNAL, r->workflow_execution);
@@ -85,7 +85,7 @@ void tn_do_get_history_reverse(tn_fcall *f)
 void tn_do_query(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__QueryWorkflowRequest *r = REQUEST(f, QueryWorkflowRequest);
-    const tn_fault *fault = tn_check_execution(f->call->arena, r->execution);
+    const tn_fault *fault = tn_front_check_execution(f->call->arena, r->execution);
     if (fault)
         tn_front_fail(f, fault);
     else if (!r->query)
