@@ -26,7 +26,7 @@ typedef struct check { /* in the call's arena */
     tn_arena *claims_home; /* whose memory the claims live in, when no operation owns it */
     tn_decision *decision;
     size_t further;        /* commands looked at */
-    tn_str reason;
+    tn_str own_ns, reason;
 } check;
 
 static struct {
@@ -73,16 +73,9 @@ static tn_call_target *copy_target(tn_arena *arena, const tn_call_target *from)
 
 /* ---- steps -------------------------------------------------------------------------------------- */
 
-static void deny(check *c)
-{
-    c->step = STEP_DENIED;
-}
+static void deny(check *c) { c->step = STEP_DENIED; }
 
-static void plugin_done(tn_plugin_call *call)
-{
-    check *c = call->user;
-    run(c);
-}
+static void plugin_done(tn_plugin_call *call) { run(call->user); }
 
 static uint64_t time_left(const check *c)
 {
@@ -184,9 +177,7 @@ static bool next_target(check *c)
     tn_str ns, api;
     if (!c->method || !c->method->names_targets || !c->call->request)
         return false;
-    tn_str own = tn_str_from(((const char *const *)(const void *)((const char *)c->call->request +
-                                                                 c->method->ns.outer->offset))[0]);
-    if (!tn_auth_further_target(c->call, &c->further, own, &ns, &api))
+    if (!tn_auth_further_target(c->call, &c->further, c->own_ns, &ns, &api))
         return false;
     c->target.ns = ns;
     c->target.api_name = api;
@@ -278,6 +269,7 @@ void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
         c->deadline_ns = call->deadline_mono_ns;
     if (!tn_auth_target(method, call, &c->target))
         deny(c); /* two namespaces in one request: nobody could decide that rightly */
+    c->own_ns = c->target.ns;
     run(c);
 }
 

@@ -465,9 +465,10 @@ void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
     tn_buf_printf(out, "  history: {}\n  matching: {}\n  worker: {}\n"
                        "persistence:\n  defaultStore: main\n  visibilityStore: visibility\n"
                        "  datastores:\n    main:\n      plugin: sqlite\n");
-    put_setting(out, "      path", o->db_filename ? o->db_filename : "", "");
+    put_setting(out, "      path", o->db_filename ? o->db_filename : ":memory:", "");
     tn_buf_printf(out, "    visibility:\n      plugin: sqlite\n");
-    put_setting(out, "      path", o->db_filename ? o->db_filename : "", ".visibility");
+    put_setting(out, "      path", o->db_filename ? o->db_filename : ":memory:",
+                o->db_filename ? ".visibility" : "");
     tn_buf_printf(
         out, "authorization:\n  claimMapper: {plugin: none}\n  authorizer: {plugin: allow_all}\n");
     if (o->plugin_dir) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of functions that a plugin gets: the server's services behind the ABI's names. */
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "metrics/metrics.h"
 #include "plugin/private.h"
 
 /* ---- log ---------------------------------------------------------------------------------------- */
@@ -149,34 +149,39 @@ static tn_status host_offload(tn_loop *loop, void (*work)(void *), void (*done)(
 
 /* ---- metrics ------------------------------------------------------------------------------------ */
 
-struct tn_metric {
-    struct tn_metric *next;
-    char *name;
-    int32_t type;
-    _Atomic uint64_t count;
-    _Atomic double sum;
+struct tn_metric { /* one of the three; never freed: a plugin's threads may hold it */
+    tn_counter *counter;
+    tn_gauge *gauge;
+    tn_histogram *histogram;
 };
-static tn_metric *metrics; /* [main] appends; never freed: a plugin's threads may hold one */
+
+static void put_name(tn_buf *out, const char *name)
+{
+    for (const char *p = name; *p; p++) {
+        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
+        tn_buf_put_u8(out, plain ? (uint8_t)*p : '_');
+    }
+}
 
 static tn_metric *host_metric(const void *who, const char *name, int32_t type, const char *help)
 {
-    (void)help;
     if (!name || type < TN_METRIC_COUNTER || type > TN_METRIC_HISTOGRAM)
         return NULL;
     tn_buf full = {0};
-    tn_buf_printf(&full, "tenon_plugin_%s_%s", speaker(who), name);
+    tn_buf_printf(&full, "tenon_plugin_");
+    put_name(&full, speaker(who));
+    tn_buf_put_u8(&full, '_');
+    put_name(&full, name);
     tn_buf_put_u8(&full, 0);
-    for (tn_metric *m = metrics; m; m = m->next) {
-        if (strcmp(m->name, (const char *)full.p) == 0) { /* a plugin opened again goes on counting */
-            tn_buf_done(&full);
-            return m;
-        }
-    }
+    const char *text = (const char *)full.p;
     tn_metric *m = tn_xcalloc(1, sizeof *m);
-    m->name = (char *)full.p;
-    m->type = type;
-    m->next = metrics;
-    metrics = m;
+    if (type == TN_METRIC_COUNTER)
+        m->counter = tn_metrics_counter(text, help ? help : "", NULL, 0);
+    else if (type == TN_METRIC_GAUGE)
+        m->gauge = tn_metrics_gauge(text, help ? help : "", NULL, 0);
+    else
+        m->histogram = tn_metrics_histogram(text, help ? help : "", TN_BUCKETS_SECONDS, NULL, 0);
+    tn_buf_done(&full);
     return m;
 }
 
@@ -184,11 +189,12 @@ static void host_metric_add(tn_metric *m, double v)
 {
     if (!m)
         return;
-    double old = atomic_load_explicit(&m->sum, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&m->sum, &old, old + v, memory_order_relaxed,
-                                                  memory_order_relaxed))
-        ;
-    atomic_fetch_add_explicit(&m->count, 1, memory_order_relaxed);
+    if (m->histogram)
+        tn_histogram_observe(m->histogram, v);
+    else if (m->gauge)
+        tn_gauge_add(m->gauge, v);
+    else if (v > 0 && v < 1e15)
+        tn_counter_add(m->counter, (uint64_t)(v + 0.5));
 }
 
 static const void *host_extension(const char *id)

@@ -76,6 +76,15 @@ static void complain_of_open(tn_plugin_search *search, const tn_error *err, tn_s
     tn_plugin_complain(search, "plugin", NULL, "%s", err->text[0] ? err->text : tn_status_name(status));
 }
 
+static void make_metrics(tn_plugin_instance *inst)
+{
+    tn_label labels[] = {TN_LABEL_Z("kind", tn_plugin_kind_name(inst->kind)), TN_LABEL_Z("plugin", inst->name)};
+    inst->m_late = tn_metrics_counter("tenon_plugin_late", "Operations answered by their deadline", labels, 2);
+    inst->m_violations = tn_metrics_counter("tenon_plugin_violations", "Breaches of the plugin contract", labels, 2);
+    inst->m_holds = tn_metrics_counter("tenon_plugin_holds", "Calls that held their loop 50 ms or longer", labels, 2);
+    inst->m_stuck = tn_metrics_gauge("tenon_plugin_stuck", "Late operations that are not finished yet", labels, 2);
+}
+
 static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plugin *plugin)
 {
     tn_plugin_instance *inst = tn_xcalloc(1, sizeof *inst);
@@ -84,6 +93,7 @@ static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plug
     inst->path = tn_xstrdup(search->path);
     inst->name = tn_xstrdup(plugin->name);
     inst->version = tn_xstrdup(plugin->version);
+    make_metrics(inst);
     tn_error err = {0};
     tn_plugin_host_opening(inst);
     tn_status status = plugin->open(&tn_plugin_host, search->stanza, &inst->inst, &err);

@@ -72,8 +72,10 @@ static unsigned tag_state(uint64_t tag) { return (unsigned)(tag & STATE_MASK); }
 static void violation(const slot *s, const char *what)
 {
     const char *name = s && s->inst ? s->inst->name : "?";
-    if (s && s->inst)
+    if (s && s->inst) {
         atomic_fetch_add_explicit(&s->inst->violations, 1, memory_order_relaxed);
+        tn_counter_inc(s->inst->m_violations);
+    }
     TN_LOG(TN_LOG_ERROR, "plugin", "contract broken", TN_LOG_Z("plugin", name), TN_LOG_Z("what", what));
 #ifdef TN_DEBUG
     fprintf(stderr, "plugin \"%s\": %s\n", name, what);
@@ -201,8 +203,10 @@ static void arrive(tn_msg *msg)
 {
     slot *s = TN_CONTAINER_OF(msg, slot, msg);
     s->arrived = true;
-    if (s->call.late)
+    if (s->call.late) {
         atomic_fetch_sub_explicit(&s->inst->stuck, 1, memory_order_relaxed);
+        tn_gauge_add(s->inst->m_stuck, -1);
+    }
     if (s->ended) {
         slot_give(s);
         return;
@@ -228,6 +232,8 @@ static void expire(tn_loop_timer *timer)
     s->call.late = true;
     atomic_fetch_add_explicit(&s->inst->late, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->inst->stuck, 1, memory_order_relaxed);
+    tn_counter_inc(s->inst->m_late);
+    tn_gauge_add(s->inst->m_stuck, 1);
     bool write = s->flags & TN_PLUGIN_WRITE;
     s->call.status = tn_error_set(&s->call.err, write ? TN_EUNCERTAIN : TN_EUNAVAILABLE,
                                   "plugin \"%s\" did not answer in time", s->inst->name);
@@ -316,6 +322,7 @@ void tn_plugin_left(tn_plugin_instance *inst, const char *function, uint64_t ent
     if (held < TN_PLUGIN_HOLD_NS)
         return;
     atomic_fetch_add_explicit(&inst->holds, 1, memory_order_relaxed);
+    tn_counter_inc(inst->m_holds);
     uint64_t said = atomic_load_explicit(&inst->hold_said_ns, memory_order_relaxed);
     if (said && now - said < TN_SEC)
         return;

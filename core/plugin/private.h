@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "metrics/metrics.h"
 #include "plugin/plugin.h"
 
 #define TN_PLUGIN_LOOPS_MAX 64u
@@ -25,6 +26,8 @@ struct tn_plugin_instance {
     uint32_t attached; /* loops */
     bool opened, abandoned;
     _Atomic uint64_t in_flight, finished, late, stuck, violations, holds;
+    tn_counter *m_late, *m_violations, *m_holds;
+    tn_gauge *m_stuck;
     _Atomic uint64_t hold_said_ns; /* monotonic; the log is not flooded */
 };
 

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "metrics/metrics.h"
 #include "plugin/plugin.h"
 #include "store/private.h"
 
@@ -36,7 +37,7 @@ static loop_state states[LOOPS_MAX];
 
 /* ---- the private part of tn_store_op ------------------------------------------------------------ */
 
-enum { PRIV_CALL, PRIV_NEXT, PRIV_PART, PRIV_FINISH };
+enum { PRIV_CALL, PRIV_NEXT, PRIV_PART, PRIV_VERB, PRIV_BEGAN };
 
 static tn_plugin_call *call_of(const tn_store_op *op) { return op->priv[PRIV_CALL]; }
 static void *part_of(const tn_store_op *op) { return op->priv[PRIV_PART]; }
@@ -76,7 +77,43 @@ static void defer(loop_state *state)
 
 /* ---- results ------------------------------------------------------------------------------------ */
 
-typedef enum verb { VERB_GET, VERB_SCAN, VERB_COMMIT } verb;
+typedef enum verb { VERB_GET, VERB_SCAN, VERB_COMMIT, VERB_COUNT } verb;
+
+static struct {
+    tn_counter *requests, *errors;
+    tn_histogram *latency;
+} figures[VERB_COUNT];
+static tn_counter *groups;
+static tn_histogram *group_members;
+
+static void make_figures(void)
+{
+    static const char *const names[VERB_COUNT] = {"Get", "Scan", "Commit"};
+    for (int v = 0; v < VERB_COUNT; v++) {
+        tn_label label = TN_LABEL_Z("operation", names[v]);
+        figures[v].requests = tn_metrics_counter("persistence_requests", "Operations asked of the store", &label, 1);
+        figures[v].errors = tn_metrics_counter("persistence_errors", "Operations that failed", &label, 1);
+        figures[v].latency = tn_metrics_histogram("persistence_latency", "Time of an operation", TN_BUCKETS_SECONDS,
+                                                  &label, 1);
+    }
+    groups = tn_metrics_counter("tenon_store_groups", "Groups of commits handed to the driver", NULL, 0);
+    group_members = tn_metrics_histogram("tenon_store_group_members", "Commits of a group", TN_BUCKETS_COUNT, NULL, 0);
+}
+
+static void count_answer(const tn_store_op *op, verb what)
+{
+    tn_histogram_observe_ns(figures[what].latency, tn_now_mono_ns() - (uintptr_t)op->priv[PRIV_BEGAN]);
+    switch (op->status) {
+    case TN_OK:
+    case TN_ENOTFOUND:
+    case TN_ECONFLICT: return; /* answers */
+    default: break;
+    }
+    static const char *const names[VERB_COUNT] = {"Get", "Scan", "Commit"};
+    tn_label labels[] = {TN_LABEL_Z("operation", names[what]), TN_LABEL_Z("error_type", tn_status_name(op->status))};
+    tn_counter_inc(figures[what].errors);
+    tn_counter_inc(tn_metrics_counter("persistence_error_with_type", "Operations that failed, by cause", labels, 2));
+}
 
 static void take_get(tn_store_op *op)
 {
@@ -108,17 +145,20 @@ static void take_commit(tn_store_op *op)
 static void answer(tn_store_op *op)
 {
     tn_plugin_call *call = call_of(op);
+    verb what = (verb)(uintptr_t)op->priv[PRIV_VERB];
     op->status = call->status;
     op->error = call->err;
     op->error.code = call->status;
     if (!call->late && part_of(op)) {
-        switch ((verb)(uintptr_t)op->priv[PRIV_FINISH]) {
+        switch (what) {
         case VERB_GET: take_get(op); break;
         case VERB_SCAN: take_scan(op); break;
         case VERB_COMMIT: take_commit(op); break;
+        case VERB_COUNT: break;
         }
     }
     tn_plugin_call_end(call);
+    count_answer(op, what);
     op->done(op);
 }
 
@@ -139,8 +179,10 @@ static void begin(tn_store_op *op, verb what)
     op->priv[PRIV_CALL] = tn_plugin_call_begin(plugin, what == VERB_COMMIT ? TN_PLUGIN_WRITE : 0,
                                                timeout, finished, op);
     op->priv[PRIV_PART] = NULL;
-    op->priv[PRIV_FINISH] = (void *)(uintptr_t)what;
+    op->priv[PRIV_VERB] = (void *)(uintptr_t)what;
+    op->priv[PRIV_BEGAN] = (void *)(uintptr_t)tn_now_mono_ns();
     op->status = TN_PENDING;
+    tn_counter_inc(figures[what].requests);
 }
 
 static void refuse(tn_store_op *op)
@@ -223,6 +265,8 @@ static void send_group(tn_store_op **members, size_t n)
         reqs[i] = &((commit_part *)part_of(members[i]))->req;
         calls[i] = call_of(members[i]);
     }
+    tn_counter_inc(groups);
+    tn_histogram_observe(group_members, (double)n);
     uint64_t entered = tn_plugin_enter();
     ops->commit(tn_plugin_ctx(plugin), reqs, n);
     tn_plugin_left(plugin, "commit", entered);
@@ -261,6 +305,7 @@ tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err)
     tn_status status = tn_plugin_attach(persistence, err);
     if (status != TN_OK)
         return status;
+    make_figures();
     memset(states, 0, sizeof states);
     for (uint32_t i = 0; i < LOOPS_MAX; i++)
         states[i].flush.run = flush;
