@@ -3,14 +3,14 @@
 # reference server are started and stopped, and where the tools that they need are installed (the
 # build folder, never the machine). Bash only.
 #
-#   TENOND       the server to test (default: tenond of the build folder)
+#   TENOND       the server to test (default: what ./dev build installed in the build folder)
 #   TENOND_ARGS  more flags for it
 #   BUILD        the build folder (default: build/ of the tree)
 #   TEST_PORT    the first port that the tests may use (default 17200)
 
 TN_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$TN_ROOT/build}
-TENOND=${TENOND:-$BUILD/tenond}
+TENOND=${TENOND:-$BUILD/root/bin/tenond}
 TOOLS=$BUILD/test-tools
 TEST_PORT=${TEST_PORT:-17200}
 TN_PIDS=()

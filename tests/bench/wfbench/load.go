@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	commandpb "go.temporal.io/api/command/v1"
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+const (
+	identity    = "wfbench"
+	pollLimit   = 70 * time.Second
+	errorsShown = 5
+	errorsMax   = 2000
+)
+
+func dial(s settings) []workflowservice.WorkflowServiceClient {
+	clients := make([]workflowservice.WorkflowServiceClient, 0, s.conns)
+	for range s.conns {
+		conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "wfbench:", err)
+			os.Exit(2)
+		}
+		clients = append(clients, workflowservice.NewWorkflowServiceClient(conn))
+	}
+	return clients
+}
+
+// load is one run of workflows: its clients, its ids and what it has counted.
+type load struct {
+	settings
+	clients  []workflowservice.WorkflowServiceClient
+	queue    *taskqueuepb.TaskQueue
+	input    *commonpb.Payloads
+	began    []time.Time
+	started  []time.Duration
+	finished []time.Duration
+	done     atomic.Int64
+	errors   atomic.Int64
+	over     chan struct{}
+	polls    context.Context
+}
+
+func newLoad(s settings, polls context.Context) *load {
+	return &load{
+		settings: s,
+		clients:  dial(s),
+		queue: &taskqueuepb.TaskQueue{Name: fmt.Sprintf("wfbench-%d", time.Now().UnixNano()),
+			Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
+		input: &commonpb.Payloads{Payloads: []*commonpb.Payload{{
+			Metadata: map[string][]byte{"encoding": []byte("binary/plain")}, Data: make([]byte, s.payload)}}},
+		began:    make([]time.Time, s.n),
+		started:  make([]time.Duration, s.n),
+		finished: make([]time.Duration, s.n),
+		over:     make(chan struct{}),
+		polls:    polls,
+	}
+}
+
+func (l *load) failed(what string, err error) {
+	if l.polls.Err() != nil {
+		return
+	}
+	count := l.errors.Add(1)
+	if count <= errorsShown {
+		fmt.Fprintf(os.Stderr, "wfbench: %s: %v\n", what, err)
+	}
+	if count > errorsMax {
+		fmt.Fprintln(os.Stderr, "wfbench: too many errors")
+		os.Exit(1)
+	}
+}
+
+func (l *load) oneMore() {
+	if l.done.Add(1) == int64(l.n) {
+		close(l.over)
+	}
+}
+
+// start begins workflow number i.
+func (l *load) start(ctx context.Context, client workflowservice.WorkflowServiceClient, i int) {
+	l.began[i] = time.Now()
+	_, err := client.StartWorkflowExecution(ctx, &workflowservice.StartWorkflowExecutionRequest{
+		Namespace: l.namespace, WorkflowId: fmt.Sprintf("%s-%d", l.queue.Name, i),
+		WorkflowType: &commonpb.WorkflowType{Name: l.word}, TaskQueue: l.queue, Input: l.input,
+		RequestId: fmt.Sprintf("%s-request-%d", l.queue.Name, i), Identity: identity,
+		WorkflowTaskTimeout: durationpb.New(10 * time.Second)})
+	l.started[i] = time.Since(l.began[i])
+	if err != nil {
+		l.failed("start", err)
+	} else if l.mode == "start" {
+		l.oneMore()
+	}
+}
+
+func has(events []eventKind, wanted enumspb.EventType) bool {
+	for _, event := range events {
+		if event.GetEventType() == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+type eventKind interface{ GetEventType() enumspb.EventType }
+
+// answer is the command for a workflow task, and whether the workflow is done with it.
+func (l *load) answer(activityDone bool) (*commandpb.Command, bool) {
+	switch {
+	case l.mode == "timer":
+		return &commandpb.Command{CommandType: enumspb.COMMAND_TYPE_START_TIMER,
+			Attributes: &commandpb.Command_StartTimerCommandAttributes{
+				StartTimerCommandAttributes: &commandpb.StartTimerCommandAttributes{
+					TimerId: "1", StartToFireTimeout: durationpb.New(24 * time.Hour)}}}, true
+	case l.mode == "activity" && !activityDone:
+		return &commandpb.Command{CommandType: enumspb.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK,
+			Attributes: &commandpb.Command_ScheduleActivityTaskCommandAttributes{
+				ScheduleActivityTaskCommandAttributes: &commandpb.ScheduleActivityTaskCommandAttributes{
+					ActivityId: "1", ActivityType: &commonpb.ActivityType{Name: "a"}, TaskQueue: l.queue,
+					Input: l.input, StartToCloseTimeout: durationpb.New(60 * time.Second),
+					ScheduleToCloseTimeout: durationpb.New(100 * time.Second)}}}, false
+	}
+	return &commandpb.Command{CommandType: enumspb.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION,
+		Attributes: &commandpb.Command_CompleteWorkflowExecutionCommandAttributes{
+			CompleteWorkflowExecutionCommandAttributes: &commandpb.CompleteWorkflowExecutionCommandAttributes{
+				Result: l.input}}}, true
+}
+
+func (l *load) workflowTask(client workflowservice.WorkflowServiceClient) {
+	ctx, cancel := context.WithTimeout(l.polls, pollLimit)
+	defer cancel()
+	task, err := client.PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
+		Namespace: l.namespace, TaskQueue: l.queue, Identity: identity})
+	if err != nil {
+		l.failed("workflow poll", err)
+		return
+	}
+	if len(task.TaskToken) == 0 {
+		return
+	}
+	events := make([]eventKind, 0, 16)
+	for _, event := range task.GetHistory().GetEvents() {
+		events = append(events, event)
+	}
+	command, last := l.answer(has(events, enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED))
+	if _, err = client.RespondWorkflowTaskCompleted(l.polls, &workflowservice.RespondWorkflowTaskCompletedRequest{
+		Namespace: l.namespace, TaskToken: task.TaskToken, Identity: identity,
+		Commands: []*commandpb.Command{command}}); err != nil {
+		l.failed("workflow task", err)
+		return
+	}
+	if last {
+		id := task.WorkflowExecution.WorkflowId
+		number, _ := strconv.Atoi(id[strings.LastIndexByte(id, '-')+1:])
+		l.finished[number] = time.Since(l.began[number])
+		l.oneMore()
+	}
+}
+
+func (l *load) activityTask(client workflowservice.WorkflowServiceClient) {
+	ctx, cancel := context.WithTimeout(l.polls, pollLimit)
+	defer cancel()
+	task, err := client.PollActivityTaskQueue(ctx, &workflowservice.PollActivityTaskQueueRequest{
+		Namespace: l.namespace, TaskQueue: l.queue, Identity: identity})
+	if err != nil {
+		l.failed("activity poll", err)
+		return
+	}
+	if len(task.TaskToken) == 0 {
+		return
+	}
+	if _, err = client.RespondActivityTaskCompleted(l.polls, &workflowservice.RespondActivityTaskCompletedRequest{
+		Namespace: l.namespace, TaskToken: task.TaskToken, Identity: identity, Result: l.input}); err != nil {
+		l.failed("activity", err)
+	}
+}
+
+func (l *load) work(task func(workflowservice.WorkflowServiceClient)) {
+	for i := range l.pollers {
+		client := l.clients[i%len(l.clients)]
+		go func() {
+			for l.polls.Err() == nil {
+				task(client)
+			}
+		}()
+	}
+}
+
+// startAll starts every workflow and answers how long that took.
+func (l *load) startAll(ctx context.Context) time.Duration {
+	began := time.Now()
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for i := range l.starters {
+		client := l.clients[i%len(l.clients)]
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= l.n {
+					return
+				}
+				l.start(ctx, client, i)
+			}
+		}()
+	}
+	group.Wait()
+	return time.Since(began)
+}
+
+func runLoad(s settings, out *report) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	defer cancel()
+	polls, stop := context.WithCancel(context.Background())
+	defer stop()
+	l := newLoad(s, polls)
+	if s.mode != "start" {
+		l.work(l.workflowTask)
+	}
+	if s.mode == "activity" {
+		l.work(l.activityTask)
+	}
+	time.Sleep(300 * time.Millisecond) // the polls are to be parked before the clock starts
+	before := measure(s.pids)
+	began := time.Now()
+	starting := l.startAll(ctx)
+	select {
+	case <-l.over:
+	case <-ctx.Done():
+	}
+	elapsed := time.Since(began)
+	after := measure(s.pids)
+	stop()
+
+	ended := make([]time.Duration, 0, s.n)
+	for _, d := range l.finished {
+		if d > 0 {
+			ended = append(ended, d)
+		}
+	}
+	done := l.done.Load()
+	cpu := after.cpuSeconds - before.cpuSeconds
+	out.set("done", done)
+	out.set("errors", l.errors.Load())
+	out.set("elapsed_s", elapsed.Seconds())
+	out.set("workflows_per_s", float64(done)/elapsed.Seconds())
+	out.set("starts_per_s", float64(s.n)/starting.Seconds())
+	out.set("start_p50_ms", percentile(l.started, .5))
+	out.set("start_p99_ms", percentile(l.started, .99))
+	out.set("e2e_p50_ms", percentile(ended, .5))
+	out.set("e2e_p99_ms", percentile(ended, .99))
+	out.set("server_cpu_s", cpu)
+	out.set("cpu_ms_per_workflow", cpu*1000/float64(max(done, 1)))
+	out.set("rss_before_kb", before.rssKB)
+	out.set("rss_after_kb", after.rssKB)
+	return done == int64(s.n)
+}
