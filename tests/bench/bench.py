@@ -185,7 +185,7 @@ class Bench:
 
     def park(self):
         for kind in self.kinds:
-            n = 10000 if kind == "tenond" else 2000
+            n = 10000 if kind == "tenond" else 1000  # its limit a namespace is 1,200
             say(f"park, {kind}, {n} polls")
             folder = self.folder()
             with self.server(kind, folder) as server:
