@@ -6,6 +6,7 @@
 #include "proto/proto.h"
 
 #define DEADLINES_MAX 4
+#define BACKOFF_MAX_NS (UINT64_C(3153600000) * TN_SEC) /* 100 years: what a time on the wire can hold */
 
 typedef struct deadline {
     uint64_t at_ns;
@@ -86,6 +87,8 @@ static void set_up_attempt(tn_tx *tx, tn_activity *activity, uint64_t interval_n
     const Temporal__Api__Failure__V1__Failure *kept =
         tn_failure_for_state(tx->arena, failure, tx->env->limits->failure_bytes_max);
 
+    if (interval_ns > BACKOFF_MAX_NS)
+        interval_ns = BACKOFF_MAX_NS;
     activity->attempt++;
     activity->attempt_scheduled_ns = tx->now_ns + interval_ns;
     activity->retry_interval_ns = interval_ns;
