@@ -177,7 +177,8 @@ static tn_status open_cluster(server *s, tn_error *err)
 static int start_stores(server *s)
 {
     tn_error err = {0};
-    for (int i = 0; i < PLUGIN_COUNT; i++)
+    /* The store and visibility attach theirs. */
+    for (int i = PLUGIN_CLAIMS; i < PLUGIN_COUNT; i++)
         if (tn_plugin_attach(s->plugins[i], &err) != TN_OK)
             return fail("a plugin could not be attached", &err);
     s->up.attached = true;
@@ -438,7 +439,7 @@ static void stop(server *s)
     if (s->up.store)
         tn_store_stop();
     for (int i = PLUGIN_COUNT - 1; i >= 0; i--) {
-        if (s->up.attached && s->plugins[i])
+        if (s->up.attached && s->plugins[i] && i >= PLUGIN_CLAIMS)
             tn_plugin_detach(s->plugins[i], GRACE_NS);
         tn_plugin_close(s->plugins[i]);
     }
