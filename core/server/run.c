@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "auth/auth.h"
 #include "client/client.h"
 #include "client/token.h"
 #include "config/dynconfig.h"
@@ -26,7 +27,6 @@
 #include "visibility/visibility.h"
 
 #define SCHEMA 1u
-#define GRACE_NS (5 * TN_SEC)
 
 enum { PLUGIN_STORE, PLUGIN_VISIBILITY, PLUGIN_CLAIMS, PLUGIN_AUTH, PLUGIN_COUNT };
 
@@ -41,7 +41,7 @@ typedef struct server {
     tn_rpc_server *rpc;
     tn_metrics_server *metrics;
     struct {
-        bool loops, attached, store, visibility, namespaces, dynconfig, matching, history;
+        bool loops, auth, store, visibility, namespaces, dynconfig, matching, history;
     } up;
 } server;
 
@@ -177,11 +177,9 @@ static tn_status open_cluster(server *s, tn_error *err)
 static int start_stores(server *s)
 {
     tn_error err = {0};
-    /* The store and visibility attach theirs. */
-    for (int i = PLUGIN_CLAIMS; i < PLUGIN_COUNT; i++)
-        if (tn_plugin_attach(s->plugins[i], &err) != TN_OK)
-            return fail("a plugin could not be attached", &err);
-    s->up.attached = true;
+    if (tn_auth_start(s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH], s->settings->auth_timeout_ns, &err) != TN_OK)
+        return fail("authorization could not be started", &err);
+    s->up.auth = true;
     if (tn_store_start(s->plugins[PLUGIN_STORE], &err) != TN_OK)
         return fail("the store could not be started", &err);
     s->up.store = true;
@@ -232,6 +230,8 @@ static void open_metrics(void *arg)
         TN_LOG(TN_LOG_ERROR, "server", "the metrics port could not be opened", TN_LOG_Z("why", err.text));
 }
 
+static void authorize(tn_call *call) { tn_auth_check(call, tn_frontend_dispatch); }
+
 static int open_ports(server *s)
 {
     tn_error err = {0};
@@ -243,7 +243,7 @@ static int open_ports(server *s)
     options.message_bytes_max = (size_t)set->rpc_message_bytes_max;
     options.streams_max = (uint32_t)set->rpc_streams_max;
     options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
-    options.dispatch = tn_frontend_dispatch;
+    options.dispatch = authorize;
     tn_rpc_register_builtin();
     if (tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail("the port could not be opened", &err);
@@ -438,11 +438,10 @@ static void stop(server *s)
         tn_vis_stop();
     if (s->up.store)
         tn_store_stop();
-    for (int i = PLUGIN_COUNT - 1; i >= 0; i--) {
-        if (s->up.attached && s->plugins[i] && i >= PLUGIN_CLAIMS)
-            tn_plugin_detach(s->plugins[i], GRACE_NS);
+    if (s->up.auth)
+        tn_auth_stop();
+    for (int i = PLUGIN_COUNT - 1; i >= 0; i--)
         tn_plugin_close(s->plugins[i]);
-    }
     if (s->up.dynconfig)
         tn_loop_call(tn_loops_get(0), tn_dynconfig_unwatch, NULL);
     if (s->up.loops) {
