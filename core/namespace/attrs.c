@@ -42,9 +42,21 @@ static const tn_attr_type_row predefined[] = {
 
 /* The ones that are fields of the run itself. */
 static const char *const fields[] = {
-    "CloseTime",   "ExecutionDuration", "ExecutionStatus",  "ExecutionTime",        "HistoryLength",
-    "HistorySizeBytes", "ParentRunId",  "ParentWorkflowId", "RootRunId",            "RootWorkflowId",
-    "RunId",       "StartTime",         "StateTransitionCount", "TaskQueue",        "WorkflowId",
+    "CloseTime",
+    "ExecutionDuration",
+    "ExecutionStatus",
+    "ExecutionTime",
+    "HistoryLength",
+    "HistorySizeBytes",
+    "ParentRunId",
+    "ParentWorkflowId",
+    "RootRunId",
+    "RootWorkflowId",
+    "RunId",
+    "StartTime",
+    "StateTransitionCount",
+    "TaskQueue",
+    "WorkflowId",
     "WorkflowType",
 };
 

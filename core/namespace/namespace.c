@@ -49,9 +49,9 @@ typedef struct write_job {
 
 static snapshot *slots[LOOPS_MAX]; /* slot i belongs to loop i */
 static struct {
-    write_job *job;                 /* the write under way */
-    tn_msg *queue, **queue_tail;    /* writes that wait for it */
-} writer;                           /* loop 0 only */
+    write_job *job;              /* the write under way */
+    tn_msg *queue, **queue_tail; /* writes that wait for it */
+} writer;                        /* loop 0 only */
 
 /* ---- namespaces ------------------------------------------------------------------------------- */
 
@@ -85,7 +85,8 @@ static tn_status fill_entry(tn_namespace *ns, tn_arena *arena, const Tenon__Name
 {
     uint8_t id[16];
     if (!rec->name[0] || !tn_uuid_parse(tn_str_from(rec->id), id))
-        return tn_error_set(err, TN_EDATALOSS, "namespace record \"%s\" has no name or id", rec->id);
+        return tn_error_set(err, TN_EDATALOSS, "namespace record \"%s\" has no name or id",
+                            rec->id);
     if (rec->n_data_keys != rec->n_data_values || rec->n_custom > ATTRS_MAX)
         return tn_error_set(err, TN_EDATALOSS, "namespace record \"%s\" is damaged", rec->id);
     ns->name = tn_str_from(rec->name);
@@ -263,7 +264,7 @@ const tn_fault *tn_namespace_not_found(tn_arena *arena, tn_str name)
         TEMPORAL__API__ERRORDETAILS__V1__NAMESPACE_NOT_FOUND_FAILURE__INIT;
     detail.namespace_ = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(name));
     if (!detail.namespace_)
-        detail.namespace_ = (char *)(uintptr_t)"";
+        detail.namespace_ = (char *)(uintptr_t) "";
     return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base,
                              "Namespace " TN_STR_FMT " is not found.", TN_STR_ARG(name));
 }
@@ -542,7 +543,8 @@ static void install(void *arg)
     slots[index] = arg;
 }
 
-tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t retention_ns, tn_error *err)
+tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t retention_ns,
+                             tn_error *err)
 {
     /* The id of a namespace that is made at start comes from its name, so that two hosts which start
      * together make one namespace, not two. */

@@ -6,7 +6,8 @@
 /* Far above the limit on keys: what was stored under other limits must still be readable. */
 #define ENTRIES_MAX 5000
 
-tn_status tn_vis_entries_read(tn_arena *arena, tn_blob packed, tn_vis_entry **out, size_t *out_count)
+tn_status tn_vis_entries_read(tn_arena *arena, tn_blob packed, tn_vis_entry **out,
+                              size_t *out_count)
 {
     size_t count = 0, n = 0;
     tn_wire_field field;
@@ -48,7 +49,8 @@ static const tn_fault *invalid(tn_arena *arena, const char *fmt, ...)
     va_start(args, fmt);
     char *text = tn_arena_vprintf(arena, fmt, args);
     va_end(args);
-    return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "%s", text ? text : "invalid search attributes");
+    return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "%s",
+                         text ? text : "invalid search attributes");
 }
 
 static bool settable(tn_str name)
@@ -61,14 +63,17 @@ static bool settable(tn_str name)
     return true;
 }
 
-static const tn_fault *validate_entry(tn_arena *arena, const tn_namespace *ns, const tn_vis_entry *entry)
+static const tn_fault *validate_entry(tn_arena *arena, const tn_namespace *ns,
+                                      const tn_vis_entry *entry)
 {
     uint32_t type = tn_search_attr_type(ns, entry->name);
     if (!type && tn_str_starts(entry->name, TN_STR("Temporal")))
-        return invalid(arena, "search attribute " TN_STR_FMT " is not defined", TN_STR_ARG(entry->name));
+        return invalid(arena, "search attribute " TN_STR_FMT " is not defined",
+                       TN_STR_ARG(entry->name));
     if (!type)
-        return invalid(arena, "Namespace " TN_STR_FMT " has no mapping defined for search attribute "
-                       TN_STR_FMT,
+        return invalid(arena,
+                       "Namespace " TN_STR_FMT
+                       " has no mapping defined for search attribute " TN_STR_FMT,
                        TN_STR_ARG(ns ? ns->name : TN_STR("")), TN_STR_ARG(entry->name));
     if (!settable(entry->name))
         return invalid(arena, TN_STR_FMT " attribute can't be set in SearchAttributes",
@@ -81,14 +86,16 @@ static const tn_fault *validate_entry(tn_arena *arena, const tn_namespace *ns, c
     if (status != TN_EINVALID)
         return tn_fault_from_status(arena, status, NULL);
     tn_str shown = tn_vis_payload_show(arena, entry->payload);
-    return invalid(arena, "invalid value for search attribute " TN_STR_FMT " of type %s: " TN_STR_FMT,
+    return invalid(arena,
+                   "invalid value for search attribute " TN_STR_FMT " of type %s: " TN_STR_FMT,
                    TN_STR_ARG(entry->name), tn_search_attr_type_name(type), TN_STR_ARG(shown));
 }
 
 const tn_fault *tn_search_attrs_validate(tn_arena *arena, const tn_namespace *ns, tn_blob packed,
                                          const tn_search_attr_limits *limits)
 {
-    uint32_t count_max = limits && limits->count_max ? limits->count_max : TN_SEARCH_ATTRS_COUNT_MAX;
+    uint32_t count_max =
+        limits && limits->count_max ? limits->count_max : TN_SEARCH_ATTRS_COUNT_MAX;
     uint32_t value_max =
         limits && limits->value_bytes_max ? limits->value_bytes_max : TN_SEARCH_ATTR_BYTES_MAX;
     uint32_t total_max =
@@ -112,7 +119,8 @@ const tn_fault *tn_search_attrs_validate(tn_arena *arena, const tn_namespace *ns
     }
     for (size_t i = 0; i < count; i++) {
         tn_vis_payload payload;
-        if (tn_vis_payload_read(entries[i].payload, &payload) == TN_OK && payload.data.n > value_max)
+        if (tn_vis_payload_read(entries[i].payload, &payload) == TN_OK &&
+            payload.data.n > value_max)
             return invalid(arena,
                            "search attribute " TN_STR_FMT " value size %zu exceeds size limit %u",
                            TN_STR_ARG(entries[i].name), payload.data.n, value_max);
@@ -146,8 +154,8 @@ static void put_entry(tn_buf *buf, const tn_namespace *ns, const tn_vis_entry *e
     tn_buf_done(&meta);
 }
 
-tn_status tn_search_attrs_merge(tn_arena *arena, const tn_namespace *ns, tn_blob base, tn_blob upsert,
-                                tn_blob *out)
+tn_status tn_search_attrs_merge(tn_arena *arena, const tn_namespace *ns, tn_blob base,
+                                tn_blob upsert, tn_blob *out)
 {
     tn_vis_entry *old, *fresh;
     size_t n_old, n_fresh;

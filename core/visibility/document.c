@@ -93,8 +93,13 @@ tn_status tn_vis_doc_from_run(tn_arena *arena, const tn_namespace *ns, const tn_
     if (b.full)
         return TN_ETOOLARGE;
     *out = (tn_vis_doc){
-        .struct_size = sizeof(*out), .ns_id = run->ns_id, .workflow_id = run->workflow_id,
-        .run_id = run->run_id, .version = run->version, .attrs = b.attrs, .n_attrs = b.count,
+        .struct_size = sizeof(*out),
+        .ns_id = run->ns_id,
+        .workflow_id = run->workflow_id,
+        .run_id = run->run_id,
+        .version = run->version,
+        .attrs = b.attrs,
+        .n_attrs = b.count,
         .memo = run->memo,
     };
     return TN_OK;
@@ -162,7 +167,10 @@ static bool take(shown *s, const tn_attr *attr)
     return false;
 }
 
-static char *text_of(tn_arena *arena, tn_str s) { return (char *)(uintptr_t)tn_arena_str(arena, s).p; }
+static char *text_of(tn_arena *arena, tn_str s)
+{
+    return (char *)(uintptr_t)tn_arena_str(arena, s).p;
+}
 
 static Temporal__Api__Common__V1__WorkflowExecution *execution(tn_arena *arena, tn_str workflow_id,
                                                                tn_str run_id)
@@ -177,7 +185,8 @@ static Temporal__Api__Common__V1__WorkflowExecution *execution(tn_arena *arena, 
     return e->workflow_id && e->run_id ? e : NULL;
 }
 
-static Temporal__Api__Common__V1__SearchAttributes *custom_attrs(tn_arena *arena, const tn_vis_doc *doc,
+static Temporal__Api__Common__V1__SearchAttributes *custom_attrs(tn_arena *arena,
+                                                                 const tn_vis_doc *doc,
                                                                  size_t count)
 {
     typedef Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry entry_t;
@@ -222,7 +231,8 @@ info_t *tn_vis_doc_to_info(tn_arena *arena, const tn_vis_doc *doc)
         if (!take(&s, &doc->attrs[i]))
             s.n_custom++;
     info_t *info = TN_NEW(arena, info_t);
-    Temporal__Api__Common__V1__WorkflowType *type = TN_NEW(arena, Temporal__Api__Common__V1__WorkflowType);
+    Temporal__Api__Common__V1__WorkflowType *type =
+        TN_NEW(arena, Temporal__Api__Common__V1__WorkflowType);
     if (!info || !type)
         return NULL;
     temporal__api__workflow__v1__workflow_execution_info__init(info);
@@ -254,10 +264,12 @@ info_t *tn_vis_doc_to_info(tn_arena *arena, const tn_vis_doc *doc)
 
 tn_status tn_vis_groups_to_api(
     tn_arena *arena, const tn_vis_page *page,
-    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup ***out_groups,
+    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup **
+        *out_groups,
     size_t *out_count)
 {
-    typedef Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup group_t;
+    typedef Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup
+        group_t;
     group_t **groups = TN_NEW_ARRAY(arena, group_t *, page->n_groups + 1);
     if (!groups)
         return TN_ETOOLARGE;

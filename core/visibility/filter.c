@@ -22,8 +22,8 @@ typedef struct parser {
     size_t prefix; /* what the reference puts before the text, for positions */
     size_t tokens;
     pending stack[STACK_MAX];
-    size_t depth;      /* entries on the stack */
-    uint32_t nesting;  /* parentheses and NOTs among them */
+    size_t depth;     /* entries on the stack */
+    uint32_t nesting; /* parentheses and NOTs among them */
     const tn_fault *syntax;
     bool limit_seen;
 } parser;
@@ -41,13 +41,15 @@ static bool syntax_error(parser *p)
     if (near.n > 200)
         near.n = 200;
     if (near.n)
-        p->syntax = tn_fault_make(p->b.arena, TN_GRPC_INVALID_ARGUMENT,
-                                  "invalid query: malformed SQL query: syntax error at position %zu near '"
-                                  TN_STR_FMT "'", position, TN_STR_ARG(near));
+        p->syntax = tn_fault_make(
+            p->b.arena, TN_GRPC_INVALID_ARGUMENT,
+            "invalid query: malformed SQL query: syntax error at position %zu near '" TN_STR_FMT
+            "'",
+            position, TN_STR_ARG(near));
     else
-        p->syntax = tn_fault_make(p->b.arena, TN_GRPC_INVALID_ARGUMENT,
-                                  "invalid query: malformed SQL query: syntax error at position %zu",
-                                  position);
+        p->syntax = tn_fault_make(
+            p->b.arena, TN_GRPC_INVALID_ARGUMENT,
+            "invalid query: malformed SQL query: syntax error at position %zu", position);
     return false;
 }
 
@@ -189,8 +191,9 @@ static bool parse_is(parser *p, tn_str name)
     if (at_word(p, TN_WORD_NULL))
         tn_filter_is_null(&p->b, name, negated);
     else if (at_word(p, TN_WORD_TRUE) || at_word(p, TN_WORD_FALSE))
-        tn_filter_mistake(&p->b, "invalid expression: 'IS' operator can only be used as 'IS NULL' or "
-                                 "'IS NOT NULL'");
+        tn_filter_mistake(&p->b,
+                          "invalid expression: 'IS' operator can only be used as 'IS NULL' or "
+                          "'IS NOT NULL'");
     else
         return syntax_error(p);
     return advance(p);
@@ -215,10 +218,17 @@ static bool parse_word_operator(parser *p, tn_str name)
             return false;
         tn_filter_compare(&p->b, name, negated ? TN_FILTER_NOT_IN : TN_FILTER_IN, values, count);
         return true;
-    case TN_WORD_STARTS_WITH: op = negated ? TN_FILTER_NOT_STARTS : TN_FILTER_STARTS; break;
-    case TN_WORD_LIKE: op = negated ? TN_FILTER_NOT_LIKE : TN_FILTER_LIKE; break;
-    case TN_WORD_REGEXP: op = negated ? TN_FILTER_NOT_REGEXP : TN_FILTER_REGEXP; break;
-    default: return syntax_error(p);
+    case TN_WORD_STARTS_WITH:
+        op = negated ? TN_FILTER_NOT_STARTS : TN_FILTER_STARTS;
+        break;
+    case TN_WORD_LIKE:
+        op = negated ? TN_FILTER_NOT_LIKE : TN_FILTER_LIKE;
+        break;
+    case TN_WORD_REGEXP:
+        op = negated ? TN_FILTER_NOT_REGEXP : TN_FILTER_REGEXP;
+        break;
+    default:
+        return syntax_error(p);
     }
     if (!advance(p) || !parse_value(p, &one))
         return false;
@@ -230,13 +240,27 @@ static bool parse_symbol_operator(parser *p, tn_str name)
 {
     tn_filter_op op;
     switch (p->token.punct) {
-    case TN_PUNCT_EQ: op = TN_FILTER_EQ; break;
-    case TN_PUNCT_NE: op = TN_FILTER_NE; break;
-    case TN_PUNCT_LT: op = TN_FILTER_LT; break;
-    case TN_PUNCT_LE: op = TN_FILTER_LE; break;
-    case TN_PUNCT_GT: op = TN_FILTER_GT; break;
-    case TN_PUNCT_GE: op = TN_FILTER_GE; break;
-    case TN_PUNCT_NULL_SAFE_EQ: op = TN_FILTER_NULL_SAFE_EQ; break;
+    case TN_PUNCT_EQ:
+        op = TN_FILTER_EQ;
+        break;
+    case TN_PUNCT_NE:
+        op = TN_FILTER_NE;
+        break;
+    case TN_PUNCT_LT:
+        op = TN_FILTER_LT;
+        break;
+    case TN_PUNCT_LE:
+        op = TN_FILTER_LE;
+        break;
+    case TN_PUNCT_GT:
+        op = TN_FILTER_GT;
+        break;
+    case TN_PUNCT_GE:
+        op = TN_FILTER_GE;
+        break;
+    case TN_PUNCT_NULL_SAFE_EQ:
+        op = TN_FILTER_NULL_SAFE_EQ;
+        break;
     case TN_PUNCT_CLOSE:
     case TN_PUNCT_COMMA:
         tn_filter_mistake(&p->b, "invalid expression: incomplete expression");
@@ -247,7 +271,8 @@ static bool parse_symbol_operator(parser *p, tn_str name)
         return too_complex(p, "arithmetic is not supported");
     case TN_PUNCT_OPEN:
         return too_complex(p, "functions are not supported");
-    default: return syntax_error(p);
+    default:
+        return syntax_error(p);
     }
     tn_filter_value one, *values = &one;
     size_t count = 1;
@@ -287,7 +312,8 @@ static bool parse_comparison(parser *p)
         return parse_word_operator(p, name);
     if (p->token.kind == TN_LEX_PUNCT)
         return parse_symbol_operator(p, name);
-    if (p->token.kind == TN_LEX_NAME || p->token.kind == TN_LEX_STRING || p->token.kind == TN_LEX_NUMBER)
+    if (p->token.kind == TN_LEX_NAME || p->token.kind == TN_LEX_STRING ||
+        p->token.kind == TN_LEX_NUMBER)
         return syntax_error(p);
     tn_filter_mistake(&p->b, "invalid expression: incomplete expression");
     return true;
@@ -310,13 +336,19 @@ static void pop(parser *p)
 {
     pending top = p->stack[--p->depth];
     switch (top.kind) {
-    case PENDING_PAREN: p->nesting--; break;
+    case PENDING_PAREN:
+        p->nesting--;
+        break;
     case PENDING_NOT:
         p->nesting--;
         tn_filter_logic(&p->b, TN_VIS_NOT, 1);
         break;
-    case PENDING_AND: tn_filter_logic(&p->b, TN_VIS_AND, top.arity); break;
-    case PENDING_OR: tn_filter_logic(&p->b, TN_VIS_OR, top.arity); break;
+    case PENDING_AND:
+        tn_filter_logic(&p->b, TN_VIS_AND, top.arity);
+        break;
+    case PENDING_OR:
+        tn_filter_logic(&p->b, TN_VIS_OR, top.arity);
+        break;
     }
 }
 
@@ -434,8 +466,8 @@ static bool parse_query(parser *p)
 
 static bool blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_str text, uint32_t use,
-                                   tn_vis_query *out)
+const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_str text,
+                                   uint32_t use, tn_vis_query *out)
 {
     while (text.n && blank(text.p[0]))
         text.p++, text.n--;
@@ -443,7 +475,8 @@ const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_s
         text.n--;
     if (text.n > TN_VIS_QUERY_MAX)
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "invalid query: length %zu exceeds limit %u", text.n, TN_VIS_QUERY_MAX);
+                             "invalid query: length %zu exceeds limit %u", text.n,
+                             TN_VIS_QUERY_MAX);
     parser *p = TN_NEW(arena, parser);
     if (!p)
         return tn_fault_from_status(arena, TN_ETOOLARGE, NULL);

@@ -26,9 +26,20 @@ typedef struct tn_filter_value {
 
 /* The written operators, also those that no type takes. */
 typedef enum tn_filter_op {
-    TN_FILTER_EQ, TN_FILTER_NE, TN_FILTER_LT, TN_FILTER_LE, TN_FILTER_GT, TN_FILTER_GE,
-    TN_FILTER_IN, TN_FILTER_NOT_IN, TN_FILTER_STARTS, TN_FILTER_NOT_STARTS,
-    TN_FILTER_LIKE, TN_FILTER_NOT_LIKE, TN_FILTER_REGEXP, TN_FILTER_NOT_REGEXP,
+    TN_FILTER_EQ,
+    TN_FILTER_NE,
+    TN_FILTER_LT,
+    TN_FILTER_LE,
+    TN_FILTER_GT,
+    TN_FILTER_GE,
+    TN_FILTER_IN,
+    TN_FILTER_NOT_IN,
+    TN_FILTER_STARTS,
+    TN_FILTER_NOT_STARTS,
+    TN_FILTER_LIKE,
+    TN_FILTER_NOT_LIKE,
+    TN_FILTER_REGEXP,
+    TN_FILTER_NOT_REGEXP,
     TN_FILTER_NULL_SAFE_EQ,
 } tn_filter_op;
 
@@ -50,9 +61,10 @@ typedef struct tn_filter_build {
 /* Notes a mistake in meaning ("invalid query: " is put before it); the first one is kept.  Each call of
  * the functions below leaves one operand (or settles operands) even after a mistake. */
 void tn_filter_mistake(tn_filter_build *b, const char *text);
-void tn_filter_compare(tn_filter_build *b, tn_str name, tn_filter_op op, const tn_filter_value *values,
-                       size_t count);
-void tn_filter_between(tn_filter_build *b, tn_str name, bool negated, const tn_filter_value ends[2]);
+void tn_filter_compare(tn_filter_build *b, tn_str name, tn_filter_op op,
+                       const tn_filter_value *values, size_t count);
+void tn_filter_between(tn_filter_build *b, tn_str name, bool negated,
+                       const tn_filter_value ends[2]);
 void tn_filter_is_null(tn_filter_build *b, tn_str name, bool negated);
 void tn_filter_logic(tn_filter_build *b, uint32_t op, uint32_t arity);
 void tn_filter_order(tn_filter_build *b, tn_str name, bool descending);

@@ -22,7 +22,8 @@ static void mistake(tn_filter_build *b, const char *fmt, ...)
     va_end(args);
     if (!text)
         b->out_of_memory = true;
-    b->mistake = tn_fault_make(b->arena, TN_GRPC_INVALID_ARGUMENT, "invalid query: %s", text ? text : "");
+    b->mistake =
+        tn_fault_make(b->arena, TN_GRPC_INVALID_ARGUMENT, "invalid query: %s", text ? text : "");
 }
 
 void tn_filter_mistake(tn_filter_build *b, const char *text) { mistake(b, "%s", text); }
@@ -52,11 +53,13 @@ void tn_filter_logic(tn_filter_build *b, uint32_t op, uint32_t arity)
     add_node(b, &(tn_vis_node){.op = op, .arity = arity});
 }
 
-static void add_test(tn_filter_build *b, uint32_t op, tn_str name, uint32_t type, const tn_blob *values,
-                     size_t count)
+static void add_test(tn_filter_build *b, uint32_t op, tn_str name, uint32_t type,
+                     const tn_blob *values, size_t count)
 {
-    add_node(b, &(tn_vis_node){.op = op, .name = name, .type = type, .n_values = (uint32_t)count,
-                               .values = values});
+    add_node(
+        b,
+        &(tn_vis_node){
+            .op = op, .name = name, .type = type, .n_values = (uint32_t)count, .values = values});
 }
 
 /* A test that is false wherever the attribute is there (or true, negated), and unknown elsewhere. */
@@ -108,13 +111,18 @@ static uint32_t resolve(tn_filter_build *b, tn_str *name)
 static const char *kind_name(tn_filter_kind kind)
 {
     switch (kind) {
-    case TN_FILTER_INT: return "int64";
-    case TN_FILTER_FLOAT: return "float64";
-    case TN_FILTER_STRING: return "string";
-    case TN_FILTER_BOOL: return "bool";
+    case TN_FILTER_INT:
+        return "int64";
+    case TN_FILTER_FLOAT:
+        return "float64";
+    case TN_FILTER_STRING:
+        return "string";
+    case TN_FILTER_BOOL:
+        return "bool";
     case TN_FILTER_NULL:
     case TN_FILTER_COLUMN:
-    case TN_FILTER_UNREADABLE: break;
+    case TN_FILTER_UNREADABLE:
+        break;
     }
     return "NULL";
 }
@@ -128,7 +136,8 @@ static const char *value_text(tn_filter_build *b, const tn_filter_value *v)
         tn_str quoted = tn_json_quote(b->arena, v->text);
         return quoted.p ? quoted.p : "";
     }
-    case TN_FILTER_BOOL: return v->b ? "true" : "false";
+    case TN_FILTER_BOOL:
+        return v->b ? "true" : "false";
     case TN_FILTER_INT: {
         char *text = tn_arena_printf(b->arena, "%lld", (long long)v->i);
         return text ? text : "";
@@ -143,7 +152,8 @@ static const char *value_text(tn_filter_build *b, const tn_filter_value *v)
         break;
     case TN_FILTER_NULL:
     case TN_FILTER_COLUMN:
-    case TN_FILTER_UNREADABLE: return "";
+    case TN_FILTER_UNREADABLE:
+        return "";
     }
     char *text = tn_arena_strdup(b->arena, number);
     return text ? text : "";
@@ -151,8 +161,9 @@ static const char *value_text(tn_filter_build *b, const tn_filter_value *v)
 
 static void wrong_type(tn_filter_build *b, tn_str name, uint32_t type, const tn_filter_value *v)
 {
-    mistake(b, "invalid expression: invalid value type for search attribute " TN_STR_FMT
-               " of type %s: %s (type: %s)",
+    mistake(b,
+            "invalid expression: invalid value type for search attribute " TN_STR_FMT
+            " of type %s: %s (type: %s)",
             TN_STR_ARG(name), tn_search_attr_type_name(type), value_text(b, v), kind_name(v->kind));
 }
 
@@ -172,7 +183,8 @@ static tn_blob status_value(tn_filter_build *b, const tn_filter_value *v)
             mistake(b, "invalid expression: invalid ExecutionStatus value '" TN_STR_FMT "'",
                     TN_STR_ARG(v->text));
     } else {
-        mistake(b, "invalid expression: unexpected value type %s for search attribute ExecutionStatus",
+        mistake(b,
+                "invalid expression: unexpected value type %s for search attribute ExecutionStatus",
                 kind_name(v->kind));
     }
     return name ? tn_blob_from(name, strlen(name)) : (tn_blob){NULL, 0};
@@ -183,12 +195,15 @@ static tn_blob duration_value(tn_filter_build *b, const tn_filter_value *v)
     int64_t ns = v->i;
     if (v->kind == TN_FILTER_STRING) {
         if (!tn_vis_parse_execution_duration(v->text, &ns))
-            mistake(b, "invalid expression: invalid duration value for search attribute "
-                       "ExecutionDuration: " TN_STR_FMT,
+            mistake(b,
+                    "invalid expression: invalid duration value for search attribute "
+                    "ExecutionDuration: " TN_STR_FMT,
                     TN_STR_ARG(v->text));
     } else if (v->kind != TN_FILTER_INT) {
-        mistake(b, "invalid expression: unexpected value type %s for search attribute ExecutionDuration",
-                kind_name(v->kind));
+        mistake(
+            b,
+            "invalid expression: unexpected value type %s for search attribute ExecutionDuration",
+            kind_name(v->kind));
     }
     return tn_vis_encode_i64(b->arena, ns);
 }
@@ -213,17 +228,21 @@ static bool check_value(tn_filter_build *b, const tn_filter_value *v)
     case TN_FILTER_INT:
     case TN_FILTER_FLOAT:
     case TN_FILTER_STRING:
-    case TN_FILTER_BOOL: return true;
+    case TN_FILTER_BOOL:
+        return true;
     case TN_FILTER_NULL:
         mistake(b, "invalid expression: unexpected value type NULL");
         return false;
     case TN_FILTER_COLUMN:
-        mistake(b, "operation is not supported: column name on the right side of comparison expression "
-                   "(did you forget to quote \"" TN_STR_FMT "\"?)",
-                TN_STR_ARG(v->text));
+        mistake(
+            b,
+            "operation is not supported: column name on the right side of comparison expression "
+            "(did you forget to quote \"" TN_STR_FMT "\"?)",
+            TN_STR_ARG(v->text));
         return false;
     case TN_FILTER_UNREADABLE:
-        mistake(b, "invalid expression: unable to parse value \"" TN_STR_FMT "\"", TN_STR_ARG(v->text));
+        mistake(b, "invalid expression: unable to parse value \"" TN_STR_FMT "\"",
+                TN_STR_ARG(v->text));
         return false;
     }
     return false;
@@ -254,7 +273,8 @@ static tn_blob convert(tn_filter_build *b, tn_str name, uint32_t type, const tn_
         if (v->kind != TN_FILTER_BOOL)
             wrong_type(b, name, type, v);
         return tn_vis_encode_bool(b->arena, v->b);
-    case TN_ATTR_DATETIME: return datetime_value(b, name, v);
+    case TN_ATTR_DATETIME:
+        return datetime_value(b, name, v);
     default:
         if (v->kind != TN_FILTER_STRING)
             wrong_type(b, name, type, v);
@@ -264,7 +284,10 @@ static tn_blob convert(tn_filter_build *b, tn_str name, uint32_t type, const tn_
 
 /* ---- floats against Int attributes ------------------------------------------------------------ */
 
-static double as_double(const tn_filter_value *v) { return v->kind == TN_FILTER_INT ? (double)v->i : v->f; }
+static double as_double(const tn_filter_value *v)
+{
+    return v->kind == TN_FILTER_INT ? (double)v->i : v->f;
+}
 
 /* Integral and in range: *out.  */
 static bool as_integer(const tn_filter_value *v, int64_t *out)
@@ -279,7 +302,8 @@ static bool as_integer(const tn_filter_value *v, int64_t *out)
 }
 
 /* x <op> f for integers x is x <= floor(f) or x >= ceil(f). */
-static void compare_bound(tn_filter_build *b, tn_str name, tn_filter_op op, const tn_filter_value *v)
+static void compare_bound(tn_filter_build *b, tn_str name, tn_filter_op op,
+                          const tn_filter_value *v)
 {
     bool below = op == TN_FILTER_LT || op == TN_FILTER_LE;
     int64_t exact;
@@ -289,8 +313,10 @@ static void compare_bound(tn_filter_build *b, tn_str name, tn_filter_op op, cons
         return;
     }
     static const uint32_t ops[] = {
-        [TN_FILTER_LT] = TN_VIS_LT, [TN_FILTER_LE] = TN_VIS_LE,
-        [TN_FILTER_GT] = TN_VIS_GT, [TN_FILTER_GE] = TN_VIS_GE,
+        [TN_FILTER_LT] = TN_VIS_LT,
+        [TN_FILTER_LE] = TN_VIS_LE,
+        [TN_FILTER_GT] = TN_VIS_GT,
+        [TN_FILTER_GE] = TN_VIS_GE,
     };
     if (as_integer(v, &exact)) {
         *one = tn_vis_encode_i64(b->arena, exact);
@@ -306,8 +332,8 @@ static void compare_bound(tn_filter_build *b, tn_str name, tn_filter_op op, cons
     add_test(b, below ? TN_VIS_LE : TN_VIS_GE, name, TN_ATTR_INT, one, 1);
 }
 
-static void compare_int(tn_filter_build *b, tn_str name, tn_filter_op op, const tn_filter_value *values,
-                        size_t count)
+static void compare_int(tn_filter_build *b, tn_str name, tn_filter_op op,
+                        const tn_filter_value *values, size_t count)
 {
     if (op >= TN_FILTER_LT && op <= TN_FILTER_GE) {
         compare_bound(b, name, op, values);
@@ -359,16 +385,20 @@ static const struct {
 static bool type_takes(uint32_t type, tn_filter_op op)
 {
     switch (type) {
-    case TN_ATTR_TEXT: return op == TN_FILTER_EQ || op == TN_FILTER_NE;
+    case TN_ATTR_TEXT:
+        return op == TN_FILTER_EQ || op == TN_FILTER_NE;
     case TN_ATTR_KEYWORD_LIST:
-        return op == TN_FILTER_EQ || op == TN_FILTER_NE || op == TN_FILTER_IN || op == TN_FILTER_NOT_IN;
-    case TN_ATTR_KEYWORD: return operators[op].op != 0;
-    default: return op <= TN_FILTER_NOT_IN;
+        return op == TN_FILTER_EQ || op == TN_FILTER_NE || op == TN_FILTER_IN ||
+               op == TN_FILTER_NOT_IN;
+    case TN_ATTR_KEYWORD:
+        return operators[op].op != 0;
+    default:
+        return op <= TN_FILTER_NOT_IN;
     }
 }
 
-void tn_filter_compare(tn_filter_build *b, tn_str name, tn_filter_op op, const tn_filter_value *values,
-                       size_t count)
+void tn_filter_compare(tn_filter_build *b, tn_str name, tn_filter_op op,
+                       const tn_filter_value *values, size_t count)
 {
     tn_str alias = name;
     uint32_t type = b->mistake ? 0 : resolve(b, &name);
@@ -382,12 +412,14 @@ void tn_filter_compare(tn_filter_build *b, tn_str name, tn_filter_op op, const t
     for (size_t i = 0; i < count && !b->mistake; i++)
         blobs[i] = convert(b, name, type, &values[i]);
     if (!type_takes(type, op))
-        mistake(b, "operation is not supported: operator '%s' not supported for %s type search attribute '"
-                   TN_STR_FMT "'",
+        mistake(b,
+                "operation is not supported: operator '%s' not supported for %s type search "
+                "attribute '" TN_STR_FMT "'",
                 operators[op].text, tn_search_attr_type_name(type), TN_STR_ARG(alias));
     if (type == TN_ATTR_TEXT && !b->mistake && !tn_vis_has_word(values[0].text))
-        mistake(b, "invalid expression: no tokens found filtering on Text type search attribute "
-                   TN_STR_FMT,
+        mistake(b,
+                "invalid expression: no tokens found filtering on Text type search "
+                "attribute " TN_STR_FMT,
                 TN_STR_ARG(alias));
     if (b->mistake)
         return;
@@ -405,8 +437,9 @@ void tn_filter_between(tn_filter_build *b, tn_str name, bool negated, const tn_f
         return;
     if (type != TN_ATTR_DATETIME && type != TN_ATTR_DOUBLE && type != TN_ATTR_INT &&
         type != TN_ATTR_KEYWORD) {
-        mistake(b, "invalid expression: cannot do range condition on search attribute '" TN_STR_FMT
-                   "' of type %s",
+        mistake(b,
+                "invalid expression: cannot do range condition on search attribute '" TN_STR_FMT
+                "' of type %s",
                 TN_STR_ARG(alias), tn_search_attr_type_name(type));
         return;
     }
@@ -484,8 +517,9 @@ void tn_filter_group(tn_filter_build *b, tn_str name)
     for (size_t i = 0; i < TN_COUNT_OF(allowed); i++)
         ok = ok || tn_str_is(name, allowed[i]);
     if (!ok) {
-        mistake(b, "operation is not supported: 'GROUP BY' clause is not supported for search attribute "
-                   TN_STR_FMT,
+        mistake(b,
+                "operation is not supported: 'GROUP BY' clause is not supported for search "
+                "attribute " TN_STR_FMT,
                 TN_STR_ARG(alias));
         return;
     }

@@ -172,14 +172,22 @@ static bool read_scalar(reader *r, tn_json *out)
     if (r->p == r->end)
         return false;
     switch (*r->p) {
-    case '"': out->kind = TN_JSON_STRING; return read_string(r, &out->text);
-    case 'n': out->kind = TN_JSON_NULL; return take_word(r, "null");
+    case '"':
+        out->kind = TN_JSON_STRING;
+        return read_string(r, &out->text);
+    case 'n':
+        out->kind = TN_JSON_NULL;
+        return take_word(r, "null");
     case 't':
         out->kind = TN_JSON_BOOL;
         out->boolean = true;
         return take_word(r, "true");
-    case 'f': out->kind = TN_JSON_BOOL; return take_word(r, "false");
-    default: out->kind = TN_JSON_NUMBER; return read_number(r, &out->text);
+    case 'f':
+        out->kind = TN_JSON_BOOL;
+        return take_word(r, "false");
+    default:
+        out->kind = TN_JSON_NUMBER;
+        return read_number(r, &out->text);
     }
 }
 

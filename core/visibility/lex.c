@@ -54,7 +54,8 @@ static void skip_blank(tn_lexer *lexer)
                 lexer->at++;
         } else if (c == '/' && peek(lexer, 1) == '*') {
             size_t at = lexer->at + 2;
-            while (at + 1 < lexer->text.n && !(lexer->text.p[at] == '*' && lexer->text.p[at + 1] == '/'))
+            while (at + 1 < lexer->text.n &&
+                   !(lexer->text.p[at] == '*' && lexer->text.p[at + 1] == '/'))
                 at++;
             if (at + 1 >= lexer->text.n)
                 return; /* unclosed: the slash will be refused */
@@ -68,13 +69,20 @@ static void skip_blank(tn_lexer *lexer)
 static char unescape(char c)
 {
     switch (c) {
-    case '0': return '\0';
-    case 'b': return '\b';
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    case 'Z': return 26;
-    default: return c;
+    case '0':
+        return '\0';
+    case 'b':
+        return '\b';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    case 'Z':
+        return 26;
+    default:
+        return c;
     }
 }
 
@@ -172,12 +180,23 @@ static void read_punct(tn_lexer *lexer, tn_lex_token *out)
         uint8_t size;
         tn_lex_punct punct;
     } known[] = {
-        {"<=>", 3, TN_PUNCT_NULL_SAFE_EQ}, {"<=", 2, TN_PUNCT_LE},   {">=", 2, TN_PUNCT_GE},
-        {"<>", 2, TN_PUNCT_NE},            {"!=", 2, TN_PUNCT_NE},   {"=", 1, TN_PUNCT_EQ},
-        {"<", 1, TN_PUNCT_LT},             {">", 1, TN_PUNCT_GT},    {"(", 1, TN_PUNCT_OPEN},
-        {")", 1, TN_PUNCT_CLOSE},          {",", 1, TN_PUNCT_COMMA}, {"+", 1, TN_PUNCT_PLUS},
-        {"-", 1, TN_PUNCT_MINUS},          {"!", 1, TN_PUNCT_BANG},  {"*", 1, TN_PUNCT_ARITHMETIC},
-        {"/", 1, TN_PUNCT_ARITHMETIC},     {"%", 1, TN_PUNCT_ARITHMETIC},
+        {"<=>", 3, TN_PUNCT_NULL_SAFE_EQ},
+        {"<=", 2, TN_PUNCT_LE},
+        {">=", 2, TN_PUNCT_GE},
+        {"<>", 2, TN_PUNCT_NE},
+        {"!=", 2, TN_PUNCT_NE},
+        {"=", 1, TN_PUNCT_EQ},
+        {"<", 1, TN_PUNCT_LT},
+        {">", 1, TN_PUNCT_GT},
+        {"(", 1, TN_PUNCT_OPEN},
+        {")", 1, TN_PUNCT_CLOSE},
+        {",", 1, TN_PUNCT_COMMA},
+        {"+", 1, TN_PUNCT_PLUS},
+        {"-", 1, TN_PUNCT_MINUS},
+        {"!", 1, TN_PUNCT_BANG},
+        {"*", 1, TN_PUNCT_ARITHMETIC},
+        {"/", 1, TN_PUNCT_ARITHMETIC},
+        {"%", 1, TN_PUNCT_ARITHMETIC},
     };
     tn_str rest = {lexer->text.p + lexer->at, lexer->text.n - lexer->at};
     if (tn_str_starts(rest, TN_STR("&&")) || tn_str_starts(rest, TN_STR("||"))) {

@@ -3,9 +3,12 @@
 #include "visibility/private.h"
 
 static const char *const type_names[] = {
-    [TN_ATTR_TEXT] = "Text",   [TN_ATTR_KEYWORD] = "Keyword",
-    [TN_ATTR_INT] = "Int",     [TN_ATTR_DOUBLE] = "Double",
-    [TN_ATTR_BOOL] = "Bool",   [TN_ATTR_DATETIME] = "Datetime",
+    [TN_ATTR_TEXT] = "Text",
+    [TN_ATTR_KEYWORD] = "Keyword",
+    [TN_ATTR_INT] = "Int",
+    [TN_ATTR_DOUBLE] = "Double",
+    [TN_ATTR_BOOL] = "Bool",
+    [TN_ATTR_DATETIME] = "Datetime",
     [TN_ATTR_KEYWORD_LIST] = "KeywordList",
 };
 static const char *const type_enum_names[] = {

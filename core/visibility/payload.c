@@ -75,7 +75,8 @@ static tn_status encode_scalar(tn_arena *arena, uint32_t type, const tn_json *js
     switch (type) {
     case TN_ATTR_TEXT:
     case TN_ATTR_KEYWORD:
-        *out = (tn_blob){json->text.p ? (const uint8_t *)json->text.p : (const uint8_t *)"", json->text.n};
+        *out = (tn_blob){json->text.p ? (const uint8_t *)json->text.p : (const uint8_t *)"",
+                         json->text.n};
         return string ? TN_OK : TN_EINVALID;
     case TN_ATTR_INT:
         if (!number || !tn_parse_i64(json->text, &i))
@@ -97,13 +98,14 @@ static tn_status encode_scalar(tn_arena *arena, uint32_t type, const tn_json *js
             return TN_EINVALID;
         *out = tn_vis_encode_i64(arena, i);
         break;
-    default: return TN_EINVALID;
+    default:
+        return TN_EINVALID;
     }
     return out->p ? TN_OK : TN_ETOOLARGE;
 }
 
-tn_status tn_search_attr_from_payload(tn_arena *arena, uint32_t type, tn_blob packed, tn_blob *out_value,
-                                      bool *out_null)
+tn_status tn_search_attr_from_payload(tn_arena *arena, uint32_t type, tn_blob packed,
+                                      tn_blob *out_value, bool *out_null)
 {
     tn_vis_payload payload;
     *out_null = tn_search_attr_payload_is_nil(packed);
@@ -136,16 +138,23 @@ static void show_json(tn_buf *buf, const tn_json *json)
 {
     double d;
     switch (json->kind) {
-    case TN_JSON_NULL: tn_buf_printf(buf, "<nil>"); break;
-    case TN_JSON_BOOL: tn_buf_printf(buf, "%s", json->boolean ? "true" : "false"); break;
-    case TN_JSON_STRING: tn_buf_put(buf, json->text.p, json->text.n); break;
+    case TN_JSON_NULL:
+        tn_buf_printf(buf, "<nil>");
+        break;
+    case TN_JSON_BOOL:
+        tn_buf_printf(buf, "%s", json->boolean ? "true" : "false");
+        break;
+    case TN_JSON_STRING:
+        tn_buf_put(buf, json->text.p, json->text.n);
+        break;
     case TN_JSON_NUMBER:
         if (tn_parse_f64(json->text, &d) && fabs(d) < 1e6 && d == floor(d))
             tn_buf_printf(buf, "%.0f", d);
         else
             tn_buf_put(buf, json->text.p, json->text.n);
         break;
-    case TN_JSON_ARRAY: break;
+    case TN_JSON_ARRAY:
+        break;
     }
 }
 
@@ -153,7 +162,8 @@ tn_str tn_vis_payload_show(tn_arena *arena, tn_blob packed)
 {
     tn_vis_payload payload;
     tn_json json;
-    if (tn_vis_payload_read(packed, &payload) != TN_OK || !tn_str_is(payload.encoding, "json/plain") ||
+    if (tn_vis_payload_read(packed, &payload) != TN_OK ||
+        !tn_str_is(payload.encoding, "json/plain") ||
         tn_json_read(arena, payload.data, &json) != TN_OK) {
         char *text = tn_arena_printf(arena, "value from <encoding:\"" TN_STR_FMT "\" %zu bytes>",
                                      TN_STR_ARG(payload.encoding), payload.data.n);
@@ -228,27 +238,33 @@ bool tn_vis_list_next(tn_blob *rest, tn_str *out)
 static tn_str value_json(tn_arena *arena, const tn_attr *attr)
 {
     tn_blob v = attr->value;
-    bool wide = attr->type == TN_ATTR_INT || attr->type == TN_ATTR_DOUBLE || attr->type == TN_ATTR_DATETIME;
+    bool wide =
+        attr->type == TN_ATTR_INT || attr->type == TN_ATTR_DOUBLE || attr->type == TN_ATTR_DATETIME;
     if ((wide && v.n != 8) || (attr->type == TN_ATTR_BOOL && v.n != 1))
         return (tn_str){NULL, 0};
     int64_t i = wide ? (int64_t)tn_get_u64be(v.p) : 0;
     double d;
     memcpy(&d, &i, sizeof(d));
     switch (attr->type) {
-    case TN_ATTR_INT: return tn_str_from(tn_arena_printf(arena, "%lld", (long long)i));
-    case TN_ATTR_DOUBLE: return tn_str_from(format_double(arena, d));
-    case TN_ATTR_BOOL: return v.p[0] ? TN_STR("true") : TN_STR("false");
+    case TN_ATTR_INT:
+        return tn_str_from(tn_arena_printf(arena, "%lld", (long long)i));
+    case TN_ATTR_DOUBLE:
+        return tn_str_from(format_double(arena, d));
+    case TN_ATTR_BOOL:
+        return v.p[0] ? TN_STR("true") : TN_STR("false");
     case TN_ATTR_DATETIME: {
         char *text = tn_format_rfc3339_ns(arena, i);
         return text ? tn_json_quote(arena, tn_str_from(text)) : (tn_str){NULL, 0};
     }
-    case TN_ATTR_KEYWORD_LIST: return list_json(arena, v);
-    default: return tn_json_quote(arena, tn_str_of_blob(v));
+    case TN_ATTR_KEYWORD_LIST:
+        return list_json(arena, v);
+    default:
+        return tn_json_quote(arena, tn_str_of_blob(v));
     }
 }
 
-static bool add_metadata(tn_arena *arena, Temporal__Api__Common__V1__Payload *payload, const char *key,
-                         const char *value)
+static bool add_metadata(tn_arena *arena, Temporal__Api__Common__V1__Payload *payload,
+                         const char *key, const char *value)
 {
     Temporal__Api__Common__V1__Payload__MetadataEntry *entry =
         TN_NEW(arena, Temporal__Api__Common__V1__Payload__MetadataEntry);
@@ -271,7 +287,8 @@ Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *arena, c
         return NULL;
     temporal__api__common__v1__payload__init(payload);
     payload->metadata = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 2);
-    if (!payload->metadata || !add_metadata(arena, payload, "encoding", null ? "binary/null" : "json/plain") ||
+    if (!payload->metadata ||
+        !add_metadata(arena, payload, "encoding", null ? "binary/null" : "json/plain") ||
         !add_metadata(arena, payload, "type", tn_search_attr_type_name(attr->type)))
         return NULL;
     payload->data.data = (uint8_t *)(uintptr_t)json.p;

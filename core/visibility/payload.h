@@ -24,7 +24,7 @@ typedef struct tn_vis_entry {
     tn_blob payload; /* packed */
 } tn_vis_entry;
 /* All entries in the arena, in their order; of one name only the last.  TN_EINVALID: damaged. */
-tn_status tn_vis_entries_read(tn_arena *arena, tn_blob packed, tn_vis_entry **out, size_t *out_count)
-    TN_WARN_UNUSED;
+tn_status tn_vis_entries_read(tn_arena *arena, tn_blob packed, tn_vis_entry **out,
+                              size_t *out_count) TN_WARN_UNUSED;
 
 #endif

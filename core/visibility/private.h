@@ -19,15 +19,42 @@ typedef enum tn_lex_kind {
 } tn_lex_kind;
 
 typedef enum tn_lex_word {
-    TN_WORD_AND, TN_WORD_OR, TN_WORD_NOT, TN_WORD_IN, TN_WORD_BETWEEN, TN_WORD_IS, TN_WORD_NULL,
-    TN_WORD_TRUE, TN_WORD_FALSE, TN_WORD_STARTS_WITH, TN_WORD_LIKE, TN_WORD_REGEXP, TN_WORD_ORDER,
-    TN_WORD_GROUP, TN_WORD_BY, TN_WORD_ASC, TN_WORD_DESC, TN_WORD_LIMIT, TN_WORD_OTHER,
+    TN_WORD_AND,
+    TN_WORD_OR,
+    TN_WORD_NOT,
+    TN_WORD_IN,
+    TN_WORD_BETWEEN,
+    TN_WORD_IS,
+    TN_WORD_NULL,
+    TN_WORD_TRUE,
+    TN_WORD_FALSE,
+    TN_WORD_STARTS_WITH,
+    TN_WORD_LIKE,
+    TN_WORD_REGEXP,
+    TN_WORD_ORDER,
+    TN_WORD_GROUP,
+    TN_WORD_BY,
+    TN_WORD_ASC,
+    TN_WORD_DESC,
+    TN_WORD_LIMIT,
+    TN_WORD_OTHER,
 } tn_lex_word;
 
 typedef enum tn_lex_punct {
-    TN_PUNCT_OPEN, TN_PUNCT_CLOSE, TN_PUNCT_COMMA, TN_PUNCT_EQ, TN_PUNCT_NE, TN_PUNCT_LT,
-    TN_PUNCT_LE, TN_PUNCT_GT, TN_PUNCT_GE, TN_PUNCT_NULL_SAFE_EQ, TN_PUNCT_PLUS, TN_PUNCT_MINUS,
-    TN_PUNCT_BANG, TN_PUNCT_ARITHMETIC,
+    TN_PUNCT_OPEN,
+    TN_PUNCT_CLOSE,
+    TN_PUNCT_COMMA,
+    TN_PUNCT_EQ,
+    TN_PUNCT_NE,
+    TN_PUNCT_LT,
+    TN_PUNCT_LE,
+    TN_PUNCT_GT,
+    TN_PUNCT_GE,
+    TN_PUNCT_NULL_SAFE_EQ,
+    TN_PUNCT_PLUS,
+    TN_PUNCT_MINUS,
+    TN_PUNCT_BANG,
+    TN_PUNCT_ARITHMETIC,
 } tn_lex_punct;
 
 typedef struct tn_lex_token {
@@ -66,7 +93,11 @@ bool tn_vis_has_word(tn_str text);
 /* ---- JSON of search attributes ---------------------------------------------------------------- */
 
 typedef enum tn_json_kind {
-    TN_JSON_NULL, TN_JSON_BOOL, TN_JSON_NUMBER, TN_JSON_STRING, TN_JSON_ARRAY,
+    TN_JSON_NULL,
+    TN_JSON_BOOL,
+    TN_JSON_NUMBER,
+    TN_JSON_STRING,
+    TN_JSON_ARRAY,
 } tn_json_kind;
 
 /* A scalar, or an array of scalars. */

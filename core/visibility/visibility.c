@@ -42,7 +42,8 @@ static tn_vis_doc *copy_doc(tn_arena *arena, const tn_vis_doc *from)
     doc->run_id = tn_arena_str(arena, from->run_id);
     if (from->memo.n)
         doc->memo = tn_arena_blob(arena, from->memo);
-    bool whole = doc->ns_id.p && doc->workflow_id.p && doc->run_id.p && (!from->memo.n || doc->memo.p);
+    bool whole =
+        doc->ns_id.p && doc->workflow_id.p && doc->run_id.p && (!from->memo.n || doc->memo.p);
     return whole && copy_attrs(arena, from->attrs, from->n_attrs, &doc->attrs) ? doc : NULL;
 }
 
@@ -122,7 +123,8 @@ static tn_status invoke(tn_plugin_call *call, tn_vis_op *op, verb what)
         tn_vis_doc *doc = copy_doc(call->arena, &op->u.put.doc);
         if (!doc)
             return TN_ETOOLARGE;
-        return what == VERB_PUT ? vis.ops->put(ctx, call->op, doc) : vis.ops->remove(ctx, call->op, doc);
+        return what == VERB_PUT ? vis.ops->put(ctx, call->op, doc)
+                                : vis.ops->remove(ctx, call->op, doc);
     }
     case VERB_LIST:
     case VERB_COUNT: {

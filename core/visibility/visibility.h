@@ -35,7 +35,7 @@ struct tn_vis_op {
         struct {
             tn_vis_query query;
             tn_vis_page page; /* out */
-        } list; /* list and count */
+        } list;               /* list and count */
         struct {
             const tn_attr *attrs; /* name and type */
             size_t count;
@@ -66,18 +66,18 @@ void tn_vis_stop(void); /* after all operations have ended */
 typedef struct tn_vis_run {
     tn_str ns_id, workflow_id, run_id;
     tn_str type, task_queue;
-    int32_t status;             /* temporal.api.enums.v1.WorkflowExecutionStatus */
+    int32_t status; /* temporal.api.enums.v1.WorkflowExecutionStatus */
     int64_t start_ns;
-    int64_t execution_ns;       /* 0: start_ns */
-    int64_t close_ns;           /* 0: open */
-    int64_t history_length;     /* these three are shown for closed runs only */
+    int64_t execution_ns;   /* 0: start_ns */
+    int64_t close_ns;       /* 0: open */
+    int64_t history_length; /* these three are shown for closed runs only */
     int64_t history_size_bytes;
     int64_t state_transition_count;
     tn_str parent_workflow_id, parent_run_id; /* empty: no parent */
     tn_str root_workflow_id, root_run_id;     /* empty: the run itself */
-    tn_blob memo;               /* packed temporal.api.common.v1.Memo, or empty */
-    tn_blob search_attributes;  /* packed temporal.api.common.v1.SearchAttributes, or empty */
-    uint64_t version;           /* rises with each change of the run, e.g. its transition number */
+    tn_blob memo;                             /* packed temporal.api.common.v1.Memo, or empty */
+    tn_blob search_attributes; /* packed temporal.api.common.v1.SearchAttributes, or empty */
+    uint64_t version;          /* rises with each change of the run, e.g. its transition number */
 } tn_vis_run;
 
 /* Builds the document in the arena; its strings point into run's.  Attributes that the namespace does
@@ -89,19 +89,21 @@ tn_status tn_vis_doc_from_run(tn_arena *arena, const tn_namespace *ns, const tn_
 /* A document as list shows it; in the arena, NULL when that is full.  The memo is attached packed
  * (tn_proto_attach): pack the answer with tn_proto_pack. */
 struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo;
-struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo *tn_vis_doc_to_info(tn_arena *arena,
-                                                                              const tn_vis_doc *doc);
+struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo *tn_vis_doc_to_info(
+    tn_arena *arena, const tn_vis_doc *doc);
 /* A count's groups; *out_groups is an array of *out_count messages in the arena. */
 struct Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup;
 tn_status tn_vis_groups_to_api(
     tn_arena *arena, const tn_vis_page *page,
-    struct Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup ***out_groups,
+    struct Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup **
+        *out_groups,
     size_t *out_count) TN_WARN_UNUSED;
 
 /* A typed value (encoded as TN_ATTR_* says) as a JSON payload with metadata "encoding" and "type"; a
  * value with p NULL as binary/null.  NULL: the arena is full, or the bytes are not of the type. */
 struct Temporal__Api__Common__V1__Payload;
-struct Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *arena, const tn_attr *attr);
+struct Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *arena,
+                                                                     const tn_attr *attr);
 
 /* ---- the list filter -------------------------------------------------------------------------- */
 
@@ -116,8 +118,8 @@ struct Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *a
 #define TN_VIS_QUERY_MAX (256u * 1024u)
 #define TN_VIS_DEPTH_MAX 100u
 #define TN_VIS_TOKENS_MAX 20000u
-const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_str text, uint32_t use,
-                                   tn_vis_query *out);
+const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_str text,
+                                   uint32_t use, tn_vis_query *out);
 
 /* Page tokens: what the plugin calls `next`, under a MAC over the namespace and the order.  An empty
  * token is the first page.  open: NULL fault and query->page set, or INVALID_ARGUMENT "Invalid
@@ -141,8 +143,8 @@ const tn_fault *tn_search_attrs_validate(tn_arena *arena, const tn_namespace *ns
 /* Lays `upsert` over `base` (both packed SearchAttributes): the union, upsert's values win, a nil
  * or empty-list payload deletes.  Also sets metadata "type" where the namespace knows it and the payload
  * has none.  The result is in the arena; TN_EINVALID: damaged input. */
-tn_status tn_search_attrs_merge(tn_arena *arena, const tn_namespace *ns, tn_blob base, tn_blob upsert,
-                                tn_blob *out) TN_WARN_UNUSED;
+tn_status tn_search_attrs_merge(tn_arena *arena, const tn_namespace *ns, tn_blob base,
+                                tn_blob upsert, tn_blob *out) TN_WARN_UNUSED;
 /* True when a payload (packed) stands for "no value": binary/null, JSON null or []. */
 bool tn_search_attr_payload_is_nil(tn_blob packed_payload);
 /* Decodes a packed payload as `type`; *out_null when it deletes.  TN_EINVALID: not of that type. */

@@ -10,8 +10,10 @@ static const tn_search_attr custom[] = {
     {{"CT", 2}, TN_ATTR_TEXT},
 };
 static const tn_namespace ns = {
-    .name = {"fuzz", 4}, .id = {"11111111-1111-4111-8111-111111111111", 36},
-    .custom_attrs = custom, .n_custom_attrs = TN_COUNT_OF(custom),
+    .name = {"fuzz", 4},
+    .id = {"11111111-1111-4111-8111-111111111111", 36},
+    .custom_attrs = custom,
+    .n_custom_attrs = TN_COUNT_OF(custom),
 };
 
 static void check_tree(const tn_vis_query *q)
@@ -24,7 +26,8 @@ static void check_tree(const tn_vis_query *q)
         TN_ASSERT(node->op > TN_VIS_OR || arity > 0);
         depth = depth - arity + 1;
         if (node->op >= TN_VIS_EQ)
-            TN_ASSERT(node->name.n > 0 && node->type >= TN_ATTR_TEXT && node->type <= TN_ATTR_KEYWORD_LIST);
+            TN_ASSERT(node->name.n > 0 && node->type >= TN_ATTR_TEXT &&
+                      node->type <= TN_ATTR_KEYWORD_LIST);
         for (size_t k = 0; k < node->n_values; k++) {
             TN_ASSERT(node->values[k].p);
             bool wide = node->type == TN_ATTR_INT || node->type == TN_ATTR_DOUBLE ||
@@ -44,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!fault)
         check_tree(&q);
     else
-        TN_ASSERT(fault->code == TN_GRPC_INVALID_ARGUMENT || fault->code == TN_GRPC_RESOURCE_EXHAUSTED);
+        TN_ASSERT(fault->code == TN_GRPC_INVALID_ARGUMENT ||
+                  fault->code == TN_GRPC_RESOURCE_EXHAUSTED);
     tn_arena_destroy(arena);
     return 0;
 }

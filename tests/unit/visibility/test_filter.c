@@ -25,23 +25,40 @@ static const tn_namespace ns = {
 static const char *op_name(uint32_t op)
 {
     switch (op) {
-    case TN_VIS_AND: return "and";
-    case TN_VIS_OR: return "or";
-    case TN_VIS_NOT: return "not";
-    case TN_VIS_EQ: return "=";
-    case TN_VIS_NE: return "!=";
-    case TN_VIS_LT: return "<";
-    case TN_VIS_LE: return "<=";
-    case TN_VIS_GT: return ">";
-    case TN_VIS_GE: return ">=";
-    case TN_VIS_IN: return "in";
-    case TN_VIS_NOT_IN: return "not-in";
-    case TN_VIS_BETWEEN: return "between";
-    case TN_VIS_IS_NULL: return "null";
-    case TN_VIS_NOT_NULL: return "not-null";
-    case TN_VIS_STARTS: return "starts";
-    case TN_VIS_NOT_STARTS: return "not-starts";
-    default: return "?";
+    case TN_VIS_AND:
+        return "and";
+    case TN_VIS_OR:
+        return "or";
+    case TN_VIS_NOT:
+        return "not";
+    case TN_VIS_EQ:
+        return "=";
+    case TN_VIS_NE:
+        return "!=";
+    case TN_VIS_LT:
+        return "<";
+    case TN_VIS_LE:
+        return "<=";
+    case TN_VIS_GT:
+        return ">";
+    case TN_VIS_GE:
+        return ">=";
+    case TN_VIS_IN:
+        return "in";
+    case TN_VIS_NOT_IN:
+        return "not-in";
+    case TN_VIS_BETWEEN:
+        return "between";
+    case TN_VIS_IS_NULL:
+        return "null";
+    case TN_VIS_NOT_NULL:
+        return "not-null";
+    case TN_VIS_STARTS:
+        return "starts";
+    case TN_VIS_NOT_STARTS:
+        return "not-starts";
+    default:
+        return "?";
     }
 }
 
@@ -51,13 +68,16 @@ static char *show_value(tn_arena *arena, uint32_t type, tn_blob v)
     uint64_t bits;
     switch (type) {
     case TN_ATTR_INT:
-    case TN_ATTR_DATETIME: return tn_arena_printf(arena, "%lld", (long long)tn_get_u64be(v.p));
-    case TN_ATTR_BOOL: return tn_arena_printf(arena, "%s", v.p[0] ? "true" : "false");
+    case TN_ATTR_DATETIME:
+        return tn_arena_printf(arena, "%lld", (long long)tn_get_u64be(v.p));
+    case TN_ATTR_BOOL:
+        return tn_arena_printf(arena, "%s", v.p[0] ? "true" : "false");
     case TN_ATTR_DOUBLE:
         bits = tn_get_u64be(v.p);
         memcpy(&d, &bits, sizeof(d));
         return tn_arena_printf(arena, "%g", d);
-    default: return tn_arena_printf(arena, "'%.*s'", (int)v.n, (const char *)v.p);
+    default:
+        return tn_arena_printf(arena, "'%.*s'", (int)v.n, (const char *)v.p);
     }
 }
 
@@ -76,7 +96,8 @@ static const char *show(tn_arena *arena, const tn_vis_query *q)
         if (!arity)
             text = tn_arena_printf(arena, "%s %.*s", text, (int)node->name.n, node->name.p);
         for (size_t k = 0; k < node->n_values; k++)
-            text = tn_arena_printf(arena, "%s %s", text, show_value(arena, node->type, node->values[k]));
+            text = tn_arena_printf(arena, "%s %s", text,
+                                   show_value(arena, node->type, node->values[k]));
         depth -= arity;
         assert_true(depth < TN_COUNT_OF(stack));
         stack[depth++] = tn_arena_printf(arena, "%s)", text);
@@ -166,7 +187,8 @@ static void test_values(void **state)
     tests("StartTime BETWEEN '1970-01-01T00:00:01Z' AND '1970-01-01T00:00:02.5Z'",
           "(between StartTime 1000000000 2500000000)");
     tests("ExecutionStatus = 'Running'", "(= ExecutionStatus 'Running')");
-    tests("ExecutionStatus = 'WORKFLOW_EXECUTION_STATUS_TIMED_OUT'", "(= ExecutionStatus 'TimedOut')");
+    tests("ExecutionStatus = 'WORKFLOW_EXECUTION_STATUS_TIMED_OUT'",
+          "(= ExecutionStatus 'TimedOut')");
     tests("ExecutionStatus IN (1, 'Failed')", "(in ExecutionStatus 'Running' 'Failed')");
     tests("ExecutionDuration > '1h'", "(> ExecutionDuration 3600000000000)");
     tests("ExecutionDuration > '1d'", "(> ExecutionDuration 86400000000000)");
@@ -212,7 +234,8 @@ static void test_logic(void **state)
     means("CI BETWEEN 1 AND 2 AND CK='x'", "(and (between CI 1 2) (= CK 'x') " DIVISION_RULE ")");
     means("((((CI=1))))", "(and (= CI 1) " DIVISION_RULE ")");
     /* The last AND of a parenthesis is not the whole query's. */
-    means("CI=1 OR (CI=2 AND CI=3)", "(and (or (= CI 1) (and (= CI 2) (= CI 3))) " DIVISION_RULE ")");
+    means("CI=1 OR (CI=2 AND CI=3)",
+          "(and (or (= CI 1) (and (= CI 2) (= CI 3))) " DIVISION_RULE ")");
 }
 
 static void test_names(void **state)
@@ -251,54 +274,74 @@ static void test_clauses(void **state)
     tn_arena_destroy(arena);
 
     refused("CK = 'a' LIMIT 10", "operation is not supported: 'LIMIT' clause");
-    refused("GROUP BY CI", "operation is not supported: 'GROUP BY' clause is not supported for search "
-                           "attribute CI");
+    refused("GROUP BY CI",
+            "operation is not supported: 'GROUP BY' clause is not supported for search "
+            "attribute CI");
     refused("GROUP BY ExecutionStatus, WorkflowType",
             "operation is not supported: 'GROUP BY' clause supports only a single field");
-    refused("ORDER BY CT", "operation is not supported: unable to sort by search attribute type Text");
+    refused("ORDER BY CT",
+            "operation is not supported: unable to sort by search attribute type Text");
     refused("ORDER BY Nope", "invalid search attribute: Nope");
 }
 
 static void test_types_refused(void **state)
 {
     (void)state;
-    refused("WorkflowType > 1", "invalid expression: invalid value type for search attribute WorkflowType "
-                                "of type Keyword: 1 (type: int64)");
-    refused("CI = 'x'", "invalid expression: invalid value type for search attribute CI of type Int: "
-                        "\"x\" (type: string)");
-    refused("CB = 1", "invalid expression: invalid value type for search attribute CB of type Bool: 1 "
-                      "(type: int64)");
-    refused("CK = true", "invalid expression: invalid value type for search attribute CK of type Keyword: "
-                         "true (type: bool)");
-    refused("StartTime > 1e18", "invalid expression: invalid value type for search attribute StartTime of "
-                                "type Datetime: 1e+18 (type: float64)");
-    refused("CI IN (1, 'a')", "invalid expression: invalid value type for search attribute CI of type "
-                              "Int: \"a\" (type: string)");
+    refused("WorkflowType > 1",
+            "invalid expression: invalid value type for search attribute WorkflowType "
+            "of type Keyword: 1 (type: int64)");
+    refused("CI = 'x'",
+            "invalid expression: invalid value type for search attribute CI of type Int: "
+            "\"x\" (type: string)");
+    refused("CB = 1",
+            "invalid expression: invalid value type for search attribute CB of type Bool: 1 "
+            "(type: int64)");
+    refused("CK = true",
+            "invalid expression: invalid value type for search attribute CK of type Keyword: "
+            "true (type: bool)");
+    refused("StartTime > 1e18",
+            "invalid expression: invalid value type for search attribute StartTime of "
+            "type Datetime: 1e+18 (type: float64)");
+    refused("CI IN (1, 'a')",
+            "invalid expression: invalid value type for search attribute CI of type "
+            "Int: \"a\" (type: string)");
     refused("StartTime > 'yesterday'", "invalid expression: unable to parse datetime 'yesterday'");
-    refused("StartTime > '2020-01-01'", "invalid expression: unable to parse datetime '2020-01-01'");
-    refused("ExecutionStatus = 'running'", "invalid expression: invalid ExecutionStatus value 'running'");
+    refused("StartTime > '2020-01-01'",
+            "invalid expression: unable to parse datetime '2020-01-01'");
+    refused("ExecutionStatus = 'running'",
+            "invalid expression: invalid ExecutionStatus value 'running'");
     refused("ExecutionStatus = 99", "invalid expression: invalid ExecutionStatus value 99");
-    refused("ExecutionDuration > 'foo'", "invalid expression: invalid duration value for search attribute "
-                                         "ExecutionDuration: foo");
-    refused("ExecutionDuration > 10.5", "invalid expression: unexpected value type float64 for search "
-                                        "attribute ExecutionDuration");
-    refused("CT > 'x'", "operation is not supported: operator '>' not supported for Text type search "
-                        "attribute 'CT'");
-    refused("CL STARTS_WITH 'a'", "operation is not supported: operator 'STARTS_WITH' not supported for "
-                                  "KeywordList type search attribute 'CL'");
-    refused("CK LIKE 'a%'", "operation is not supported: operator 'LIKE' not supported for Keyword type "
-                            "search attribute 'CK'");
-    refused("CK <=> 'a'", "operation is not supported: operator '<=>' not supported for Keyword type "
-                          "search attribute 'CK'");
+    refused("ExecutionDuration > 'foo'",
+            "invalid expression: invalid duration value for search attribute "
+            "ExecutionDuration: foo");
+    refused("ExecutionDuration > 10.5",
+            "invalid expression: unexpected value type float64 for search "
+            "attribute ExecutionDuration");
+    refused("CT > 'x'",
+            "operation is not supported: operator '>' not supported for Text type search "
+            "attribute 'CT'");
+    refused("CL STARTS_WITH 'a'",
+            "operation is not supported: operator 'STARTS_WITH' not supported for "
+            "KeywordList type search attribute 'CL'");
+    refused("CK LIKE 'a%'",
+            "operation is not supported: operator 'LIKE' not supported for Keyword type "
+            "search attribute 'CK'");
+    refused("CK <=> 'a'",
+            "operation is not supported: operator '<=>' not supported for Keyword type "
+            "search attribute 'CK'");
     refused("CB BETWEEN true AND false", "invalid expression: cannot do range condition on search "
                                          "attribute 'CB' of type Bool");
-    refused("CT = ''", "invalid expression: no tokens found filtering on Text type search attribute CT");
-    refused("CK = 5", "invalid expression: invalid value type for search attribute CK of type Keyword: 5 "
-                      "(type: int64)");
-    refused("CK = CI", "operation is not supported: column name on the right side of comparison expression "
-                       "(did you forget to quote \"CI\"?)");
-    refused("CK IS TRUE", "invalid expression: 'IS' operator can only be used as 'IS NULL' or 'IS NOT "
-                          "NULL'");
+    refused("CT = ''",
+            "invalid expression: no tokens found filtering on Text type search attribute CT");
+    refused("CK = 5",
+            "invalid expression: invalid value type for search attribute CK of type Keyword: 5 "
+            "(type: int64)");
+    refused("CK = CI",
+            "operation is not supported: column name on the right side of comparison expression "
+            "(did you forget to quote \"CI\"?)");
+    refused("CK IS TRUE",
+            "invalid expression: 'IS' operator can only be used as 'IS NULL' or 'IS NOT "
+            "NULL'");
     refused("CI = 0x10", "invalid expression: unable to parse value \"0x10\"");
     refused("CK = NULL", "invalid expression: unexpected value type NULL");
     refused("foo", "invalid expression: incomplete expression");
@@ -381,10 +424,14 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest cases[] = {
-        cmocka_unit_test(test_comparisons),   cmocka_unit_test(test_values),
-        cmocka_unit_test(test_floats_against_ints), cmocka_unit_test(test_logic),
-        cmocka_unit_test(test_names),         cmocka_unit_test(test_clauses),
-        cmocka_unit_test(test_types_refused), cmocka_unit_test(test_grammar_refused),
+        cmocka_unit_test(test_comparisons),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_floats_against_ints),
+        cmocka_unit_test(test_logic),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_clauses),
+        cmocka_unit_test(test_types_refused),
+        cmocka_unit_test(test_grammar_refused),
         cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
