@@ -35,6 +35,7 @@ static const tn_fault *start_wft(tn_txn *txn, tn_run *run, int64_t scheduled_id,
         return fault;
     keep_in_tail(run, tx);
     tx->extras_dirty = false; /* the state knows what the next record must carry */
+    run->extras_pending = run->extras_pending || run->ms->extras_stale;
     return NULL;
 }
 

@@ -33,6 +33,7 @@ void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started
     activity->started_id = TN_ID_TRANSIENT;
     activity->nonce = nonce;
     activity->heartbeat_durable_ns = 0;
+    ms->extras_stale = true; /* not worth a commit by itself: rides along with the next record */
     tn_ms_replace_str(ms, &activity->identity, identity);
     tn_ms_replace_str(ms, &activity->request_id, request_id);
 }
@@ -159,6 +160,7 @@ static bool note_progress(tn_tx *tx, tn_activity *activity, const Temporal__Api_
         tn_ms_replace_str(ms, &activity->last_worker_identity, tn_str_from(identity));
     activity->has_heartbeat = true;
     activity->heartbeat_at_ns = tx->now_ns;
+    tx->ms->extras_stale = true;
     return changed;
 }
 

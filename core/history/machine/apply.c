@@ -207,7 +207,7 @@ static tn_status apply_wft_started(tn_ms *ms, const tn_event *event, tn_blob pac
     for (size_t i = 0; i < a->n_suggest_continue_as_new_reasons && i < TN_COUNT_OF(wft->suggest_reasons); i++)
         wft->suggest_reasons[wft->n_suggest_reasons++] = (int32_t)a->suggest_continue_as_new_reasons[i];
     wft->history_size_bytes = a->history_size_bytes;
-    wft->nonce = 0; /* a live start sets it after this */
+    wft->nonce = wft->started_ns;
     wft->started_durable = true;
     wft->started_event_bytes = 1 + tn_wire_varint_size(packed.n) + packed.n;
     return TN_OK;

@@ -64,7 +64,6 @@ void tn_tx_schedule_wft_anyhow(tn_tx *tx); /* the same, but the first backoff do
 typedef struct tn_wft_start {
     tn_str identity, request_id;
     uint64_t at_ns;
-    uint64_t nonce; /* 0: a fresh one */
     Temporal__Api__Common__V1__WorkerVersionStamp *version;
 } tn_wft_start;
 void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start);

@@ -40,13 +40,14 @@ typedef struct tn_wft {
     bool dispatched;      /* memory only: matching has been told */
     uint64_t stamp;       /* memory only: of the last dispatch; rises */
     uint64_t scheduled_ns, original_scheduled_ns, started_ns, timeout_ns;
-    uint64_t nonce;       /* of the start: which of two hand-outs a token belongs to */
+    uint64_t nonce;       /* which of two hand-outs a token belongs to: the start's time, which its event keeps */
     char *request_id, *identity;
     bool suggest_continue_as_new;
     int32_t suggest_reasons[4];
     size_t n_suggest_reasons;
     int64_t history_size_bytes; /* as told in the started event */
     size_t started_event_bytes; /* memory only: size of a started event that can be taken back */
+    uint64_t last_event_before_ns; /* memory only: last_event_ns without it */
 } tn_wft;
 
 typedef struct tn_activity {

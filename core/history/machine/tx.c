@@ -234,7 +234,10 @@ void tn_ms_mark_closing(tn_ms *ms, const tn_event *event, bool closing)
         return;
     }
     if (event->event_type == 20) {
-        ms->cancel_requested_id = closing ? TN_ID_BUFFERED : 0;
+        if (closing)
+            ms->cancel_requested_id = TN_ID_BUFFERED;
+        else if (ms->cancel_requested_id == TN_ID_BUFFERED)
+            ms->cancel_requested_id = 0;
         return;
     }
     flag = closing_flag(ms, event);

@@ -185,6 +185,7 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     tn_ms *ms = tx->ms;
     tn_wft *wft = &ms->wft;
     uint64_t at_ns = start->at_ns > ms->last_event_ns ? start->at_ns : ms->last_event_ns;
+    uint64_t last_event_ns;
     bool converted = wft->transient && wft->scheduled_id != ms->next_event_id;
 
     /* Events came since the failed attempt was scheduled again: it becomes a first attempt. */
@@ -198,6 +199,7 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
         wft->dispatched = dispatched;
         tx->extras_dirty = true;
     }
+    last_event_ns = ms->last_event_ns;
     measure(tx, wft);
     tn_ms_replace_str(ms, &wft->request_id, start->request_id);
     if (wft->transient) {
@@ -209,10 +211,11 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     } else {
         add_started_event(tx, start->identity, at_ns, start->version);
     }
+    wft->last_event_before_ns = last_event_ns;
     if (converted)
         wft->started_event_bytes = 0; /* two events: not to be taken back */
     wft->started_durable = false;
-    wft->nonce = start->nonce ? start->nonce : tn_rng_next(tx->rng) | 1;
+    wft->nonce = wft->started_ns;
 }
 
 static const tn_fault *task_not_found(tn_tx *tx)
@@ -258,6 +261,7 @@ bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce)
             return false;
         ms->next_event_id--;
         ms->history_size_bytes -= (int64_t)wft->started_event_bytes;
+        ms->last_event_ns = wft->last_event_before_ns;
     }
     wft->started_id = 0;
     wft->started_ns = 0;
@@ -424,14 +428,13 @@ bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token)
         token->attempt != wft->attempt)
         return false;
     if (wft->started_id)
-        return token->started_id == wft->started_id && token->started_ns == wft->started_ns &&
-               (!wft->nonce || token->nonce == wft->nonce);
+        return token->started_id == wft->started_id && token->nonce == wft->nonce;
     started_id = wft->transient ? wft->scheduled_id + 1 : ms->next_event_id;
-    if (token->started_id != started_id || !token->nonce || !token->started_ns ||
+    if (token->started_id != started_id || !token->nonce || token->nonce != token->started_ns ||
         (wft->transient && wft->scheduled_id != ms->next_event_id))
         return false;
     tn_tx_start_wft(tx, &(tn_wft_start){.identity = tn_str_from(token->identity), .request_id = TN_STR("lost-in-restart"),
-                                        .at_ns = token->started_ns, .nonce = token->nonce});
+                                        .at_ns = token->started_ns});
     return true;
 }
 
