@@ -121,6 +121,9 @@ static void fill_from_request(tn_tx *tx, const start_request *r, tn_started_attr
     if (!tn_duration_ns(a->workflow_task_timeout))
         a->workflow_task_timeout =
             tn_duration_from_ns(tx->arena, (int64_t)tx->env->limits->wft_timeout_default_ns);
+    if (tn_duration_ns(r->workflow_run_timeout) &&
+        tn_duration_ns(r->workflow_run_timeout) < tn_duration_ns(a->workflow_task_timeout))
+        a->workflow_task_timeout = r->workflow_run_timeout;
     a->identity = r->identity;
     a->retry_policy = r->retry_policy;
     a->cron_schedule = r->cron_schedule;
@@ -362,6 +365,7 @@ const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id)
     if (request_id.n && tn_ms_has_request_id(tx->ms, request_id))
         return NULL;
     event = tn_tx_event(tx, 55);
+    event->worker_may_ignore = true;
     TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_OPTIONS_UPDATED, workflow_execution_options_updated)
         ->attached_request_id = tn_tx_text(tx, request_id);
     if (tn_tx_add(tx, event) == TN_ID_BUFFERED)

@@ -390,7 +390,8 @@ tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena)
     tn_event *event;
     Temporal__Api__History__V1__WorkflowTaskScheduledEventAttributes *a;
 
-    if (!wft->scheduled_id || !wft->transient)
+    /* An event that came meanwhile has taken its place: it will be a first attempt. */
+    if (!wft->scheduled_id || !wft->transient || wft->scheduled_id != ms->next_event_id)
         return (tn_blob){NULL, 0};
     event = tn_tx_event(&tx, 5);
     a = TN_EVENT_ATTRS(&tx, event, WORKFLOW_TASK_SCHEDULED, workflow_task_scheduled);
