@@ -225,9 +225,11 @@ static bool worth_gzip(const rpc_call *call)
 {
     size_t n = call->piece_bytes;
 
-    if (!call->accept_gzip || n > RPC_GZIP_MAX)
+    if (!call->accept_gzip)
         return false;
-    return n >= (call->request_gzip ? RPC_GZIP_MIN : RPC_GZIP_UNASKED_MIN);
+    if (call->request_gzip)
+        return n >= RPC_GZIP_MIN && n <= RPC_GZIP_MAX;
+    return n >= RPC_GZIP_UNASKED_MIN && n <= RPC_GZIP_UNASKED_MAX;
 }
 
 static void compress(rpc_call *call)

@@ -94,7 +94,9 @@ void rpc_call_detach(rpc_call *call)
 
     TN_ASSERT(conn);
     rpc_call_intake_end(call);
-    conn->queued_bytes -= call->piece_bytes;
+    /* While the baton of a unary call is out its pieces are being made, perhaps at this moment. */
+    if (call->phase == RPC_ANSWERED || call->stream_begun)
+        conn->queued_bytes -= call->piece_bytes;
     conn->call_count--;
     tn_list_remove(&call->link);
     tn_loop_timer_stop(&call->deadline);

@@ -48,7 +48,8 @@
 #define RPC_DRAIN_NOTICE_NS TN_SEC
 #define RPC_GZIP_MIN 1024           /* smaller answers are not compressed */
 #define RPC_GZIP_UNASKED_MIN (16u * 1024u) /* for a client that accepts gzip but didn't use it */
-#define RPC_GZIP_MAX (1u << 20)     /* a larger one would hold the loop too long */
+#define RPC_GZIP_UNASKED_MAX (64u * 1024u)
+#define RPC_GZIP_MAX (256u * 1024u) /* a larger one would hold the loop too long */
 
 typedef struct rpc_worker rpc_worker;
 typedef struct rpc_conn rpc_conn;
