@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "loop/stream.h"
+#include "metrics/metrics.h"
 #include "proto/proto.h"
 #include "rpc/guard.h"
 #include "rpc/method.h"
@@ -231,11 +232,8 @@ typedef enum rpc_count_id {
     RPC_COUNT_WRITES,
     RPC_COUNT_COUNT,
 } rpc_count_id;
-extern _Atomic uint64_t rpc_counts[RPC_COUNT_COUNT];
-static inline void rpc_count(rpc_count_id id, uint64_t n)
-{
-    atomic_fetch_add_explicit(&rpc_counts[id], n, memory_order_relaxed);
-}
+extern tn_counter *rpc_counts[RPC_COUNT_COUNT]; /* made with the first server */
+static inline void rpc_count(rpc_count_id id, uint64_t n) { tn_counter_add(rpc_counts[id], n); }
 
 /* ---- server.c ---- */
 void rpc_worker_maybe_done(rpc_worker *worker);

@@ -8,7 +8,35 @@
 #include "rpc/health.h"
 #include "rpc/private.h"
 
-_Atomic uint64_t rpc_counts[RPC_COUNT_COUNT];
+tn_counter *rpc_counts[RPC_COUNT_COUNT];
+
+/* In the order of rpc_count_id. */
+static const struct {
+    const char *name, *help, *kind; /* kind: the value of a label of that name, NULL: none */
+} counters[RPC_COUNT_COUNT] = {
+    {"tenon_rpc_connections", "Connections accepted", NULL},
+    {"tenon_rpc_requests", "Streams opened by clients", NULL},
+    {"tenon_rpc_refused", "Requests refused before they reached a handler", NULL},
+    {"tenon_rpc_resets_sent", "Streams reset by the server", NULL},
+    {"tenon_rpc_resets_received", "Streams reset by clients", NULL},
+    {"tenon_rpc_deadlines", "Calls whose deadline passed before their answer had left", NULL},
+    {"tenon_rpc_undelivered", "Answers whose stream had gone", NULL},
+    {"tenon_rpc_goaways", "Connections told to end", "calm"},
+    {"tenon_rpc_goaways", "Connections told to end", "error"},
+    {"tenon_rpc_goaways", "Connections told to end", "drain"},
+    {"tenon_rpc_bytes_in", "Bytes received", NULL},
+    {"tenon_rpc_bytes_out", "Bytes made to be sent", NULL},
+    {"tenon_rpc_writes", "Groups of frames handed to sockets", NULL},
+};
+
+static void make_counters(void)
+{
+    for (size_t i = 0; i < RPC_COUNT_COUNT; i++) {
+        tn_label kind = TN_LABEL_Z("kind", counters[i].kind);
+        rpc_counts[i] = tn_metrics_counter(counters[i].name, counters[i].help, &kind,
+                                           counters[i].kind ? 1 : 0);
+    }
+}
 
 void tn_rpc_options_default(tn_rpc_options *o)
 {
@@ -61,6 +89,7 @@ tn_status tn_rpc_server_start(const tn_rpc_options *options, tn_rpc_server **out
     tn_rpc_server *server = tn_xcalloc(1, sizeof(*server));
     worker_job job = {.port = options->port, .err = err};
 
+    make_counters();
     rpc_session_callbacks();
     server->options = *options;
     server->bind_ip = tn_xstrdup(options->bind_ip ? options->bind_ip : "127.0.0.1");
@@ -91,7 +120,7 @@ void tn_rpc_stats_get(tn_rpc_stats *out)
     uint64_t n[RPC_COUNT_COUNT];
 
     for (size_t i = 0; i < RPC_COUNT_COUNT; i++)
-        n[i] = atomic_load_explicit(&rpc_counts[i], memory_order_relaxed);
+        n[i] = rpc_counts[i] ? tn_counter_value(rpc_counts[i]) : 0;
     *out = (tn_rpc_stats){
         .connections = n[RPC_COUNT_CONNECTIONS],
         .requests = n[RPC_COUNT_REQUESTS],

@@ -123,6 +123,13 @@ void tn_stream_peer(const tn_stream *s, char *out, size_t size)
     snprintf(out, size, "198.51.100.1:1");
 }
 
+/* The metrics room shows the loops' figures. */
+void tn_loop_stats_get(tn_loop *loop, tn_loop_stats *out)
+{
+    (void)loop;
+    *out = (tn_loop_stats){0};
+}
+
 static void run_deferred(void)
 {
     while (deferred) {
