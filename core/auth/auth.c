@@ -25,7 +25,7 @@ typedef struct check { /* in the call's arena */
     tn_claims *claims;     /* in the mapper's memory, then in the authorizer's */
     tn_arena *claims_home; /* whose memory the claims live in, when no operation owns it */
     tn_decision *decision;
-    size_t further;        /* commands looked at */
+    size_t further; /* commands looked at */
     tn_str own_ns, reason;
 } check;
 
@@ -65,9 +65,9 @@ static tn_call_target *copy_target(tn_arena *arena, const tn_call_target *from)
     if (!t)
         return NULL;
     *t = *from;
-    bool ok = copy_str(arena, &t->ns) && copy_str(arena, &t->nexus_endpoint) && copy_str(arena, &t->workflow_id) &&
-              copy_str(arena, &t->workflow_type) && copy_str(arena, &t->task_queue) &&
-              copy_blob(arena, &t->message);
+    bool ok = copy_str(arena, &t->ns) && copy_str(arena, &t->nexus_endpoint) &&
+              copy_str(arena, &t->workflow_id) && copy_str(arena, &t->workflow_type) &&
+              copy_str(arena, &t->task_queue) && copy_blob(arena, &t->message);
     return ok ? t : NULL; /* api_name and message_type are static */
 }
 
@@ -112,9 +112,10 @@ static void step_map(check *c)
         *copy = info;
         claims->struct_size = sizeof *claims;
         claims->present = 1; /* a mapper that knows the caller need not say so */
-        bool ok = copy_str(op->arena, &copy->authorization) && copy_str(op->arena, &copy->extra_data) &&
-                  copy_blob(op->arena, &copy->peer_cert_der) && copy_str(op->arena, &copy->tls_subject) &&
-                  copy_str(op->arena, &copy->peer_address);
+        bool ok =
+            copy_str(op->arena, &copy->authorization) && copy_str(op->arena, &copy->extra_data) &&
+            copy_blob(op->arena, &copy->peer_cert_der) && copy_str(op->arena, &copy->tls_subject) &&
+            copy_str(op->arena, &copy->peer_address);
         uint64_t entered = tn_plugin_enter();
         if (ok)
             status = auth.map_ops->map(tn_plugin_ctx(auth.mapper), op->op, copy, claims);
@@ -164,8 +165,8 @@ static void step_ask(check *c)
     if (target && decision) {
         decision->struct_size = sizeof *decision;
         uint64_t entered = tn_plugin_enter();
-        status = auth.auth_ops->authorize(tn_plugin_ctx(auth.authorizer), op->op, c->claims ? c->claims : &no_claims,
-                                          target, decision);
+        status = auth.auth_ops->authorize(tn_plugin_ctx(auth.authorizer), op->op,
+                                          c->claims ? c->claims : &no_claims, target, decision);
         tn_plugin_left(auth.authorizer, "authorize", entered);
     }
     tn_plugin_call_returned(op, status);
@@ -194,7 +195,8 @@ static void step_decided(check *c)
     if (op->status != TN_OK)
         say_failed(op, auth.authorizer);
     else if (!allowed && c->decision->verdict != TN_DENY)
-        TN_LOG(TN_LOG_WARN, "auth", "no verdict: denied", TN_LOG_Z("plugin", tn_plugin_name(auth.authorizer)));
+        TN_LOG(TN_LOG_WARN, "auth", "no verdict: denied",
+               TN_LOG_Z("plugin", tn_plugin_name(auth.authorizer)));
     if (op->status == TN_OK && !allowed && c->decision->reason.n) {
         tn_str reason = c->decision->reason;
         reason.n = reason.n < 1000 ? reason.n : 1000;
@@ -231,10 +233,18 @@ static void run(check *c)
         if (c->pending && c->pending->status == TN_PENDING)
             return;
         switch (c->step) {
-        case STEP_MAP: step_map(c); break;
-        case STEP_MAPPED: step_mapped(c); break;
-        case STEP_ASK: step_ask(c); break;
-        case STEP_DECIDED: step_decided(c); break;
+        case STEP_MAP:
+            step_map(c);
+            break;
+        case STEP_MAPPED:
+            step_mapped(c);
+            break;
+        case STEP_ASK:
+            step_ask(c);
+            break;
+        case STEP_DECIDED:
+            step_decided(c);
+            break;
         case STEP_ALLOWED:
         case STEP_DENIED:
             if (c->claims_home)
@@ -257,7 +267,8 @@ void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
     }
     check *c = TN_NEW(call->arena, check);
     if (!c) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the request needs too much memory"));
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                                         "the request needs too much memory"));
         return;
     }
     c->call = call;
@@ -275,8 +286,8 @@ void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
 
 /* ---- life [main] -------------------------------------------------------------------------------- */
 
-tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer, uint64_t timeout_ns,
-                        tn_error *err)
+tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
+                        uint64_t timeout_ns, tn_error *err)
 {
     TN_ASSERT(tn_plugin_kind(claim_mapper) == TN_KIND_CLAIM_MAPPER);
     TN_ASSERT(tn_plugin_kind(authorizer) == TN_KIND_AUTHORIZER);
@@ -294,8 +305,10 @@ tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *au
     auth.map_ops = tn_plugin_ops(claim_mapper);
     auth.auth_ops = tn_plugin_ops(authorizer);
     auth.timeout_ns = timeout_ns ? timeout_ns : 5 * TN_SEC;
-    auth.unauthorized = tn_metrics_counter("service_errors_unauthorized", "Calls that were denied", NULL, 0);
-    auth.failed = tn_metrics_counter("service_errors_authorize_failed", "Calls denied since a plugin failed", NULL, 0);
+    auth.unauthorized =
+        tn_metrics_counter("service_errors_unauthorized", "Calls that were denied", NULL, 0);
+    auth.failed = tn_metrics_counter("service_errors_authorize_failed",
+                                     "Calls denied since a plugin failed", NULL, 0);
     return TN_OK;
 }
 

@@ -12,8 +12,8 @@
 #include "rpc/rpc.h"
 
 /* [main] Attaches both plugins to every loop.  timeout_ns: for mapper and authorizer together. */
-tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer, uint64_t timeout_ns,
-                        tn_error *err) TN_WARN_UNUSED;
+tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
+                        uint64_t timeout_ns, tn_error *err) TN_WARN_UNUSED;
 void tn_auth_stop(void); /* after the last call was answered */
 
 /* [home loop] Runs next(call), at once when both plugins answer at once, or answers the call with a fault.

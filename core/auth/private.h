@@ -15,8 +15,8 @@ typedef struct tn_auth_place {
 typedef struct tn_auth_method {
     tn_map_link link;
     uint32_t access, scope;
-    bool free;            /* nobody is asked */
-    bool names_targets;   /* RespondWorkflowTaskCompleted: its commands may act on other namespaces */
+    bool free;          /* nobody is asked */
+    bool names_targets; /* RespondWorkflowTaskCompleted: its commands may act on other namespaces */
     const ProtobufCMessageDescriptor *input;
     tn_auth_place ns, ns_id, workflow_id, workflow_type, task_queue, nexus_endpoint;
 } tn_auth_method;
@@ -28,6 +28,7 @@ const tn_auth_method *tn_auth_method_find(tn_str path); /* [any] NULL: unknown *
 /* target.c: fills target from the request.  false: the request names two namespaces at once. */
 bool tn_auth_target(const tn_auth_method *method, const tn_call *call, tn_call_target *target);
 /* The index-th further namespace that the request would act on, with the method that stands for it. */
-bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, tn_str *out_ns, tn_str *out_api);
+bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, tn_str *out_ns,
+                            tn_str *out_api);
 
 #endif

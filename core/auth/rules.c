@@ -51,8 +51,7 @@ static const char workflow_write_namespace[] =
     "UpdateWorkerVersioningRules UpdateWorkflowExecution UpdateWorkflowExecutionOptions ";
 static const char workflow_admin_namespace[] =
     "DeprecateNamespace RegisterNamespace UpdateNamespace ";
-static const char operator_read_namespace[] =
-    "ListSearchAttributes ";
+static const char operator_read_namespace[] = "ListSearchAttributes ";
 static const char operator_admin_namespace[] =
     "AddSearchAttributes DeleteNamespace RemoveSearchAttributes ";
 static const char operator_admin_cluster[] =
@@ -64,16 +63,25 @@ typedef struct class_row {
     uint32_t access, scope;
 } class_row;
 static const class_row classes[] = {
-    {"temporal.api.workflowservice.v1.WorkflowService", workflow_read_namespace, TN_ACCESS_READ, TN_SCOPE_NAMESPACE},
-    {"temporal.api.workflowservice.v1.WorkflowService", workflow_read_cluster, TN_ACCESS_READ, TN_SCOPE_CLUSTER},
-    {"temporal.api.workflowservice.v1.WorkflowService", workflow_write_namespace, TN_ACCESS_WRITE, TN_SCOPE_NAMESPACE},
-    {"temporal.api.workflowservice.v1.WorkflowService", workflow_admin_namespace, TN_ACCESS_ADMIN, TN_SCOPE_NAMESPACE},
-    {"temporal.api.operatorservice.v1.OperatorService", operator_read_namespace, TN_ACCESS_READ, TN_SCOPE_NAMESPACE},
-    {"temporal.api.operatorservice.v1.OperatorService", operator_admin_namespace, TN_ACCESS_ADMIN, TN_SCOPE_NAMESPACE},
-    {"temporal.api.operatorservice.v1.OperatorService", operator_admin_cluster, TN_ACCESS_ADMIN, TN_SCOPE_CLUSTER},
+    {"temporal.api.workflowservice.v1.WorkflowService", workflow_read_namespace, TN_ACCESS_READ,
+     TN_SCOPE_NAMESPACE},
+    {"temporal.api.workflowservice.v1.WorkflowService", workflow_read_cluster, TN_ACCESS_READ,
+     TN_SCOPE_CLUSTER},
+    {"temporal.api.workflowservice.v1.WorkflowService", workflow_write_namespace, TN_ACCESS_WRITE,
+     TN_SCOPE_NAMESPACE},
+    {"temporal.api.workflowservice.v1.WorkflowService", workflow_admin_namespace, TN_ACCESS_ADMIN,
+     TN_SCOPE_NAMESPACE},
+    {"temporal.api.operatorservice.v1.OperatorService", operator_read_namespace, TN_ACCESS_READ,
+     TN_SCOPE_NAMESPACE},
+    {"temporal.api.operatorservice.v1.OperatorService", operator_admin_namespace, TN_ACCESS_ADMIN,
+     TN_SCOPE_NAMESPACE},
+    {"temporal.api.operatorservice.v1.OperatorService", operator_admin_cluster, TN_ACCESS_ADMIN,
+     TN_SCOPE_CLUSTER},
     {"grpc.health.v1.Health", "Check Watch List ", TN_ACCESS_READ, TN_SCOPE_CLUSTER},
-    {"grpc.reflection.v1.ServerReflection", "ServerReflectionInfo ", TN_ACCESS_READ, TN_SCOPE_CLUSTER},
-    {"grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo ", TN_ACCESS_READ, TN_SCOPE_CLUSTER},
+    {"grpc.reflection.v1.ServerReflection", "ServerReflectionInfo ", TN_ACCESS_READ,
+     TN_SCOPE_CLUSTER},
+    {"grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo ", TN_ACCESS_READ,
+     TN_SCOPE_CLUSTER},
 };
 
 static tn_map methods;
@@ -91,33 +99,38 @@ static bool has_name(const char *names, const char *name)
 static void classify(tn_auth_method *row, const tn_method *method)
 {
     for (size_t i = 0; i < TN_COUNT_OF(classes); i++) {
-        if (strcmp(classes[i].service, method->service) == 0 && has_name(classes[i].names, method->name)) {
+        if (strcmp(classes[i].service, method->service) == 0 &&
+            has_name(classes[i].names, method->name)) {
             row->access = classes[i].access;
             row->scope = classes[i].scope;
         }
     }
-    row->free = strcmp(method->path, "/grpc.health.v1.Health/Check") == 0 ||
-                strcmp(method->path, "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo") == 0;
+    row->free =
+        strcmp(method->path, "/grpc.health.v1.Health/Check") == 0 ||
+        strcmp(method->path, "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo") == 0;
     row->names_targets = strcmp(method->name, "RespondWorkflowTaskCompleted") == 0;
 }
 
-static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessageDescriptor *message, const char *name,
-                                                ProtobufCType type)
+static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessageDescriptor *message,
+                                                const char *name, ProtobufCType type)
 {
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(message, name);
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(message, name);
     bool plain = field && field->type == type && field->label != PROTOBUF_C_LABEL_REPEATED &&
                  !(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF);
     return plain ? field : NULL;
 }
 
-static bool place(tn_auth_place *out, const ProtobufCMessageDescriptor *input, const char *outer, const char *inner)
+static bool place(tn_auth_place *out, const ProtobufCMessageDescriptor *input, const char *outer,
+                  const char *inner)
 {
     if (!inner) {
         out->outer = field_of(input, outer, PROTOBUF_C_TYPE_STRING);
         return out->outer != NULL;
     }
     const ProtobufCFieldDescriptor *o = field_of(input, outer, PROTOBUF_C_TYPE_MESSAGE);
-    const ProtobufCFieldDescriptor *i = o ? field_of(o->descriptor, inner, PROTOBUF_C_TYPE_STRING) : NULL;
+    const ProtobufCFieldDescriptor *i =
+        o ? field_of(o->descriptor, inner, PROTOBUF_C_TYPE_STRING) : NULL;
     if (!i)
         return false;
     out->outer = o;
@@ -129,7 +142,8 @@ static void find_places(tn_auth_method *row, const ProtobufCMessageDescriptor *i
 {
     row->input = in;
     place(&row->ns, in, "namespace", NULL);
-    if (!place(&row->ns_id, in, "namespace_id", NULL) && strcmp(in->short_name, "DescribeNamespaceRequest") == 0)
+    if (!place(&row->ns_id, in, "namespace_id", NULL) &&
+        strcmp(in->short_name, "DescribeNamespaceRequest") == 0)
         place(&row->ns_id, in, "id", NULL);
     if (!place(&row->workflow_id, in, "workflow_id", NULL) &&
         !place(&row->workflow_id, in, "workflow_execution", "workflow_id"))

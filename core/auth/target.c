@@ -61,7 +61,8 @@ bool tn_auth_target(const tn_auth_method *method, const tn_call *call, tn_call_t
     return name.n == 0 || tn_str_eq(name, target->ns);
 }
 
-bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, tn_str *out_ns, tn_str *out_api)
+bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, tn_str *out_ns,
+                            tn_str *out_api)
 {
     const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
         (const void *)call->request;
@@ -81,7 +82,8 @@ bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, t
             ns = command->request_cancel_external_workflow_execution_command_attributes->namespace_;
             *out_api = TN_STR(WORKFLOW_SERVICE "RequestCancelWorkflowExecution");
             break;
-        default: break;
+        default:
+            break;
         }
         if (!ns || !ns[0] || tn_str_is(own_ns, ns))
             continue;

@@ -39,14 +39,23 @@ typedef ElfW(Phdr) phdr;
 static const char *machine_name(unsigned machine, char *out, size_t size)
 {
     switch (machine) {
-    case EM_X86_64: return "x86_64";
-    case EM_AARCH64: return "aarch64";
-    case EM_RISCV: return "riscv";
-    case EM_PPC64: return "ppc64";
-    case EM_S390: return "s390x";
-    case EM_386: return "i386";
-    case EM_ARM: return "arm";
-    default: snprintf(out, size, "machine %u", machine); return out;
+    case EM_X86_64:
+        return "x86_64";
+    case EM_AARCH64:
+        return "aarch64";
+    case EM_RISCV:
+        return "riscv";
+    case EM_PPC64:
+        return "ppc64";
+    case EM_S390:
+        return "s390x";
+    case EM_386:
+        return "i386";
+    case EM_ARM:
+        return "arm";
+    default:
+        snprintf(out, size, "machine %u", machine);
+        return out;
     }
 }
 
@@ -71,12 +80,14 @@ static bool check_header(tn_plugin_search *search, const uint8_t *p, size_t n)
     if (!same_class || !same_order || (OUR_MACHINE != EM_NONE && h.e_machine != OUR_MACHINE)) {
         tn_plugin_complain(search, "plugin", "install the build for this machine",
                            "%s is built for %s%s, this is %s", search->path,
-                           machine_name(h.e_machine, theirs, sizeof theirs), same_class ? "" : " (other word size)",
+                           machine_name(h.e_machine, theirs, sizeof theirs),
+                           same_class ? "" : " (other word size)",
                            machine_name(OUR_MACHINE, ours, sizeof ours));
         return false;
     }
     if (h.e_type != ET_DYN) {
-        tn_plugin_complain(search, "plugin", "link it with -shared", "%s is not a shared object", search->path);
+        tn_plugin_complain(search, "plugin", "link it with -shared", "%s is not a shared object",
+                           search->path);
         return false;
     }
     return true;
@@ -105,7 +116,8 @@ static void find_build_id(tn_plugin_search *search, const uint8_t *p, size_t n)
             uint32_t note[3]; /* name size, content size, type */
             const uint8_t *at_note = p + ph.p_offset + o;
             memcpy(note, at_note, sizeof note);
-            size_t name_n = ((size_t)note[0] + 3) & ~(size_t)3, body_n = ((size_t)note[1] + 3) & ~(size_t)3;
+            size_t name_n = ((size_t)note[0] + 3) & ~(size_t)3,
+                   body_n = ((size_t)note[1] + 3) & ~(size_t)3;
             if (name_n > ph.p_filesz - o - 12 || body_n > ph.p_filesz - o - 12 - name_n)
                 break;
             if (note[2] == NT_GNU_BUILD_ID && note[0] == 4 && memcmp(at_note + 12, "GNU", 4) == 0) {
@@ -131,7 +143,8 @@ static bool check_pin(tn_plugin_search *search)
     }
     if (tn_str_caseeq(pin, tn_str_from(search->sha256)))
         return true;
-    tn_plugin_complain(search, "sha256", "install the file that was pinned, or pin this one after a look at it",
+    tn_plugin_complain(search, "sha256",
+                       "install the file that was pinned, or pin this one after a look at it",
                        "%s has sha256 %s, configured is " TN_STR_FMT, search->path, search->sha256,
                        TN_STR_ARG(pin));
     return false;
@@ -142,7 +155,8 @@ bool tn_plugin_inspect(tn_plugin_search *search)
     int fd = open(search->path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
-        tn_plugin_complain(search, "plugin", NULL, "cannot read %s: %s", search->path, strerror(errno));
+        tn_plugin_complain(search, "plugin", NULL, "cannot read %s: %s", search->path,
+                           strerror(errno));
         if (fd >= 0)
             close(fd);
         return false;
@@ -151,7 +165,8 @@ bool tn_plugin_inspect(tn_plugin_search *search)
     uint8_t *p = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     close(fd);
     if (p == MAP_FAILED) {
-        tn_plugin_complain(search, "plugin", NULL, "cannot read %s: %s", search->path, strerror(errno));
+        tn_plugin_complain(search, "plugin", NULL, "cannot read %s: %s", search->path,
+                           strerror(errno));
         return false;
     }
     bool ok = check_header(search, p, n);

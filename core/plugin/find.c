@@ -34,7 +34,8 @@ const char *tn_plugin_kind_dir(tn_kind kind)
     return kind == TN_KIND_CLAIM_MAPPER ? "claimmapper" : tn_plugin_kind_name(kind);
 }
 
-void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *fix, const char *fmt, ...)
+void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *fix, const char *fmt,
+                        ...)
 {
     char what[1200];
     va_list args;
@@ -55,7 +56,8 @@ static void add_dir(dirs *d, tn_plugin_search *search, const tn_config *node, tn
     char path[PATH_MAX], real[PATH_MAX];
     if (text.n == 0 || text.n >= sizeof path || text.p[0] != '/') {
         tn_config_complain_at(search->problems, node, NULL, "write an absolute path",
-                              "plugin folder \"" TN_STR_FMT "\" is not an absolute path", TN_STR_ARG(text));
+                              "plugin folder \"" TN_STR_FMT "\" is not an absolute path",
+                              TN_STR_ARG(text));
         search->failed = true;
         return;
     }
@@ -65,8 +67,9 @@ static void add_dir(dirs *d, tn_plugin_search *search, const tn_config *node, tn
     snprintf(d->said + said, sizeof d->said - said, "%s%s", said ? ", " : "", path);
     if (!realpath(path, real)) {
         if (node) { /* the installation's own folder may be missing when others are named */
-            tn_config_complain_at(search->problems, node, NULL, "create it, or take it from the list",
-                                  "plugin folder %s: %s", path, strerror(errno));
+            tn_config_complain_at(search->problems, node, NULL,
+                                  "create it, or take it from the list", "plugin folder %s: %s",
+                                  path, strerror(errno));
             search->failed = true;
         }
         return;
@@ -82,7 +85,8 @@ static void collect_dirs(dirs *d, tn_plugin_search *search)
     const char *build = search->options->own_files ? secure_getenv("TENON_PLUGIN_DIR") : NULL;
     if (build && build[0])
         add_dir(d, search, NULL, tn_str_from(build));
-    const tn_config *list = search->options->root ? tn_config_get(search->options->root, "plugins.dirs") : NULL;
+    const tn_config *list =
+        search->options->root ? tn_config_get(search->options->root, "plugins.dirs") : NULL;
     if (!list || tn_config_kind_of(list) == TN_CONFIG_NULL) {
         add_dir(d, search, NULL, tn_str_from(TN_PLUGIN_DIR));
         return;
@@ -99,7 +103,8 @@ static void collect_dirs(dirs *d, tn_plugin_search *search)
 
 static bool is_bare_name(const char *name)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
     size_t n = strlen(name);
     return n > 0 && n <= 64 && strspn(name, allowed) == n;
 }
@@ -121,8 +126,8 @@ static bool find_bare(tn_plugin_search *search, const dirs *d)
 {
     char path[PATH_MAX], real[PATH_MAX];
     for (size_t i = 0; i < d->count; i++) {
-        int n = snprintf(path, sizeof path, "%s/%s/%s.so", d->real[i], tn_plugin_kind_dir(search->kind),
-                         search->name);
+        int n = snprintf(path, sizeof path, "%s/%s/%s.so", d->real[i],
+                         tn_plugin_kind_dir(search->kind), search->name);
         if (n < 0 || (size_t)n >= sizeof path)
             continue;
         if (realpath(path, real))
@@ -162,14 +167,16 @@ bool tn_plugin_find(tn_plugin_search *search)
 {
     tn_error err = {0};
     tn_str name = {0};
-    tn_status status = search->stanza ? tn_config_str(search->stanza, "plugin", &name, &err) : TN_ENOTFOUND;
+    tn_status status =
+        search->stanza ? tn_config_str(search->stanza, "plugin", &name, &err) : TN_ENOTFOUND;
     if (status == TN_ENOTFOUND || (status == TN_OK && name.n == 0)) {
         tn_plugin_complain(search, "plugin", "name one, e.g. plugin: sqlite", "none is configured");
         return false;
     }
     if (status != TN_OK || name.n >= sizeof search->name) {
         search->failed = true;
-        tn_config_problems_add(search->problems, status != TN_OK ? err.text : "plugin: the name is too long");
+        tn_config_problems_add(search->problems,
+                               status != TN_OK ? err.text : "plugin: the name is too long");
         return false;
     }
     memcpy(search->name, name.p, name.n);

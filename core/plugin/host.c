@@ -47,7 +47,8 @@ struct tn_watch {
 static void watch_ready(void *user, uint32_t events)
 {
     tn_watch *w = user;
-    w->cb(w->arg, (events & TN_WATCH_READ ? TN_FD_READ : 0) | (events & TN_WATCH_WRITE ? TN_FD_WRITE : 0));
+    w->cb(w->arg,
+          (events & TN_WATCH_READ ? TN_FD_READ : 0) | (events & TN_WATCH_WRITE ? TN_FD_WRITE : 0));
 }
 
 static uint32_t watch_bits(uint32_t events)
@@ -55,7 +56,8 @@ static uint32_t watch_bits(uint32_t events)
     return (events & TN_FD_READ ? TN_WATCH_READ : 0) | (events & TN_FD_WRITE ? TN_WATCH_WRITE : 0);
 }
 
-static tn_watch *host_watch_fd(tn_loop *loop, int fd, uint32_t events, void (*cb)(void *, uint32_t), void *arg)
+static tn_watch *host_watch_fd(tn_loop *loop, int fd, uint32_t events, void (*cb)(void *, uint32_t),
+                               void *arg)
 {
     if (loop != tn_loop_current() || !cb)
         return NULL;
@@ -70,7 +72,10 @@ static tn_watch *host_watch_fd(tn_loop *loop, int fd, uint32_t events, void (*cb
     return w;
 }
 
-static void host_watch_set(tn_watch *w, uint32_t events) { tn_loop_watch_set(w->watch, watch_bits(events)); }
+static void host_watch_set(tn_watch *w, uint32_t events)
+{
+    tn_loop_watch_set(w->watch, watch_bits(events));
+}
 
 static void host_watch_free(tn_watch *w)
 {
@@ -158,7 +163,8 @@ struct tn_metric { /* one of the three; never freed: a plugin's threads may hold
 static void put_name(tn_buf *out, const char *name)
 {
     for (const char *p = name; *p; p++) {
-        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
+        bool plain =
+            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
         tn_buf_put_u8(out, plain ? (uint8_t)*p : '_');
     }
 }
@@ -203,9 +209,13 @@ static const void *host_extension(const char *id)
     return NULL;
 }
 
-static size_t host_cfg_count(const tn_config *cfg, const char *path) { return tn_config_count(cfg, path); }
+static size_t host_cfg_count(const tn_config *cfg, const char *path)
+{
+    return tn_config_count(cfg, path);
+}
 
-static void host_cfg_complain(const tn_config *cfg, const char *path, const char *text, tn_error *err)
+static void host_cfg_complain(const tn_config *cfg, const char *path, const char *text,
+                              tn_error *err)
 {
     tn_config_complain(cfg, path, text, err);
 }

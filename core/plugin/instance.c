@@ -11,7 +11,8 @@
 #include "plugin/private.h"
 
 static tn_plugin_instance *instances;
-static pthread_rwlock_t instances_lock = PTHREAD_RWLOCK_INITIALIZER; /* the list, for log lines of any thread */
+static pthread_rwlock_t instances_lock =
+    PTHREAD_RWLOCK_INITIALIZER; /* the list, for log lines of any thread */
 
 tn_plugin_instance *tn_plugin_by_inst(const void *inst)
 {
@@ -35,7 +36,8 @@ static bool load_library(tn_plugin_search *search, entry_fn *out)
     if (!library) {
         char why[512];
         const char *text = dlerror();
-        snprintf(why, sizeof why, "%s", text ? text : "unknown error"); /* the next dl call reuses it */
+        snprintf(why, sizeof why, "%s",
+                 text ? text : "unknown error"); /* the next dl call reuses it */
         tn_plugin_complain(search, "plugin", "install what it needs, or a build without that need",
                            "cannot load %s: %s", search->path, why);
         return false;
@@ -45,8 +47,9 @@ static bool load_library(tn_plugin_search *search, entry_fn *out)
         return true;
     bool newer = dlsym(library, "tn_plugin_v1") != NULL;
     tn_plugin_complain(search, "plugin",
-                       newer ? "install it built for ABI 0, or a server with ABI 1"
-                             : "export tn_plugin_v0 (the export map of pkg-config tenon-plugin does)",
+                       newer
+                           ? "install it built for ABI 0, or a server with ABI 1"
+                           : "export tn_plugin_v0 (the export map of pkg-config tenon-plugin does)",
                        newer ? "%s speaks ABI 1, this server speaks ABI 0"
                              : "%s does not export tn_plugin_v0: no Tenon plugin",
                        search->path);
@@ -73,16 +76,22 @@ static void complain_of_open(tn_plugin_search *search, const tn_error *err, tn_s
         tn_config_problems_add(search->problems, err->text);
         return;
     }
-    tn_plugin_complain(search, "plugin", NULL, "%s", err->text[0] ? err->text : tn_status_name(status));
+    tn_plugin_complain(search, "plugin", NULL, "%s",
+                       err->text[0] ? err->text : tn_status_name(status));
 }
 
 static void make_metrics(tn_plugin_instance *inst)
 {
-    tn_label labels[] = {TN_LABEL_Z("kind", tn_plugin_kind_name(inst->kind)), TN_LABEL_Z("plugin", inst->name)};
-    inst->m_late = tn_metrics_counter("tenon_plugin_late", "Operations answered by their deadline", labels, 2);
-    inst->m_violations = tn_metrics_counter("tenon_plugin_violations", "Breaches of the plugin contract", labels, 2);
-    inst->m_holds = tn_metrics_counter("tenon_plugin_holds", "Calls that held their loop 50 ms or longer", labels, 2);
-    inst->m_stuck = tn_metrics_gauge("tenon_plugin_stuck", "Late operations that are not finished yet", labels, 2);
+    tn_label labels[] = {TN_LABEL_Z("kind", tn_plugin_kind_name(inst->kind)),
+                         TN_LABEL_Z("plugin", inst->name)};
+    inst->m_late =
+        tn_metrics_counter("tenon_plugin_late", "Operations answered by their deadline", labels, 2);
+    inst->m_violations =
+        tn_metrics_counter("tenon_plugin_violations", "Breaches of the plugin contract", labels, 2);
+    inst->m_holds = tn_metrics_counter("tenon_plugin_holds",
+                                       "Calls that held their loop 50 ms or longer", labels, 2);
+    inst->m_stuck = tn_metrics_gauge("tenon_plugin_stuck",
+                                     "Late operations that are not finished yet", labels, 2);
 }
 
 static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plugin *plugin)
@@ -110,8 +119,9 @@ static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plug
     instances = inst;
     pthread_rwlock_unlock(&instances_lock);
     tn_plugin_host_opening(NULL);
-    TN_LOG(TN_LOG_INFO, "plugin", "plugin opened", TN_LOG_Z("kind", tn_plugin_kind_name(inst->kind)),
-           TN_LOG_Z("plugin", inst->name), TN_LOG_Z("version", inst->version), TN_LOG_Z("path", inst->path),
+    TN_LOG(TN_LOG_INFO, "plugin", "plugin opened",
+           TN_LOG_Z("kind", tn_plugin_kind_name(inst->kind)), TN_LOG_Z("plugin", inst->name),
+           TN_LOG_Z("version", inst->version), TN_LOG_Z("path", inst->path),
            TN_LOG_Z("build-id", search->build_id), TN_LOG_Z("sha256", search->sha256));
     return inst;
 }
@@ -163,7 +173,8 @@ static void attach_here(void *arg)
         inst->ctx[v->loop] = inst->inst;
         return;
     }
-    v->status = inst->plugin->attach(inst->inst, tn_loops_get(v->loop), &inst->ctx[v->loop], &v->err);
+    v->status =
+        inst->plugin->attach(inst->inst, tn_loops_get(v->loop), &inst->ctx[v->loop], &v->err);
 }
 
 static void detach_here(void *arg)
@@ -191,9 +202,9 @@ tn_status tn_plugin_attach(tn_plugin_instance *inst, tn_error *err)
         if (v.status != TN_OK) {
             v.err.text[sizeof v.err.text - 1] = '\0';
             detach_all(inst);
-            return tn_error_set(err, v.status < 0 ? v.status : TN_EINTERNAL, "%s plugin \"%s\": attach: %s",
-                                tn_plugin_kind_name(inst->kind), inst->name,
-                                v.err.text[0] ? v.err.text : tn_status_name(v.status));
+            return tn_error_set(err, v.status < 0 ? v.status : TN_EINTERNAL,
+                                "%s plugin \"%s\": attach: %s", tn_plugin_kind_name(inst->kind),
+                                inst->name, v.err.text[0] ? v.err.text : tn_status_name(v.status));
         }
         inst->attached++;
     }
@@ -208,8 +219,8 @@ void tn_plugin_detach(tn_plugin_instance *inst, uint64_t grace_ns)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     if (atomic_load(&inst->in_flight)) {
         inst->abandoned = true;
-        TN_LOG(TN_LOG_WARN, "plugin", "operations still in flight: not detached", TN_LOG_Z("plugin", inst->name),
-               TN_LOG_U("count", atomic_load(&inst->in_flight)));
+        TN_LOG(TN_LOG_WARN, "plugin", "operations still in flight: not detached",
+               TN_LOG_Z("plugin", inst->name), TN_LOG_U("count", atomic_load(&inst->in_flight)));
         return;
     }
     detach_all(inst);
@@ -236,7 +247,10 @@ void tn_plugin_close(tn_plugin_instance *inst)
 
 /* ---- what it is --------------------------------------------------------------------------------- */
 
-void *tn_plugin_ctx(const tn_plugin_instance *inst) { return inst->ctx[tn_loop_index(tn_loop_current())]; }
+void *tn_plugin_ctx(const tn_plugin_instance *inst)
+{
+    return inst->ctx[tn_loop_index(tn_loop_current())];
+}
 const void *tn_plugin_ops(const tn_plugin_instance *inst) { return inst->plugin->ops; }
 uint32_t tn_plugin_ops_size(const tn_plugin_instance *inst) { return inst->plugin->ops_size; }
 uint64_t tn_plugin_caps(const tn_plugin_instance *inst) { return inst->plugin->caps; }

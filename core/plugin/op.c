@@ -47,7 +47,8 @@ static _Atomic(pool *) pools[TN_PLUGIN_LOOPS_MAX];
 
 static tn_op *token_of(const slot *s, uint64_t generation)
 {
-    uint64_t token = (uint64_t)tn_loop_index(s->home) << 56 | (uint64_t)s->index << 32 | (uint32_t)generation;
+    uint64_t token =
+        (uint64_t)tn_loop_index(s->home) << 56 | (uint64_t)s->index << 32 | (uint32_t)generation;
     return (tn_op *)(uintptr_t)token;
 }
 
@@ -65,7 +66,10 @@ static slot *slot_of(const tn_op *op, uint32_t *out_generation)
     return chunk ? &chunk[index % CHUNK_SLOTS] : NULL;
 }
 
-static uint64_t tag_make(uint64_t generation, unsigned state) { return generation << STATE_BITS | state; }
+static uint64_t tag_make(uint64_t generation, unsigned state)
+{
+    return generation << STATE_BITS | state;
+}
 static uint64_t tag_generation(uint64_t tag) { return tag >> STATE_BITS; }
 static unsigned tag_state(uint64_t tag) { return (unsigned)(tag & STATE_MASK); }
 
@@ -76,7 +80,8 @@ static void violation(const slot *s, const char *what)
         atomic_fetch_add_explicit(&s->inst->violations, 1, memory_order_relaxed);
         tn_counter_inc(s->inst->m_violations);
     }
-    TN_LOG(TN_LOG_ERROR, "plugin", "contract broken", TN_LOG_Z("plugin", name), TN_LOG_Z("what", what));
+    TN_LOG(TN_LOG_ERROR, "plugin", "contract broken", TN_LOG_Z("plugin", name),
+           TN_LOG_Z("what", what));
 #ifdef TN_DEBUG
     fprintf(stderr, "plugin \"%s\": %s\n", name, what);
     abort();
@@ -107,7 +112,8 @@ static slot *slot_take(tn_loop *loop)
         p = tn_xcalloc(1, sizeof *p);
         atomic_store_explicit(&pools[index], p, memory_order_release);
     }
-    if (p->free && p->free->home != loop) { /* loops were made anew (tests): what was there is given up */
+    if (p->free &&
+        p->free->home != loop) { /* loops were made anew (tests): what was there is given up */
         p->free = NULL;
     }
     if (!p->free)
@@ -278,8 +284,8 @@ tn_status tn_plugin_call_returned(tn_plugin_call *call, tn_status status)
     uint64_t next =
         tag_make(tag_generation(tag), status == TN_PENDING ? STATE_PENDING : STATE_RETURNED);
     bool finished = tag_state(tag) == STATE_FINISHED ||
-                    !atomic_compare_exchange_strong_explicit(&s->tag, &tag, next, memory_order_acq_rel,
-                                                             memory_order_acquire);
+                    !atomic_compare_exchange_strong_explicit(
+                        &s->tag, &tag, next, memory_order_acq_rel, memory_order_acquire);
     if (status == TN_PENDING) {
         if (!finished && s->deadline_ns != UINT64_MAX)
             tn_loop_timer_start(&s->timer, s->deadline_ns);

@@ -55,7 +55,8 @@ const char *tn_plugin_name(const tn_plugin_instance *inst);
 const char *tn_plugin_version(const tn_plugin_instance *inst);
 const char *tn_plugin_path(const tn_plugin_instance *inst);
 tn_kind tn_plugin_kind(const tn_plugin_instance *inst);
-void *tn_plugin_inst(const tn_plugin_instance *inst); /* the plugin's own pointer, for [main] functions */
+void *tn_plugin_inst(
+    const tn_plugin_instance *inst); /* the plugin's own pointer, for [main] functions */
 
 /* ---- operations [loop] ---- */
 #define TN_PLUGIN_WRITE 1u /* past its deadline the outcome is unknown: TN_EUNCERTAIN */
@@ -66,8 +67,8 @@ struct tn_plugin_call {
     tn_arena *arena; /* inputs and outputs; ends with the call (or tn_plugin_call_take) */
     /* When done runs: */
     tn_status status;
-    tn_error err;  /* err.text may be empty */
-    bool late;     /* the deadline passed: the plugin still holds the call, outputs must not be read */
+    tn_error err; /* err.text may be empty */
+    bool late; /* the deadline passed: the plugin still holds the call, outputs must not be read */
     void *user;
 };
 

@@ -12,8 +12,8 @@
 
 #define TN_PLUGIN_LOOPS_MAX 64u
 #define TN_PLUGIN_DIRS_MAX 16u
-#define TN_PLUGIN_LIST_MAX 64u             /* plugins in one library */
-#define TN_PLUGIN_HOLD_NS (50 * TN_MS)     /* a longer call is logged */
+#define TN_PLUGIN_LIST_MAX 64u         /* plugins in one library */
+#define TN_PLUGIN_HOLD_NS (50 * TN_MS) /* a longer call is logged */
 #define TN_PLUGIN_ARENA_MAX ((size_t)256 << 20)
 
 struct tn_plugin_instance {
@@ -37,8 +37,8 @@ typedef struct tn_plugin_search {
     tn_kind kind;
     const tn_config *stanza;
     tn_config_problems *problems;
-    char name[256];       /* as configured */
-    char path[PATH_MAX];  /* real */
+    char name[256];      /* as configured */
+    char path[PATH_MAX]; /* real */
     dev_t dev;
     ino_t ino;
     char sha256[65], build_id[65];
@@ -46,8 +46,8 @@ typedef struct tn_plugin_search {
 } tn_plugin_search;
 
 /* One problem: the stanza's line, "KIND plugin "NAME": <what>" and the fix. */
-void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *fix, const char *fmt, ...)
-    TN_PRINTF(4, 5);
+void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *fix, const char *fmt,
+                        ...) TN_PRINTF(4, 5);
 const char *tn_plugin_kind_dir(tn_kind kind);
 
 /* find.c: fills path; false after complaints. */
@@ -61,7 +61,8 @@ const tn_plugin *tn_plugin_pick(tn_plugin_search *search, const tn_plugin *(*lis
 bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin);
 /* host.c */
 extern const tn_host tn_plugin_host;
-void tn_plugin_host_opening(tn_plugin_instance *inst); /* whose metrics and log lines come now; NULL: none */
+void tn_plugin_host_opening(
+    tn_plugin_instance *inst); /* whose metrics and log lines come now; NULL: none */
 tn_plugin_instance *tn_plugin_by_inst(const void *inst); /* [any] NULL when unknown */
 /* op.c: the host table's members */
 void *tn_plugin_op_alloc(tn_op *op, size_t n, size_t align);

@@ -12,12 +12,16 @@ typedef struct member {
     const char *name;
     size_t at;
 } member;
-#define MEMBER(type, m) {#m, offsetof(type, m)}
-static const member persistence_members[] = {
-    MEMBER(tn_persistence_ops, get), MEMBER(tn_persistence_ops, scan), MEMBER(tn_persistence_ops, commit)};
+#define MEMBER(type, m) \
+    { \
+#m, offsetof(type, m) \
+    }
+static const member persistence_members[] = {MEMBER(tn_persistence_ops, get),
+                                             MEMBER(tn_persistence_ops, scan),
+                                             MEMBER(tn_persistence_ops, commit)};
 static const member visibility_members[] = {
-    MEMBER(tn_visibility_ops, put), MEMBER(tn_visibility_ops, remove), MEMBER(tn_visibility_ops, list),
-    MEMBER(tn_visibility_ops, count)};
+    MEMBER(tn_visibility_ops, put), MEMBER(tn_visibility_ops, remove),
+    MEMBER(tn_visibility_ops, list), MEMBER(tn_visibility_ops, count)};
 static const member mapper_members[] = {MEMBER(tn_claim_mapper_ops, map)};
 static const member authorizer_members[] = {MEMBER(tn_authorizer_ops, authorize)};
 
@@ -37,7 +41,8 @@ static const struct kind_rules {
 static bool check_head(tn_plugin_search *search, const tn_plugin *plugin)
 {
     if (plugin->magic != TN_PLUGIN_MAGIC) {
-        tn_plugin_complain(search, "plugin", "set .magic = TN_PLUGIN_MAGIC in its table and build it again",
+        tn_plugin_complain(search, "plugin",
+                           "set .magic = TN_PLUGIN_MAGIC in its table and build it again",
                            "the table of %s does not begin with the magic number", search->path);
         return false;
     }
@@ -51,7 +56,8 @@ static bool check_head(tn_plugin_search *search, const tn_plugin *plugin)
         char fix[120];
         snprintf(fix, sizeof fix, "install it built for ABI %d, or a server with ABI %u",
                  TN_PLUGIN_ABI_MAJOR, plugin->abi_major);
-        tn_plugin_complain(search, "plugin", fix, "ABI %u.%u, this server speaks ABI %d (%d.0 to %d.%d)",
+        tn_plugin_complain(search, "plugin", fix,
+                           "ABI %u.%u, this server speaks ABI %d (%d.0 to %d.%d)",
                            plugin->abi_major, plugin->abi_minor, TN_PLUGIN_ABI_MAJOR,
                            TN_PLUGIN_ABI_MAJOR, TN_PLUGIN_ABI_MAJOR, TN_PLUGIN_ABI_MINOR);
         return false;
@@ -71,7 +77,8 @@ const tn_plugin *tn_plugin_pick(tn_plugin_search *search, const tn_plugin *(*lis
         if (plugin->kind == search->kind)
             return plugin;
         size_t n = strlen(kinds);
-        snprintf(kinds + n, sizeof kinds - n, "%s%s", n ? ", " : "", tn_plugin_kind_name(plugin->kind));
+        snprintf(kinds + n, sizeof kinds - n, "%s%s", n ? ", " : "",
+                 tn_plugin_kind_name(plugin->kind));
     }
     tn_plugin_complain(search, "plugin", "name a plugin of this kind", "%s holds kinds %s; not %s",
                        search->path, kinds[0] ? kinds : "none", tn_plugin_kind_name(search->kind));
@@ -86,7 +93,7 @@ bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin)
         tn_plugin_complain(search, "plugin", NULL, "its table lacks %s",
                            !plugin->name || !plugin->name[0] ? "name"
                            : !plugin->version                ? "version"
-                                                             : "config_keys (\"\" when it reads none)");
+                                              : "config_keys (\"\" when it reads none)");
         ok = false;
     }
     if (!plugin->open) {
@@ -95,17 +102,20 @@ bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin)
     }
     if (!plugin->attach != !plugin->detach) {
         tn_plugin_complain(search, "plugin", "set both, or neither", "it has \"%s\" but not \"%s\"",
-                           plugin->attach ? "attach" : "detach", plugin->attach ? "detach" : "attach");
+                           plugin->attach ? "attach" : "detach",
+                           plugin->attach ? "detach" : "attach");
         ok = false;
     }
     if (plugin->needs & ~tn_plugin_host.features) {
         tn_plugin_complain(search, "plugin", "install a newer server",
                            "it needs host features %#llx, this server has %#llx",
-                           (unsigned long long)plugin->needs, (unsigned long long)tn_plugin_host.features);
+                           (unsigned long long)plugin->needs,
+                           (unsigned long long)tn_plugin_host.features);
         ok = false;
     }
     if (rule->caps & ~plugin->caps) {
-        tn_plugin_complain(search, "plugin", NULL, "it offers capabilities %#llx, the server requires %#llx",
+        tn_plugin_complain(search, "plugin", NULL,
+                           "it offers capabilities %#llx, the server requires %#llx",
                            (unsigned long long)plugin->caps, (unsigned long long)rule->caps);
         ok = false;
     }
@@ -119,7 +129,8 @@ bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin)
         if (plugin->ops_size >= m->at + sizeof function)
             memcpy(&function, (const char *)plugin->ops + m->at, sizeof function);
         if (!function) {
-            tn_plugin_complain(search, "plugin", NULL, "required function \"%s\" is missing", m->name);
+            tn_plugin_complain(search, "plugin", NULL, "required function \"%s\" is missing",
+                               m->name);
             ok = false;
         }
     }

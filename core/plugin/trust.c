@@ -50,8 +50,9 @@ static bool check_one(tn_plugin_search *search, const char *path, bool is_file)
     bool ok = true;
     if (!owner_trusted(search, st.st_uid)) {
         snprintf(fix, sizeof fix, "chown root %s, or install the plugin elsewhere", path);
-        tn_plugin_complain(search, "plugin", fix, "cannot load %s: %s %s is owned by %s, not by root%s",
-                           search->path, what, path, user_name(st.st_uid, owner, sizeof owner),
+        tn_plugin_complain(search, "plugin", fix,
+                           "cannot load %s: %s %s is owned by %s, not by root%s", search->path,
+                           what, path, user_name(st.st_uid, owner, sizeof owner),
                            search->options->own_files ? " or the user who runs the server" : "");
         ok = false;
     }
@@ -59,10 +60,14 @@ static bool check_one(tn_plugin_search *search, const char *path, bool is_file)
     if ((st.st_mode & (S_IWGRP | S_IWOTH)) && !sticky) {
         const struct group *group = getgrgid(st.st_gid);
         snprintf(fix, sizeof fix, "chmod go-w %s, or install the plugin elsewhere", path);
-        tn_plugin_complain(search, "plugin", fix, "cannot load %s: %s %s is writable by %s%s (mode %04o, owner %s)",
+        tn_plugin_complain(search, "plugin", fix,
+                           "cannot load %s: %s %s is writable by %s%s (mode %04o, owner %s)",
                            search->path, what, path, st.st_mode & S_IWOTH ? "everyone" : "group ",
-                           st.st_mode & S_IWOTH ? "" : group ? group->gr_name : "?",
-                           (unsigned)(st.st_mode & 07777), user_name(st.st_uid, owner, sizeof owner));
+                           st.st_mode & S_IWOTH ? ""
+                           : group              ? group->gr_name
+                                                : "?",
+                           (unsigned)(st.st_mode & 07777),
+                           user_name(st.st_uid, owner, sizeof owner));
         ok = false;
     }
     return ok;

@@ -17,7 +17,8 @@ static bool copy_blob(tn_arena *arena, tn_blob from, tn_blob *out)
 bool tn_store_copy_key(tn_arena *arena, const tn_key *from, tn_key *out)
 {
     *out = *from;
-    return copy_blob(arena, from->partition, &out->partition) && copy_blob(arena, from->row, &out->row);
+    return copy_blob(arena, from->partition, &out->partition) &&
+           copy_blob(arena, from->row, &out->row);
 }
 
 bool tn_store_copy_range(tn_arena *arena, const tn_range *from, tn_range *out)

@@ -35,7 +35,8 @@ tn_blob tn_store_row_current(tn_arena *arena, tn_str ns_id, tn_str workflow_id)
     return (tn_blob){p, 16 + workflow_id.n};
 }
 
-tn_blob tn_store_row_record(tn_arena *arena, const uint8_t run_id[16], uint64_t first_event_id, uint64_t transition)
+tn_blob tn_store_row_record(tn_arena *arena, const uint8_t run_id[16], uint64_t first_event_id,
+                            uint64_t transition)
 {
     uint8_t *p = tn_arena_alloc(arena, 32);
     if (!p)
@@ -76,7 +77,10 @@ tn_blob tn_store_row_u64(tn_arena *arena, uint64_t n)
 
 /* ---- batches ------------------------------------------------------------------------------------ */
 
-void tn_store_batch_init(tn_store_batch *batch, tn_arena *arena) { *batch = (tn_store_batch){.arena = arena}; }
+void tn_store_batch_init(tn_store_batch *batch, tn_arena *arena)
+{
+    *batch = (tn_store_batch){.arena = arena};
+}
 
 /* Room for one more; false: the batch is spoilt and says so with a count that no array backs. */
 static bool room(tn_arena *arena, void **array, size_t *count, size_t *cap, size_t size)
@@ -128,9 +132,10 @@ void tn_store_batch_delete(tn_store_batch *batch, tn_key key)
 
 void tn_store_batch_delete_range(tn_store_batch *batch, tn_key from, tn_blob end_row)
 {
-    add_mut(batch, &(tn_mut){.verb = TN_MUT_DELETE_RANGE,
-                             .key = from,
-                             .end = {.table = from.table, .partition = from.partition, .row = end_row}});
+    add_mut(batch,
+            &(tn_mut){.verb = TN_MUT_DELETE_RANGE,
+                      .key = from,
+                      .end = {.table = from.table, .partition = from.partition, .row = end_row}});
 }
 
 tn_batch tn_store_batch_finish(const tn_store_batch *batch)

@@ -91,28 +91,37 @@ static void make_figures(void)
     static const char *const names[VERB_COUNT] = {"Get", "Scan", "Commit"};
     for (int v = 0; v < VERB_COUNT; v++) {
         tn_label label = TN_LABEL_Z("operation", names[v]);
-        figures[v].requests = tn_metrics_counter("persistence_requests", "Operations asked of the store", &label, 1);
-        figures[v].errors = tn_metrics_counter("persistence_errors", "Operations that failed", &label, 1);
-        figures[v].latency = tn_metrics_histogram("persistence_latency", "Time of an operation", TN_BUCKETS_SECONDS,
-                                                  &label, 1);
+        figures[v].requests =
+            tn_metrics_counter("persistence_requests", "Operations asked of the store", &label, 1);
+        figures[v].errors =
+            tn_metrics_counter("persistence_errors", "Operations that failed", &label, 1);
+        figures[v].latency = tn_metrics_histogram("persistence_latency", "Time of an operation",
+                                                  TN_BUCKETS_SECONDS, &label, 1);
     }
-    groups = tn_metrics_counter("tenon_store_groups", "Groups of commits handed to the driver", NULL, 0);
-    group_members = tn_metrics_histogram("tenon_store_group_members", "Commits of a group", TN_BUCKETS_COUNT, NULL, 0);
+    groups =
+        tn_metrics_counter("tenon_store_groups", "Groups of commits handed to the driver", NULL, 0);
+    group_members = tn_metrics_histogram("tenon_store_group_members", "Commits of a group",
+                                         TN_BUCKETS_COUNT, NULL, 0);
 }
 
 static void count_answer(const tn_store_op *op, verb what)
 {
-    tn_histogram_observe_ns(figures[what].latency, tn_now_mono_ns() - (uintptr_t)op->priv[PRIV_BEGAN]);
+    tn_histogram_observe_ns(figures[what].latency,
+                            tn_now_mono_ns() - (uintptr_t)op->priv[PRIV_BEGAN]);
     switch (op->status) {
     case TN_OK:
     case TN_ENOTFOUND:
-    case TN_ECONFLICT: return; /* answers */
-    default: break;
+    case TN_ECONFLICT:
+        return; /* answers */
+    default:
+        break;
     }
     static const char *const names[VERB_COUNT] = {"Get", "Scan", "Commit"};
-    tn_label labels[] = {TN_LABEL_Z("operation", names[what]), TN_LABEL_Z("error_type", tn_status_name(op->status))};
+    tn_label labels[] = {TN_LABEL_Z("operation", names[what]),
+                         TN_LABEL_Z("error_type", tn_status_name(op->status))};
     tn_counter_inc(figures[what].errors);
-    tn_counter_inc(tn_metrics_counter("persistence_error_with_type", "Operations that failed, by cause", labels, 2));
+    tn_counter_inc(tn_metrics_counter("persistence_error_with_type",
+                                      "Operations that failed, by cause", labels, 2));
 }
 
 static void take_get(tn_store_op *op)
@@ -151,10 +160,17 @@ static void answer(tn_store_op *op)
     op->error.code = call->status;
     if (!call->late && part_of(op)) {
         switch (what) {
-        case VERB_GET: take_get(op); break;
-        case VERB_SCAN: take_scan(op); break;
-        case VERB_COMMIT: take_commit(op); break;
-        case VERB_COUNT: break;
+        case VERB_GET:
+            take_get(op);
+            break;
+        case VERB_SCAN:
+            take_scan(op);
+            break;
+        case VERB_COMMIT:
+            take_commit(op);
+            break;
+        case VERB_COUNT:
+            break;
         }
     }
     tn_plugin_call_end(call);
@@ -260,7 +276,8 @@ void tn_store_commit(tn_store_op *op)
 static void send_group(tn_store_op **members, size_t n)
 {
     tn_commit_req *reqs[GROUP_MAX];
-    tn_plugin_call *calls[GROUP_MAX]; /* a member may finish, and go, while others are still looked at */
+    tn_plugin_call
+        *calls[GROUP_MAX]; /* a member may finish, and go, while others are still looked at */
     for (size_t i = 0; i < n; i++) {
         reqs[i] = &((commit_part *)part_of(members[i]))->req;
         calls[i] = call_of(members[i]);
@@ -348,7 +365,8 @@ static void submit_here(void *arg)
     w->submit(&w->op);
 }
 
-static tn_status wait_for(waiter *w, tn_arena *arena, void (*submit)(tn_store_op *op), tn_error *err)
+static tn_status wait_for(waiter *w, tn_arena *arena, void (*submit)(tn_store_op *op),
+                          tn_error *err)
 {
     w->op.arena = arena;
     w->op.done = wake_waiter;
@@ -387,7 +405,8 @@ tn_status tn_store_scan_sync(tn_arena *arena, const tn_range *range, tn_page *ou
     return status;
 }
 
-tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit *out, tn_error *err)
+tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit *out,
+                               tn_error *err)
 {
     waiter w = {.op.u.commit.batch = *batch};
     tn_status status = wait_for(&w, arena, tn_store_commit, err);

@@ -10,15 +10,15 @@
 
 /* ---- tables; partition is 4 bytes big-endian: the shard, or TN_PARTITION_CLUSTER ---- */
 #define TN_PARTITION_CLUSTER UINT32_C(0) /* shards count from 1 */
-#define TN_TABLE_META 1u      /* cluster: "schema", "cluster", "token-key" ...                      */
-#define TN_TABLE_SHARD 2u     /* one row "": tenon.ShardRecord; its version is the fence            */
-#define TN_TABLE_NAMESPACE 3u /* cluster: namespace id -> tenon.NamespaceRecord                     */
-#define TN_TABLE_CURRENT 4u   /* ns id(16) + workflow id -> tenon.CurrentRun                        */
-#define TN_TABLE_RECORD 5u    /* run id(16) + first event id(8) + transition(8) -> tenon.Record     */
-#define TN_TABLE_SNAPSHOT 6u  /* run id(16) -> tenon.Snapshot                                       */
-#define TN_TABLE_WAKE 7u      /* wall ns(8) + run id(16) -> tenon.Wake: when the run wants attention */
-#define TN_TABLE_OUTBOX 8u    /* sequence(8) -> tenon.Outbox: a visibility write not yet known durable */
-#define TN_TABLE_TASKQUEUE 9u /* settings of task queues                                            */
+#define TN_TABLE_META 1u                 /* cluster: "schema", "cluster", "token-key" ... */
+#define TN_TABLE_SHARD 2u     /* one row "": tenon.ShardRecord; its version is the fence */
+#define TN_TABLE_NAMESPACE 3u /* cluster: namespace id -> tenon.NamespaceRecord */
+#define TN_TABLE_CURRENT 4u   /* ns id(16) + workflow id -> tenon.CurrentRun */
+#define TN_TABLE_RECORD 5u    /* run id(16) + first event id(8) + transition(8) -> tenon.Record */
+#define TN_TABLE_SNAPSHOT 6u  /* run id(16) -> tenon.Snapshot */
+#define TN_TABLE_WAKE 7u      /* wall ns(8) + run id(16) -> tenon.Wake: it wants attention then */
+#define TN_TABLE_OUTBOX 8u    /* sequence(8) -> tenon.Outbox: visibility write not known durable */
+#define TN_TABLE_TASKQUEUE 9u /* settings of task queues */
 
 typedef struct tn_store_op tn_store_op;
 
@@ -60,7 +60,8 @@ void tn_store_commit(tn_store_op *op);
 tn_blob tn_store_partition(tn_arena *arena, uint32_t partition);
 tn_key tn_store_key(tn_arena *arena, uint32_t table, uint32_t partition, tn_blob row);
 tn_blob tn_store_row_current(tn_arena *arena, tn_str ns_id, tn_str workflow_id);
-tn_blob tn_store_row_record(tn_arena *arena, const uint8_t run_id[16], uint64_t first_event_id, uint64_t transition);
+tn_blob tn_store_row_record(tn_arena *arena, const uint8_t run_id[16], uint64_t first_event_id,
+                            uint64_t transition);
 tn_blob tn_store_row_run(tn_arena *arena, const uint8_t run_id[16]);
 tn_blob tn_store_row_wake(tn_arena *arena, uint64_t wall_ns, const uint8_t run_id[16]);
 tn_blob tn_store_row_u64(tn_arena *arena, uint64_t n);
@@ -85,6 +86,7 @@ void tn_store_stop(void); /* after all operations have ended */
 /* [main] Synchronous forms for start-up; they run on loop 0 and wait. */
 tn_status tn_store_get_sync(tn_arena *arena, tn_key key, tn_row *out, tn_error *err);
 tn_status tn_store_scan_sync(tn_arena *arena, const tn_range *range, tn_page *out, tn_error *err);
-tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit *out, tn_error *err);
+tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit *out,
+                               tn_error *err);
 
 #endif

@@ -147,27 +147,38 @@ static void op_finish(tn_op *op, tn_status status, const tn_error *err)
 static tn_metric *metric(const void *who, const char *name, int32_t type, const char *help)
 {
     (void)who, (void)type, (void)help;
-    double *v = strcmp(name, "groups") == 0    ? &groups
-                : strcmp(name, "commits") == 0 ? &commits
+    double *v = strcmp(name, "groups") == 0         ? &groups
+                : strcmp(name, "commits") == 0      ? &commits
                 : strcmp(name, "sync_seconds") == 0 ? &sync_seconds
-                                               : NULL;
+                                                    : NULL;
     return (tn_metric *)v;
 }
 
 static void metric_add(tn_metric *m, double v) { *(double *)(void *)m += v; }
 
 static const tn_host HOST = {
-    .struct_size = sizeof(tn_host), .log = host_log, .now_ns = mono, .mono_ns = mono,
-    .cfg_str = cfg_str, .cfg_i64 = cfg_i64, .cfg_dur_ns = cfg_dur, .cfg_complain = cfg_complain,
-    .op_alloc = op_alloc, .op_deadline_ns = op_deadline, .op_explain = op_explain,
-    .op_finish = op_finish, .metric = metric, .metric_add = metric_add,
+    .struct_size = sizeof(tn_host),
+    .log = host_log,
+    .now_ns = mono,
+    .mono_ns = mono,
+    .cfg_str = cfg_str,
+    .cfg_i64 = cfg_i64,
+    .cfg_dur_ns = cfg_dur,
+    .cfg_complain = cfg_complain,
+    .op_alloc = op_alloc,
+    .op_deadline_ns = op_deadline,
+    .op_explain = op_explain,
+    .op_finish = op_finish,
+    .metric = metric,
+    .metric_add = metric_add,
 };
 
 /* ---- a workflow --------------------------------------------------------------------------------- */
 
 static uint8_t filler[4096];
 
-static tn_key key(flow *f, uint32_t table, const void *a, size_t an, uint64_t number, bool has_number)
+static tn_key key(flow *f, uint32_t table, const void *a, size_t an, uint64_t number,
+                  bool has_number)
 {
     uint8_t *p = f->keys[f->n_keys++];
     memcpy(p, a, an);
@@ -179,10 +190,14 @@ static tn_key key(flow *f, uint32_t table, const void *a, size_t an, uint64_t nu
 
 static void put(flow *f, tn_key k, size_t bytes)
 {
-    f->muts[f->n_muts++] = (tn_mut){.verb = TN_MUT_PUT, .key = k, .value = {filler + (random() & 63), bytes}};
+    f->muts[f->n_muts++] =
+        (tn_mut){.verb = TN_MUT_PUT, .key = k, .value = {filler + (random() & 63), bytes}};
 }
 
-static void del(flow *f, tn_key k) { f->muts[f->n_muts++] = (tn_mut){.verb = TN_MUT_DELETE, .key = k}; }
+static void del(flow *f, tn_key k)
+{
+    f->muts[f->n_muts++] = (tn_mut){.verb = TN_MUT_DELETE, .key = k};
+}
 
 static tn_key record(flow *f, uint64_t n)
 {
@@ -202,7 +217,7 @@ static tn_key wake(flow *f)
     return key(f, 7, head, 24, 0, false);
 }
 
-static void next_step(flow *f, const tn_persistence_ops *ops, void *ctx, uint64_t id)
+static void next_step(flow *f)
 {
     static uint64_t out_seq;
     f->n_muts = f->n_keys = 0;
@@ -212,11 +227,9 @@ static void next_step(flow *f, const tn_persistence_ops *ops, void *ctx, uint64_
     uint8_t current[40];
     memcpy(current, f->run, 16);
     memcpy(current + 16, "workflow-00000000-0000-0", 24);
-    f->conds[0] = (tn_cond){.test = TN_COND_FENCE, .key = key(f, 2, "", 0, 0, false), .version = fences[f->shard]};
+    f->conds[0] = (tn_cond){
+        .test = TN_COND_FENCE, .key = key(f, 2, "", 0, 0, false), .version = fences[f->shard]};
     switch (f->step) {
-    case 0:
-        f->shard = (uint32_t)(random() % 1000000);
-        break;
     case 1:
         f->conds[1] = (tn_cond){.test = TN_COND_ABSENT, .key = key(f, 4, current, 40, 0, false)};
         n_conds = 2;
@@ -253,11 +266,13 @@ static void next_step(flow *f, const tn_persistence_ops *ops, void *ctx, uint64_
         del(f, key(f, 8, "", 0, f->out_seq, true));
         break;
     }
-    (void)id;
-    f->batch = (tn_batch){.struct_size = sizeof f->batch, .conds = f->conds, .n_conds = n_conds,
-                          .muts = f->muts, .n_muts = f->n_muts};
-    f->req = (tn_commit_req){.struct_size = sizeof f->req, .op = &f->op, .batch = &f->batch, .out = &f->commit};
-    (void)ops, (void)ctx;
+    f->batch = (tn_batch){.struct_size = sizeof f->batch,
+                          .conds = f->conds,
+                          .n_conds = n_conds,
+                          .muts = f->muts,
+                          .n_muts = f->n_muts};
+    f->req = (tn_commit_req){
+        .struct_size = sizeof f->req, .op = &f->op, .batch = &f->batch, .out = &f->commit};
 }
 
 static void begin(flow *f, uint64_t id, uint32_t shards)
@@ -292,14 +307,95 @@ static double cpu_ms(void)
 {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e3 + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e3;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e3 +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e3;
 }
 
-static void report(const char *what, double n, double ms, unsigned long long w0, unsigned long long b0, double c0)
+static void report(const char *what, double n, double ms, unsigned long long w0,
+                   unsigned long long b0, double c0)
 {
-    printf("%-10s %7.0f wf/s  cpu %6.1f us/wf  written %6.2f KB/wf (storage %6.2f)  groups %5.3f/wf  sync %5.0f us\n",
-           what, n / ms * 1e3, (cpu_ms() - c0) * 1e3 / n, (double)(io_bytes("wchar") - w0) / n / 1e3,
-           (double)(io_bytes("write_bytes") - b0) / n / 1e3, groups / n, sync_seconds / groups * 1e6);
+    printf(
+        "%-10s %7.0f wf/s  cpu %6.1f us/wf  written %6.2f KB/wf (storage %6.2f)  groups %5.3f/wf  "
+        "sync %5.0f us\n",
+        what, n / ms * 1e3, (cpu_ms() - c0) * 1e3 / n, (double)(io_bytes("wchar") - w0) / n / 1e3,
+        (double)(io_bytes("write_bytes") - b0) / n / 1e3, groups / n, sync_seconds / groups * 1e6);
+}
+
+static flow *flows;
+static tn_commit_req **reqs;
+
+/* Waits for finished operations and takes them all. */
+static struct tn_op *take_done(void)
+{
+    pthread_mutex_lock(&done_lock);
+    while (!done_list)
+        pthread_cond_wait(&done_wake, &done_lock);
+    struct tn_op *list = done_list;
+    done_list = NULL;
+    pthread_mutex_unlock(&done_lock);
+    return list;
+}
+
+static void make_fences(const tn_persistence_ops *ops, void *ctx, uint32_t shards)
+{
+    for (uint32_t s = 0; s < shards; s++) {
+        flow *f = &flows[0];
+        begin(f, 0, 1);
+        f->shard = s, f->partition[2] = (uint8_t)((s + 1) >> 8), f->partition[3] = (uint8_t)(s + 1);
+        f->n_muts = f->n_keys = 0;
+        f->op.flow = f;
+        put(f, key(f, 2, "", 0, 0, false), 40);
+        f->batch = (tn_batch){.struct_size = sizeof f->batch, .muts = f->muts, .n_muts = 1};
+        f->req = (tn_commit_req){
+            .struct_size = sizeof f->req, .op = &f->op, .batch = &f->batch, .out = &f->commit};
+        reqs[0] = &f->req;
+        ops->commit(ctx, reqs, 1);
+        (void)take_done();
+        fences[s] = f->commit.version;
+    }
+}
+
+/* c workflows at once until n have ended. */
+static bool run_all(const tn_persistence_ops *ops, void *ctx, long n, long c, uint32_t shards)
+{
+    long started = 0, ended = 0, ready = 0;
+    for (; started < c && started < n; started++) {
+        begin(&flows[started], (uint64_t)started, shards);
+        next_step(&flows[started]);
+        reqs[ready++] = &flows[started].req;
+    }
+    while (ended < n) {
+        if (ready)
+            ops->commit(ctx, reqs, (size_t)ready);
+        ready = 0;
+        for (struct tn_op *op = take_done(), *next; op; op = next) {
+            next = op->next;
+            flow *f = op->flow;
+            if (op->status != TN_OK)
+                return false;
+            if (++f->step > 5) {
+                ended++;
+                if (started >= n)
+                    continue;
+                begin(f, (uint64_t)started++, shards);
+            }
+            next_step(f);
+            reqs[ready++] = &f->req;
+        }
+    }
+    return true;
+}
+
+static const tn_plugin *load(const char *path)
+{
+    void *lib = dlopen(path, RTLD_NOW);
+    if (!lib) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
+    const tn_plugin *(*entry)(uint32_t) =
+        (const tn_plugin *(*)(uint32_t))(uintptr_t)dlsym(lib, "tn_plugin_v0");
+    return entry(0);
 }
 
 int main(int argc, char **argv)
@@ -309,91 +405,38 @@ int main(int argc, char **argv)
     tn_config cfg = {.pairs = argv + 2};
     for (int i = 2; i < argc; i++) {
         if (strcmp(argv[i], "-n") == 0)
-            n = atol(argv[++i]);
+            n = strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "-c") == 0)
-            c = atol(argv[++i]);
+            c = strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "-s") == 0)
-            shards = (uint32_t)atol(argv[++i]);
+            shards = (uint32_t)strtol(argv[++i], NULL, 10);
         else
             cfg.n = i - 1;
     }
-    void *lib = dlopen(argv[1], RTLD_NOW);
-    if (!lib) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 1;
-    }
-    const tn_plugin *(*entry)(uint32_t) = (const tn_plugin *(*)(uint32_t))(uintptr_t)dlsym(lib, "tn_plugin_v0");
-    const tn_plugin *plugin = entry(0);
+    const tn_plugin *plugin = load(argv[1]);
     tn_error err = {0};
     void *inst, *ctx;
     uint64_t t0 = mono();
-    if (plugin->open(&HOST, &cfg, &inst, &err) != TN_OK || plugin->attach(inst, NULL, &ctx, &err) != TN_OK) {
+    if (plugin->open(&HOST, &cfg, &inst, &err) != TN_OK ||
+        plugin->attach(inst, NULL, &ctx, &err) != TN_OK) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
     printf("open %.2f ms\n", (double)(mono() - t0) / 1e6);
     for (size_t i = 0; i < sizeof filler; i++)
         filler[i] = (uint8_t)random();
-    const tn_persistence_ops *ops = plugin->ops;
-    flow *flows = calloc((size_t)c, sizeof *flows);
+    flows = calloc((size_t)c, sizeof *flows);
+    reqs = calloc((size_t)c, sizeof *reqs);
     fences = calloc(shards, sizeof *fences);
-    tn_commit_req **reqs = calloc((size_t)c, sizeof *reqs);
-    /* one fence a shard */
-    for (uint32_t s = 0; s < shards; s++) {
-        flow *f = &flows[0];
-        f->op.mem = f->op.mem ? f->op.mem : malloc(OP_MEM);
-        begin(f, 0, 1);
-        f->shard = s, f->partition[2] = (uint8_t)((s + 1) >> 8), f->partition[3] = (uint8_t)(s + 1);
-        f->n_muts = f->n_keys = 0;
-        f->op.flow = f;
-        put(f, key(f, 2, "", 0, 0, false), 40);
-        f->batch = (tn_batch){.struct_size = sizeof f->batch, .muts = f->muts, .n_muts = 1};
-        f->req = (tn_commit_req){.struct_size = sizeof f->req, .op = &f->op, .batch = &f->batch, .out = &f->commit};
-        reqs[0] = &f->req;
-        ops->commit(ctx, reqs, 1);
-        pthread_mutex_lock(&done_lock);
-        while (!done_list)
-            pthread_cond_wait(&done_wake, &done_lock);
-        done_list = NULL;
-        pthread_mutex_unlock(&done_lock);
-        fences[s] = f->commit.version;
-    }
+    for (long i = 0; i < c; i++)
+        flows[i].op.mem = malloc(OP_MEM);
+    make_fences(plugin->ops, ctx, shards);
     unsigned long long w0 = io_bytes("wchar"), b0 = io_bytes("write_bytes");
     double cpu0 = cpu_ms();
     groups = commits = sync_seconds = 0;
     t0 = mono();
-    long started = 0, ended = 0, ready = 0;
-    for (; started < c && started < n; started++) {
-        flows[started].op.mem = flows[started].op.mem ? flows[started].op.mem : malloc(OP_MEM);
-        begin(&flows[started], (uint64_t)started, shards);
-        next_step(&flows[started], ops, ctx, (uint64_t)started);
-        reqs[ready++] = &flows[started].req;
-    }
-    while (ended < n) {
-        if (ready)
-            ops->commit(ctx, reqs, (size_t)ready);
-        ready = 0;
-        pthread_mutex_lock(&done_lock);
-        while (!done_list)
-            pthread_cond_wait(&done_wake, &done_lock);
-        struct tn_op *list = done_list;
-        done_list = NULL;
-        pthread_mutex_unlock(&done_lock);
-        for (struct tn_op *op = list, *next; op; op = next) {
-            next = op->next;
-            flow *f = op->flow;
-            if (op->status != TN_OK)
-                return 1;
-            if (++f->step > 5) {
-                ended++;
-                if (started >= n)
-                    continue;
-                begin(f, (uint64_t)started++, shards);
-            }
-            next_step(f, ops, ctx, (uint64_t)started);
-            reqs[ready++] = &f->req;
-        }
-    }
+    if (!run_all(plugin->ops, ctx, n, c, shards))
+        return 1;
     report("running", (double)n, (double)(mono() - t0) / 1e6, w0, b0, cpu0);
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);

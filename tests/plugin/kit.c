@@ -109,7 +109,8 @@ int kit_run(const char *what, const kit_case *cases, size_t count, int n_filters
         else
             failed++;
         if (code != 0)
-            fprintf(stderr, "%s %s: %s\n", code == KIT_SKIP_CODE ? "SKIP" : "FAIL", what, cases[i].name);
+            fprintf(stderr, "%s %s: %s\n", code == KIT_SKIP_CODE ? "SKIP" : "FAIL", what,
+                    cases[i].name);
     }
     printf("%s: %u passed, %u failed", what, passed, failed);
     if (skipped)
@@ -136,7 +137,8 @@ static void write_config(tn_buf *yaml)
 {
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", so_path);
-    tn_buf_printf(yaml, "plugins:\n  dirs: [\"%s\"]\npersistence:\n  plugin: \"%s\"\n", dirname(folder), so_path);
+    tn_buf_printf(yaml, "plugins:\n  dirs: [\"%s\"]\npersistence:\n  plugin: \"%s\"\n",
+                  dirname(folder), so_path);
     tn_buf_printf(yaml, "  ");
     for (const char *p = stanza_text; *p; p++) {
         if (p[0] == '%' && p[1] == 'D') {
@@ -168,8 +170,9 @@ const char *kit_try_open(void)
         kit_fail(__FILE__, __LINE__, "%s", tn_config_problems_text(problems, 0));
     tn_buf_done(&yaml);
     tn_plugin_options options = {.root = tn_config_root(tree), .own_files = true};
-    tn_status status = tn_plugin_open(&options, TN_KIND_PERSISTENCE,
-                                      tn_config_get(tn_config_root(tree), "persistence"), problems, &inst);
+    tn_status status =
+        tn_plugin_open(&options, TN_KIND_PERSISTENCE,
+                       tn_config_get(tn_config_root(tree), "persistence"), problems, &inst);
     why[0] = '\0';
     for (size_t i = 0; i < tn_config_problems_count(problems); i++) {
         size_t n = strlen(why);
@@ -281,7 +284,8 @@ void kit_commit_group(tn_store_op *ops, size_t n)
     pthread_mutex_init(&g.lock, NULL);
     pthread_cond_init(&g.wake, NULL);
     for (size_t i = 0; i < n; i++) {
-        ops[i].arena = tn_arena_create(0); /* results of members come on one loop, yet one arena each */
+        ops[i].arena =
+            tn_arena_create(0); /* results of members come on one loop, yet one arena each */
         ops[i].done = member_done;
         ops[i].user = &g;
     }

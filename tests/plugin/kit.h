@@ -27,7 +27,7 @@ _Noreturn void kit_skip(const char *why);
             kit_fail(__FILE__, __LINE__, "%s is %lld, not %lld (%s)", #a, kit_a, kit_b, #b); \
     } while (0)
 const char *kit_dir(void); /* a folder of this case's own, removed afterwards */
-tn_rng *kit_rng(void);     /* seeded by TN_SEED or at random; the seed is printed when the case fails */
+tn_rng *kit_rng(void); /* seeded by TN_SEED or at random; the seed is printed when the case fails */
 
 /* ---- a persistence plugin ---- */
 /* so: absolute path; stanza: YAML lines of the plugin's own keys, %D stands for kit_dir(). */

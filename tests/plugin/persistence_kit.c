@@ -49,7 +49,8 @@ static void put_get_delete(void)
     kit_close();
 }
 
-static tn_status commit_if(uint32_t test, tn_key key, uint64_t version, const char *value, tn_commit *out)
+static tn_status commit_if(uint32_t test, tn_key key, uint64_t version, const char *value,
+                           tn_commit *out)
 {
     tn_store_batch batch = kit_batch();
     tn_store_batch_cond(&batch, test, key, version);
@@ -91,7 +92,7 @@ static void fence_wins(void)
     kit_put(a, "there");
     tn_store_batch batch = kit_batch();
     tn_commit out;
-    tn_store_batch_cond(&batch, TN_COND_ABSENT, a, 0);          /* fails */
+    tn_store_batch_cond(&batch, TN_COND_ABSENT, a, 0);            /* fails */
     tn_store_batch_cond(&batch, TN_COND_FENCE, fence, owner + 1); /* fails, and wins */
     tn_store_batch_put(&batch, a, kit_text("x"));
     KIT_EQUAL(kit_commit(&batch, &out), TN_EFENCED);
@@ -226,13 +227,20 @@ static void edges_of_sizes(void)
             tn_store_batch batch = kit_batch();
             tn_store_batch_put(&batch, kit_key(T, "p", ""), kit_text(""));
             tn_store_batch_put(&batch, kit_key_bytes(T, "p", row, sizeof row), kit_text("longest"));
-            tn_store_batch_put(&batch, kit_key(63, "0123456789012345678901234567890123456789012345678901234567890123", "r"),
-                               tn_blob_from(big, big_n));
+            tn_store_batch_put(
+                &batch,
+                kit_key(63, "0123456789012345678901234567890123456789012345678901234567890123",
+                        "r"),
+                tn_blob_from(big, big_n));
             KIT_EQUAL(kit_commit(&batch, NULL), TN_OK);
         }
         check_value(kit_key(T, "p", ""), "");
         check_value(kit_key_bytes(T, "p", row, sizeof row), "longest");
-        KIT_EQUAL(kit_get(kit_key(63, "0123456789012345678901234567890123456789012345678901234567890123", "r"), &got), TN_OK);
+        KIT_EQUAL(
+            kit_get(kit_key(63, "0123456789012345678901234567890123456789012345678901234567890123",
+                            "r"),
+                    &got),
+            TN_OK);
         KIT_EQUAL(got.value.n, big_n);
         KIT_CHECK(memcmp(got.value.p, big, big_n) == 0);
         tn_range range = {.struct_size = sizeof range, .from = kit_key(T, "p", ""), .limit = 1};
@@ -310,7 +318,8 @@ static void scan_orders(void)
             CHECK_SCAN(all, "c=c ba=ba b=b ab=ab aa=aa a=a ");
             all.flags = TN_RANGE_KEYS_ONLY;
             CHECK_SCAN(all, "a aa ab b ba c ");
-            tn_range part = {.from = kit_key(T, "p", "aa"), .to_row = kit_text("ba"), .limit = limit};
+            tn_range part = {
+                .from = kit_key(T, "p", "aa"), .to_row = kit_text("ba"), .limit = limit};
             CHECK_SCAN(part, "aa=aa ab=ab b=b ");
             part.flags = TN_RANGE_REVERSE | TN_RANGE_KEYS_ONLY;
             CHECK_SCAN(part, "b ab aa ");
@@ -319,7 +328,8 @@ static void scan_orders(void)
             tn_range bytes = {.from = kit_key(T, "p", ""), .limit = 100, .bytes_max = limit};
             CHECK_SCAN(bytes, "a=a aa=aa ab=ab b=b ba=ba c=c ");
         }
-        tn_range bytes = {.struct_size = sizeof bytes, .from = kit_key(T, "p", ""), .limit = 100, .bytes_max = 1};
+        tn_range bytes = {
+            .struct_size = sizeof bytes, .from = kit_key(T, "p", ""), .limit = 100, .bytes_max = 1};
         tn_page page;
         KIT_EQUAL(kit_scan(&bytes, &page), TN_OK);
         KIT_EQUAL(page.n_rows, 1);
@@ -336,24 +346,29 @@ static void paging_under_writes(void)
         kit_put(kit_key(T, "p", name), "stable");
     }
     for (uint32_t flags = 0; flags <= TN_RANGE_REVERSE; flags += TN_RANGE_REVERSE) {
-        tn_range range = {.struct_size = sizeof range, .flags = flags, .from = kit_key(T, "p", ""), .limit = 7};
+        tn_range range = {
+            .struct_size = sizeof range, .flags = flags, .from = kit_key(T, "p", ""), .limit = 7};
         tn_page page;
         int stable = 0, last = flags ? 1000 : -1, step = 0;
         do {
             KIT_EQUAL(kit_scan(&range, &page), TN_OK);
             for (size_t i = 0; i < page.n_rows; i++) {
-                int n = atoi(tn_arena_printf(kit_arena(), TN_STR_FMT, TN_STR_ARG(tn_str_of_blob(page.rows[i].key.row))));
+                int n = atoi(tn_arena_printf(kit_arena(), TN_STR_FMT,
+                                             TN_STR_ARG(tn_str_of_blob(page.rows[i].key.row))));
                 KIT_CHECK(flags ? n < last : n > last);
                 last = n;
                 stable += n % 2 == 0;
             }
             range.page = page.next;
-            snprintf(name, sizeof name, "%03d", (step * 37) % 200 | 1); /* come and go between pages */
+            snprintf(name, sizeof name, "%03d",
+                     (step * 37) % 200 | 1); /* come and go between pages */
             kit_put(kit_key(T, "p", name), "guest");
             snprintf(name, sizeof name, "%03d", (step * 53) % 200 | 1);
             kit_delete(kit_key(T, "p", name));
             if (page.n_rows && step == 3) /* the last row of the page goes: the token still holds */
-                kit_delete((tn_key){.table = T, .partition = kit_text("p"), .row = page.rows[page.n_rows - 1].key.row});
+                kit_delete((tn_key){.table = T,
+                                    .partition = kit_text("p"),
+                                    .row = page.rows[page.n_rows - 1].key.row});
             step++;
         } while (page.next.n);
         KIT_CHECK(stable >= 99 - (flags ? 1 : 0));
@@ -374,10 +389,12 @@ static void range_delete(void)
         if (round == 1) {
             tn_store_batch batch = kit_batch();
             tn_store_batch_delete_range(&batch, kit_key(T, "p", "005"), kit_text("298"));
-            tn_store_batch_delete_range(&batch, kit_key(T, "q", "100"), kit_text("050")); /* empty */
+            tn_store_batch_delete_range(&batch, kit_key(T, "q", "100"),
+                                        kit_text("050")); /* empty */
             KIT_EQUAL(kit_commit(&batch, NULL), TN_OK);
-            CHECK_SCAN(((tn_range){.from = kit_key(T, "p", ""), .limit = 3, .flags = TN_RANGE_KEYS_ONLY}),
-                       "000 001 002 003 004 298 299 ");
+            CHECK_SCAN(
+                ((tn_range){.from = kit_key(T, "p", ""), .limit = 3, .flags = TN_RANGE_KEYS_ONLY}),
+                "000 001 002 003 004 298 299 ");
             check_value(kit_key(T, "q", "075"), "v");
         }
         kit_close();
@@ -414,9 +431,11 @@ static void write_until_killed(int fd, uint32_t from)
         tn_store_batch batch;
         tn_store_batch_init(&batch, scratch);
         char *value = tn_arena_printf(scratch, "%0*u", (int)(8 + i % 700), i);
-        tn_store_batch_put(&batch, tn_store_key(scratch, T, i % 3 + 1, tn_store_row_u64(scratch, i)),
+        tn_store_batch_put(&batch,
+                           tn_store_key(scratch, T, i % 3 + 1, tn_store_row_u64(scratch, i)),
                            kit_text(value));
-        tn_store_batch_put(&batch, tn_store_key(scratch, T, i % 3 + 1, kit_text("last")), kit_text(value));
+        tn_store_batch_put(&batch, tn_store_key(scratch, T, i % 3 + 1, kit_text("last")),
+                           kit_text(value));
         tn_batch b = tn_store_batch_finish(&batch);
         if (tn_store_commit_sync(scratch, &b, NULL, NULL) != TN_OK)
             _exit(1);
@@ -461,10 +480,12 @@ static void killed_child_loses_nothing(void)
             for (uint32_t i = 1; i <= acked; i++) {
                 tn_arena *scratch = tn_arena_create(0);
                 tn_status status = tn_store_get_sync(
-                    scratch, tn_store_key(scratch, T, i % 3 + 1, tn_store_row_u64(scratch, i)), &row, NULL);
+                    scratch, tn_store_key(scratch, T, i % 3 + 1, tn_store_row_u64(scratch, i)),
+                    &row, NULL);
                 bool there = status == TN_OK && row.value.n == 8 + i % 700;
                 if (!there && (known[i] || status != TN_ENOTFOUND))
-                    kit_fail(__FILE__, __LINE__, "row %u of %u acknowledged: %s", i, acked, tn_status_name(status));
+                    kit_fail(__FILE__, __LINE__, "row %u of %u acknowledged: %s", i, acked,
+                             tn_status_name(status));
                 tn_arena_destroy(scratch);
             }
             kit_close();
@@ -498,7 +519,8 @@ static void race_step(racer *r)
     tn_key fence = tn_store_key(r->arena, 2, 1, (tn_blob){0});
     tn_store_batch_cond(&batch, TN_COND_FENCE, fence, r->version);
     tn_store_batch_put(&batch, fence, kit_text("mine"));
-    tn_store_batch_put(&batch, tn_store_key(r->arena, T, 1, tn_store_row_u64(r->arena, r->version)), kit_text("x"));
+    tn_store_batch_put(&batch, tn_store_key(r->arena, T, 1, tn_store_row_u64(r->arena, r->version)),
+                       kit_text("x"));
     r->op.u.commit.batch = tn_store_batch_finish(&batch);
     tn_store_commit(&r->op);
 }
@@ -563,7 +585,9 @@ static void fence_race(void)
         wins += racers[i].wins, fenced += racers[i].fenced;
     KIT_EQUAL(wins + fenced, RACERS * 200);
     KIT_CHECK(fenced > 0);
-    tn_range range = {.struct_size = sizeof range, .from = tn_store_key(kit_arena(), T, 1, (tn_blob){0}), .limit = 10000};
+    tn_range range = {.struct_size = sizeof range,
+                      .from = tn_store_key(kit_arena(), T, 1, (tn_blob){0}),
+                      .limit = 10000};
     tn_page page;
     KIT_EQUAL(kit_scan(&range, &page), TN_OK);
     KIT_EQUAL(page.n_rows, wins); /* two winners at one version would have written one row */
@@ -631,7 +655,8 @@ static void model_commit(void)
             snprintf(text, sizeof text, "r%02d", end);
             for (int k = row; k < end && k < MODEL_ROWS; k++)
                 next[k].there = put[k] = false;
-            tn_store_batch_delete_range(&batch, model_key(part, row), tn_arena_blob(kit_arena(), kit_text(text)));
+            tn_store_batch_delete_range(&batch, model_key(part, row),
+                                        tn_arena_blob(kit_arena(), kit_text(text)));
         }
     }
     tn_commit out = {0};
@@ -650,7 +675,8 @@ static void model_check(void)
     tn_rng *r = kit_rng();
     int part = (int)tn_rng_below(r, MODEL_PARTS);
     bool reverse = tn_rng_below(r, 2), keys = tn_rng_below(r, 2);
-    int low = (int)tn_rng_below(r, MODEL_ROWS), high = low + (int)tn_rng_below(r, (uint64_t)(MODEL_ROWS - low + 1));
+    int low = (int)tn_rng_below(r, MODEL_ROWS),
+        high = low + (int)tn_rng_below(r, (uint64_t)(MODEL_ROWS - low + 1));
     tn_range range = {.struct_size = sizeof range,
                       .flags = (reverse ? TN_RANGE_REVERSE : 0) | (keys ? TN_RANGE_KEYS_ONLY : 0),
                       .from = model_key(part, low),

@@ -3,9 +3,11 @@
  * decides.  Says so at every start. */
 #include <tenon/plugin.h>
 
-static const char WARNING[] = "the authorizer \"allow_all\" lets everybody do everything: use it for development only";
+static const char WARNING[] =
+    "the authorizer \"allow_all\" lets everybody do everything: use it for development only";
 
-static tn_status open_authorizer(const tn_host *host, const tn_config *config, void **inst, tn_error *err)
+static tn_status open_authorizer(const tn_host *host, const tn_config *config, void **inst,
+                                 tn_error *err)
 {
     static const char nothing = 0;
     (void)config, (void)err;
@@ -16,8 +18,8 @@ static tn_status open_authorizer(const tn_host *host, const tn_config *config, v
 
 static void close_authorizer(void *inst) { (void)inst; }
 
-static tn_status authorize(void *ctx, tn_op *op, const tn_claims *claims, const tn_call_target *target,
-                           tn_decision *out)
+static tn_status authorize(void *ctx, tn_op *op, const tn_claims *claims,
+                           const tn_call_target *target, tn_decision *out)
 {
     (void)ctx, (void)op, (void)claims, (void)target;
     out->verdict = TN_ALLOW;

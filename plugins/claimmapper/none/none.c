@@ -3,9 +3,11 @@
  * one every call is denied.  Says so at every start. */
 #include <tenon/plugin.h>
 
-static const char WARNING[] = "the claim mapper \"none\" recognises nobody: callers are not authenticated";
+static const char WARNING[] =
+    "the claim mapper \"none\" recognises nobody: callers are not authenticated";
 
-static tn_status open_mapper(const tn_host *host, const tn_config *config, void **inst, tn_error *err)
+static tn_status open_mapper(const tn_host *host, const tn_config *config, void **inst,
+                             tn_error *err)
 {
     static const char nothing = 0;
     (void)config, (void)err;

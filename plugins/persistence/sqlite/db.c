@@ -45,8 +45,10 @@ tn_status sq_lock_take(const char *path, int *out_fd, tn_error *err)
         return sq_error(err, TN_EINVALID, 0, "path is too long");
     int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return sq_error(err, TN_EUNAVAILABLE, errno, "cannot open %s: %s\n  fix: let the server's "
-                        "user write to that folder", lock_path, strerror(errno));
+        return sq_error(err, TN_EUNAVAILABLE, errno,
+                        "cannot open %s: %s\n  fix: let the server's "
+                        "user write to that folder",
+                        lock_path, strerror(errno));
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
         int why = errno;
@@ -55,8 +57,10 @@ tn_status sq_lock_take(const char *path, int *out_fd, tn_error *err)
         pid[got > 0 ? strspn(pid, "0123456789") : 0] = '\0';
         close(fd);
         if (why != EAGAIN && why != EACCES)
-            return sq_error(err, TN_EUNAVAILABLE, why, "cannot lock %s: %s", lock_path, strerror(why));
-        return sq_error(err, TN_EUNAVAILABLE, why, "%s is in use by another server (pid %s)\n  fix: "
+            return sq_error(err, TN_EUNAVAILABLE, why, "cannot lock %s: %s", lock_path,
+                            strerror(why));
+        return sq_error(err, TN_EUNAVAILABLE, why,
+                        "%s is in use by another server (pid %s)\n  fix: "
                         "stop that server, or give this one a file of its own",
                         path, pid[0] ? pid : "unknown");
     }
@@ -82,14 +86,17 @@ tn_status sq_db_status(sqlite3 *db, int rc, const char *doing, tn_error *err)
     case SQLITE_READONLY:
         return sq_error(err, TN_EUNAVAILABLE, extended, "%s: the database is read-only", doing);
     case SQLITE_CORRUPT:
-        return sq_error(err, TN_EDATALOSS, extended, "%s: the database file is damaged (%s)", doing, why);
+        return sq_error(err, TN_EDATALOSS, extended, "%s: the database file is damaged (%s)", doing,
+                        why);
     case SQLITE_NOTADB:
-        return sq_error(err, TN_EDATALOSS, extended, "%s: the file is not an SQLite database", doing);
+        return sq_error(err, TN_EDATALOSS, extended, "%s: the file is not an SQLite database",
+                        doing);
     case SQLITE_TOOBIG:
         return sq_error(err, TN_ETOOLARGE, extended, "%s: too large for SQLite", doing);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-        return sq_error(err, TN_EUNAVAILABLE, extended, "%s: another program holds the database", doing);
+        return sq_error(err, TN_EUNAVAILABLE, extended, "%s: another program holds the database",
+                        doing);
     default:
         return sq_error(err, TN_EUNAVAILABLE, extended, "%s: %s%s%s", doing, why, os ? ": " : "",
                         os ? strerror(os) : "");
@@ -185,8 +192,10 @@ static tn_status set_durable(sqlite3 *db, const char *path, tn_error *err)
     if (status != TN_OK)
         return status;
     if (strcmp(mode, "wal") != 0)
-        return sq_error(err, TN_EUNAVAILABLE, 0, "%s: SQLite keeps journal_mode %s, not wal\n  fix: "
-                        "use a local file system (WAL needs shared memory)", path, mode);
+        return sq_error(err, TN_EUNAVAILABLE, 0,
+                        "%s: SQLite keeps journal_mode %s, not wal\n  fix: "
+                        "use a local file system (WAL needs shared memory)",
+                        path, mode);
     int64_t level = -1;
     set_number(db, "synchronous", SYNC_LEVEL);
     status = ask_i64(db, "PRAGMA synchronous", &level, err);
@@ -201,7 +210,8 @@ static tn_status make_schema(sqlite3 *db, tn_error *err)
     char sql[640];
     snprintf(sql, sizeof sql,
              "BEGIN IMMEDIATE;"
-             "CREATE TABLE kv(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, val BLOB NOT NULL) WITHOUT ROWID;"
+             "CREATE TABLE kv(k BLOB PRIMARY KEY, ver INTEGER NOT NULL, val BLOB NOT NULL) WITHOUT "
+             "ROWID;"
              "CREATE TABLE journal(slot INTEGER PRIMARY KEY, data BLOB NOT NULL);"
              "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
              "INSERT INTO meta VALUES('version',0),('applied',0),('clean',1);"
@@ -227,12 +237,15 @@ static tn_status check_schema(sqlite3 *db, const sq_options *options, tn_error *
         return status == TN_OK ? make_schema(db, err) : status;
     }
     if (application != SQ_APPLICATION_ID)
-        return sq_error(err, TN_EINVALID, 0, "%s is an SQLite database of another program (application_id "
-                        "%lld)\n  fix: give a path of its own", options->path, (long long)application);
+        return sq_error(err, TN_EINVALID, 0,
+                        "%s is an SQLite database of another program (application_id "
+                        "%lld)\n  fix: give a path of its own",
+                        options->path, (long long)application);
     if (version > SQ_SCHEMA_VERSION)
-        return sq_error(err, TN_EINVALID, 0, "%s has schema version %lld, this plugin knows up to %d\n"
-                        "  fix: use the newer server that wrote it", options->path,
-                        (long long)version, SQ_SCHEMA_VERSION);
+        return sq_error(err, TN_EINVALID, 0,
+                        "%s has schema version %lld, this plugin knows up to %d\n"
+                        "  fix: use the newer server that wrote it",
+                        options->path, (long long)version, SQ_SCHEMA_VERSION);
     return set_durable(db, options->path, err);
 }
 
@@ -259,8 +272,10 @@ tn_status sq_db_open(const sq_options *options, bool writer, int64_t cache_bytes
     }
     sqlite3_busy_timeout(db, options->busy_ms);
     if (sqlite3_db_readonly(db, "main") == 1) {
-        status = sq_error(err, TN_EUNAVAILABLE, 0, "%s is read-only for this user\n  fix: let the "
-                          "server's user write the file", options->path);
+        status = sq_error(err, TN_EUNAVAILABLE, 0,
+                          "%s is read-only for this user\n  fix: let the "
+                          "server's user write the file",
+                          options->path);
         goto out;
     }
     set_number(db, "synchronous", SYNC_LEVEL);

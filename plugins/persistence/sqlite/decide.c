@@ -108,7 +108,8 @@ static tn_status tell_conflict(sq_inst *inst, tn_commit_req *req, uint32_t index
     if (now.found) {
         uint8_t *copy = inst->host->op_alloc(req->op, now.value.n ? now.value.n : 1, 1);
         if (!copy)
-            return sq_error(err, TN_ETOOLARGE, 0, "the conflicting row does not fit the operation's memory");
+            return sq_error(err, TN_ETOOLARGE, 0,
+                            "the conflicting row does not fit the operation's memory");
         if (now.value.n)
             memcpy(copy, now.value.p, now.value.n);
         current->value = (tn_blob){copy, now.value.n};
@@ -135,9 +136,14 @@ static tn_status test_conditions(sq_inst *inst, tn_commit_req *req, tn_error *er
         bool holds;
         switch (cond->test) {
         case TN_COND_VERSION:
-        case TN_COND_FENCE: holds = now.found && now.version == cond->version; break;
-        case TN_COND_ABSENT: holds = !now.found; break;
-        default: return sq_error(err, TN_EINVALID, 0, "condition %zu: unknown test %u", i, cond->test);
+        case TN_COND_FENCE:
+            holds = now.found && now.version == cond->version;
+            break;
+        case TN_COND_ABSENT:
+            holds = !now.found;
+            break;
+        default:
+            return sq_error(err, TN_EINVALID, 0, "condition %zu: unknown test %u", i, cond->test);
         }
         if (holds)
             continue;
@@ -183,7 +189,7 @@ static tn_status check_batch(const tn_batch *batch, tn_error *err)
 typedef struct undo {
     struct {
         sq_node *in, *out;
-    } *steps;
+    } * steps;
     size_t n, cap;
 } undo;
 
@@ -226,7 +232,8 @@ static void take_back(sq_inst *inst, undo *u)
 }
 
 /* Keys of a table in memory that lie in the range and are not yet in `keys`. */
-static void collect_from_table(const sq_table *table, const sq_key *from, const sq_key *to, sq_bytes *keys)
+static void collect_from_table(const sq_table *table, const sq_key *from, const sq_key *to,
+                               sq_bytes *keys)
 {
     if (table->count == 0)
         return;
@@ -241,8 +248,8 @@ static void collect_from_table(const sq_table *table, const sq_key *from, const 
     }
 }
 
-static tn_status collect_from_file(sq_inst *inst, const sq_key *from, const sq_key *to, sq_bytes *keys,
-                                   tn_error *err)
+static tn_status collect_from_file(sq_inst *inst, const sq_key *from, const sq_key *to,
+                                   sq_bytes *keys, tn_error *err)
 {
     sqlite3_stmt *stmt = inst->writer.keys_range;
     if (!stmt)
@@ -318,7 +325,8 @@ tn_status sq_decide(sq_inst *inst, tn_commit_req *req, tn_error *err)
     if (req->batch->flags)
         return sq_error(err, TN_EINVALID, 0, "unknown batch flags %#x", req->batch->flags);
     if (inst->host->op_deadline_ns(req->op) <= inst->host->mono_ns())
-        return sq_error(err, TN_EUNAVAILABLE, 0, "the deadline passed before the commit was looked at");
+        return sq_error(err, TN_EUNAVAILABLE, 0,
+                        "the deadline passed before the commit was looked at");
     tn_status status = check_batch(req->batch, err);
     if (status == TN_OK)
         status = test_conditions(inst, req, err);

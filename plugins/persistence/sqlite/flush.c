@@ -40,8 +40,10 @@ static int put_row(sq_writer *w, const sq_node *node, sq_bytes *scratch)
     sqlite3_stmt *stmt = node->tombstone ? w->row_delete : w->row_put;
     sqlite3_bind_blob(stmt, 1, key, (int)node->key_n, SQLITE_STATIC);
     if (!node->tombstone) {
-        uint32_t sum = sq_row_sum(key, node->key_n, node->version, sq_node_value(node), node->value_n);
-        uint8_t head[4] = {(uint8_t)(sum >> 24), (uint8_t)(sum >> 16), (uint8_t)(sum >> 8), (uint8_t)sum};
+        uint32_t sum =
+            sq_row_sum(key, node->key_n, node->version, sq_node_value(node), node->value_n);
+        uint8_t head[4] = {(uint8_t)(sum >> 24), (uint8_t)(sum >> 16), (uint8_t)(sum >> 8),
+                           (uint8_t)sum};
         scratch->n = 0;
         sq_bytes_put(scratch, head, sizeof head);
         sq_bytes_put(scratch, sq_node_value(node), node->value_n);

@@ -117,7 +117,8 @@ typedef struct sq_entry {
     size_t key_n, value_n;
     bool tombstone;
 } sq_entry;
-bool sq_journal_read(const uint8_t *p, size_t n, bool (*each)(void *, const sq_entry *), void *user);
+bool sq_journal_read(const uint8_t *p, size_t n, bool (*each)(void *, const sq_entry *),
+                     void *user);
 
 /* ---- db.c --------------------------------------------------------------------------------------- */
 typedef struct sq_options {
@@ -135,7 +136,8 @@ tn_status sq_db_open(const sq_options *options, bool writer, int64_t cache_bytes
                      tn_error *err);
 tn_status sq_db_exec(sqlite3 *db, const char *sql, tn_error *err);
 tn_status sq_db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **out, tn_error *err);
-tn_status sq_db_status(sqlite3 *db, int rc, const char *doing, tn_error *err); /* for reads and for writes surely undone */
+tn_status sq_db_status(sqlite3 *db, int rc, const char *doing,
+                       tn_error *err); /* for reads and for writes surely undone */
 tn_status sq_error(tn_error *err, tn_status code, int vendor, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 /* What is stored for a value: its checksum over key, version and value in front of it. */
@@ -187,10 +189,10 @@ typedef struct sq_writer { /* [writer thread] */
     sq_slots free_slots;   /* journal rows that may be written over */
     sq_slots active_slots; /* of the groups in the active table, in the frozen one */
     sq_slots frozen_slots;
-    int64_t slots;         /* rows of the journal */
+    int64_t slots; /* rows of the journal */
     size_t block_bytes;
     uint8_t *block;
-    bool clean;            /* the file says that its journal is obsolete: take that back first */
+    bool clean; /* the file says that its journal is obsolete: take that back first */
     uint64_t idle_at_ns, retry_at_ns;
     bool poisoned; /* a commit ended in doubt: a barrier commit comes first */
     bool flush_complained;
@@ -241,7 +243,8 @@ void *sq_writer_main(void *inst);
 void sq_writer_submit(sq_inst *inst, tn_commit_req *const *reqs, size_t n);
 /* BEGIN IMMEDIATE ... COMMIT around what the caller does between; see flush.c. */
 tn_status sq_writer_begin(sq_inst *inst, tn_error *err);
-tn_status sq_writer_end(sq_inst *inst, tn_error *err); /* TN_EUNAVAILABLE, TN_EUNCERTAIN: rolled back */
+tn_status sq_writer_end(sq_inst *inst,
+                        tn_error *err); /* TN_EUNAVAILABLE, TN_EUNCERTAIN: rolled back */
 void sq_writer_abort(sq_inst *inst);
 tn_status sq_meta_put(sq_writer *w, const char *name, uint64_t value, tn_error *err);
 /* ---- replay.c [main] ---- */
@@ -253,7 +256,8 @@ tn_status sq_decide(sq_inst *inst, tn_commit_req *req, tn_error *err);
 void sq_known_forget(sq_writer *w, const uint8_t *key, size_t key_n);
 /* ---- flush.c ---- */
 void sq_flush_freeze(sq_inst *inst);
-tn_status sq_flush_slice(sq_inst *inst, tn_error *err); /* has_frozen turns false after the last one */
+tn_status sq_flush_slice(sq_inst *inst,
+                         tn_error *err); /* has_frozen turns false after the last one */
 void *sq_checkpoint_main(void *inst);
 void sq_checkpoint_ask(sq_inst *inst);
 /* ---- reader.c ---- */

@@ -55,7 +55,8 @@ static tn_status get_from_memory(sq_inst *inst, tn_op *op, const tn_key *key, co
     if (node && node->tombstone)
         status = TN_ENOTFOUND;
     else if (node)
-        status = give_row(inst, op, key, node->version, sq_node_value(node), node->value_n, out, err);
+        status =
+            give_row(inst, op, key, node->version, sq_node_value(node), node->value_n, out, err);
     pthread_rwlock_unlock(&inst->view_lock);
     return status;
 }
@@ -153,7 +154,8 @@ typedef struct scan {
 static tn_status scan_bounds(scan *s, tn_error *err)
 {
     const tn_range *range = s->read->range;
-    tn_key to = {.table = range->from.table, .partition = range->from.partition, .row = range->to_row};
+    tn_key to = {
+        .table = range->from.table, .partition = range->from.partition, .row = range->to_row};
     if (!sq_key_make(&s->from, &range->from) || range->limit < 1 || range->limit > 10000 ||
         (range->flags & ~(TN_RANGE_REVERSE | TN_RANGE_KEYS_ONLY)))
         return sq_error(err, TN_EINVALID, 0, "range out of limits");
@@ -167,7 +169,8 @@ static tn_status scan_bounds(scan *s, tn_error *err)
     if (range->page.n == 0)
         return TN_OK;
     sq_key last;
-    tn_key token = {.table = range->from.table, .partition = range->from.partition,
+    tn_key token = {.table = range->from.table,
+                    .partition = range->from.partition,
                     .row = {range->page.p + 1, range->page.n - 1}};
     if (range->page.p[0] != TOKEN_MARK || !sq_key_make(&last, &token) ||
         sq_bytes_cmp(last.b, last.n, s->from.b, s->from.n) < 0 ||
@@ -249,7 +252,9 @@ static bool collect(scan *s)
             s->cut = a || f;
             return true;
         }
-        int c = !a ? 1 : !f ? -1 : scan_order(s, sq_node_key(a), a->key_n, sq_node_key(f), f->key_n);
+        int c = !a   ? 1
+                : !f ? -1
+                     : scan_order(s, sq_node_key(a), a->key_n, sq_node_key(f), f->key_n);
         const sq_node *node = c <= 0 ? a : f;
         if (!keep_item(s, node))
             return false;
@@ -268,7 +273,8 @@ static bool collect(scan *s)
 static bool page_full(const scan *s)
 {
     const tn_range *range = s->read->range;
-    return s->n_rows >= range->limit || (range->bytes_max && s->n_rows && s->bytes >= range->bytes_max);
+    return s->n_rows >= range->limit ||
+           (range->bytes_max && s->n_rows && s->bytes >= range->bytes_max);
 }
 
 static bool emit(scan *s, tn_blob row, tn_blob value, uint64_t version)
@@ -281,10 +287,10 @@ static bool emit(scan *s, tn_blob row, tn_blob value, uint64_t version)
         s->rows = grown;
         s->cap_rows = cap;
     }
-    s->rows[s->n_rows++] =
-        (tn_row){.key = {.table = s->read->range->from.table, .partition = s->partition, .row = row},
-                 .value = value,
-                 .version = version};
+    s->rows[s->n_rows++] = (tn_row){
+        .key = {.table = s->read->range->from.table, .partition = s->partition, .row = row},
+        .value = value,
+        .version = version};
     s->bytes += value.n;
     return true;
 }
@@ -330,7 +336,9 @@ static tn_status merge(scan *s, sqlite3_stmt *stmt, sqlite3 *db, bool *out_more,
             if (key.n < s->prefix_n || key.n > SQ_KEY_MAX)
                 return sq_error(err, TN_EDATALOSS, 0, "a stored key is damaged");
         }
-        int c = !mem ? 1 : rc == SQLITE_DONE ? -1 : scan_order(s, mem->key.p, mem->key.n, key.p, key.n);
+        int c = !mem                ? 1
+                : rc == SQLITE_DONE ? -1
+                                    : scan_order(s, mem->key.p, mem->key.n, key.p, key.n);
         bool living = c > 0 || mem->version != 0;
         if (living && page_full(s)) {
             *out_more = true;
@@ -452,7 +460,8 @@ tn_status sq_ping(void *ctx, tn_op *op)
 
 static void reader_close(reader *r)
 {
-    sqlite3_stmt *all[] = {r->get, r->begin, r->pin, r->end, r->up, r->down, r->keys_up, r->keys_down};
+    sqlite3_stmt *all[] = {r->get, r->begin, r->pin,     r->end,
+                           r->up,  r->down,  r->keys_up, r->keys_down};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
     if (r->db)

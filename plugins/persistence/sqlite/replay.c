@@ -81,8 +81,10 @@ static tn_status read_blocks(sq_inst *inst, uint64_t applied, pieces *all, tn_er
         size_t size = (size_t)sqlite3_column_bytes(stmt, 1);
         bool memory = true;
         if (!p || size != w->block_bytes || !sq_block_read(p, size, &one.block)) {
-            status = sq_error(err, TN_EDATALOSS, 0, "row %lld of the journal is damaged\n  fix: restore "
-                              "the database from a backup", (long long)one.slot);
+            status = sq_error(err, TN_EDATALOSS, 0,
+                              "row %lld of the journal is damaged\n  fix: restore "
+                              "the database from a backup",
+                              (long long)one.slot);
         } else if (one.block.seq <= applied) {
             memory = sq_slots_push(&w->free_slots, one.slot);
         } else {
@@ -106,8 +108,8 @@ static tn_status read_blocks(sq_inst *inst, uint64_t applied, pieces *all, tn_er
 static bool replay_entry(void *user, const sq_entry *entry)
 {
     sq_inst *inst = user;
-    sq_node *node = sq_table_node(&inst->active, entry->key, entry->key_n, entry->version, entry->value,
-                                  entry->value_n, entry->tombstone);
+    sq_node *node = sq_table_node(&inst->active, entry->key, entry->key_n, entry->version,
+                                  entry->value, entry->value_n, entry->tombstone);
     if (!node)
         return false;
     free(sq_table_insert(&inst->active, node));
@@ -127,11 +129,13 @@ static tn_status replay_groups(sq_inst *inst, const pieces *all, tn_error *err)
         group.n = 0;
         for (uint32_t part = 0; whole && part < parts; part++, i++) {
             const piece *one = &all->p[i];
-            whole = one->block.seq == w->seq + 1 && one->block.part == part && one->block.parts == parts;
+            whole = one->block.seq == w->seq + 1 && one->block.part == part &&
+                    one->block.parts == parts;
             sq_bytes_put(&group, one->p, one->block.n);
         }
         if (!whole || group.failed || !sq_journal_read(group.p, group.n, replay_entry, inst))
-            status = sq_error(err, TN_EDATALOSS, 0, "group %llu of the journal is damaged or missing\n"
+            status = sq_error(err, TN_EDATALOSS, 0,
+                              "group %llu of the journal is damaged or missing\n"
                               "  fix: restore the database from a backup",
                               (unsigned long long)(w->seq + 1));
         w->seq++;
@@ -146,7 +150,8 @@ static tn_status trust_clean(sq_inst *inst, tn_error *err)
 {
     sq_writer *w = &inst->writer;
     sqlite3_stmt *stmt = NULL;
-    tn_status status = sq_db_prepare(w->db, "SELECT coalesce(max(slot),0) FROM journal", &stmt, err);
+    tn_status status =
+        sq_db_prepare(w->db, "SELECT coalesce(max(slot),0) FROM journal", &stmt, err);
     if (status != TN_OK)
         return status;
     int rc = sqlite3_step(stmt);

@@ -31,14 +31,14 @@ static tn_status get_i64(const tn_host *host, const tn_config *cfg, const char *
     if (*value >= least && *value <= most)
         return TN_OK;
     char text[120];
-    snprintf(text, sizeof text, "%lld is not within %lld to %lld", (long long)*value, (long long)least,
-             (long long)most);
+    snprintf(text, sizeof text, "%lld is not within %lld to %lld", (long long)*value,
+             (long long)least, (long long)most);
     host->cfg_complain(cfg, key, text, err);
     return TN_EINVALID;
 }
 
-static tn_status get_duration(const tn_host *host, const tn_config *cfg, const char *key, uint64_t *ns,
-                              tn_error *err)
+static tn_status get_duration(const tn_host *host, const tn_config *cfg, const char *key,
+                              uint64_t *ns, tn_error *err)
 {
     tn_status status = host->cfg_dur_ns(cfg, key, ns, err);
     return status == TN_ENOTFOUND ? TN_OK : status;
@@ -51,8 +51,11 @@ static tn_status read_config(sq_inst *inst, const tn_config *cfg, tn_error *err)
     int64_t readers = 2;
     uint64_t busy_ns = 5 * SQ_SEC;
     tn_str path = {0};
-    *o = (sq_options){.cache_bytes = 8 << 20, .journal_bytes = 16 << 20, .wal_bytes = 64 << 20,
-                      .page_bytes = 4096, .idle_flush_ns = 30 * SQ_SEC};
+    *o = (sq_options){.cache_bytes = 8 << 20,
+                      .journal_bytes = 16 << 20,
+                      .wal_bytes = 64 << 20,
+                      .page_bytes = 4096,
+                      .idle_flush_ns = 30 * SQ_SEC};
     tn_status status = host->cfg_str(cfg, "path", &path, err);
     if (status == TN_ENOTFOUND || (status == TN_OK && path.n == 0)) {
         host->cfg_complain(cfg, "path", "is not set\n  fix: path: /var/lib/tenon/tenon.db", err);
@@ -171,7 +174,8 @@ static tn_status start_threads(sq_inst *inst, tn_error *err)
         return sq_error(err, TN_EUNAVAILABLE, 0, "cannot start a thread");
     inst->checkpoint_started = true;
     while (inst->readers_started < inst->options.readers) {
-        if (pthread_create(&inst->reader_threads[inst->readers_started], NULL, sq_reader_main, inst) != 0)
+        if (pthread_create(&inst->reader_threads[inst->readers_started], NULL, sq_reader_main,
+                           inst) != 0)
             return sq_error(err, TN_EUNAVAILABLE, 0, "cannot start a thread");
         inst->readers_started++;
     }
@@ -183,9 +187,12 @@ static void make_metrics(sq_inst *inst)
     const tn_host *h = inst->host;
     inst->m_groups = h->metric(inst, "groups", TN_METRIC_COUNTER, "Groups of commits written");
     inst->m_commits = h->metric(inst, "commits", TN_METRIC_COUNTER, "Commits decided");
-    inst->m_journal_bytes = h->metric(inst, "journal_bytes", TN_METRIC_COUNTER, "Bytes written to the journal");
-    inst->m_flushes = h->metric(inst, "flushes", TN_METRIC_COUNTER, "Times the rows in memory moved into the tables");
-    inst->m_sync_seconds = h->metric(inst, "sync_seconds", TN_METRIC_HISTOGRAM, "Time of a transaction's commit");
+    inst->m_journal_bytes =
+        h->metric(inst, "journal_bytes", TN_METRIC_COUNTER, "Bytes written to the journal");
+    inst->m_flushes = h->metric(inst, "flushes", TN_METRIC_COUNTER,
+                                "Times the rows in memory moved into the tables");
+    inst->m_sync_seconds =
+        h->metric(inst, "sync_seconds", TN_METRIC_HISTOGRAM, "Time of a transaction's commit");
 }
 
 static tn_status open_instance(const tn_host *host, const tn_config *cfg, void **out, tn_error *err)
@@ -225,15 +232,9 @@ static tn_status attach(void *inst, tn_loop *loop, void **ctx, tn_error *err)
     return TN_OK;
 }
 
-static void detach(void *inst, void *ctx)
-{
-    (void)inst, (void)ctx;
-}
+static void detach(void *inst, void *ctx) { (void)inst, (void)ctx; }
 
-static void close_instance(void *inst)
-{
-    destroy(inst);
-}
+static void close_instance(void *inst) { destroy(inst); }
 
 static void commit(void *ctx, tn_commit_req *const *reqs, size_t n)
 {
@@ -263,7 +264,4 @@ static const tn_plugin PLUGIN = {
     .ops = &OPS,
 };
 
-const tn_plugin *tn_plugin_v0(uint32_t index)
-{
-    return index == 0 ? &PLUGIN : NULL;
-}
+const tn_plugin *tn_plugin_v0(uint32_t index) { return index == 0 ? &PLUGIN : NULL; }

@@ -83,7 +83,8 @@ sq_node *sq_table_node(sq_table *table, const uint8_t *key, size_t key_n, uint64
 }
 
 /* Fills `before` with the last node < key on every level. */
-static sq_node *find_place(const sq_table *table, const uint8_t *key, size_t key_n, sq_node **before)
+static sq_node *find_place(const sq_table *table, const uint8_t *key, size_t key_n,
+                           sq_node **before)
 {
     sq_node *at = table->head;
     sq_node *known_ge = NULL; /* already compared: spares the same comparison one level down */

@@ -110,8 +110,8 @@ bool sq_slots_push(sq_slots *slots, int64_t slot)
 }
 
 /* One block into the least obsolete row: recently written pages are cheap to write again. */
-static tn_status write_block(sq_inst *inst, uint32_t part, uint32_t parts, const uint8_t *p, size_t n,
-                             size_t *used_free, int64_t *added, tn_error *err)
+static tn_status write_block(sq_inst *inst, uint32_t part, uint32_t parts, const uint8_t *p,
+                             size_t n, size_t *used_free, int64_t *added, tn_error *err)
 {
     sq_writer *w = &inst->writer;
     sq_block_make(w->block, w->block_bytes, w->seq + 1, part, parts, p, n);
@@ -186,7 +186,8 @@ static tn_status clear_doubt(sq_inst *inst, tn_error *err)
         return TN_OK;
     sq_journal_begin(&inst->writer.journal);
     tn_status status = write_journal(inst, err);
-    if (status == TN_EUNCERTAIN) { /* the barrier is in doubt; who waits behind it was not even tried */
+    if (status ==
+        TN_EUNCERTAIN) { /* the barrier is in doubt; who waits behind it was not even tried */
         status = TN_EUNAVAILABLE;
         if (err)
             err->code = status;
@@ -357,7 +358,8 @@ static void flush_some(sq_inst *inst)
         return;
     w->flush_complained = true; /* once until it works again */
     char text[400];
-    int n = snprintf(text, sizeof text, "cannot move rows into the tables: %s; trying again", err.text);
+    int n =
+        snprintf(text, sizeof text, "cannot move rows into the tables: %s; trying again", err.text);
     inst->host->log(inst, TN_LEVEL_WARN, text, (size_t)n);
 }
 
