@@ -93,6 +93,34 @@ static bool check_header(tn_plugin_search *search, const uint8_t *p, size_t n)
     return true;
 }
 
+/* The dynamic linker maps what the program headers say; past the end of the file that is a SIGBUS. */
+static bool check_whole(tn_plugin_search *search, const uint8_t *p, size_t n)
+{
+    ehdr h;
+    memcpy(&h, p, sizeof h);
+    uint64_t need = h.e_phoff + (uint64_t)h.e_phnum * sizeof(phdr);
+    if (h.e_phentsize != sizeof(phdr) || h.e_phnum == 0 || h.e_phoff > n) {
+        tn_plugin_complain(search, "plugin", "install it again", "%s has no sound program headers",
+                           search->path);
+        return false;
+    }
+    for (size_t i = 0; i < h.e_phnum && need <= n; i++) {
+        phdr ph;
+        memcpy(&ph, p + h.e_phoff + i * sizeof ph, sizeof ph);
+        uint64_t end;
+        if (__builtin_add_overflow(ph.p_offset, ph.p_filesz, &end))
+            end = UINT64_MAX;
+        if ((ph.p_type == PT_LOAD || ph.p_type == PT_DYNAMIC) && end > need)
+            need = end;
+    }
+    if (need <= n)
+        return true;
+    tn_plugin_complain(search, "plugin", "install it again",
+                       "%s is cut short (%zu bytes of at least %llu)", search->path, n,
+                       (unsigned long long)need);
+    return false;
+}
+
 static void hex(char *out, size_t size, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n && 2 * i + 2 < size; i++)
@@ -169,7 +197,7 @@ bool tn_plugin_inspect(tn_plugin_search *search)
                            strerror(errno));
         return false;
     }
-    bool ok = check_header(search, p, n);
+    bool ok = check_header(search, p, n) && check_whole(search, p, n);
     if (ok) {
         uint8_t digest[EVP_MAX_MD_SIZE];
         unsigned length = 0;
