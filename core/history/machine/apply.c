@@ -109,7 +109,7 @@ void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__Reset
 
     for (size_t i = skip; points && i < points->n_points; i++) {
         const Temporal__Api__Workflow__V1__ResetPointInfo *p = points->points[i];
-        tn_reset_point *to = &ms->reset_points[ms->n_reset_points++];
+        tn_reset_point *to = tn_reset_point_new(ms);
         int64_t ns;
 
         set_str(ms, &to->checksum, p->binary_checksum);
@@ -228,7 +228,7 @@ static void add_reset_point(tn_ms *ms, const tn_event *event, tn_str checksum, t
                 (TN_RESET_POINTS_MAX - 1) * sizeof(ms->reset_points[0]));
         ms->n_reset_points--;
     }
-    p = &ms->reset_points[ms->n_reset_points++];
+    p = tn_reset_point_new(ms);
     *p = (tn_reset_point){
         .wft_completed_id = event->event_id,
         .created_ns = tn_event_time_ns(event),
@@ -316,13 +316,10 @@ static tn_status apply_wft_failed(tn_ms *ms, const tn_event *event, tn_error *er
 
 /* ---- from outside ------------------------------------------------------------------------------ */
 
-static void apply_signaled(tn_ms *ms, const tn_event *event)
+void tn_ms_note_signal(tn_ms *ms, tn_str id)
 {
-    tn_str id = tn_str_from(event->workflow_execution_signaled_event_attributes->request_id);
-
-    ms->signal_count++;
-    if (!id.n)
-        return;
+    if (!ms->signal_request_ids)
+        ms->signal_request_ids = tn_ms_alloc(ms, TN_SIGNAL_REQUEST_IDS_MAX * sizeof(ms->signal_request_ids[0]));
     if (ms->n_signal_request_ids == TN_SIGNAL_REQUEST_IDS_MAX) {
         tn_ms_free(ms, ms->signal_request_ids[0]);
         memmove(&ms->signal_request_ids[0], &ms->signal_request_ids[1],
@@ -330,6 +327,15 @@ static void apply_signaled(tn_ms *ms, const tn_event *event)
         ms->n_signal_request_ids--;
     }
     ms->signal_request_ids[ms->n_signal_request_ids++] = tn_ms_strdup(ms, id);
+}
+
+static void apply_signaled(tn_ms *ms, const tn_event *event)
+{
+    tn_str id = tn_str_from(event->workflow_execution_signaled_event_attributes->request_id);
+
+    ms->signal_count++;
+    if (id.n)
+        tn_ms_note_signal(ms, id);
 }
 
 bool tn_ms_has_request_id(const tn_ms *ms, tn_str id)

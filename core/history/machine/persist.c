@@ -356,7 +356,7 @@ Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena)
     to->cancel_requested_id = ms->cancel_requested_id == TN_ID_BUFFERED ? 0 : ms->cancel_requested_id;
     to->signal_count = ms->signal_count;
     to->n_signal_request_ids = ms->n_signal_request_ids;
-    to->signal_request_ids = (char **)(uintptr_t)ms->signal_request_ids;
+    to->signal_request_ids = ms->signal_request_ids;
     save_close(ms, to);
     if (points)
         to->reset_points = out_bytes(tn_msg_pack(arena, points));
@@ -411,9 +411,8 @@ static tn_status load_maps(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *are
     for (size_t i = 0; i < from->n_search_attributes; i++)
         tn_payload_map_put(ms, &ms->search_attributes, tn_str_from(from->search_attributes[i]->name),
                            in_bytes(from->search_attributes[i]->payload));
-    for (size_t i = 0; i < from->n_signal_request_ids && i < TN_SIGNAL_REQUEST_IDS_MAX; i++)
-        ms->signal_request_ids[ms->n_signal_request_ids++] =
-            tn_ms_strdup(ms, tn_str_from(from->signal_request_ids[i]));
+    for (size_t i = 0; i < from->n_signal_request_ids; i++)
+        tn_ms_note_signal(ms, tn_str_from(from->signal_request_ids[i]));
     if (TN_PROTO_UNPACK(temporal__api__workflow__v1__reset_points, in_bytes(from->reset_points), arena,
                         &points, err) != TN_OK)
         return TN_EDATALOSS;

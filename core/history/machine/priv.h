@@ -187,6 +187,8 @@ tn_child *tn_ms_child_any(const tn_ms *ms, int64_t initiated_id);
 tn_external *tn_ms_external_any(const tn_ms *ms, int64_t initiated_id);
 void tn_ms_clear_pending(tn_ms *ms); /* activities, timers, buffered events */
 void tn_ms_clear_wft(tn_ms *ms);     /* the attempt stays */
+tn_reset_point *tn_reset_point_new(tn_ms *ms); /* at the end, empty */
+void tn_ms_note_signal(tn_ms *ms, tn_str request_id);
 void tn_reset_point_clear(tn_ms *ms, tn_reset_point *point);
 
 #endif

@@ -205,6 +205,22 @@ void tn_ms_clear_wft(tn_ms *ms)
     *wft = (tn_wft){.attempt = wft->attempt};
 }
 
+tn_reset_point *tn_reset_point_new(tn_ms *ms)
+{
+    size_t cap = ms->cap_reset_points ? ms->cap_reset_points * 2 : 1;
+    tn_reset_point *grown;
+
+    if (ms->n_reset_points == ms->cap_reset_points) {
+        grown = tn_ms_alloc(ms, cap * sizeof(*grown));
+        if (ms->n_reset_points)
+            memcpy(grown, ms->reset_points, ms->n_reset_points * sizeof(*grown));
+        tn_ms_free(ms, ms->reset_points);
+        ms->reset_points = grown;
+        ms->cap_reset_points = cap;
+    }
+    return &ms->reset_points[ms->n_reset_points++];
+}
+
 void tn_reset_point_clear(tn_ms *ms, tn_reset_point *point)
 {
     tn_ms_free(ms, point->checksum);
@@ -227,6 +243,7 @@ static void free_texts(tn_ms *ms)
         tn_ms_free(ms, *texts[i]);
     for (size_t i = 0; i < ms->n_signal_request_ids; i++)
         tn_ms_free(ms, ms->signal_request_ids[i]);
+    tn_ms_free(ms, ms->signal_request_ids);
     for (size_t i = 0; i < ms->n_attached_request_ids; i++)
         tn_ms_free(ms, ms->attached_request_ids[i]);
     tn_ms_free(ms, ms->attached_request_ids);
@@ -249,6 +266,7 @@ void tn_ms_destroy(tn_ms *ms)
     tn_retry_clear(ms, &ms->retry);
     for (size_t i = 0; i < ms->n_reset_points; i++)
         tn_reset_point_clear(ms, &ms->reset_points[i]);
+    tn_ms_free(ms, ms->reset_points);
     tn_ms_free_blob(ms, &ms->started);
     tn_ms_free_blob(ms, &ms->start_extra);
     tn_ms_free_blob(ms, &ms->close_event);

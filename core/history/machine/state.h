@@ -171,12 +171,12 @@ typedef struct tn_ms {
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
     tn_payload_map memo, search_attributes;
-    tn_reset_point reset_points[TN_RESET_POINTS_MAX]; /* oldest first, of earlier runs of the chain too */
-    size_t n_reset_points;
+    tn_reset_point *reset_points; /* oldest first, of earlier runs of the chain too */
+    size_t n_reset_points, cap_reset_points;
     int64_t cancel_requested_id; /* 0: no; TN_ID_BUFFERED: asked, the event waits in the buffer */
     char *cancel_request_id;
     int64_t signal_count;
-    char *signal_request_ids[TN_SIGNAL_REQUEST_IDS_MAX]; /* ring */
+    char **signal_request_ids; /* the latest, oldest first; room for TN_SIGNAL_REQUEST_IDS_MAX or NULL */
     size_t n_signal_request_ids;
     /* close */
     uint64_t close_ns;
