@@ -51,10 +51,9 @@ static const tn_fault *machine_child_result(tn_tx *tx, tn_iop *iop)
     tn_child *child = tn_ms_child(tx->ms, iop->initiated_id);
     if (!child)
         return NULL;
-    if (iop->again) {
-        child->dispatched = false; /* the effects of this empty transition send it again */
+    child->dispatched = false; /* again: the effects of this empty transition send it once more */
+    if (iop->again)
         return NULL;
-    }
     return iop->cause ? tn_machine_child_start_failed(tx, iop->initiated_id, iop->cause)
                       : tn_machine_child_started(tx, iop->initiated_id, tn_str_from(iop->result_run_id));
 }

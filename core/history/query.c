@@ -308,7 +308,7 @@ void tn_op_query_polled(tn_wf *wf, tn_hreq *req)
     token.task_queue = tn_arena_strdup(req->arena, req->u.task.queue.n ? req->u.task.queue.p : "");
     tn_blob sealed = tn_token_seal(req->arena, &token.base);
     out->task_token = (ProtobufCBinaryData){sealed.n, (uint8_t *)(uintptr_t)sealed.p};
-    out->started_event_id = run->ms->last_completed_started_id;
+    out->attempt = 1; /* and no started event: SDKs know a query task by that */
     if (req->u.task.sticky) { /* the worker has the history */
         Temporal__Api__History__V1__History *none = tn_arena_alloc(req->arena, sizeof(*none));
         temporal__api__history__v1__history__init(none);
