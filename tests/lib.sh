@@ -19,6 +19,13 @@ TN_TEMPS=()
 TEMPORALIO_VERSION=1.35.0
 REFERENCE_VERSION=1.9.1
 
+# The custom search attributes that the tests use, for `start-dev` of either server.
+SEARCH_ATTRIBUTES=()
+for attribute in CmpText=Text CmpKeyword=Keyword CmpInt=Int CmpDouble=Double CmpBool=Bool \
+    CmpTime=Datetime CmpList=KeywordList SdkKeyword=Keyword SdkInt=Int; do
+    SEARCH_ATTRIBUTES+=(--search-attribute "$attribute")
+done
+
 say() { printf '# %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
@@ -66,7 +73,7 @@ start_tenond() {
     [ -x "$TENOND" ] || die "$TENOND is not built (./dev build, or set TENOND)"
     # shellcheck disable=SC2086
     "$TENOND" start-dev --ip 127.0.0.1 --port "$2" --db-filename "$1/tenon.db" \
-        --log-level warn ${TENOND_ARGS:-} >>"$1/tenond.log" 2>&1 &
+        --log-level warn "${SEARCH_ATTRIBUTES[@]}" ${TENOND_ARGS:-} >>"$1/tenond.log" 2>&1 &
     SERVER_PID=$!
     TN_PIDS+=("$SERVER_PID")
     wait_port "$2" "$SERVER_PID" "$1/tenond.log" || die "tenond did not start"
@@ -75,7 +82,7 @@ start_tenond() {
 # start_reference DIR PORT: the reference server on a database file in DIR; sets SERVER_PID.
 start_reference() {
     "$REFERENCE" server start-dev --headless --ip 127.0.0.1 --port "$2" \
-        --db-filename "$1/reference.db" --log-level error >>"$1/reference.log" 2>&1 &
+        --db-filename "$1/reference.db" --log-level error "${SEARCH_ATTRIBUTES[@]}" >>"$1/reference.log" 2>&1 &
     SERVER_PID=$!
     TN_PIDS+=("$SERVER_PID")
     wait_port "$2" "$SERVER_PID" "$1/reference.log" || die "the reference server did not start"
