@@ -52,13 +52,18 @@ static tn_fault *make(tn_arena *arena, tn_grpc_code code, const char *fmt, va_li
 
 const tn_fault *tn_fault_make(tn_arena *arena, tn_grpc_code code, const char *fmt, ...)
 {
-    const tn_fault *fault;
+    tn_fault *fault;
     va_list args;
 
     va_start(args, fmt);
     fault = make(arena, code, fmt, args);
     va_end(args);
-    return fault ? fault : &out_of_memory;
+    if (!fault)
+        return &out_of_memory;
+    /* What is not there is told with an (empty) detail, by which SDKs know it from a proxy's NOT_FOUND. */
+    if (code == TN_GRPC_NOT_FOUND)
+        fault->detail_type = TN_STR("temporal.api.errordetails.v1.NotFoundFailure");
+    return fault;
 }
 
 static const tn_fault *add_detail(tn_arena *arena, tn_fault *fault, const ProtobufCMessage *detail)

@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Children of a run, as the parent knows them: initiated, started or not, closed. */
+#include <stdio.h>
+
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
 typedef Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes initiated_attrs;
-
-void tn_derive_request_id(const tn_ms *ms, int64_t event_id, char out[37])
-{
-    uint8_t name[8], id[16];
-
-    tn_put_u64be(name, (uint64_t)event_id);
-    tn_uuid_v5(ms->run_id, tn_blob_from(name, sizeof(name)), id);
-    tn_uuid_format(id, out);
-}
 
 static void child_create(tn_ms *ms, int64_t initiated_id, tn_blob packed, const initiated_attrs *attrs)
 {
@@ -25,7 +18,7 @@ static void child_create(tn_ms *ms, int64_t initiated_id, tn_blob packed, const 
     child->ns_name = tn_ms_cstrdup(ms, attrs->namespace_);
     child->ns_id = tn_ms_cstrdup(ms, attrs->namespace_id);
     child->parent_close_policy = (int32_t)attrs->parent_close_policy;
-    tn_derive_request_id(ms, initiated_id, child->request_id);
+    snprintf(child->request_id, sizeof(child->request_id), "%s:%lld:0", ms->run_id_text, (long long)initiated_id);
     tn_list_push_back(&ms->children, &child->link);
     ms->n_children++;
 }

@@ -79,6 +79,7 @@ const char *tn_cause_name(tn_arena *arena, int32_t cause);
 /* Checks and completes a task queue; NULL, or what is wrong with it. */
 const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue,
                                  const char *default_name, const char *parent_queue, int64_t id_bytes_max);
+const char *tn_task_queue_text(tn_arena *arena, const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
 const char *tn_priority_check(const Temporal__Api__Common__V1__Priority *priority);
 
 /* ---- the checks: one a command ---- */

@@ -152,7 +152,7 @@ static bool settle_child(tn_check *check, child_attrs *attrs, const char *type)
     if (text)
         return tn_check_bad(check, TN_CAUSE_START_CHILD,
                             "invalid TaskQueue on StartChildWorkflowExecutionCommand: %s. %s TaskQueue=%s", text, where,
-                            attrs->task_queue->name);
+                            tn_task_queue_text(check->arena, attrs->task_queue));
     attrs->workflow_run_timeout =
         tn_run_timeout_settle(check->arena, tn_duration_ns(attrs->workflow_run_timeout),
                               tn_duration_ns(attrs->workflow_execution_timeout));

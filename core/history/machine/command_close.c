@@ -126,7 +126,7 @@ tn_pb_duration *tn_wft_timeout_settle(tn_arena *arena, const tn_machine_limits *
 static const char *context_of(tn_check *check, const new_attrs *attrs)
 {
     return tn_arena_printf(check->arena, "WorkflowType=%s TaskQueue=%s", attrs->workflow_type->name,
-                           attrs->task_queue->name);
+                           tn_task_queue_text(check->arena, attrs->task_queue));
 }
 
 static bool settle_new_durations(tn_check *check, new_attrs *attrs)

@@ -88,6 +88,15 @@ const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__
                            queue->name, parent_queue);
 }
 
+/* As the protobuf text format has it. */
+const char *tn_task_queue_text(tn_arena *arena, const Temporal__Api__Taskqueue__V1__TaskQueue *queue)
+{
+    const ProtobufCEnumValue *kind = protobuf_c_enum_descriptor_get_value(
+        &temporal__api__enums__v1__task_queue_kind__descriptor, (int)queue->kind);
+
+    return tn_arena_printf(arena, "name:\"%s\"  kind:%s", queue->name, kind ? kind->name : "0");
+}
+
 const char *tn_priority_check(const Temporal__Api__Common__V1__Priority *priority)
 {
     if (!priority)

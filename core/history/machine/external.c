@@ -8,6 +8,16 @@ typedef Temporal__Api__History__V1__RequestCancelExternalWorkflowExecutionInitia
 
 #define CASE(UPPER) case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_##UPPER##_EVENT_ATTRIBUTES
 
+/* From the run's id and the initiated event's: the same after a crash. */
+static void derive_request_id(const tn_ms *ms, int64_t event_id, char out[37])
+{
+    uint8_t name[8], id[16];
+
+    tn_put_u64be(name, (uint64_t)event_id);
+    tn_uuid_v5(ms->run_id, tn_blob_from(name, sizeof(name)), id);
+    tn_uuid_format(id, out);
+}
+
 static void external_create(tn_ms *ms, int64_t initiated_id, bool is_signal, tn_blob packed)
 {
     tn_external *external = tn_ms_alloc(ms, sizeof(*external));
@@ -15,7 +25,7 @@ static void external_create(tn_ms *ms, int64_t initiated_id, bool is_signal, tn_
     external->initiated_id = initiated_id;
     external->is_signal = is_signal;
     external->attrs = tn_ms_blobdup(ms, packed);
-    tn_derive_request_id(ms, initiated_id, external->request_id);
+    derive_request_id(ms, initiated_id, external->request_id);
     tn_list_push_back(&ms->externals, &external->link);
     if (is_signal)
         ms->n_signal_externals++;
@@ -135,10 +145,13 @@ static cancel_attrs *unpack_cancel(tn_tx *tx, const tn_external *external)
     return attrs;
 }
 
+/* The initiated event keeps the command's namespace, which may be empty for the run's own; these name it. */
 #define FILL(attrs)                                             \
     do {                                                        \
         (attrs)->initiated_event_id = initiated_id;             \
-        (attrs)->namespace_ = initiated->namespace_;            \
+        (attrs)->namespace_ = *initiated->namespace_            \
+                                  ? initiated->namespace_       \
+                                  : tn_tx_text(tx, tx->env->ns_name); \
         (attrs)->namespace_id = initiated->namespace_id;        \
         (attrs)->workflow_execution = initiated->workflow_execution; \
     } while (0)

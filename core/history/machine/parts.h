@@ -48,8 +48,4 @@ int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
                                  const Temporal__Api__Common__V1__WorkerVersionStamp *stamp);
 void tn_activity_clear_extras(tn_ms *ms, tn_activity *activity);
 
-/* ---- child.c ---- */
-/* The request id under which another run is asked for something: from the run's id and the initiated event's. */
-void tn_derive_request_id(const tn_ms *ms, int64_t event_id, char out[37]);
-
 #endif

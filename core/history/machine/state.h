@@ -93,7 +93,7 @@ typedef struct tn_child {
     char *workflow_id, *type, *ns_name, *ns_id, *run_id;
     int64_t started_id;
     int32_t parent_close_policy;
-    char request_id[37]; /* derived from run id and initiated id: the same after a crash */
+    char request_id[64]; /* run id and initiated id: the same after a crash */
     bool closing;          /* memory only: its closing event (or START_FAILED) waits in the buffer */
     bool started_buffered; /* memory only: CHILD_STARTED waits in the buffer, run_id is set */
     bool dispatched;       /* memory only */

@@ -15,12 +15,10 @@ static bool wants_settling(const tn_child *child)
            (child->started_id || child->run_id);
 }
 
+/* A child that its parent has not started before it closed is never born, whatever its parent close policy. */
 static bool wants_start(const tn_ms *ms, const tn_child *child)
 {
-    if (child->started_id || child->run_id || child->closing || child->started_buffered)
-        return false;
-    /* A closed parent's children are still born if they are to outlive it. */
-    return tn_ms_running(ms) || (child->parent_close_policy == POLICY_ABANDON && !child->settled);
+    return tn_ms_running(ms) && !child->started_id && !child->run_id && !child->closing && !child->started_buffered;
 }
 
 static bool wants_to_tell_parent_closed(const tn_ms *ms)

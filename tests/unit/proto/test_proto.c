@@ -342,11 +342,16 @@ static void faults_carry_their_detail(void **state)
 
 static void faults_without_detail(void **state)
 {
-    const tn_fault *fault = tn_fault_make(arena, TN_GRPC_NOT_FOUND, "no such thing");
+    const tn_fault *fault = tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "no such thing");
     tn_error err = {TN_EUNAVAILABLE, 0, "disk is full"};
 
     (void)state;
     assert_int_equal(tn_fault_status_details(arena, fault).n, 0);
+    /* ... but what is not found says so with an empty one. */
+    fault = tn_fault_make(arena, TN_GRPC_NOT_FOUND, "no such thing");
+    assert_true(tn_str_is(fault->detail_type, "temporal.api.errordetails.v1.NotFoundFailure"));
+    assert_int_equal(fault->detail.n, 0);
+    assert_true(tn_fault_status_details(arena, fault).n > 0);
     fault = tn_fault_from_status(arena, TN_EUNAVAILABLE, &err);
     assert_int_equal(fault->code, TN_GRPC_UNAVAILABLE);
     assert_true(tn_str_is(fault->message, "disk is full"));
