@@ -13,16 +13,18 @@
 
 struct tn_loop {
     uv_loop_t uv;
-    uv_async_t wake;
+    uv_poll_t wake;         /* on wake_fd */
+    int wake_fd;            /* an eventfd; see loop.c about why not uv_async */
+    bool wake_edge;         /* it is edge-triggered and need not be read */
     uv_prepare_t end_phase; /* runs right before the loop would wait: the end of an iteration */
     uv_idle_t no_wait;      /* active: the next poll does not wait */
     uv_timer_t alarm;
     uint32_t index;
     pthread_t thread;
 
-    /* Newest first; a sender that finds it empty wakes the loop.  Release on push pairs with
-     * acquire on take. */
+    /* Newest first.  A sender that finds it empty, and the loop asleep, wakes the loop. */
     _Atomic(tn_msg *) mailbox;
+    atomic_bool asleep; /* it may be waiting in the kernel: a post must wake it */
     atomic_bool stopping;
     bool waiting; /* no_wait is inactive */
 
@@ -34,7 +36,7 @@ struct tn_loop {
     uint8_t *read_buf;    /* one for all streams: bytes live only inside the read callback */
 
     struct tn_loop_early *early; /* a tn_loop_call before tn_loops_run; under the gate's lock */
-    uint64_t last_end_ns, last_idle_ns;
+    uint64_t busy_since_ns;      /* 0: nothing has run yet in this iteration */
     _Atomic uint64_t iterations, messages, wakeups, hold_max_ns; /* relaxed: statistics */
 };
 
@@ -45,6 +47,8 @@ typedef struct tn_loop_handle {
 } tn_loop_handle;
 
 tn_loop *tn_loop_current_checked(void);
+/* First thing in every callback of libuv's: the loop is awake, its turn begins. */
+void tn_loop_busy(tn_loop *loop);
 void tn_loop_timers_init(tn_loop *loop);
 void tn_loop_timers_arm(tn_loop *loop);
 

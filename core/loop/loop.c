@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "loop/internal.h"
@@ -50,18 +52,35 @@ tn_loop *tn_loop_current_checked(void)
     return current;
 }
 
-/* ---- mailbox ---- */
+/* ---- mailbox ----
+ *
+ * Waking costs the sender a system call and the loop another, so it is done only for a loop that may
+ * be waiting.  The loop says `asleep` and then looks into the mailbox once more; a sender puts its
+ * message in and then looks at `asleep`: in the one order of these four steps (sequentially
+ * consistent) at least one of the two sees the other.
+ *
+ * An eventfd of our own instead of uv_async: that one makes the receiver spin until the sender has
+ * returned from its system call, and reads the descriptor each time.  Measured with one message
+ * between two loops on 2 cores: 22 us of CPU and 4 system calls a hop with uv_async and libuv's
+ * idle-time metric (which polls twice), 1 us and at most 2 system calls with this. */
+
+static void wake_up(tn_loop *loop)
+{
+    uint64_t one = 1;
+    ssize_t n = write(loop->wake_fd, &one, sizeof one);
+    (void)n; /* full (2^64 - 2 writes) would mean readable all the same */
+}
 
 void tn_loop_post(tn_loop *loop, tn_msg *msg)
 {
     tn_msg *head = atomic_load_explicit(&loop->mailbox, memory_order_relaxed);
     do
         msg->next = head;
-    while (!atomic_compare_exchange_weak_explicit(&loop->mailbox, &head, msg, memory_order_release,
-                                                  memory_order_relaxed));
-    /* The loop itself looks into its mailbox before it waits: no wake-up needed. */
-    if (!head && loop != current)
-        uv_async_send(&loop->wake);
+    while (!atomic_compare_exchange_weak(&loop->mailbox, &head, msg));
+    /* The loop itself looks into its mailbox before it waits. */
+    if (!head && loop != current && atomic_load(&loop->asleep) &&
+        atomic_exchange(&loop->asleep, false))
+        wake_up(loop);
 }
 
 static void mailbox_run(tn_loop *loop)
@@ -85,9 +104,34 @@ static void mailbox_run(tn_loop *loop)
         atomic_fetch_add_explicit(&loop->messages, count, memory_order_relaxed);
 }
 
-static void on_wake(uv_async_t *wake)
+void tn_loop_busy(tn_loop *loop)
+{
+    if (loop->busy_since_ns)
+        return;
+    loop->busy_since_ns = uv_hrtime();
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+}
+
+/* With edge triggering every write wakes once and nothing has to be read.  libuv asks for level
+ * triggering and leaves the registration alone afterwards, so it can be changed under it. */
+static void try_edge(tn_loop *loop)
+{
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.fd = loop->wake_fd};
+    loop->wake_edge = epoll_ctl(uv_backend_fd(&loop->uv), EPOLL_CTL_MOD, loop->wake_fd, &e) == 0;
+}
+
+static void on_wake(uv_poll_t *wake, int status, int events)
 {
     tn_loop *loop = wake->data;
+    (void)events;
+    TN_ASSERT(status == 0);
+    tn_loop_busy(loop);
+    if (!loop->wake_edge) {
+        uint64_t count;
+        ssize_t n = read(loop->wake_fd, &count, sizeof count);
+        (void)n;
+        try_edge(loop);
+    }
     mailbox_run(loop);
     if (atomic_load_explicit(&loop->stopping, memory_order_acquire))
         uv_stop(&loop->uv);
@@ -118,23 +162,21 @@ static void no_op(uv_idle_t *idle) { (void)idle; }
 
 static void account(tn_loop *loop)
 {
-    uint64_t now = uv_hrtime(), idle = uv_metrics_idle_time(&loop->uv);
-    if (loop->last_end_ns) {
-        uint64_t passed = now - loop->last_end_ns, slept = idle - loop->last_idle_ns;
-        uint64_t hold = passed > slept ? passed - slept : 0;
+    if (loop->busy_since_ns) {
+        uint64_t hold = uv_hrtime() - loop->busy_since_ns;
         if (hold > atomic_load_explicit(&loop->hold_max_ns, memory_order_relaxed))
             atomic_store_explicit(&loop->hold_max_ns, hold, memory_order_relaxed);
-        if (slept)
-            atomic_fetch_add_explicit(&loop->wakeups, 1, memory_order_relaxed);
+        loop->busy_since_ns = 0;
     }
-    loop->last_end_ns = now;
-    loop->last_idle_ns = idle;
+    if (loop->waiting)
+        atomic_fetch_add_explicit(&loop->wakeups, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&loop->iterations, 1, memory_order_relaxed);
 }
 
 static void on_end_phase(uv_prepare_t *prepare)
 {
     tn_loop *loop = prepare->data;
+    tn_loop_busy(loop);
     /* Messages that messages post to their own loop still belong to what is ready now, within
      * reason. */
     for (int round = 0; round < MAILBOX_ROUNDS; round++) {
@@ -143,9 +185,13 @@ static void on_end_phase(uv_prepare_t *prepare)
         mailbox_run(loop);
     }
     deferred_run(loop);
-    /* Deferred work may have posted to its own loop: look at the sockets without waiting, then
-     * on. */
-    bool wait = !atomic_load_explicit(&loop->mailbox, memory_order_relaxed);
+    tn_loop_timers_arm(loop);
+    account(loop);
+    /* Deferred work may have posted to its own loop: look at the sockets without waiting, then on. */
+    atomic_store(&loop->asleep, true);
+    bool wait = !atomic_load(&loop->mailbox);
+    if (!wait)
+        atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
     if (wait != loop->waiting) {
         if (wait)
             uv_idle_stop(&loop->no_wait);
@@ -153,8 +199,6 @@ static void on_end_phase(uv_prepare_t *prepare)
             uv_idle_start(&loop->no_wait, no_op);
         loop->waiting = wait;
     }
-    tn_loop_timers_arm(loop);
-    account(loop);
 }
 
 void tn_loop_stats_get(tn_loop *loop, tn_loop_stats *out)
@@ -236,8 +280,11 @@ static int loop_init(tn_loop *loop)
     int rc = uv_loop_init(&loop->uv);
     if (rc)
         return rc;
-    if ((rc = uv_loop_configure(&loop->uv, UV_METRICS_IDLE_TIME)) ||
-        (rc = uv_async_init(&loop->uv, &loop->wake, on_wake))) {
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = loop->wake_fd < 0 ? -errno : uv_poll_init(&loop->uv, &loop->wake, loop->wake_fd);
+    if (rc) {
+        if (loop->wake_fd >= 0)
+            close(loop->wake_fd);
         uv_loop_close(&loop->uv);
         return rc;
     }
@@ -246,6 +293,7 @@ static int loop_init(tn_loop *loop)
     uv_timer_init(&loop->uv, &loop->alarm);
     loop->wake.data = loop->end_phase.data = loop->no_wait.data = loop->alarm.data = loop;
     uv_prepare_start(&loop->end_phase, on_end_phase);
+    uv_poll_start(&loop->wake, UV_READABLE, on_wake);
     loop->waiting = true;
     loop->deferred_tail = &loop->deferred;
     tn_loop_timers_init(loop);
@@ -277,6 +325,7 @@ static int loop_start(uint32_t index)
         uv_close((uv_handle_t *)&loop->alarm, NULL);
         uv_run(&loop->uv, UV_RUN_DEFAULT);
         uv_loop_close(&loop->uv);
+        close(loop->wake_fd);
         tn_heap_done(&loop->timers);
         free(loop->read_buf);
         free(loop);
@@ -321,7 +370,7 @@ void tn_loops_stop(void)
         return;
     for (uint32_t i = 0; i < loops_count; i++) {
         atomic_store_explicit(&loops[i]->stopping, true, memory_order_release);
-        uv_async_send(&loops[i]->wake);
+        wake_up(loops[i]);
     }
     tn_loops_run(); /* those that never ran leave as well */
     for (uint32_t i = 0; i < loops_count; i++)
@@ -338,6 +387,7 @@ void tn_loops_destroy(void)
         uv_close((uv_handle_t *)&loop->wake, NULL);
         uv_run(&loop->uv, UV_RUN_DEFAULT);
         TN_ASSERT(uv_loop_close(&loop->uv) == 0);
+        close(loop->wake_fd);
         tn_heap_done(&loop->timers);
         free(loop->read_buf);
         free(loop);

@@ -61,6 +61,7 @@ static void stream_free_when_over(tn_stream *s)
 static void stream_uv_closed(uv_handle_t *handle)
 {
     tn_stream *s = handle->data;
+    tn_loop_busy(tn_loop_current_checked());
     s->uv_closed = true;
     stream_free_when_over(s);
 }
@@ -121,6 +122,7 @@ static tn_stream *stream_make(tn_loop *loop)
 static void on_connected(uv_connect_t *req, int status)
 {
     tn_stream *s = req->data;
+    tn_loop_busy(tn_loop_current_checked());
     if (s->closing)
         return;
     if (status < 0) {
@@ -175,6 +177,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
 {
     tn_stream *s = uv->data;
+    tn_loop_busy(tn_loop_current_checked());
     if (s->closing || n == 0)
         return;
     if (n > 0) {
@@ -205,6 +208,7 @@ static void send_waiting(tn_stream *s);
 static void on_written(uv_write_t *req, int status)
 {
     tn_stream *s = req->data;
+    tn_loop_busy(tn_loop_current_checked());
     s->writing = false;
     s->sending.n = 0;
     if (s->closing)
@@ -313,6 +317,7 @@ void tn_stream_peer(const tn_stream *stream, char *out, size_t size)
 static void on_connection(uv_stream_t *server, int status)
 {
     tn_listener *l = server->data;
+    tn_loop_busy(tn_loop_current_checked());
     if (status < 0)
         return; /* libuv sheds the connection when descriptors run out; the peer sees a close */
     tn_stream *s = stream_make(tn_loop_current_checked());

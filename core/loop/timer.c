@@ -16,6 +16,7 @@
 static void on_alarm(uv_timer_t *alarm)
 {
     tn_loop *loop = alarm->data;
+    tn_loop_busy(loop);
     loop->alarm_at_ns = UINT64_MAX;
     uint64_t now = tn_now_mono_ns();
     /* A timer that starts itself again in the past must not keep the loop here. */
@@ -106,6 +107,7 @@ static void watch_abandon(tn_loop_handle *handle)
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     tn_loop_watch *watch = poll->data;
+    tn_loop_busy(tn_loop_current_checked());
     uint32_t ready = 0;
     if (status < 0)
         ready = watch->events; /* the owner's next read or write tells what is wrong */
@@ -172,7 +174,9 @@ static void offload_done(uv_work_t *req, int status)
 {
     (void)status; /* never cancelled */
     struct offload *o = req->data;
-    tn_loop_current_checked()->offloads--;
+    tn_loop *loop = tn_loop_current_checked();
+    tn_loop_busy(loop);
+    loop->offloads--;
     if (o->done)
         o->done(o->user);
     free(o);

@@ -84,6 +84,30 @@ static void posts_of_many_threads_arrive_in_order(void **state)
     free(all_posts);
 }
 
+/* ---- one message between two loops: a wake-up that got lost would leave it lying ---- */
+enum { HOPS = 20000 };
+static uint32_t hops; /* the message's: whoever runs it */
+static sem_t hops_done;
+static void hop(tn_msg *msg)
+{
+    if (++hops == HOPS)
+        sem_post(&hops_done);
+    else
+        tn_loop_post(tn_loops_get(hops % 2), msg);
+}
+static void no_wake_up_is_lost(void **state)
+{
+    (void)state;
+    tn_msg msg = {.run = hop};
+    sem_init(&hops_done, 0, 0);
+    hops = 0;
+    start_loops(2);
+    tn_loop_post(tn_loops_get(0), &msg);
+    sem_wait(&hops_done);
+    tn_loops_destroy();
+    assert_int_equal(hops, HOPS);
+}
+
 /* ---- the end phase ---- */
 static char order[64];
 static sem_t defer_done;
@@ -393,6 +417,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(posts_of_many_threads_arrive_in_order),
+        cmocka_unit_test(no_wake_up_is_lost),
         cmocka_unit_test(deferred_runs_last_and_never_waits),
         cmocka_unit_test(timers_fire_in_order_and_never_early),
         cmocka_unit_test(a_timer_may_restart_itself),

@@ -290,7 +290,7 @@ static void closing_at_awkward_moments(void **state)
     assert_int_equal(bad_bytes, 0);
 }
 
-/* Peers that send, do not read, and break off with a reset in the middle of what is written to them. */
+/* Peers that send, do not read, and break off with a reset while they are written to. */
 static void peers_that_break_off(void **state)
 {
     (void)state;
