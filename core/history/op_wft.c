@@ -96,33 +96,15 @@ static void inline_read(tn_hreq *req, const tn_fault *fault, void *user)
     tn_req_finish(req, fault);
 }
 
-/* return_new_workflow_task: the next task, already started, rides in this answer. */
+/* return_new_workflow_task: the next task, which the machine has started, rides in this answer. */
 static bool hand_out_inline(tn_txn *txn, tn_run *run, completed_response *out)
 {
-    tn_ms *ms = run->ms;
-    const completed_request *request = (const completed_request *)txn->req->request;
-    if (!txn->wft_out.new_wft_wanted_inline || !tn_ms_running(ms) || !ms->wft.scheduled_id || ms->wft.started_id)
+    if (!txn->wft_out.new_wft_wanted_inline || !run->ms->wft.started_id)
         return false;
-    char request_id[37];
-    uint8_t id[16];
-    tn_uuid_v4(&txn->hl->rng, id);
-    tn_uuid_format(id, request_id);
-    tn_tx tx;
-    tn_tx_init(&tx, ms, &txn->env, txn->arena, tn_now_wall_ns(), &txn->hl->rng);
-    tn_poller poller = {.identity = tn_str_from(request->identity), .request_id = tn_str_from(request_id)};
-    const tn_fault *fault = tn_machine_wft_start(&tx, ms->wft.scheduled_id, ms->wft.stamp, &poller);
-    if (!fault) {
-        keep_in_tail(run, &tx);
-        run->extras_pending = true;
-    }
-    tn_tx_done(&tx);
-    if (fault)
-        return false;
-    ms->wft.dispatched = true;
+    run->ms->wft.dispatched = true;
     out->workflow_task = tn_wft_response(run, txn->req->arena, txn->ns->name);
     tn_queries_attach(run, txn->req->arena, out->workflow_task);
     txn->keep_req = true;
-    tn_history_notify(run);
     tn_wft_history(run, txn->req, true, out->workflow_task, inline_read, out);
     return true;
 }
