@@ -61,26 +61,47 @@ static nghttp2_nv nv_of(const char *name, size_t name_n, tn_str value)
                         NGHTTP2_NV_FLAG_NONE};
 }
 
-/* grpc-message and grpc-status-details-bin, in the arena; what doesn't fit is left out. */
+static tn_str utf8_cut(tn_str s, size_t max)
+{
+    if (s.n <= max)
+        return s;
+    while (max && ((uint8_t)s.p[max] & 0xc0) == 0x80)
+        max--;
+    return (tn_str){s.p, max};
+}
+
+/* The details hold the message a second time: a long one is cut there first, then they are left out. */
+static void encode_details(rpc_call *call, const tn_fault *fault)
+{
+    tn_fault brief = *fault;
+    tn_blob details = tn_fault_status_details(call->pub.arena, fault);
+    char *p;
+
+    if (RPC_BASE64_SIZE(details.n) > RPC_STATUS_BYTES_MAX / 2) {
+        brief.message = utf8_cut(fault->message, RPC_BRIEF_MESSAGE);
+        details = tn_fault_status_details(call->pub.arena, &brief);
+    }
+    if (!details.n || RPC_BASE64_SIZE(details.n) > RPC_STATUS_BYTES_MAX - RPC_BRIEF_MESSAGE)
+        return;
+    p = tn_arena_alloc(call->pub.arena, RPC_BASE64_SIZE(details.n));
+    if (p)
+        call->details = (tn_str){p, rpc_base64_encode(details, p)};
+}
+
+/* grpc-message and grpc-status-details-bin, in the arena.  Together they stay below what clients take
+ * (8 KiB of metadata in C++, Python and Java): more would turn any failure into another. */
 static void encode_fault(rpc_call *call, const tn_fault *fault)
 {
-    tn_arena *arena = call->pub.arena;
     size_t cap = fault->message.n * 3;
-    tn_blob details;
     char *p;
 
     call->code = fault->code >= 0 && fault->code <= 16 ? (int)fault->code : TN_GRPC_UNKNOWN;
-    if (cap > RPC_MESSAGE_HEADER_MAX)
-        cap = RPC_MESSAGE_HEADER_MAX;
-    p = cap ? tn_arena_alloc(arena, cap) : NULL;
+    encode_details(call, fault);
+    if (cap > RPC_STATUS_BYTES_MAX - call->details.n)
+        cap = RPC_STATUS_BYTES_MAX - call->details.n;
+    p = cap ? tn_arena_alloc(call->pub.arena, cap) : NULL;
     if (p)
         call->message = (tn_str){p, rpc_percent_encode(fault->message, p, cap)};
-    details = tn_fault_status_details(arena, fault);
-    if (!details.n || RPC_BASE64_SIZE(details.n) > RPC_DETAILS_HEADER_MAX)
-        return;
-    p = tn_arena_alloc(arena, RPC_BASE64_SIZE(details.n));
-    if (p)
-        call->details = (tn_str){p, rpc_base64_encode(details, p)};
 }
 
 static size_t put_trailers(const rpc_call *call, nghttp2_nv *nv)
@@ -423,7 +444,7 @@ void tn_call_add_header(tn_call *pub, const char *name, tn_str value)
     bool binary = name_n > 4 && memcmp(name + name_n - 4, "-bin", 4) == 0;
     char *p;
 
-    if (call->extra_count == RPC_EXTRA_HEADERS_MAX || value.n > RPC_MESSAGE_HEADER_MAX)
+    if (call->extra_count == RPC_EXTRA_HEADERS_MAX || value.n > RPC_EXTRA_BYTES_MAX)
         return;
     h = TN_NEW(pub->arena, rpc_header);
     p = h ? tn_arena_alloc(pub->arena, name_n + RPC_BASE64_SIZE(value.n) + value.n) : NULL;

@@ -63,9 +63,10 @@ static nghttp2_option *session_options(const tn_rpc_options *o)
     nghttp2_option *option;
 
     TN_ASSERT(nghttp2_option_new(&option) == 0);
-    /* Young resets have a stricter bucket of ours; this one bounds all of them, and must let a worker
+    /* What is suspicious has a stricter bucket of ours; this one bounds the rest, and must let a worker
      * with many parked polls go. */
-    nghttp2_option_set_stream_reset_rate_limit(option, (uint64_t)o->streams_max + 200, 200);
+    nghttp2_option_set_stream_reset_rate_limit(option, 2 * (uint64_t)o->streams_max + 1000,
+                                               (uint64_t)o->streams_max + 1000);
     nghttp2_option_set_max_continuations(option, RPC_BLOCK_FRAMES_MAX);
     nghttp2_option_set_max_settings(option, 32);
     nghttp2_option_set_max_outbound_ack(option, 1000);

@@ -38,8 +38,9 @@
 #define RPC_SOCKET_MARK (256u * 1024u)    /* unsent bytes above which no more frames are made */
 #define RPC_WRITE_BYTES (128u * 1024u)    /* gathered for one write */
 #define RPC_DISCARD_BYTES_MAX (1u << 20)  /* read and dropped before a refused call is answered */
-#define RPC_MESSAGE_HEADER_MAX 4096       /* grpc-message, encoded */
-#define RPC_DETAILS_HEADER_MAX 8192       /* grpc-status-details-bin, encoded */
+#define RPC_STATUS_BYTES_MAX 7000u        /* grpc-message and details, encoded */
+#define RPC_BRIEF_MESSAGE 500u
+#define RPC_EXTRA_BYTES_MAX 512u          /* of a value in tn_call_add_header */
 #define RPC_EXTRA_HEADERS_MAX 8           /* tn_call_add_header */
 /* Times options.slow_ns. */
 #define RPC_SLOW_FRAME 3
@@ -107,7 +108,7 @@ struct rpc_conn {
     bool ping_out;      /* a keepalive ping waits for its answer */
     bool ping_forgiven; /* we have sent HEADERS or DATA since the last ping came */
     uint8_t ping_strikes;
-    uint8_t rst_counted; /* glitches that were counted when they came, not when the RST leaves */
+    uint8_t rst_counted; /* glitches that were counted when they came: not again when the RST leaves */
     tn_msg flush;
     tn_loop_timer tick;
     rpc_guard guard;

@@ -93,16 +93,31 @@ static int ping_came(rpc_conn *conn)
     return 0;
 }
 
+/* Rapid resets make us begin work that nobody waits for.  A worker that shuts down cancels its old polls
+ * all at once, and a client gives calls up when their deadline comes: that is no attack, and to end
+ * connections for it would make an overload worse. */
+static bool reset_is_fair(const rpc_conn *conn, const rpc_call *call)
+{
+    uint64_t age = conn->now_ns - call->pub.received_mono_ns;
+
+    if (age >= RPC_RESET_YOUNG_NS)
+        return true;
+    return call->deadline_set && age >= RPC_RESET_YOUNG_NS / 10 && age >= call->timeout_ns / 10 * 9;
+}
+
 static int reset_came(rpc_conn *conn, nghttp2_session *session, int32_t stream_id)
 {
     rpc_call *call = call_of(session, stream_id);
+    rpc_guard *g = &conn->guard;
 
     rpc_count(RPC_COUNT_RESETS_RECEIVED, 1);
-    /* A worker that shuts down cancels its old polls all at once: that is no attack. */
-    if (call && conn->now_ns - call->pub.received_mono_ns >= RPC_RESET_YOUNG_NS)
+    if (!call) { /* answered already: a frame like others */
+        if (rpc_bucket_take(&g->control, conn->now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST))
+            return 0;
+    } else if (reset_is_fair(conn, call) ||
+               rpc_bucket_take(&g->resets, conn->now_ns, RPC_RESET_COST_NS, RPC_RESET_BURST)) {
         return 0;
-    if (rpc_bucket_take(&conn->guard.resets, conn->now_ns, RPC_RESET_COST_NS, RPC_RESET_BURST))
-        return 0;
+    }
     return rpc_conn_condemn(conn, NGHTTP2_ENHANCE_YOUR_CALM, "reset_flood");
 }
 
@@ -188,6 +203,8 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
         return 0;
     case NGHTTP2_RST_STREAM:
         rpc_count(RPC_COUNT_RESETS_SENT, 1);
+        if (frame->rst_stream.error_code == NGHTTP2_NO_ERROR)
+            return 0; /* after a whole answer, see answer_left */
         if (conn->rst_counted) {
             conn->rst_counted--;
             return 0;
