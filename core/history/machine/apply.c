@@ -183,7 +183,7 @@ static tn_status apply_wft_scheduled(tn_ms *ms, const tn_event *event, tn_error 
     wft->attempt = a->attempt > 0 ? a->attempt : 1;
     wft->scheduled_ns = wft->original_scheduled_ns = tn_event_time_ns(event);
     wft->timeout_ns = tn_duration_ns(a->start_to_close_timeout);
-    wft->sticky = a->task_queue && a->task_queue->kind == 2;
+    wft->sticky = wft->scheduled_sticky = a->task_queue && a->task_queue->kind == 2;
     if (!ms->first_wft_scheduled_id)
         ms->first_wft_scheduled_id = event->event_id;
     return TN_OK;

@@ -117,13 +117,15 @@ static void fill_from_request(tn_tx *tx, const start_request *r, tn_started_attr
     a->input = r->input;
     a->workflow_run_timeout = r->workflow_run_timeout;
     a->workflow_execution_timeout = r->workflow_execution_timeout;
+    if (!tn_duration_ns(a->workflow_run_timeout) && tn_duration_ns(a->workflow_execution_timeout))
+        a->workflow_run_timeout = a->workflow_execution_timeout;
     a->workflow_task_timeout = r->workflow_task_timeout;
     if (!tn_duration_ns(a->workflow_task_timeout))
         a->workflow_task_timeout =
             tn_duration_from_ns(tx->arena, (int64_t)tx->env->limits->wft_timeout_default_ns);
-    if (tn_duration_ns(r->workflow_run_timeout) &&
-        tn_duration_ns(r->workflow_run_timeout) < tn_duration_ns(a->workflow_task_timeout))
-        a->workflow_task_timeout = r->workflow_run_timeout;
+    if (tn_duration_ns(a->workflow_run_timeout) &&
+        tn_duration_ns(a->workflow_run_timeout) < tn_duration_ns(a->workflow_task_timeout))
+        a->workflow_task_timeout = a->workflow_run_timeout;
     a->identity = r->identity;
     a->retry_policy = r->retry_policy;
     a->cron_schedule = r->cron_schedule;
@@ -133,7 +135,6 @@ static void fill_from_request(tn_tx *tx, const start_request *r, tn_started_attr
     a->completion_callbacks = r->completion_callbacks;
     a->priority = r->priority;
     a->versioning_override = r->versioning_override;
-    a->eager_execution_accepted = r->request_eager_execution;
     a->last_completion_result = r->last_completion_result;
     a->continued_failure = r->continued_failure;
     a->workflow_id = tx->ms->workflow_id;
@@ -250,6 +251,7 @@ const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start)
     fill_times(tx, r, a);
     fill_parent(tx, start, a);
     a->first_execution_run_id = ms->run_id_text;
+    a->eager_execution_accepted = start->eager;
     event->user_metadata = r->user_metadata;
     event->n_links = r->n_links;
     event->links = r->links;
@@ -262,10 +264,6 @@ const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start)
                    start->signal->header, start->signal->request_id, start->signal->n_links,
                    start->signal->links, NULL);
     tn_tx_schedule_wft(tx);
-    if (r->request_eager_execution && tn_ms_wft_pending(ms))
-        tn_tx_start_wft(tx, &(tn_wft_start){.identity = tn_str_from(r->identity),
-                                            .request_id = tn_str_from(r->request_id),
-                                            .at_ns = tn_tx_event_time(tx)});
     return NULL;
 }
 

@@ -77,7 +77,8 @@ typedef struct tn_start {
     int64_t parent_initiated_id;
     /* signal-with-start: the signal follows in the same transition (request may be NULL) */
     const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *signal;
-    bool hold; /* a child: no workflow task until tn_machine_release */
+    bool hold;  /* a child: no workflow task until tn_machine_release */
+    bool eager; /* the event says that the first workflow task goes out with the answer; the caller starts it */
 } tn_start;
 /* On a fresh state. */
 const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start);

@@ -57,7 +57,7 @@ static Tenon__WorkflowTask *save_wft(const tn_ms *ms, tn_arena *arena)
     to->nonce = wft->nonce;
     to->suggest_continue_as_new = wft->suggest_continue_as_new;
     to->history_size_bytes = wft->history_size_bytes;
-    to->sticky = wft->sticky;
+    to->sticky = wft->scheduled_sticky;
     to->n_suggest_reasons = wft->n_suggest_reasons;
     to->suggest_reasons = array_of(arena, wft->n_suggest_reasons, sizeof(int32_t));
     for (size_t i = 0; i < wft->n_suggest_reasons; i++)
@@ -130,7 +130,7 @@ static void load_wft(tn_ms *ms, const Tenon__WorkflowTask *from)
     wft->nonce = from->nonce;
     wft->suggest_continue_as_new = from->suggest_continue_as_new;
     wft->history_size_bytes = from->history_size_bytes;
-    wft->sticky = from->sticky;
+    wft->sticky = wft->scheduled_sticky = from->sticky;
     wft->n_suggest_reasons = 0;
     for (size_t i = 0; i < from->n_suggest_reasons && i < TN_COUNT_OF(wft->suggest_reasons); i++)
         wft->suggest_reasons[wft->n_suggest_reasons++] = from->suggest_reasons[i];

@@ -35,7 +35,7 @@ typedef struct tn_wft {
     int64_t started_id;   /* 0: waits */
     int32_t attempt;      /* from 1 */
     bool transient;       /* attempt > 1: its events are written only when it completes */
-    bool sticky;          /* wants the sticky queue */
+    bool sticky;          /* is to be offered on the sticky queue */
     bool started_durable; /* memory only: the start has been part of a commit (or was loaded) */
     bool dispatched;      /* memory only: matching has been told */
     uint64_t stamp;       /* memory only: of the last dispatch; rises */
@@ -46,6 +46,7 @@ typedef struct tn_wft {
     int32_t suggest_reasons[4];
     size_t n_suggest_reasons;
     int64_t history_size_bytes; /* as told in the started event */
+    bool scheduled_sticky;      /* scheduled for the sticky queue (`sticky`: is offered there still) */
     size_t started_event_bytes; /* memory only: size of a started event that can be taken back */
     uint64_t last_event_before_ns; /* memory only: last_event_ns without it */
 } tn_wft;

@@ -110,7 +110,7 @@ uint64_t tn_ms_wft_deadline_ns(const tn_ms *ms)
         return UINT64_MAX;
     if (wft->started_id)
         return wft->started_ns + wft->timeout_ns;
-    if (wft->sticky && ms->sticky_timeout_ns)
+    if (wft->scheduled_sticky && ms->sticky_timeout_ns)
         return wft->scheduled_ns + ms->sticky_timeout_ns;
     return UINT64_MAX;
 }

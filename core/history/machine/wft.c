@@ -218,6 +218,13 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     wft->nonce = wft->started_ns;
 }
 
+static void unstick(tn_ms *ms)
+{
+    tn_ms_replace_str(ms, &ms->sticky_queue, TN_STR(""));
+    ms->sticky_timeout_ns = 0;
+    ms->extras_stale = true;
+}
+
 static const tn_fault *task_not_found(tn_tx *tx)
 {
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Workflow task not found.");
@@ -239,6 +246,9 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
     }
     if (wft->stamp != stamp)
         return task_not_found(tx);
+    /* The sticky worker is gone, another one takes over. */
+    if (wft->scheduled_sticky && !wft->sticky && ms->sticky_queue)
+        unstick(ms);
     if (poller->use_versioning && poller->build_id.n) {
         version = TN_MSG(tx->arena, temporal__api__common__v1__worker_version_stamp);
         version->build_id = tn_tx_text(tx, poller->build_id);
@@ -276,19 +286,15 @@ bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce)
     return true;
 }
 
+/* The run is still sticky: its task goes back to a first attempt when nobody takes it in time. */
 const tn_fault *tn_machine_wft_unstick(tn_tx *tx)
 {
-    tn_ms *ms = tx->ms;
+    tn_wft *wft = &tx->ms->wft;
 
-    if (!ms->sticky_queue)
-        return NULL;
-    tn_ms_replace_str(ms, &ms->sticky_queue, TN_STR(""));
-    ms->sticky_timeout_ns = 0;
-    if (!tn_ms_wft_started(ms)) {
-        ms->wft.sticky = false;
-        ms->wft.dispatched = false;
+    if (wft->scheduled_id && !wft->started_id && wft->sticky) {
+        wft->sticky = false;
+        wft->dispatched = false;
     }
-    ms->extras_stale = true;
     return NULL;
 }
 
@@ -296,6 +302,8 @@ const tn_fault *tn_machine_reset_sticky(tn_tx *tx)
 {
     if (!tn_ms_running(tx->ms))
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow execution already completed");
+    if (tx->ms->sticky_queue)
+        unstick(tx->ms);
     return tn_machine_wft_unstick(tx);
 }
 
