@@ -219,6 +219,7 @@ static void ask(test_driver *driver, const question *question)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc < 2) {
         fprintf(stderr, "usage: visibility FILE [CLOSED] [OPEN]\n");
         return 2;

@@ -127,8 +127,9 @@ static const char *const STATEMENTS[VS_STATEMENTS] = {
     [VS_ATTR_ID] = "SELECT id FROM attr WHERE ns = ?1 AND name = ?2 AND type = ?3",
     [VS_ATTR_ADD] = "INSERT INTO attr(ns, name, type) VALUES(?1, ?2, ?3)",
     [VS_ATTR_NAME] = "SELECT name FROM attr WHERE id = ?1",
+    /* The plus keeps SQLite from an index that begins with part. */
     [VS_DOC_FIND] = "SELECT id, ver, part, status, type, start, close, pwf, sa FROM doc"
-                    " WHERE id BETWEEN ?1 AND ?2 AND run = ?3 AND part IN (?4, ?4 + 1)",
+                    " WHERE id BETWEEN ?1 AND ?2 AND run = ?3 AND +part IN (?4, ?4 + 1)",
     [VS_DOC_TAKEN] = "SELECT id FROM doc WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
     [VS_DOC_INSERT] =
         "INSERT INTO doc(id, part, status, type, start, close, ver, tq, exec, dur, len, size,"
