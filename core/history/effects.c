@@ -368,6 +368,7 @@ static void settle_child(tn_run *run, tn_child *child)
     tn_arena *arena = x->req.arena;
     x->req.u.external.child_only = true;
     x->req.u.external.external = &x->self;
+    x->self.initiated_id = 0; /* no event of the parent's asked for it */
     char *first_run = tn_arena_strdup(arena, child->run_id ? child->run_id : "");
     if (child->parent_close_policy == 3) { /* REQUEST_CANCEL */
         Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *r =

@@ -8,6 +8,9 @@
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
+/* "Never", as clients know it from the reference server: the first second of year 1. */
+#define NO_TIME_S (-INT64_C(62135596800))
+
 typedef Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse describe_response;
 
 static char *text(const char *s)
@@ -165,6 +168,8 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
     i->memo = tn_machine_memo(ms, arena);
     i->search_attributes = tn_machine_search_attributes(ms, arena);
     i->auto_reset_points = tn_ms_reset_points(ms, arena);
+    if (!i->auto_reset_points)
+        i->auto_reset_points = TN_MSG(arena, temporal__api__workflow__v1__reset_points);
     i->task_queue = ms->task_queue;
     if (ms->parent.run_id) {
         i->parent_namespace_id = text(ms->parent.ns_id);
@@ -200,8 +205,10 @@ static void describe_extended(const tn_ms *ms, tn_arena *arena, describe_respons
 
     if (ms->execution_expire_ns)
         x->execution_expiration_time = tn_ts_from_ns(arena, (int64_t)ms->execution_expire_ns);
-    if (ms->run_expire_ns)
-        x->run_expiration_time = tn_ts_from_ns(arena, (int64_t)ms->run_expire_ns);
+    x->run_expiration_time = tn_ts_from_ns(arena, (int64_t)ms->run_expire_ns);
+    TN_ASSERT(x->run_expiration_time);
+    if (!ms->run_expire_ns)
+        x->run_expiration_time->seconds = NO_TIME_S;
     x->cancel_requested = ms->cancel_requested_id != 0;
     x->original_start_time = tn_ts_from_ns(arena, (int64_t)ms->start_ns);
     if (ms->create_request_id) {

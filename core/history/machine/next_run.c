@@ -72,7 +72,9 @@ static void inherit(tn_tx *tx, tn_tx *next, tn_started_attrs *a)
             ms->parent.root_run_id ? ms->parent.root_run_id : (char *)(uintptr_t)ms->run_id_text;
     }
     a->prev_auto_reset_points = tn_ms_reset_points(ms, tx->arena);
-    for (size_t i = 0; a->prev_auto_reset_points && i < a->prev_auto_reset_points->n_points; i++) {
+    if (!a->prev_auto_reset_points)
+        a->prev_auto_reset_points = TN_MSG(tx->arena, temporal__api__workflow__v1__reset_points);
+    for (size_t i = 0; i < a->prev_auto_reset_points->n_points; i++) {
         Temporal__Api__Workflow__V1__ResetPointInfo *p = a->prev_auto_reset_points->points[i];
 
         if (strcmp(p->run_id, ms->run_id_text) == 0)

@@ -448,7 +448,7 @@ bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token)
 }
 
 /* A transient task completes: now its events enter the history. */
-void tn_tx_write_transient(tn_tx *tx, tn_str identity)
+void tn_tx_write_transient(tn_tx *tx, tn_str identity, Temporal__Api__Common__V1__WorkerVersionStamp *version)
 {
     tn_ms *ms = tx->ms;
     tn_wft was = ms->wft;
@@ -463,6 +463,6 @@ void tn_tx_write_transient(tn_tx *tx, tn_str identity)
     memcpy(ms->wft.suggest_reasons, was.suggest_reasons, sizeof(was.suggest_reasons));
     ms->wft.n_suggest_reasons = was.n_suggest_reasons;
     ms->wft.history_size_bytes = was.history_size_bytes;
-    add_started_event(tx, identity, was.started_ns, NULL);
+    add_started_event(tx, identity, was.started_ns, version && !version->use_versioning ? version : NULL);
     tn_ms_free(ms, was.identity);
 }

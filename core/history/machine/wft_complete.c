@@ -197,7 +197,7 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
     run.wft_completed_id = ms->next_event_id + (ms->wft.transient ? 2 : 0);
     if (!tn_commands_check(&run))
         return run.fault ? run.fault : fail(tx, request, &run);
-    tn_tx_write_transient(tx, tn_str_from(request->identity));
+    tn_tx_write_transient(tx, tn_str_from(request->identity), request->worker_version_stamp);
     run.wft_completed_id = add_completed_event(tx, request);
     set_sticky(tx, request);
     tx->in_commands = true;
