@@ -76,21 +76,22 @@ static void page_read(tn_read *read)
     tn_hreq *req = rd->req;
     tn_wf *wf = rd->wf;
     Tenon__HistoryPageToken *token = rd->token;
+    tn_buf body = read->body; /* an answered request may be gone at once, and this read with it */
     if (read->status != TN_OK) {
         tn_req_finish(req, tn_fault_from_status(req->arena, read->status, &read->error));
     } else if (rd->reverse) {
         token->next_event_id = read->last_read - 1;
         rd->transient = (tn_blob){NULL, 0};
-        answer(rd, tn_buf_blob(&read->body), read->n_events && token->next_event_id >= 1);
+        answer(rd, tn_buf_blob(&body), read->n_events && token->next_event_id >= 1);
     } else {
         bool last_page = read->last_read >= token->next_event_id - 1 || !read->n_events;
         token->last_event_id = last_page ? 0 : read->last_read + 1;
         if (!last_page || rd->close_only)
             rd->transient = (tn_blob){NULL, 0};
         bool more = !last_page || (token->running && rd->long_poll);
-        answer(rd, tn_buf_blob(&read->body), more && !rd->close_only);
+        answer(rd, tn_buf_blob(&body), more && !rd->close_only);
     }
-    tn_buf_done(&read->body);
+    tn_buf_done(&body);
     tn_wf_resume(wf, NULL);
 }
 

@@ -20,9 +20,11 @@ static void shutdown_worker(tn_mloop *ml, tn_mreq *req)
     if (tq) {
         tq->last_poll_mono_ns = 0;
         tn_match_end_polls(tq);
-        TN_LIST_FOREACH_SAFE (link, &tq->queries)
-            tn_query_refuse(TN_CONTAINER_OF(link, tn_wquery, link),
-                            tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION, "the worker has shut down"));
+        TN_LIST_FOREACH_SAFE (link, &tq->queries) {
+            tn_wquery *query = TN_CONTAINER_OF(link, tn_wquery, link);
+            tn_query_refuse(query, tn_fault_make(query->mreq->arena, TN_GRPC_FAILED_PRECONDITION,
+                                                 "the worker has shut down"));
+        }
     }
     tn_client_matching_done(req);
 }
