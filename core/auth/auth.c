@@ -77,12 +77,6 @@ static void deny(check *c) { c->step = STEP_DENIED; }
 
 static void plugin_done(tn_plugin_call *call) { run(call->user); }
 
-static uint64_t time_left(const check *c)
-{
-    uint64_t now = tn_now_mono_ns();
-    return c->deadline_ns > now ? c->deadline_ns - now : 1;
-}
-
 static bool shows_nothing(const tn_auth_info *info)
 {
     return info->authorization.n == 0 && info->peer_cert_der.n == 0 && info->tls_subject.n == 0;
@@ -101,7 +95,7 @@ static void step_map(check *c)
         c->step = STEP_ASK;
         return;
     }
-    tn_plugin_call *op = tn_plugin_call_begin(auth.mapper, 0, time_left(c), plugin_done, c);
+    tn_plugin_call *op = tn_plugin_call_begin_at(auth.mapper, 0, c->deadline_ns, plugin_done, c);
     tn_auth_info *copy = TN_NEW(op->arena, tn_auth_info);
     tn_claims *claims = TN_NEW(op->arena, tn_claims);
     tn_status status = TN_ETOOLARGE;
@@ -141,8 +135,12 @@ static void step_mapped(check *c)
         deny(c);
         return;
     }
-    c->claims_home = tn_arena_create(0);
-    tn_plugin_call_take(op, c->claims_home);
+    if (c->claims->present) {
+        c->claims_home = tn_arena_create(0);
+        tn_plugin_call_take(op, c->claims_home);
+    } else {
+        c->claims = NULL;
+    }
     tn_plugin_call_end(op);
     c->step = STEP_ASK;
 }
@@ -151,7 +149,8 @@ static const tn_claims no_claims = {.struct_size = sizeof(tn_claims)};
 
 static void step_ask(check *c)
 {
-    tn_plugin_call *op = tn_plugin_call_begin(auth.authorizer, 0, time_left(c), plugin_done, c);
+    tn_plugin_call *op =
+        tn_plugin_call_begin_at(auth.authorizer, 0, c->deadline_ns, plugin_done, c);
     tn_call_target *target = copy_target(op->arena, &c->target);
     tn_decision *decision = TN_NEW(op->arena, tn_decision);
     tn_status status = TN_ETOOLARGE;

@@ -249,6 +249,15 @@ static void expire(tn_loop_timer *timer)
 tn_plugin_call *tn_plugin_call_begin(tn_plugin_instance *inst, uint32_t flags, uint64_t timeout_ns,
                                      void (*done)(tn_plugin_call *call), void *user)
 {
+    bool none = timeout_ns == 0 || timeout_ns >= UINT64_MAX / 2;
+    return tn_plugin_call_begin_at(inst, flags, none ? UINT64_MAX : tn_now_mono_ns() + timeout_ns,
+                                   done, user);
+}
+
+tn_plugin_call *tn_plugin_call_begin_at(tn_plugin_instance *inst, uint32_t flags,
+                                        uint64_t deadline_mono_ns,
+                                        void (*done)(tn_plugin_call *call), void *user)
+{
     tn_loop *loop = tn_loop_current();
     TN_ASSERT(loop && inst && inst->attached);
     slot *s = slot_take(loop);
@@ -259,9 +268,7 @@ tn_plugin_call *tn_plugin_call_begin(tn_plugin_instance *inst, uint32_t flags, u
     s->flags = flags;
     s->done = done;
     s->ended = s->arrived = false;
-    s->deadline_ns = UINT64_MAX;
-    if (timeout_ns && timeout_ns < UINT64_MAX / 2)
-        s->deadline_ns = tn_now_mono_ns() + timeout_ns;
+    s->deadline_ns = deadline_mono_ns;
     s->msg.run = arrive;
     tn_loop_timer_init(&s->timer, expire);
     s->call.op = token_of(s, generation);

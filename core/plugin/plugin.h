@@ -73,9 +73,12 @@ struct tn_plugin_call {
 };
 
 void *tn_plugin_ctx(const tn_plugin_instance *inst); /* of the current loop */
-/* timeout_ns 0: none.  Never fails. */
+/* timeout_ns 0: none.  Never fails.  The second form takes the moment itself (UINT64_MAX: none). */
 tn_plugin_call *tn_plugin_call_begin(tn_plugin_instance *inst, uint32_t flags, uint64_t timeout_ns,
                                      void (*done)(tn_plugin_call *call), void *user);
+tn_plugin_call *tn_plugin_call_begin_at(tn_plugin_instance *inst, uint32_t flags,
+                                        uint64_t deadline_mono_ns,
+                                        void (*done)(tn_plugin_call *call), void *user);
 /* What the plugin's function returned; says how it goes on (an unlawful status becomes TN_EINTERNAL).
  * TN_PENDING: done will run, never before this function has returned.  Otherwise done does not run. */
 tn_status tn_plugin_call_returned(tn_plugin_call *call, tn_status status);

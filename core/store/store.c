@@ -25,10 +25,10 @@ typedef struct queue {
 } queue;
 
 typedef struct loop_state {
-    tn_msg flush; /* deferred while either queue holds something */
-    bool deferred;
-    queue commits; /* wait to leave */
-    queue answers; /* are known and wait to be told */
+    tn_msg flush; /* deferred while commits wait to leave */
+    tn_msg tell;  /* posted while answers wait to be told: other work has its turn in between */
+    bool deferred, posted;
+    queue commits, answers;
 } loop_state;
 
 static tn_plugin_instance *plugin;
@@ -65,14 +65,6 @@ static loop_state *state_here(void)
     tn_loop *loop = tn_loop_current();
     TN_ASSERT(loop && plugin);
     return &states[tn_loop_index(loop)];
-}
-
-static void defer(loop_state *state)
-{
-    if (state->deferred)
-        return;
-    state->deferred = true;
-    tn_loop_defer(&state->flush);
 }
 
 /* ---- results ------------------------------------------------------------------------------------ */
@@ -180,12 +172,25 @@ static void answer(tn_store_op *op)
 
 static void finished(tn_plugin_call *call) { answer(call->user); }
 
-/* The plugin answered at once, or was not asked: told at the end of the iteration. */
+/* The plugin answered at once, or was not asked: told from a message. */
 static void answer_soon(tn_store_op *op)
 {
     loop_state *state = state_here();
     push(&state->answers, op);
-    defer(state);
+    if (state->posted)
+        return;
+    state->posted = true;
+    tn_loop_post(tn_loop_current(), &state->tell);
+}
+
+static void tell(tn_msg *msg)
+{
+    loop_state *state = TN_CONTAINER_OF(msg, loop_state, tell);
+    state->posted = false;
+    queue answers = state->answers;
+    state->answers = (queue){0};
+    for (tn_store_op *op; (op = pop(&answers));)
+        answer(op);
 }
 
 static void begin(tn_store_op *op, verb what)
@@ -270,7 +275,10 @@ void tn_store_commit(tn_store_op *op)
     op->priv[PRIV_PART] = part;
     loop_state *state = state_here();
     push(&state->commits, op);
-    defer(state);
+    if (state->deferred)
+        return;
+    state->deferred = true;
+    tn_loop_defer(&state->flush);
 }
 
 static void send_group(tn_store_op **members, size_t n)
@@ -305,11 +313,6 @@ static void flush(tn_msg *msg)
             n = 0;
         }
     }
-    /* Only what is known now: a callback that asks again is served in the next round. */
-    queue answers = state->answers;
-    state->answers = (queue){0};
-    for (tn_store_op *op; (op = pop(&answers));)
-        answer(op);
 }
 
 /* ---- life [main] -------------------------------------------------------------------------------- */
@@ -325,7 +328,7 @@ tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err)
     make_figures();
     memset(states, 0, sizeof states);
     for (uint32_t i = 0; i < LOOPS_MAX; i++)
-        states[i].flush.run = flush;
+        states[i].flush.run = flush, states[i].tell.run = tell;
     plugin = persistence;
     ops = tn_plugin_ops(persistence);
     return TN_OK;

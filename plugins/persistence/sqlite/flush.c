@@ -70,7 +70,7 @@ static int put_slice(sq_inst *inst, sq_node **out_next)
     for (; node && bytes < SLICE_BYTES && rc == SQLITE_OK; node = node->next[0]) {
         rc = put_row(w, node, &scratch);
         bytes += node->key_n + node->value_n;
-        if (++rows % 16 == 0 && !inst->stopping && inst->host->mono_ns() >= until) {
+        if (++rows % 16 == 0 && !w->draining && inst->host->mono_ns() >= until) {
             node = node->next[0];
             break;
         }

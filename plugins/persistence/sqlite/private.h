@@ -195,7 +195,7 @@ typedef struct sq_writer { /* [writer thread] */
     bool clean; /* the file says that its journal is obsolete: take that back first */
     uint64_t idle_at_ns, retry_at_ns;
     bool poisoned; /* a commit ended in doubt: a barrier commit comes first */
-    bool flush_complained;
+    bool flush_complained, draining;
     sq_known *known;
 } sq_writer;
 

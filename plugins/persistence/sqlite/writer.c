@@ -376,6 +376,7 @@ static void drain(sq_inst *inst)
 {
     sq_writer *w = &inst->writer;
     tn_error err = {0};
+    w->draining = true;
     while (w->db && (inst->has_frozen || inst->active.count)) {
         flush_some(inst);
         if (w->flush_complained)
