@@ -16,8 +16,8 @@ static const nghttp2_nv nv_content_type = NV("content-type", "application/grpc")
 static const nghttp2_nv nv_gzip = NV("grpc-encoding", "gzip");
 static const nghttp2_nv nv_ok = NV("grpc-status", "0");
 
-#define TRAILERS_MAX 3
-#define HEADS_MAX (3 + RPC_EXTRA_HEADERS_MAX + TRAILERS_MAX)
+#define TRAILERS_MAX (3 + RPC_EXTRA_HEADERS_MAX)
+#define HEADS_MAX (3 + TRAILERS_MAX)
 
 /* ---- pieces ---- */
 
@@ -104,6 +104,17 @@ static void encode_fault(rpc_call *call, const tn_fault *fault)
         call->message = (tn_str){p, rpc_percent_encode(fault->message, p, cap)};
 }
 
+static size_t put_extra(const rpc_call *call, bool trailers, nghttp2_nv *nv)
+{
+    size_t n = 0;
+
+    for (const rpc_header *h = call->extra; h; h = h->next) {
+        if (h->trailer == trailers)
+            nv[n++] = nv_of(h->name.p, h->name.n, h->value);
+    }
+    return n;
+}
+
 static size_t put_trailers(const rpc_call *call, nghttp2_nv *nv)
 {
     size_t n = 0;
@@ -116,16 +127,7 @@ static size_t put_trailers(const rpc_call *call, nghttp2_nv *nv)
         nv[n++] = nv_of("grpc-message", 12, call->message);
     if (call->details.n)
         nv[n++] = nv_of("grpc-status-details-bin", 23, call->details);
-    return n;
-}
-
-static size_t put_extra(const rpc_call *call, nghttp2_nv *nv)
-{
-    size_t n = 0;
-
-    for (const rpc_header *h = call->extra; h; h = h->next)
-        nv[n++] = nv_of(h->name.p, h->name.n, h->value);
-    return n;
+    return n + put_extra(call, true, nv + n);
 }
 
 /* ---- nghttp2 asks for bytes ---- */
@@ -217,7 +219,7 @@ static void submit_head(rpc_call *call, bool with_body)
     nv[n++] = nv_content_type;
     if (call->answer_gzip)
         nv[n++] = nv_gzip;
-    n += put_extra(call, nv + n);
+    n += put_extra(call, false, nv + n);
     if (!with_body)
         n += put_trailers(call, nv + n);
     check_submit(call, nghttp2_submit_response(call->conn->session, call->stream_id, nv, n,
@@ -436,7 +438,7 @@ void tn_call_fail(tn_call *pub, const tn_fault *fault)
     hand_back(call);
 }
 
-void tn_call_add_header(tn_call *pub, const char *name, tn_str value)
+static void add_extra(tn_call *pub, const char *name, tn_str value, bool trailer)
 {
     rpc_call *call = rpc_call_of(pub);
     rpc_header *h;
@@ -452,16 +454,25 @@ void tn_call_add_header(tn_call *pub, const char *name, tn_str value)
         return;
     memcpy(p, name, name_n);
     h->name = (tn_str){p, name_n};
-    h->value.p = p + name_n;
-    if (binary) {
+    h->value = (tn_str){p + name_n, value.n};
+    if (binary)
         h->value.n = rpc_base64_encode(tn_blob_of_str(value), p + name_n);
-    } else {
+    else if (value.n)
         memcpy(p + name_n, value.p, value.n);
-        h->value.n = value.n;
-    }
+    h->trailer = trailer;
     h->next = call->extra;
     call->extra = h;
     call->extra_count++;
+}
+
+void tn_call_add_header(tn_call *call, const char *name, tn_str value)
+{
+    add_extra(call, name, value, false);
+}
+
+void tn_call_add_trailer(tn_call *call, const char *name, tn_str value)
+{
+    add_extra(call, name, value, true);
 }
 
 /* ---- streams [home loop] ---- */

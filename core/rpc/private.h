@@ -41,7 +41,7 @@
 #define RPC_STATUS_BYTES_MAX 7000u        /* grpc-message and details, encoded */
 #define RPC_BRIEF_MESSAGE 500u
 #define RPC_EXTRA_BYTES_MAX 512u          /* of a value in tn_call_add_header */
-#define RPC_EXTRA_HEADERS_MAX 8           /* tn_call_add_header */
+#define RPC_EXTRA_HEADERS_MAX 8           /* tn_call_add_header and _trailer */
 /* Times options.slow_ns. */
 #define RPC_SLOW_FRAME 3
 #define RPC_SLOW_BODY 3
@@ -139,6 +139,7 @@ typedef struct rpc_piece {
 typedef struct rpc_header {
     struct rpc_header *next;
     tn_str name, value;
+    bool trailer;
 } rpc_header;
 
 /* A kept request header: sizes, then the name's and the value's bytes. */
@@ -207,7 +208,7 @@ struct rpc_call {
     size_t piece_offset, piece_bytes; /* of the first piece; not sent yet in all */
     int code;
     tn_str message, details; /* encoded */
-    rpc_header *extra;
+    rpc_header *extra; /* headers and trailers */
     void (*release)(void *user);
     void *release_user;
     /* ---- any ---- */

@@ -68,6 +68,7 @@ void tn_call_reply_spliced(tn_call *call, const ProtobufCMessage *response, cons
 void tn_call_fail(tn_call *call, const tn_fault *fault);
 /* Response metadata besides (before the answer): resource-exhausted cause and the like. */
 void tn_call_add_header(tn_call *call, const char *name, tn_str value);
+void tn_call_add_trailer(tn_call *call, const char *name, tn_str value); /* after the message */
 /* Streams [home loop]: messages, then one end (NULL fault: OK). */
 void tn_call_send(tn_call *call, const ProtobufCMessage *message);
 void tn_call_end(tn_call *call, const tn_fault *fault);

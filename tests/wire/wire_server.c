@@ -16,6 +16,7 @@
 #include "temporal/api/common/v1/message.pb-c.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+#include "wire/test_service.h"
 
 typedef Temporal__Api__Common__V1__Payload payload;
 
@@ -296,6 +297,7 @@ int main(int argc, char **argv)
         return 1;
     }
     tn_rpc_register(methods, TN_COUNT_OF(methods));
+    wire_test_service_register();
     tn_rpc_register_builtin();
     tn_rpc_set_health("", TN_HEALTH_SERVING);
     tn_rpc_set_health("temporal.api.workflowservice.v1.WorkflowService", TN_HEALTH_SERVING);
