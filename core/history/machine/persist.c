@@ -399,18 +399,29 @@ static void clear_map(tn_ms *ms, tn_payload_map *map)
         tn_payload_map_put(ms, map, tn_str_from(map->items[map->count - 1].name), (tn_blob){NULL, 0});
 }
 
+static tn_status load_map(tn_ms *ms, tn_payload_map *map, Tenon__NamedPayload *const *from, size_t n, tn_arena *arena,
+                          tn_error *err)
+{
+    Temporal__Api__Common__V1__Payload *payload;
+
+    clear_map(ms, map);
+    for (size_t i = 0; i < n; i++) {
+        if (TN_PROTO_UNPACK(temporal__api__common__v1__payload, in_bytes(from[i]->payload), arena, &payload, err) !=
+            TN_OK)
+            return TN_EDATALOSS;
+        tn_payload_map_put(ms, map, tn_str_from(from[i]->name), in_bytes(from[i]->payload));
+    }
+    return TN_OK;
+}
+
 /* Replaces what the started event left by what became of it since. */
 static tn_status load_maps(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *arena, tn_error *err)
 {
     Temporal__Api__Workflow__V1__ResetPoints *points;
 
-    clear_map(ms, &ms->memo);
-    clear_map(ms, &ms->search_attributes);
-    for (size_t i = 0; i < from->n_memo; i++)
-        tn_payload_map_put(ms, &ms->memo, tn_str_from(from->memo[i]->name), in_bytes(from->memo[i]->payload));
-    for (size_t i = 0; i < from->n_search_attributes; i++)
-        tn_payload_map_put(ms, &ms->search_attributes, tn_str_from(from->search_attributes[i]->name),
-                           in_bytes(from->search_attributes[i]->payload));
+    if (load_map(ms, &ms->memo, from->memo, from->n_memo, arena, err) != TN_OK ||
+        load_map(ms, &ms->search_attributes, from->search_attributes, from->n_search_attributes, arena, err) != TN_OK)
+        return TN_EDATALOSS;
     for (size_t i = 0; i < from->n_signal_request_ids; i++)
         tn_ms_note_signal(ms, tn_str_from(from->signal_request_ids[i]));
     if (TN_PROTO_UNPACK(temporal__api__workflow__v1__reset_points, in_bytes(from->reset_points), arena,

@@ -436,9 +436,78 @@ static void test_random_lives(void **state)
         live(seed);
 }
 
+/* What the store gives back may be damaged: refused or read, never a crash. */
+static void use(kit *k, tn_ms *ms)
+{
+    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse out =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__DESCRIBE_WORKFLOW_EXECUTION_RESPONSE__INIT;
+    tn_error err = {0};
+    tn_ms *again;
+
+    if (!ms)
+        return;
+    (void)tn_ms_deadline_ns(ms);
+    (void)tn_ms_wake_ns(ms);
+    if (ms->started.n) {
+        tn_machine_describe(ms, k->arena, k->now_ns, &out);
+        again = kit_through_snapshot(ms, &err);
+        tn_ms_destroy(again);
+    }
+    tn_ms_destroy(ms);
+}
+
+static void damage(uint64_t seed)
+{
+    kit k;
+    tn_arena *arena = tn_arena_create(0);
+    tn_error err = {0};
+    Tenon__Snapshot *snapshot;
+    tn_blob packed;
+    uint8_t *p;
+
+    kit_open(&k, seed);
+    k.check = false;
+    begin(&k);
+    for (int i = 0; i < STEPS && tn_ms_running(k.ms); i++)
+        step(&k);
+    packed = tn_msg_pack(arena, tn_ms_snapshot(k.ms, arena));
+    for (int i = 0; i < 20; i++) {
+        p = tn_arena_memdup(arena, packed.p, packed.n);
+        for (uint64_t n = 1 + below(&k, 3); n; n--)
+            p[below(&k, packed.n)] ^= (uint8_t)(1u << below(&k, 8));
+        if (TN_PROTO_UNPACK(tenon__snapshot, tn_blob_from(p, packed.n), arena, &snapshot, NULL) == TN_OK)
+            use(&k, tn_ms_load_snapshot(snapshot, &err));
+        tn_blob *record = &k.records[below(&k, k.n_records)];
+        Tenon__Record *unpacked;
+        size_t at = below(&k, record->n);
+        uint8_t bit = (uint8_t)(1u << below(&k, 8));
+        uint8_t *bytes = (uint8_t *)(uintptr_t)record->p;
+
+        bytes[at] ^= bit;
+        if (TN_PROTO_UNPACK(tenon__record, *record, arena, &unpacked, NULL) == TN_OK)
+            use(&k, kit_fold(&k, &err));
+        bytes[at] ^= bit;
+    }
+    tn_arena_destroy(arena);
+    kit_close(&k);
+}
+
+static void test_damage(void **state)
+{
+    const char *one = getenv("TENON_SEED"), *many = getenv("TENON_SEEDS");
+    (void)state;
+
+    if (one) {
+        damage(strtoull(one, NULL, 10));
+        return;
+    }
+    for (uint64_t seed = 1; seed <= (many ? strtoull(many, NULL, 10) : SEEDS / 10); seed++)
+        damage(seed);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_lives)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_lives), cmocka_unit_test(test_damage)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
