@@ -39,7 +39,7 @@ static void fill(tn_arena *arena, tn_rng *rng, uint64_t n, bool open, bool start
     size_t k = 0;
     int64_t start = T0 + (int64_t)n * 1000000,
             took = 40000000 + (int64_t)(n * 7919 % 1000) * 1000000;
-    char *type = tn_arena_printf(arena, "WorkflowType%02llu", (unsigned long long)(n * 31 % TYPES));
+    char *type = tn_arena_printf(arena, "WorkflowType%02llu", (unsigned long long)(n / 10 % TYPES));
     uint8_t id[16];
     tn_rng own;
     tn_rng_seed(&own, n);
@@ -166,6 +166,7 @@ static const question questions[] = {
      .names = {"TaskQueue"},
      .values = {"task-queue"},
      .count = true},
+    {.what = "scan: list TaskQueue of none", .names = {"TaskQueue"}, .values = {"task-queu"}},
     {.what = "scan: list by HistoryLength", .order = "HistoryLength"},
 };
 

@@ -153,6 +153,7 @@ static const char *const STATEMENTS[VS_STATEMENTS] = {
                      " ON CONFLICT DO UPDATE SET n = n + excluded.n",
     [VS_TALLY_ROWS] =
         "SELECT part, status, type, n FROM tally WHERE part IN (?1, ?1 + 1) AND n > 0 LIMIT ?2",
+    [VS_TALLY_ALL] = "SELECT sum(n) FROM (SELECT n FROM tally LIMIT ?1)",
     [VS_DOC_GET] =
         "SELECT part, status, type, start, close, ver, tq, exec, dur, len, size, trans, pwf, prun,"
         " rwf, rrun, div, sa, memo, run, wf FROM doc WHERE id = ?1",
@@ -250,7 +251,8 @@ static uint64_t now_ns(const vs_conn *conn) { return conn->inst->host->mono_ns()
 static int past_deadline(void *user)
 {
     const vs_conn *conn = user;
-    return conn->deadline_ns != UINT64_MAX && now_ns(conn) > conn->deadline_ns;
+    uint64_t end = conn->deadline_ns < conn->patience_ns ? conn->deadline_ns : conn->patience_ns;
+    return end != UINT64_MAX && now_ns(conn) > end;
 }
 
 static tn_status set_up(vs_conn *conn, bool writer, tn_error *err)
@@ -283,7 +285,7 @@ tn_status vs_conn_open(vs_inst *inst, bool writer, vs_conn *out, tn_error *err)
 {
     memset(out, 0, sizeof *out);
     out->inst = inst;
-    out->deadline_ns = UINT64_MAX;
+    out->deadline_ns = out->patience_ns = UINT64_MAX;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
                 (writer ? SQLITE_OPEN_CREATE : 0);
     int rc = sqlite3_open_v2(inst->options.path, &out->db, flags, NULL);

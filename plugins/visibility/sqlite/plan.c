@@ -4,7 +4,8 @@
  *   - a driver: a comparison that few rows pass (probed up to a bound) names them; they are then sorted;
  *   - arms: the tally says which statuses and types there are; each is read from an index in the default
  *     order and the arms are merged, so that the first page costs a page;
- *   - a scan, for orders of other kinds and for counts that the tally can't give. */
+ *   - a scan, for orders of other kinds and for counts that the tally can't give; and for lists whose
+ *     arms have found too little for too long. */
 #include "private.h"
 
 #include <stdio.h>
@@ -198,6 +199,23 @@ static tn_status find_groups(vs_conn *conn, vs_query *q, vs_plan *plan, tn_error
     return status;
 }
 
+/* Whether the index would lead to most rows anyway, one by one. */
+static tn_status find_broad(vs_conn *conn, vs_plan *plan, tn_error *err)
+{
+    if (plan->driver || plan->close_low > INT64_MIN || plan->reach < 200)
+        return TN_OK;
+    sqlite3_stmt *stmt = vs_stmt(conn, VS_TALLY_ALL, err);
+    if (!stmt)
+        return err->code;
+    sqlite3_bind_int64(stmt, 1, 4 * GROUPS_MAX);
+    int rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW)
+        plan->broad = plan->reach > sqlite3_column_int64(stmt, 0) / 4;
+    tn_status status = rc == SQLITE_ROW ? TN_OK : vs_sql_error(conn->db, rc, "query", err);
+    sqlite3_reset(stmt);
+    return status;
+}
+
 /* ---- drivers ---------------------------------------------------------------------------------- */
 
 /* "val=?1", "val IN (...)", "val>=?1 AND val<?2": NULL when the index does not help. */
@@ -369,7 +387,7 @@ tn_status vs_plan_make(vs_conn *conn, vs_query *q, const tn_vis_query *query, vs
     status = find_groups(conn, q, out, err);
     if (status == TN_OK && out->reach > 0 && !out->filter.tally_only)
         status = find_driver(conn, q, out, err);
-    return status;
+    return status == TN_OK ? find_broad(conn, out, err) : status;
 }
 
 static char *bounds(vs_query *q, const vs_plan *plan, const char *plus)
@@ -408,7 +426,9 @@ char *vs_plan_condition(vs_query *q, const vs_plan *plan)
         vs_format(q, "%s%s%s", plan->parts[0] ? vs_format(q, "%lld", (long long)plan->ns * 2) : "",
                   plan->parts[0] && plan->parts[1] ? "," : "",
                   plan->parts[1] ? vs_format(q, "%lld", (long long)plan->ns * 2 + 1) : "");
-    if (plan->driver) /* the pluses keep SQLite from walking an index instead */
+    if (plan->scan) /* the pluses keep SQLite from walking an index instead */
+        return vs_format(q, "+d.part IN (%s)%s%s", parts, bounds(q, plan, "+"), residue(q, plan));
+    if (plan->driver)
         return vs_format(q, "d.id IN (%s) AND +d.part IN (%s)%s%s", plan->driver, parts,
                          bounds(q, plan, "+"), residue(q, plan));
     char *types = plan->by_type && plan->n_groups <= ARMS_MAX
@@ -448,7 +468,7 @@ char *vs_plan_ordered(vs_query *q, const vs_plan *plan, const char *position)
     static const char select[] = "SELECT d.id, d.close, d.start FROM doc d";
     size_t n = 0;
     bool types = false;
-    char **list = plan->driver ? NULL : arms(q, plan, &n, &types);
+    char **list = plan->driver || plan->scan ? NULL : arms(q, plan, &n, &types);
     char *rest = vs_format(q, "%s%s%s", bounds(q, plan, plan->driver ? "+" : ""), position,
                            residue(q, plan));
     if (n == 0 || n > ARMS_MAX || n * strlen(rest) > ARMS_BYTES_MAX)

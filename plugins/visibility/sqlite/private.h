@@ -113,7 +113,7 @@ typedef struct vs_options {
     bool memory; /* nothing is kept; the writer reads too */
     int busy_ms;
     int64_t cache_bytes, wal_bytes, page_bytes;
-    uint64_t linger_ns;
+    uint64_t linger_ns, patience_ns;
     size_t batch_max;
     uint32_t readers;
 } vs_options;
@@ -153,6 +153,7 @@ enum {
     VS_KV_DELETE,
     VS_TALLY_ADD,
     VS_TALLY_ROWS,
+    VS_TALLY_ALL,
     VS_DOC_GET,
     VS_STATEMENTS
 };
@@ -164,6 +165,7 @@ struct vs_conn { /* used by one thread at a time */
     vs_name_slot names[VS_NAME_SLOTS]; /* by hash of the text (writer) or by id (reader) */
     vs_attr_slot attrs[VS_NAME_SLOTS];
     uint64_t deadline_ns; /* of the query that runs */
+    uint64_t patience_ns; /* when a way that may be slow is given up for one that is never fast */
 };
 
 tn_status vs_lock_take(const char *path, int *out_fd, tn_error *err);
@@ -274,11 +276,13 @@ typedef struct vs_plan {
     bool parts[2]; /* without and with a division */
     bool by_type;  /* a condition names types, and groups say which */
     int64_t close_low, close_high;
+    bool broad;   /* most of the table is in reach: reading it through beats an index */
+    bool scan;    /* ... and is to be done */
     char *driver; /* "SELECT id ..." of few rows that hold every match; NULL: none */
 } vs_plan;
 tn_status vs_plan_make(vs_conn *conn, vs_query *q, const tn_vis_query *query, vs_plan *out,
                        tn_error *err);
-/* The whole condition over doc d, for a scan in no particular order. */
+/* The whole condition over doc d, for reading in no particular order. */
 char *vs_plan_condition(vs_query *q, const vs_plan *plan);
 /* SELECT of (id, close, start) in the default order from a position (part of the condition: "" or
  * "AND ..."), without LIMIT. */

@@ -429,7 +429,9 @@ static tn_status list_sql(reading *r, char **out)
 
 /* ---- list ------------------------------------------------------------------------------------- */
 
-static tn_status list_ids(reading *r, int64_t *ids, size_t limit, size_t *out_count, vs_bytes *next)
+/* One page of numbers.  TN_ENOTFOUND: patience ended first. */
+static tn_status list_once(reading *r, int64_t *ids, size_t limit, size_t *out_count,
+                           vs_bytes *next)
 {
     sqlite3_stmt *stmt = NULL;
     char *sql = NULL;
@@ -440,23 +442,36 @@ static tn_status list_ids(reading *r, int64_t *ids, size_t limit, size_t *out_co
     if (status != TN_OK)
         return status;
     size_t n = 0;
-    bool more = false;
     int rc;
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW && !more) {
-        more = n == limit;
-        if (more)
-            break;
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW && n < limit && status == TN_OK) {
         ids[n++] = sqlite3_column_int64(stmt, 0);
         if (n == limit)
             status = write_position(r, stmt, next);
     }
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+    if (rc == SQLITE_DONE)
+        next->n = 0; /* the page is the last one */
+    else if ((rc & 0xff) == SQLITE_INTERRUPT && r->conn->patience_ns < r->conn->deadline_ns)
+        status = TN_ENOTFOUND;
+    else if (rc != SQLITE_ROW)
         status = sql_status(r, rc, "list");
     sqlite3_finalize(stmt);
-    if (!more)
-        next->n = 0;
     *out_count = n;
     return status;
+}
+
+static tn_status list_ids(reading *r, int64_t *ids, size_t limit, size_t *out_count, vs_bytes *next)
+{
+    bool by_arms = !r->read->query->n_order && r->plan.broad && !r->plan.filter.tally_only;
+    if (by_arms)
+        r->conn->patience_ns = host_of(r)->mono_ns() + r->conn->inst->options.patience_ns;
+    else
+        r->plan.scan = r->plan.broad && r->read->query->n_order;
+    tn_status status = list_once(r, ids, limit, out_count, next);
+    r->conn->patience_ns = UINT64_MAX;
+    if (status != TN_ENOTFOUND)
+        return status;
+    r->plan.scan = true;
+    return list_once(r, ids, limit, out_count, next);
 }
 
 static tn_status run_list(reading *r)
@@ -597,6 +612,7 @@ static tn_status run_count(reading *r)
         return status;
     vs_query *q = &r->q;
     char *sql;
+    r->plan.scan = r->plan.broad;
     if (r->plan.filter.tally_only && g.in_tally)
         sql = vs_format(q,
                         "SELECT %ssum(d.n) FROM tally d WHERE d.part IN (%lld,%lld) AND d.n>0 AND "

@@ -14,6 +14,8 @@ static const char CONFIG_KEYS[] =
     "linger duration 100ms - a write waits so long for company; lists and counts never see the "
     "wait\n"
     "batchMax int 1024 - ... or until so many wait\n"
+    "patience duration 100ms - a list that its index has not answered by then reads the table "
+    "through\n"
     "busyTimeout duration 5s - how long to wait for another program that holds the file\n"
     "cacheBytes int 6291456 - page caches of all connections together\n"
     "walBytes int 8388608 - the write-ahead log is copied into the file above this\n"
@@ -74,11 +76,16 @@ static tn_status read_config(vs_inst *inst, const tn_config *cfg, tn_error *err)
     vs_options *o = &inst->options;
     int64_t readers = 2, batch_max = 1024;
     uint64_t busy_ns = 5000 * VS_MS;
-    *o = (vs_options){
-        .linger_ns = 500 * VS_MS, .cache_bytes = 6 << 20, .wal_bytes = 8 << 20, .page_bytes = 1024};
+    *o = (vs_options){.linger_ns = 500 * VS_MS,
+                      .patience_ns = 100 * VS_MS,
+                      .cache_bytes = 6 << 20,
+                      .wal_bytes = 8 << 20,
+                      .page_bytes = 1024};
     tn_status status = get_path(host, cfg, o, err);
     if (status == TN_OK)
         status = get_duration(host, cfg, "linger", 10000 * VS_MS, &o->linger_ns, err);
+    if (status == TN_OK)
+        status = get_duration(host, cfg, "patience", 10000 * VS_MS, &o->patience_ns, err);
     if (status == TN_OK)
         status = get_duration(host, cfg, "busyTimeout", 600000 * VS_MS, &busy_ns, err);
     if (status == TN_OK)

@@ -119,7 +119,8 @@ static void test_validation(void **state)
     validates(a, "BuildIds", "[\"x\"]", NULL);
     validates(a, "TemporalNamespaceDivision", "\"x\"", NULL);
 
-    validates(a, "Nope", "\"x\"", "Namespace test has no mapping defined for search attribute Nope");
+    validates(a, "Nope", "\"x\"",
+              "Namespace test has no mapping defined for search attribute Nope");
     validates(a, "TemporalNope", "\"x\"", "search attribute TemporalNope is not defined");
     validates(a, "WorkflowId", "\"x\"", "WorkflowId attribute can't be set in SearchAttributes");
     validates(a, "TemporalWorkerDeployment", "\"x\"",
@@ -129,13 +130,16 @@ static void test_validation(void **state)
     validates(a, "CI", "9223372036854775808",
               "invalid value for search attribute CI of type Int: 9223372036854775808");
     validates(a, "CK", "5", "invalid value for search attribute CK of type Keyword: 5");
-    validates(a, "CK", "[\"x\",\"y\"]", "invalid value for search attribute CK of type Keyword: [x y]");
+    validates(a, "CK", "[\"x\",\"y\"]",
+              "invalid value for search attribute CK of type Keyword: [x y]");
     validates(a, "CB", "\"true\"", "invalid value for search attribute CB of type Bool: true");
-    validates(a, "CDT", "\"yesterday\"", "invalid value for search attribute CDT of type Datetime: yesterday");
+    validates(a, "CDT", "\"yesterday\"",
+              "invalid value for search attribute CDT of type Datetime: yesterday");
     validates(a, "CL", "\"a\"", "invalid value for search attribute CL of type KeywordList: a");
     validates(a, "CL", "[1]", "invalid value for search attribute CL of type KeywordList: [1]");
     validates(a, "CK", "{\"x\":1}",
-              "invalid value for search attribute CK of type Keyword: value from <encoding:\"json/plain\" 7 "
+              "invalid value for search attribute CK of type Keyword: value from "
+              "<encoding:\"json/plain\" 7 "
               "bytes>");
     says(a, tn_search_attrs_validate(a, &ns, tn_blob_from("\x0a\x7f", 2), NULL),
          "search attributes are damaged");
@@ -159,7 +163,8 @@ static void test_limits(void **state)
     tn_search_attr_limits limits = {.total_bytes_max = 20};
     tn_blob packed = one(a, "CK", "\"x\"");
     char want[100];
-    snprintf(want, sizeof(want), "total size of search attributes %zu exceeds size limit 20", packed.n);
+    snprintf(want, sizeof(want), "total size of search attributes %zu exceeds size limit 20",
+             packed.n);
     says(a, tn_search_attrs_validate(a, &ns, packed, &limits), want);
 }
 
@@ -183,7 +188,9 @@ static void test_merging(void **state)
 {
     tn_arena *a = *state;
     const char *type;
-    const named base[] = {{"CK", json(a, "\"old\"")}, {"CI", json(a, "1")}, {"CB", json(a, "true")},
+    const named base[] = {{"CK", json(a, "\"old\"")},
+                          {"CI", json(a, "1")},
+                          {"CB", json(a, "true")},
                           {"Unknown", json(a, "1")}};
     const named upsert[] = {{"CK", json(a, "\"mid\"")},
                             {"CK", json(a, "\"new\"")},
@@ -191,7 +198,8 @@ static void test_merging(void **state)
                             {"CB", json(a, "[]")},
                             {"CL", payload_as(a, "json/plain", "KeywordList", "[\"x\"]")}};
     tn_blob out;
-    assert_int_equal(tn_search_attrs_merge(a, &ns, attrs_of(a, base, 4), attrs_of(a, upsert, 5), &out), TN_OK);
+    assert_int_equal(
+        tn_search_attrs_merge(a, &ns, attrs_of(a, base, 4), attrs_of(a, upsert, 5), &out), TN_OK);
     assert_string_equal(entry_text(a, out, "CK", &type), "\"new\"");
     assert_string_equal(type, "Keyword");
     assert_string_equal(entry_text(a, out, "CL", &type), "[\"x\"]");
@@ -203,9 +211,12 @@ static void test_merging(void **state)
     /* What comes out is a message like any other. */
     Temporal__Api__Common__V1__SearchAttributes *message;
     tn_error err;
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__search_attributes, out, a, &message, &err), TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(temporal__api__common__v1__search_attributes, out, a, &message, &err),
+        TN_OK);
     assert_int_equal(message->n_indexed_fields, 3);
-    assert_int_equal(tn_search_attrs_merge(a, &ns, tn_blob_from("\xff", 1), out, &out), TN_EINVALID);
+    assert_int_equal(tn_search_attrs_merge(a, &ns, tn_blob_from("\xff", 1), out, &out),
+                     TN_EINVALID);
 }
 
 static void shows(tn_arena *a, uint32_t type, const char *data, const char *back)
@@ -217,7 +228,8 @@ static void shows(tn_arena *a, uint32_t type, const char *data, const char *back
     tn_attr attr = {.name = TN_STR("A"), .type = type, .value = value};
     Temporal__Api__Common__V1__Payload *payload = tn_search_attr_to_payload(a, &attr);
     assert_non_null(payload);
-    assert_string_equal(tn_arena_printf(a, "%.*s", (int)payload->data.len, (char *)payload->data.data), back);
+    assert_string_equal(
+        tn_arena_printf(a, "%.*s", (int)payload->data.len, (char *)payload->data.data), back);
     assert_int_equal(payload->n_metadata, 2);
     assert_string_equal(payload->metadata[0]->key, "encoding");
     assert_string_equal(payload->metadata[1]->key, "type");
@@ -230,7 +242,8 @@ static void test_round_trips(void **state)
     tn_arena *a = *state;
     shows(a, TN_ATTR_KEYWORD, "\"x\"", "\"x\"");
     shows(a, TN_ATTR_KEYWORD, "\"\"", "\"\"");
-    shows(a, TN_ATTR_KEYWORD, "\"a\\\"b\\\\c\\u0041\\n\\ud83d\\ude00\\ud83d\"", "\"a\\\"b\\\\cA\\u000a\xf0\x9f\x98\x80\xef\xbf\xbd\"");
+    shows(a, TN_ATTR_KEYWORD, "\"a\\\"b\\\\c\\u0041\\n\\ud83d\\ude00\\ud83d\"",
+          "\"a\\\"b\\\\cA\\u000a\xf0\x9f\x98\x80\xef\xbf\xbd\"");
     shows(a, TN_ATTR_INT, "-5", "-5");
     shows(a, TN_ATTR_DOUBLE, "0.1", "0.1");
     shows(a, TN_ATTR_DOUBLE, "1e300", "1e+300");
@@ -239,7 +252,8 @@ static void test_round_trips(void **state)
     shows(a, TN_ATTR_DATETIME, "\"2026-01-02T03:04:05.678+01:00\"", "\"2026-01-02T02:04:05.678Z\"");
     shows(a, TN_ATTR_KEYWORD_LIST, "[\"a\",\"\",\"c\"]", "[\"a\",\"\",\"c\"]");
     shows(a, TN_ATTR_TEXT, "\"some words\"", "\"some words\"");
-    static const char *const bad[] = {"", "x", "\"", "\"\\x\"", "01", "1.", "[1,]", "[[1]]", "tru", "1 2", "\"a\x01\""};
+    static const char *const bad[] = {"",     "x",     "\"",  "\"\\x\"", "01",       "1.",
+                                      "[1,]", "[[1]]", "tru", "1 2",     "\"a\x01\""};
     for (size_t i = 0; i < TN_COUNT_OF(bad); i++) {
         tn_json out;
         assert_int_equal(tn_json_read(a, tn_str_from(bad[i]), &out), TN_EINVALID);
@@ -256,15 +270,29 @@ static const tn_attr *find(const tn_vis_doc *doc, const char *name)
 
 static tn_vis_run sample_run(tn_arena *a, int32_t status, int64_t close_ns)
 {
-    const named attrs[] = {{"CK", json(a, "\"v\"")}, {"CI", json(a, "\"bad\"")}, {"Gone", json(a, "1")},
-                           {"Own", payload_as(a, "json/plain", "Int", "7")}, {"WorkflowType", json(a, "\"no\"")}};
+    const named attrs[] = {{"CK", json(a, "\"v\"")},
+                           {"CI", json(a, "\"bad\"")},
+                           {"Gone", json(a, "1")},
+                           {"Own", payload_as(a, "json/plain", "Int", "7")},
+                           {"WorkflowType", json(a, "\"no\"")}};
     tn_buf memo = {0};
     put_pair(&memo, 1, "note", json(a, "\"m\""));
     tn_vis_run run = {
-        .ns_id = ns.id, .workflow_id = TN_STR("wf"), .run_id = TN_STR("run"), .type = TN_STR("Type"),
-        .task_queue = TN_STR("queue"), .status = status, .start_ns = 1000, .execution_ns = 1500,
-        .close_ns = close_ns, .history_length = 11, .history_size_bytes = 222, .state_transition_count = 5,
-        .search_attributes = attrs_of(a, attrs, 5), .version = 42, .memo = tn_arena_blob(a, tn_buf_blob(&memo)),
+        .ns_id = ns.id,
+        .workflow_id = TN_STR("wf"),
+        .run_id = TN_STR("run"),
+        .type = TN_STR("Type"),
+        .task_queue = TN_STR("queue"),
+        .status = status,
+        .start_ns = 1000,
+        .execution_ns = 1500,
+        .close_ns = close_ns,
+        .history_length = 11,
+        .history_size_bytes = 222,
+        .state_transition_count = 5,
+        .search_attributes = attrs_of(a, attrs, 5),
+        .version = 42,
+        .memo = tn_arena_blob(a, tn_buf_blob(&memo)),
     };
     tn_buf_done(&memo);
     return run;
@@ -287,12 +315,14 @@ static void test_documents(void **state)
     assert_null(find(&doc, "Gone"));
     assert_int_equal(tn_get_u64be(find(&doc, "Own")->value.p), 7); /* the payload says its type */
 
-    struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo *info = tn_vis_doc_to_info(a, &doc), *read;
+    struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo *info = tn_vis_doc_to_info(a, &doc),
+                                                              *read;
     assert_non_null(info);
     tn_blob packed;
     tn_error err;
     assert_int_equal(tn_proto_pack(&info->base, a, &packed), TN_OK);
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__workflow__v1__workflow_execution_info, packed, a, &read, &err),
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__workflow__v1__workflow_execution_info, packed,
+                                     a, &read, &err),
                      TN_OK);
     assert_string_equal(read->execution->workflow_id, "wf");
     assert_string_equal(read->execution->run_id, "run");
@@ -323,12 +353,14 @@ static void test_open_documents(void **state)
     assert_int_equal(tn_vis_doc_from_run(a, &ns, &run, &doc), TN_OK);
     assert_null(find(&doc, "CloseTime"));
     assert_null(find(&doc, "HistoryLength"));
-    struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo *info = tn_vis_doc_to_info(a, &doc), *read;
+    struct Temporal__Api__Workflow__V1__WorkflowExecutionInfo *info = tn_vis_doc_to_info(a, &doc),
+                                                              *read;
     tn_blob packed;
     tn_error err;
     assert_non_null(info);
     assert_int_equal(tn_proto_pack(&info->base, a, &packed), TN_OK);
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__workflow__v1__workflow_execution_info, packed, a, &read, &err),
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__workflow__v1__workflow_execution_info, packed,
+                                     a, &read, &err),
                      TN_OK);
     assert_null(read->close_time);
     assert_null(read->execution_duration);
@@ -348,11 +380,13 @@ static void test_open_documents(void **state)
 static void test_groups(void **state)
 {
     tn_arena *a = *state;
-    const tn_attr values[] = {
-        {.name = TN_STR("ExecutionStatus"), .type = TN_ATTR_KEYWORD, .value = {(const uint8_t *)"Failed", 6}},
-        {.name = TN_STR("ExecutionStatus"), .type = TN_ATTR_KEYWORD}};
+    const tn_attr values[] = {{.name = TN_STR("ExecutionStatus"),
+                               .type = TN_ATTR_KEYWORD,
+                               .value = {(const uint8_t *)"Failed", 6}},
+                              {.name = TN_STR("ExecutionStatus"), .type = TN_ATTR_KEYWORD}};
     const tn_vis_group groups[] = {{&values[0], 3}, {&values[1], 4}};
-    const tn_vis_page page = {.struct_size = sizeof(page), .groups = groups, .n_groups = 2, .count = 7};
+    const tn_vis_page page = {
+        .struct_size = sizeof(page), .groups = groups, .n_groups = 2, .count = 7};
     Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup **out;
     size_t count;
     assert_int_equal(tn_vis_groups_to_api(a, &page, &out, &count), TN_OK);
@@ -383,7 +417,8 @@ static void test_page_tokens(void **state)
         tn_blob broken = tn_arena_blob(a, token);
         ((uint8_t *)(uintptr_t)broken.p)[i] ^= 1;
         says(a, tn_vis_page_open(a, broken, &q), "Invalid NextPageToken.");
-        says(a, tn_vis_page_open(a, tn_blob_from(token.p, i), &q), i ? "Invalid NextPageToken." : NULL);
+        says(a, tn_vis_page_open(a, tn_blob_from(token.p, i), &q),
+             i ? "Invalid NextPageToken." : NULL);
     }
 }
 
@@ -415,9 +450,9 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_arena, drop_arena)
     const struct CMUnitTest cases[] = {
-        CASE(test_validation), CASE(test_limits), CASE(test_merging), CASE(test_round_trips),
-        CASE(test_documents), CASE(test_open_documents), CASE(test_groups), CASE(test_page_tokens),
-        CASE(test_names),
+        CASE(test_validation),  CASE(test_limits),      CASE(test_merging),
+        CASE(test_round_trips), CASE(test_documents),   CASE(test_open_documents),
+        CASE(test_groups),      CASE(test_page_tokens), CASE(test_names),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
 }
