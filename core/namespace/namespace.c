@@ -16,6 +16,7 @@
 #define LOOPS_MAX 64
 #define SCAN_ROWS 500
 #define ATTRS_MAX 10000
+#define CHANGED_MEANWHILE "namespace was changed by another request, try again"
 #define SYSTEM_NAME "temporal-system"
 #define SYSTEM_ID "32049b68-7872-4094-8e63-d0dd59896a83"
 
@@ -43,7 +44,8 @@ typedef struct write_job {
     tn_store_op op;
     tn_arena *arena;
     entry *candidate;
-    uint32_t awaited; /* loops that have not taken the snapshot yet */
+    const tn_fault *fault; /* the answer once every loop has the snapshot */
+    uint32_t awaited;      /* loops that have not taken the snapshot yet */
     handover handovers[LOOPS_MAX];
 } write_job;
 
@@ -309,7 +311,7 @@ static void snapshot_taken(tn_msg *msg)
     handover *h = TN_CONTAINER_OF(msg, handover, msg);
     write_job *job = TN_CONTAINER_OF(h - h->loop, write_job, handovers[0]);
     if (--job->awaited == 0)
-        write_end(job, NULL);
+        write_end(job, job->fault);
 }
 
 static void take_snapshot(tn_msg *msg)
@@ -347,6 +349,23 @@ static void reloaded(tn_store_op *op)
     }
 }
 
+/* Another host has written the record: what it wrote is shown, so that trying again can succeed. */
+static void learn_current(write_job *job, const tn_row *row)
+{
+    const tn_fault *fault =
+        tn_fault_make(job->write->arena, TN_GRPC_UNAVAILABLE, CHANGED_MEANWHILE);
+    entry *there = NULL;
+    tn_error err;
+    if (!row->version || make_entry(row->value, row->version, &there, &err) != TN_OK) {
+        write_end(job, fault);
+        return;
+    }
+    tn_namespace_unref(&job->candidate->pub);
+    job->candidate = there;
+    job->fault = fault;
+    publish(job);
+}
+
 static void committed(tn_store_op *op)
 {
     write_job *job = op->user;
@@ -366,8 +385,7 @@ static void committed(tn_store_op *op)
         break;
     }
     case TN_ECONFLICT:
-        write_end(job, tn_fault_make(arena, TN_GRPC_UNAVAILABLE,
-                                     "namespace was changed by another request, try again"));
+        learn_current(job, &op->u.commit.commit.current);
         break;
     default:
         write_end(job, tn_fault_from_status(arena, op->status, &op->error));
@@ -394,8 +412,7 @@ static const tn_fault *check_write(const tn_namespace_write *write, const tn_nam
     if (same_name && same_name != same_id)
         return already_exists(write->arena, fresh->name);
     if (same_id->row_version != write->expect_version)
-        return tn_fault_make(write->arena, TN_GRPC_UNAVAILABLE,
-                             "namespace was changed by another request, try again");
+        return tn_fault_make(write->arena, TN_GRPC_UNAVAILABLE, CHANGED_MEANWHILE);
     return NULL;
 }
 
