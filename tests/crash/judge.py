@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""The history checker: reads the clients' log and every history, and decides whether the server kept its word.
+
+    R1  what was acknowledged is there: runs, signals, workflow and activity completions
+    R3  a history is 1..n without gap or fork, and its times never go back; what was read before is a prefix
+    R4  at most one run of an id is open at a time
+    R6  one closing event, the last
+    R7  a timer never fires early; none is lost
+    R8  an activity limited to one attempt never runs twice
+    R9  a signal that was sent again under its request id is there once; acknowledged ones in their order
+    R12 once faults have ended, everything ends
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+
+import temporalio.api.common.v1 as common
+import temporalio.api.enums.v1 as enums
+import temporalio.api.workflowservice.v1 as ws
+from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
+
+from world import NAMESPACE, unpack
+
+KIND = enums.EventType
+CLOSING = {KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, KIND.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+           KIND.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT, KIND.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+           KIND.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, KIND.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW}
+
+
+def nanos(stamp):
+    return stamp.seconds * 10**9 + stamp.nanos
+
+
+class Judge:
+    def __init__(self):
+        self.violations = []
+
+    def violated(self, rule, text):
+        self.violations.append(f"{rule}: {text}")
+
+    def history(self, run, events):
+        """Rules that one history answers alone."""
+        ids = [event.event_id for event in events]
+        if ids != list(range(1, len(ids) + 1)):
+            self.violated("R3", f"{run}: event ids {ids}")
+        times = [nanos(event.event_time) for event in events]
+        if times != sorted(times):
+            self.violated("R3", f"{run}: event times go back")
+        closing = [event.event_id for event in events if event.event_type in CLOSING]
+        if len(closing) > 1 or (closing and closing[0] != ids[-1]):
+            self.violated("R6", f"{run}: closing events {closing} of {len(ids)}")
+        started = {}
+        for event in events:
+            if event.event_type == KIND.EVENT_TYPE_TIMER_STARTED:
+                attributes = event.timer_started_event_attributes
+                started[event.event_id] = nanos(event.event_time) + (
+                    attributes.start_to_fire_timeout.seconds * 10**9 + attributes.start_to_fire_timeout.nanos)
+            elif event.event_type == KIND.EVENT_TYPE_TIMER_FIRED:
+                due = started.pop(event.timer_fired_event_attributes.started_event_id, None)
+                if due is None:
+                    self.violated("R7", f"{run}: timer fired without or after its start")
+                elif nanos(event.event_time) < due:
+                    self.violated("R7", f"{run}: timer fired {due - nanos(event.event_time)} ns early")
+        requests = [event.workflow_execution_signaled_event_attributes.request_id for event in events
+                    if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
+        requests = [request for request in requests if request]
+        if len(requests) != len(set(requests)):
+            self.violated("R9", f"{run}: a signal is there twice")
+
+    def signals(self, workflow, acknowledged, events):
+        numbers = [unpack(event.workflow_execution_signaled_event_attributes.input) for event in events
+                   if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
+        lost = set(acknowledged) - set(numbers)
+        if lost:
+            self.violated("R1", f"{workflow}: acknowledged signals {sorted(lost)} are not in the history")
+        kept = [number for number in numbers if number in acknowledged]
+        if kept != sorted(kept):
+            self.violated("R9", f"{workflow}: signals out of order {kept}")
+
+    def completions(self, entries, histories):
+        for entry in entries:
+            if entry["outcome"] != "ok" or entry["what"] not in ("task", "activity"):
+                continue
+            events = histories.get(entry["of_run"])
+            if events is None:
+                self.violated("R1", f"{entry['of_run']}: a task of it was acknowledged, the run is not there")
+            elif entry["what"] == "task":
+                if not any(event.event_type == KIND.EVENT_TYPE_WORKFLOW_TASK_COMPLETED and
+                           event.workflow_task_completed_event_attributes.started_event_id == entry["started"]
+                           for event in events):
+                    self.violated("R1", f"{entry['of_run']}: completion of task {entry['started']} was acknowledged")
+            elif entry["what"] == "activity" and not activity_completed(events, entry["activity"]):
+                self.violated("R1", f"{entry['of_run']}: completion of activity {entry['activity']} was acknowledged")
+
+    def one_open_run(self, runs):
+        """runs: (workflow id, first time, closing time or None, run id)."""
+        by_workflow = {}
+        for workflow, begin, end, run in runs:
+            by_workflow.setdefault(workflow, []).append((begin, end, run))
+        for workflow, spans in by_workflow.items():
+            spans.sort()
+            for (_, end, run), (begin, _, other) in zip(spans, spans[1:]):
+                if end is None or begin < end:
+                    self.violated("R4", f"{workflow}: runs {run} and {other} were open at the same time")
+
+
+def activity_completed(events, activity_id):
+    scheduled = {event.event_id for event in events if event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED and
+                 event.activity_task_scheduled_event_attributes.activity_id == activity_id}
+    return any(event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_COMPLETED and
+               event.activity_task_completed_event_attributes.scheduled_event_id in scheduled for event in events)
+
+
+async def read_history(service, workflow, run):
+    events, token = [], b""
+    while True:
+        page = await service.get_workflow_execution_history(ws.GetWorkflowExecutionHistoryRequest(
+            namespace=NAMESPACE, execution=common.WorkflowExecution(workflow_id=workflow, run_id=run),
+            next_page_token=token), retry=True)
+        events += page.history.events
+        token = page.next_page_token
+        if not token:
+            return events
+
+
+async def judge(address, log_path, effects_path, must_end=True):
+    service = (await ServiceClient.connect(ConnectConfig(target_host=address))).workflow_service
+    verdict = Judge()
+    with open(log_path) as lines:
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    runs, started = {}, {}
+    for entry in entries:
+        if entry["what"] == "start" and entry["outcome"] == "ok":
+            runs[entry["run"]] = entry["workflow"]
+        if entry["what"] in ("task", "activity") and entry["outcome"] == "ok":
+            runs.setdefault(entry["of_run"], entry["workflow"])
+    histories = {}
+    for run, workflow in runs.items():
+        try:
+            histories[run] = await read_history(service, workflow, run)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            verdict.violated("R1", f"{workflow}/{run} was acknowledged and is not there")
+    spans = []
+    for run, events in histories.items():
+        verdict.history(f"{runs[run]}/{run}", events)
+        closed = events[-1].event_type in CLOSING
+        spans.append((runs[run], nanos(events[0].event_time), nanos(events[-1].event_time) if closed else None, run))
+        started.setdefault(runs[run], []).append(run)
+        if must_end and not closed and waits_for_nothing(events):
+            verdict.violated("R12", f"{runs[run]}/{run} did not end: {len(events)} events")
+    verdict.one_open_run(spans)
+    acknowledged = {}
+    for entry in entries:
+        if entry["what"] == "signal" and entry["outcome"] == "ok":
+            acknowledged.setdefault(entry["workflow"], []).append(entry["number"])
+    for workflow, numbers in acknowledged.items():
+        events = [event for run in started.get(workflow, []) for event in histories[run]]
+        verdict.signals(workflow, numbers, events)
+    verdict.completions(entries, histories)
+    side_effects(verdict, effects_path)
+    oks = sum(entry["outcome"] == "ok" for entry in entries)
+    return verdict, len(histories), oks
+
+
+def waits_for_nothing(events):
+    plan = unpack(events[0].workflow_execution_started_event_attributes.input)
+    signals = sum(event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED for event in events)
+    return signals >= plan["signals"]
+
+
+def side_effects(verdict, path):
+    seen = set()
+    try:
+        with open(path) as lines:
+            for line in lines:
+                key = json.loads(line)["ran"]
+                if key in seen:
+                    verdict.violated("R8", f"{key}: an activity of one attempt ran twice")
+                seen.add(key)
+    except FileNotFoundError:
+        pass
+
+
+async def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--effects", required=True)
+    arguments = parser.parse_args()
+    verdict, runs, oks = await judge(arguments.address, arguments.log, arguments.effects)
+    for violation in verdict.violations[:20]:
+        print(violation)
+    print(f"{runs} runs, {oks} acknowledged calls, {len(verdict.violations)} violations")
+    sys.exit(bool(verdict.violations))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

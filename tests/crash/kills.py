@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Random kills under load: SIGKILL, start again, go on; at the end everything must finish, and the judge decides."""
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+
+from judge import judge
+from server import Server, free_port
+from world import Log, World
+
+
+async def until_quiet(world, tasks, log_path, seconds):
+    """Clients stop, workers go on until nothing is left to do (R12)."""
+    end = time.monotonic() + seconds
+    for task in tasks["clients"]:
+        task.cancel()
+    await asyncio.gather(*tasks["clients"], return_exceptions=True)
+    before = -1
+    while time.monotonic() < end:
+        size = os.path.getsize(log_path)
+        if size == before:
+            break
+        before = size
+        await asyncio.sleep(4)  # longer than any timer, time-out and back-off of the scenario
+    world.stop.set()
+    for task in tasks["workers"]:
+        task.cancel()
+    await asyncio.gather(*tasks["workers"], return_exceptions=True)
+
+
+async def campaign(arguments, folder):
+    seed = arguments.seed if arguments.seed is not None else random.randrange(2**31)
+    dice = random.Random(seed)
+    server = Server(arguments.tenond, folder, free_port(arguments.port), arguments.server_arg)
+    log_path, effects_path = os.path.join(folder, "log"), os.path.join(folder, "effects")
+    world = World(server.address, Log(log_path), Log(effects_path), seed)
+    server.start()
+    await world.connect()
+    tasks = {
+        "clients": [asyncio.create_task(world.client(f"c{i}")) for i in range(arguments.clients)] +
+                   [asyncio.create_task(world.contender("same-id")) for _ in range(3)],
+        "workers": [asyncio.create_task(world.workflow_worker(f"w{i}")) for i in range(6)] +
+                   [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(6)],
+    }
+    slow = 0
+    for _ in range(arguments.kills):
+        before, began = world.acks, time.monotonic()
+        await asyncio.sleep(dice.uniform(0.05, arguments.interval))
+        if world.acks == before:
+            slow += 1
+        server.kill()
+        while not server.start():
+            pass
+        del began
+    if slow > arguments.kills // 2:
+        print(f"seed {seed}: no call was acknowledged between {slow} of {arguments.kills} kills: this shows nothing")
+        return 1
+    await until_quiet(world, tasks, log_path, 90)
+    verdict, runs, oks = await judge(server.address, log_path, effects_path)
+    status = server.stop()
+    for violation in verdict.violations[:20]:
+        print("  " + violation)
+    print(f"seed {seed}: {arguments.kills} kills, {runs} runs, {oks} acknowledged calls, "
+          f"{len(verdict.violations)} violations, exit status {status}")
+    return 1 if verdict.violations or status != 0 else 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tenond", required=True)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between kills at most")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--port", type=int, default=17310)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
+    parser.add_argument("--server-arg", action="append", default=[])
+    arguments = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="tenon-crash.")
+    status = asyncio.run(campaign(arguments, folder))
+    if arguments.keep or status:
+        print(f"  kept: {folder}")
+    else:
+        __import__("shutil").rmtree(folder)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""A tenond of the test's own: started, killed, started again on the same files."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+
+class Server:
+    def __init__(self, binary, folder, port, arguments=(), wrapper=(), env=None, database=None):
+        self.binary, self.folder, self.port = binary, folder, port
+        self.arguments, self.wrapper = list(arguments), list(wrapper)
+        self.database = database or os.path.join(folder, "crash.db")
+        self.env = dict(os.environ, **(env or {}))
+        self.process = None
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, wait=True):
+        with open(os.path.join(self.folder, "tenond.log"), "a") as log:
+            self.process = subprocess.Popen(
+                self.wrapper + [self.binary, "start-dev", "--ip", "127.0.0.1", "--port", str(self.port),
+                                "--db-filename", self.database, "--log-level", "warn", *self.arguments],
+                stdout=log, stderr=log, env=self.env, start_new_session=True)
+        return self.wait_ready() if wait else True
+
+    def wait_ready(self, seconds=20):
+        """True when the port answers; False when the process has ended before that."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                return False
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return True
+            time.sleep(0.005)
+        raise RuntimeError("tenond neither serves nor ends")
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def stop(self, seconds=20):
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+
+    def alive(self):
+        return self.process.poll() is None
+
+
+def free_port(first):
+    for port in range(first, first + 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError("no free port")
