@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The fold: the only writer of what events say.  Live operation and reload come through here alike, so
- * nothing here may look at the clock, at a request or at anything that isn't in the event and the state.
+/* The fold: the only writer of what events say.  Live operation and reload come through here alike,
+ * so nothing here may look at the clock, at a request or at anything that isn't in the event and
+ * the state.
  *
  * An event that makes no sense in this state is TN_EDATALOSS: it came from a store, not from us. */
 #include "history/machine/state.h"
@@ -26,7 +27,7 @@ uint64_t tn_event_time_ns(const tn_event *event)
     return tn_ns_from_ts(event->event_time, &ns) && ns > 0 ? (uint64_t)ns : 0;
 }
 
-/* ---- payload maps ------------------------------------------------------------------------------ */
+/* ---- payload maps ---------------------------------------------------------------------------- */
 
 /* An empty value, null and an empty list all mean: remove it. */
 bool tn_payload_is_nil(const Temporal__Api__Common__V1__Payload *payload)
@@ -56,13 +57,15 @@ static void merge_memo(tn_ms *ms, const Temporal__Api__Common__V1__Memo *memo)
         map_put(ms, &ms->memo, memo->fields[i]->key, memo->fields[i]->value);
 }
 
-static void merge_search_attributes(tn_ms *ms, const Temporal__Api__Common__V1__SearchAttributes *attrs)
+static void merge_search_attributes(tn_ms *ms,
+                                    const Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     for (size_t i = 0; attrs && i < attrs->n_indexed_fields; i++)
-        map_put(ms, &ms->search_attributes, attrs->indexed_fields[i]->key, attrs->indexed_fields[i]->value);
+        map_put(ms, &ms->search_attributes, attrs->indexed_fields[i]->key,
+                attrs->indexed_fields[i]->value);
 }
 
-/* ---- the first event --------------------------------------------------------------------------- */
+/* ---- the first event ------------------------------------------------------------------------- */
 
 static void set_str(tn_ms *ms, char **slot, const char *s)
 {
@@ -105,7 +108,9 @@ static void apply_deadlines(tn_ms *ms, const tn_started_attrs *a)
 
 void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__ResetPoints *points)
 {
-    size_t skip = points && points->n_points > TN_RESET_POINTS_MAX ? points->n_points - TN_RESET_POINTS_MAX : 0;
+    size_t skip = points && points->n_points > TN_RESET_POINTS_MAX
+                      ? points->n_points - TN_RESET_POINTS_MAX
+                      : 0;
 
     for (size_t i = skip; points && i < points->n_points; i++) {
         const Temporal__Api__Workflow__V1__ResetPointInfo *p = points->points[i];
@@ -156,8 +161,9 @@ static tn_status apply_started(tn_ms *ms, const tn_event *event, tn_blob packed,
     set_str(ms, &ms->cron_schedule, a->cron_schedule);
     set_str(ms, &ms->identity, a->identity);
     (void)snprintf(ms->first_run_id, sizeof(ms->first_run_id), "%s",
-                   a->first_execution_run_id && *a->first_execution_run_id ? a->first_execution_run_id
-                                                                           : ms->run_id_text);
+                   a->first_execution_run_id && *a->first_execution_run_id
+                       ? a->first_execution_run_id
+                       : ms->run_id_text);
     ms->attempt = a->attempt > 0 ? a->attempt : 1;
     apply_deadlines(ms, a);
     apply_parent(ms, a);
@@ -168,7 +174,7 @@ static tn_status apply_started(tn_ms *ms, const tn_event *event, tn_blob packed,
     return TN_OK;
 }
 
-/* ---- workflow task ----------------------------------------------------------------------------- */
+/* ---- workflow task --------------------------------------------------------------------------- */
 
 static tn_status apply_wft_scheduled(tn_ms *ms, const tn_event *event, tn_error *err)
 {
@@ -204,8 +210,10 @@ static tn_status apply_wft_started(tn_ms *ms, const tn_event *event, tn_blob pac
     set_str(ms, &wft->identity, a->identity);
     wft->suggest_continue_as_new = a->suggest_continue_as_new;
     wft->n_suggest_reasons = 0;
-    for (size_t i = 0; i < a->n_suggest_continue_as_new_reasons && i < TN_COUNT_OF(wft->suggest_reasons); i++)
-        wft->suggest_reasons[wft->n_suggest_reasons++] = (int32_t)a->suggest_continue_as_new_reasons[i];
+    for (size_t i = 0;
+         i < a->n_suggest_continue_as_new_reasons && i < TN_COUNT_OF(wft->suggest_reasons); i++)
+        wft->suggest_reasons[wft->n_suggest_reasons++] =
+            (int32_t)a->suggest_continue_as_new_reasons[i];
     wft->history_size_bytes = a->history_size_bytes;
     wft->nonce = wft->started_ns;
     wft->started_durable = true;
@@ -219,7 +227,8 @@ static void add_reset_point(tn_ms *ms, const tn_event *event, tn_str checksum, t
 
     for (size_t i = 0; i < ms->n_reset_points; i++) {
         p = &ms->reset_points[i];
-        if (tn_str_eq(tn_str_from(p->checksum), checksum) && tn_str_eq(tn_str_from(p->build_id), build_id))
+        if (tn_str_eq(tn_str_from(p->checksum), checksum) &&
+            tn_str_eq(tn_str_from(p->build_id), build_id))
             return;
     }
     if (ms->n_reset_points == TN_RESET_POINTS_MAX) {
@@ -266,8 +275,8 @@ static tn_status apply_wft_completed(tn_ms *ms, const tn_event *event, tn_error 
     return TN_OK;
 }
 
-/* The pending workflow task has failed or timed out.  On a sticky queue that isn't the task's fault: the next
- * one is a first attempt on the normal queue. */
+/* The pending workflow task has failed or timed out.  On a sticky queue that isn't the task's
+ * fault: the next one is a first attempt on the normal queue. */
 void tn_ms_wft_lost(tn_ms *ms, bool counts)
 {
     int32_t attempt = ms->wft.attempt;
@@ -314,12 +323,13 @@ static tn_status apply_wft_failed(tn_ms *ms, const tn_event *event, tn_error *er
     return TN_OK;
 }
 
-/* ---- from outside ------------------------------------------------------------------------------ */
+/* ---- from outside ---------------------------------------------------------------------------- */
 
 void tn_ms_note_signal(tn_ms *ms, tn_str id)
 {
     if (!ms->signal_request_ids)
-        ms->signal_request_ids = tn_ms_alloc(ms, TN_SIGNAL_REQUEST_IDS_MAX * sizeof(ms->signal_request_ids[0]));
+        ms->signal_request_ids =
+            tn_ms_alloc(ms, TN_SIGNAL_REQUEST_IDS_MAX * sizeof(ms->signal_request_ids[0]));
     if (ms->n_signal_request_ids == TN_SIGNAL_REQUEST_IDS_MAX) {
         tn_ms_free(ms, ms->signal_request_ids[0]);
         memmove(&ms->signal_request_ids[0], &ms->signal_request_ids[1],
@@ -360,7 +370,7 @@ void tn_ms_attach_request_id(tn_ms *ms, tn_str id)
     grown[ms->n_attached_request_ids++] = tn_ms_strdup(ms, id);
 }
 
-/* ---- close ------------------------------------------------------------------------------------- */
+/* ---- close ----------------------------------------------------------------------------------- */
 
 static int32_t close_status(const tn_event *event, const char **out_new_run)
 {
@@ -380,7 +390,8 @@ static int32_t close_status(const tn_event *event, const char **out_new_run)
     case 27:
         return 5;
     default:
-        *out_new_run = event->workflow_execution_continued_as_new_event_attributes->new_execution_run_id;
+        *out_new_run =
+            event->workflow_execution_continued_as_new_event_attributes->new_execution_run_id;
         return 6;
     }
 }
@@ -406,30 +417,51 @@ static void apply_closed(tn_ms *ms, const tn_event *event, tn_blob packed)
         ms->cancel_requested_id = 0;
 }
 
-/* ---- dispatch ---------------------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------------------- */
 
 static tn_status apply_own(tn_ms *ms, const tn_event *event, tn_blob packed, tn_error *err)
 {
     switch ((int)event->event_type) {
-    case 1: return apply_started(ms, event, packed, err);
-    case 2: case 3: case 4: case 21: case 27: case 28: apply_closed(ms, event, packed); return TN_OK;
-    case 5: return apply_wft_scheduled(ms, event, err);
-    case 6: return apply_wft_started(ms, event, packed, err);
-    case 7: return apply_wft_completed(ms, event, err);
-    case 8: return apply_wft_timed_out(ms, event, err);
-    case 9: return apply_wft_failed(ms, event, err);
-    case 20: ms->cancel_requested_id = event->event_id; return TN_OK;
-    case 25: return TN_OK; /* markers are the worker's memory, not ours */
-    case 26: apply_signaled(ms, event); return TN_OK;
+    case 1:
+        return apply_started(ms, event, packed, err);
+    case 2:
+    case 3:
+    case 4:
+    case 21:
+    case 27:
+    case 28:
+        apply_closed(ms, event, packed);
+        return TN_OK;
+    case 5:
+        return apply_wft_scheduled(ms, event, err);
+    case 6:
+        return apply_wft_started(ms, event, packed, err);
+    case 7:
+        return apply_wft_completed(ms, event, err);
+    case 8:
+        return apply_wft_timed_out(ms, event, err);
+    case 9:
+        return apply_wft_failed(ms, event, err);
+    case 20:
+        ms->cancel_requested_id = event->event_id;
+        return TN_OK;
+    case 25:
+        return TN_OK; /* markers are the worker's memory, not ours */
+    case 26:
+        apply_signaled(ms, event);
+        return TN_OK;
     case 40:
-        merge_search_attributes(ms, event->upsert_workflow_search_attributes_event_attributes->search_attributes);
+        merge_search_attributes(
+            ms, event->upsert_workflow_search_attributes_event_attributes->search_attributes);
         return TN_OK;
     case 46:
         merge_memo(ms, event->workflow_properties_modified_event_attributes->upserted_memo);
         return TN_OK;
     case 55:
         tn_ms_attach_request_id(
-            ms, tn_str_from(event->workflow_execution_options_updated_event_attributes->attached_request_id));
+            ms,
+            tn_str_from(
+                event->workflow_execution_options_updated_event_attributes->attached_request_id));
         return TN_OK;
     default:
         return bad(event, err, "a type that this server doesn't write");
@@ -484,7 +516,9 @@ static int attributes_of(int32_t event_type)
         [55] = CASE(WORKFLOW_EXECUTION_OPTIONS_UPDATED),
     };
 
-    return event_type > 0 && event_type < (int32_t)TN_COUNT_OF(first_types) ? first_types[event_type] : 0;
+    return event_type > 0 && event_type < (int32_t)TN_COUNT_OF(first_types)
+               ? first_types[event_type]
+               : 0;
 }
 
 bool tn_event_well_formed(const tn_event *event)
@@ -492,19 +526,40 @@ bool tn_event_well_formed(const tn_event *event)
     int wanted = attributes_of((int32_t)event->event_type);
 
     /* the members of the union are pointers, one like the other */
-    return wanted && (int)event->attributes_case == wanted && event->workflow_execution_started_event_attributes;
+    return wanted && (int)event->attributes_case == wanted &&
+           event->workflow_execution_started_event_attributes;
 }
 
 static tn_status apply_any(tn_ms *ms, const tn_event *event, tn_blob packed, tn_error *err)
 {
     switch ((int)event->event_type) {
-    case 10: case 11: case 12: case 13: case 14: case 15: case 16:
+    case 10:
+    case 11:
+    case 12:
+    case 13:
+    case 14:
+    case 15:
+    case 16:
         return tn_apply_activity(ms, event, packed, err);
-    case 17: case 18: case 19:
+    case 17:
+    case 18:
+    case 19:
         return tn_apply_timer(ms, event, err);
-    case 29: case 30: case 31: case 32: case 33: case 34: case 35: case 36:
+    case 29:
+    case 30:
+    case 31:
+    case 32:
+    case 33:
+    case 34:
+    case 35:
+    case 36:
         return tn_apply_child(ms, event, err);
-    case 22: case 23: case 24: case 37: case 38: case 39:
+    case 22:
+    case 23:
+    case 24:
+    case 37:
+    case 38:
+    case 39:
         return tn_apply_external(ms, event, err);
     default:
         return apply_own(ms, event, packed, err);

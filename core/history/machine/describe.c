@@ -13,15 +13,14 @@
 
 typedef Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse describe_response;
 
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)(s ? s : "");
-}
+static char *text(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }
 
-static Temporal__Api__Common__V1__WorkflowExecution *execution(tn_arena *arena, const char *workflow_id,
+static Temporal__Api__Common__V1__WorkflowExecution *execution(tn_arena *arena,
+                                                               const char *workflow_id,
                                                                const char *run_id)
 {
-    Temporal__Api__Common__V1__WorkflowExecution *to = TN_MSG(arena, temporal__api__common__v1__workflow_execution);
+    Temporal__Api__Common__V1__WorkflowExecution *to =
+        TN_MSG(arena, temporal__api__common__v1__workflow_execution);
 
     to->workflow_id = text(workflow_id);
     to->run_id = text(run_id);
@@ -32,7 +31,8 @@ static Temporal__Api__Common__V1__Payload *payload_of(tn_arena *arena, tn_blob p
 {
     Temporal__Api__Common__V1__Payload *payload;
 
-    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payload, packed, arena, &payload, NULL) == TN_OK);
+    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payload, packed, arena, &payload, NULL) ==
+              TN_OK);
     return payload;
 }
 
@@ -56,7 +56,8 @@ Temporal__Api__Common__V1__Memo *tn_machine_memo(const tn_ms *ms, tn_arena *aren
 }
 
 /* The list attribute that says what keeps going wrong. */
-static Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *problems(const tn_ms *ms, tn_arena *arena)
+static Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *problems(const tn_ms *ms,
+                                                                                 tn_arena *arena)
 {
     Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *entry =
         TN_MSG(arena, temporal__api__common__v1__search_attributes__indexed_fields_entry);
@@ -84,9 +85,11 @@ static Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *problems
     return entry;
 }
 
-Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const tn_ms *ms, tn_arena *arena)
+Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const tn_ms *ms,
+                                                                          tn_arena *arena)
 {
-    Temporal__Api__Common__V1__SearchAttributes *attrs = TN_MSG(arena, temporal__api__common__v1__search_attributes);
+    Temporal__Api__Common__V1__SearchAttributes *attrs =
+        TN_MSG(arena, temporal__api__common__v1__search_attributes);
     size_t n = ms->search_attributes.count;
 
     attrs->indexed_fields = tn_arena_array(arena, n + 1, sizeof(attrs->indexed_fields[0]));
@@ -108,8 +111,9 @@ static const tn_started_attrs *started_of(const tn_ms *ms, tn_arena *arena)
 {
     tn_started_attrs *a;
 
-    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__workflow_execution_started_event_attributes,
-                              ms->started, arena, &a, NULL) == TN_OK);
+    TN_ASSERT(
+        TN_PROTO_UNPACK(temporal__api__history__v1__workflow_execution_started_event_attributes,
+                        ms->started, arena, &a, NULL) == TN_OK);
     return a;
 }
 
@@ -118,7 +122,8 @@ static uint64_t execution_ns(const tn_ms *ms)
     return ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns;
 }
 
-static void describe_config(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a, describe_response *out)
+static void describe_config(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a,
+                            describe_response *out)
 {
     Temporal__Api__Workflow__V1__WorkflowExecutionConfig *c =
         TN_MSG(arena, temporal__api__workflow__v1__workflow_execution_config);
@@ -130,13 +135,14 @@ static void describe_config(const tn_ms *ms, tn_arena *arena, const tn_started_a
     c->workflow_execution_timeout = a->workflow_execution_timeout;
     c->workflow_run_timeout = a->workflow_run_timeout;
     c->default_workflow_task_timeout = a->workflow_task_timeout;
-    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, ms->start_extra, arena, &extra,
-                              NULL) == TN_OK);
+    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, ms->start_extra, arena,
+                              &extra, NULL) == TN_OK);
     c->user_metadata = extra->user_metadata;
     out->execution_config = c;
 }
 
-static void describe_versions(const tn_ms *ms, tn_arena *arena, Temporal__Api__Workflow__V1__WorkflowExecutionInfo *i)
+static void describe_versions(const tn_ms *ms, tn_arena *arena,
+                              Temporal__Api__Workflow__V1__WorkflowExecutionInfo *i)
 {
     Temporal__Api__Common__V1__WorkerVersionStamp *stamp;
 
@@ -147,7 +153,8 @@ static void describe_versions(const tn_ms *ms, tn_arena *arena, Temporal__Api__W
     i->most_recent_worker_version_stamp = stamp;
 }
 
-static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a, describe_response *out)
+static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a,
+                          describe_response *out)
 {
     Temporal__Api__Workflow__V1__WorkflowExecutionInfo *i =
         TN_MSG(arena, temporal__api__workflow__v1__workflow_execution_info);
@@ -160,7 +167,8 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
     i->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)ms->status;
     if (!tn_ms_running(ms)) {
         i->close_time = tn_ts_from_ns(arena, (int64_t)ms->close_ns);
-        i->execution_duration = tn_duration_from_ns(arena, (int64_t)ms->close_ns - (int64_t)execution_ns(ms));
+        i->execution_duration =
+            tn_duration_from_ns(arena, (int64_t)ms->close_ns - (int64_t)execution_ns(ms));
     }
     i->history_length = ms->next_event_id - 1;
     i->history_size_bytes = ms->history_size_bytes;
@@ -184,11 +192,12 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
     out->workflow_execution_info = i;
 }
 
-static Temporal__Api__Workflow__V1__WorkflowExecutionExtendedInfo__RequestIdInfosEntry *request_id_entry(
-    tn_arena *arena, const char *request_id, int32_t event_type, int64_t event_id)
+static Temporal__Api__Workflow__V1__WorkflowExecutionExtendedInfo__RequestIdInfosEntry *
+request_id_entry(tn_arena *arena, const char *request_id, int32_t event_type, int64_t event_id)
 {
-    Temporal__Api__Workflow__V1__WorkflowExecutionExtendedInfo__RequestIdInfosEntry *entry =
-        TN_MSG(arena, temporal__api__workflow__v1__workflow_execution_extended_info__request_id_infos_entry);
+    Temporal__Api__Workflow__V1__WorkflowExecutionExtendedInfo__RequestIdInfosEntry *entry = TN_MSG(
+        arena,
+        temporal__api__workflow__v1__workflow_execution_extended_info__request_id_infos_entry);
 
     entry->key = text(request_id);
     entry->value = TN_MSG(arena, temporal__api__workflow__v1__request_id_info);
@@ -214,7 +223,8 @@ static void describe_extended(const tn_ms *ms, tn_arena *arena, describe_respons
     if (ms->create_request_id) {
         x->request_id_infos = tn_arena_array(arena, 1, sizeof(x->request_id_infos[0]));
         TN_ASSERT(x->request_id_infos);
-        x->request_id_infos[x->n_request_id_infos++] = request_id_entry(arena, ms->create_request_id, 1, 1);
+        x->request_id_infos[x->n_request_id_infos++] =
+            request_id_entry(arena, ms->create_request_id, 1, 1);
     }
     out->workflow_extended_info = x;
 }

@@ -5,10 +5,7 @@
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
-static bool is_due(uint64_t at_ns, uint64_t now_ns)
-{
-    return at_ns && at_ns <= now_ns;
-}
+static bool is_due(uint64_t at_ns, uint64_t now_ns) { return at_ns && at_ns <= now_ns; }
 
 static void time_out_run(tn_tx *tx)
 {
@@ -21,8 +18,10 @@ static void time_out_run(tn_tx *tx)
         failure = TN_MSG(tx->arena, temporal__api__failure__v1__failure);
         failure->message = tn_tx_text(tx, TN_STR("workflow timeout"));
         failure->source = tn_tx_text(tx, TN_STR("Server"));
-        failure->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO;
-        failure->timeout_failure_info = TN_MSG(tx->arena, temporal__api__failure__v1__timeout_failure_info);
+        failure->failure_info_case =
+            TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO;
+        failure->timeout_failure_info =
+            TN_MSG(tx->arena, temporal__api__failure__v1__timeout_failure_info);
         failure->timeout_failure_info->timeout_type = 1; /* START_TO_CLOSE */
         tn_tx_next_by_retry_or_cron(tx, 7, failure, NULL, new_run_id, &retry_state);
     }
@@ -42,7 +41,8 @@ const tn_fault *tn_machine_fire(tn_tx *tx)
     }
     wanted = tn_fire_timers(tx);
     wanted = tn_fire_activities(tx) || wanted;
-    if (tn_ms_backoff_pending(ms) && !ms->held && is_due(ms->first_wft_backoff_until_ns, tx->now_ns)) {
+    if (tn_ms_backoff_pending(ms) && !ms->held &&
+        is_due(ms->first_wft_backoff_until_ns, tx->now_ns)) {
         tn_tx_schedule_wft_anyhow(tx);
         return NULL;
     }

@@ -45,13 +45,15 @@ static const tn_fault *completed(tn_tx *tx)
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow execution already completed");
 }
 
-/* ---- start ------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 /* SignalWithStart carries the same fields as Start. */
 static const start_request *request_of_signal(
-    tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *from)
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *from)
 {
-    start_request *to = TN_MSG(tx->arena, temporal__api__workflowservice__v1__start_workflow_execution_request);
+    start_request *to =
+        TN_MSG(tx->arena, temporal__api__workflowservice__v1__start_workflow_execution_request);
 
     to->namespace_ = from->namespace_;
     to->workflow_id = from->workflow_id;
@@ -78,7 +80,8 @@ static const start_request *request_of_signal(
     return to;
 }
 
-Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena, Temporal__Api__Common__V1__Memo *memo)
+Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena,
+                                                     Temporal__Api__Common__V1__Memo *memo)
 {
     Temporal__Api__Common__V1__Memo *to;
 
@@ -93,15 +96,16 @@ Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena, Temporal__
     return to->n_fields ? to : NULL;
 }
 
-Temporal__Api__Common__V1__SearchAttributes *tn_attrs_without_nil(tn_arena *arena,
-                                                                  Temporal__Api__Common__V1__SearchAttributes *attrs)
+Temporal__Api__Common__V1__SearchAttributes *tn_attrs_without_nil(
+    tn_arena *arena, Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     Temporal__Api__Common__V1__SearchAttributes *to;
 
     if (!attrs || !attrs->n_indexed_fields)
         return NULL;
     to = TN_MSG(arena, temporal__api__common__v1__search_attributes);
-    to->indexed_fields = tn_arena_array(arena, attrs->n_indexed_fields, sizeof(to->indexed_fields[0]));
+    to->indexed_fields =
+        tn_arena_array(arena, attrs->n_indexed_fields, sizeof(to->indexed_fields[0]));
     TN_ASSERT(to->indexed_fields);
     for (size_t i = 0; i < attrs->n_indexed_fields; i++)
         if (!tn_payload_is_nil(attrs->indexed_fields[i]->value))
@@ -141,7 +145,29 @@ static void fill_from_request(tn_tx *tx, const start_request *r, tn_started_attr
     a->original_execution_run_id = tx->ms->run_id_text;
 }
 
-static Temporal__Api__Common__V1__WorkflowExecution *execution(tn_tx *tx, tn_str workflow_id, tn_str run_id)
+/* A text as SDKs read it: one JSON payload.  The text is plain: nothing in it needs an escape. */
+Temporal__Api__Common__V1__Payloads *tn_payloads_of_text(tn_arena *arena, tn_str text)
+{
+    Temporal__Api__Common__V1__Payloads *to = TN_MSG(arena, temporal__api__common__v1__payloads);
+    Temporal__Api__Common__V1__Payload *payload = TN_MSG(arena, temporal__api__common__v1__payload);
+    Temporal__Api__Common__V1__Payload__MetadataEntry *entry =
+        TN_MSG(arena, temporal__api__common__v1__payload__metadata_entry);
+    char *json = tn_arena_printf(arena, "\"" TN_STR_FMT "\"", TN_STR_ARG(text));
+
+    to->payloads = tn_arena_array(arena, 1, sizeof(to->payloads[0]));
+    payload->metadata = tn_arena_array(arena, 1, sizeof(payload->metadata[0]));
+    TN_ASSERT(json && to->payloads && payload->metadata);
+    entry->key = (char *)(uintptr_t) "encoding";
+    entry->value =
+        (ProtobufCBinaryData){sizeof("json/plain") - 1, (uint8_t *)(uintptr_t) "json/plain"};
+    payload->metadata[payload->n_metadata++] = entry;
+    payload->data = (ProtobufCBinaryData){text.n + 2, (uint8_t *)json};
+    to->payloads[to->n_payloads++] = payload;
+    return to;
+}
+
+static Temporal__Api__Common__V1__WorkflowExecution *execution(tn_tx *tx, tn_str workflow_id,
+                                                               tn_str run_id)
 {
     Temporal__Api__Common__V1__WorkflowExecution *to =
         TN_MSG(tx->arena, temporal__api__common__v1__workflow_execution);
@@ -156,7 +182,8 @@ static void fill_parent(tn_tx *tx, const tn_start *start, tn_started_attrs *a)
     if (start->parent_workflow_id.n) {
         a->parent_workflow_namespace_id = tn_tx_text(tx, start->parent_ns_id);
         a->parent_workflow_namespace = tn_tx_text(tx, start->parent_ns_name);
-        a->parent_workflow_execution = execution(tx, start->parent_workflow_id, start->parent_run_id);
+        a->parent_workflow_execution =
+            execution(tx, start->parent_workflow_id, start->parent_run_id);
         a->parent_initiated_event_id = start->parent_initiated_id;
     }
     if (start->root_workflow_id.n)
@@ -168,7 +195,8 @@ uint64_t tn_cron_backoff_ns(const char *cron, uint64_t scheduled_ns, uint64_t no
     uint64_t next_ns, delay_ns;
     char err[128];
 
-    if (!cron || !*cron || !tn_cron_next(tn_str_from(cron), scheduled_ns, now_ns, &next_ns, err, sizeof(err)) ||
+    if (!cron || !*cron ||
+        !tn_cron_next(tn_str_from(cron), scheduled_ns, now_ns, &next_ns, err, sizeof(err)) ||
         !next_ns)
         return UINT64_MAX;
     delay_ns = next_ns > now_ns ? next_ns - now_ns : 0;
@@ -195,8 +223,9 @@ static void fill_times(tn_tx *tx, const start_request *r, tn_started_attrs *a)
 }
 
 static void add_signal(tn_tx *tx, const char *name, Temporal__Api__Common__V1__Payloads *input,
-                       const char *identity, Temporal__Api__Common__V1__Header *header, const char *request_id,
-                       size_t n_links, Temporal__Api__Common__V1__Link **links, const tn_external_source *source)
+                       const char *identity, Temporal__Api__Common__V1__Header *header,
+                       const char *request_id, size_t n_links,
+                       Temporal__Api__Common__V1__Link **links, const tn_external_source *source)
 {
     tn_event *event = tn_tx_event(tx, 26);
     Temporal__Api__History__V1__WorkflowExecutionSignaledEventAttributes *a =
@@ -223,14 +252,15 @@ static const tn_fault *check_signal(tn_tx *tx, const Temporal__Api__Common__V1__
     if (input && limits->blob_bytes_max > 0 &&
         protobuf_c_message_get_packed_size(&input->base) > (size_t)limits->blob_bytes_max)
         return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT, "Blob data size exceeds limit.");
-    TN_LIST_FOREACH(link, &ms->buffered)
+    TN_LIST_FOREACH (link, &ms->buffered)
         waiting += TN_CONTAINER_OF(link, tn_buffered, link)->event_type == 26;
     if (limits->signals_max > 0 && ms->signal_count + waiting >= limits->signals_max)
         return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT,
                              "exceeded workflow execution limit for signal events");
     if (ms->close_attempted && tn_ms_wft_started(ms))
-        return tn_fault_exhausted(tx->arena, 5, 1, /* BUSY_WORKFLOW, NAMESPACE */
-                                  "workflow operation can not be applied because workflow is closing");
+        return tn_fault_exhausted(
+            tx->arena, 5, 1, /* BUSY_WORKFLOW, NAMESPACE */
+            "workflow operation can not be applied because workflow is closing");
     return NULL;
 }
 
@@ -260,9 +290,9 @@ const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start)
     ms->held = start->hold;
     tx->extras_dirty = start->hold;
     if (start->signal)
-        add_signal(tx, start->signal->signal_name, start->signal->signal_input, start->signal->identity,
-                   start->signal->header, start->signal->request_id, start->signal->n_links,
-                   start->signal->links, NULL);
+        add_signal(tx, start->signal->signal_name, start->signal->signal_input,
+                   start->signal->identity, start->signal->header, start->signal->request_id,
+                   start->signal->n_links, start->signal->links, NULL);
     tn_tx_schedule_wft(tx);
     return NULL;
 }
@@ -279,7 +309,7 @@ const tn_fault *tn_machine_release(tn_tx *tx)
     return NULL;
 }
 
-/* ---- signal and cancel ------------------------------------------------------------------------- */
+/* ---- signal and cancel ----------------------------------------------------------------------- */
 
 static bool signal_seen(const tn_tx *tx, tn_str request_id)
 {
@@ -293,9 +323,9 @@ static bool signal_seen(const tn_tx *tx, tn_str request_id)
     return tn_tx_has_buffered_signal(tx, request_id);
 }
 
-const tn_fault *tn_machine_signal(tn_tx *tx,
-                                  const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *request,
-                                  const tn_external_source *source)
+const tn_fault *tn_machine_signal(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *request,
+    const tn_external_source *source)
 {
     const tn_fault *fault;
 
@@ -313,7 +343,8 @@ const tn_fault *tn_machine_signal(tn_tx *tx,
 }
 
 const tn_fault *tn_machine_signal_with_start(
-    tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *request)
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *request)
 {
     const tn_fault *fault;
 
@@ -331,7 +362,8 @@ const tn_fault *tn_machine_signal_with_start(
 }
 
 const tn_fault *tn_machine_request_cancel(
-    tn_tx *tx, const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request,
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request,
     const tn_external_source *source)
 {
     tn_event *event;
@@ -340,7 +372,8 @@ const tn_fault *tn_machine_request_cancel(
     if (!tn_ms_running(tx->ms) || tx->ms->cancel_requested_id)
         return NULL; /* asking twice, or too late, is no mistake */
     event = tn_tx_event(tx, 20);
-    a = TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_CANCEL_REQUESTED, workflow_execution_cancel_requested);
+    a = TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_CANCEL_REQUESTED,
+                       workflow_execution_cancel_requested);
     a->cause = request->reason;
     a->identity = request->identity;
     if (source) {
@@ -364,14 +397,15 @@ const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id)
         return NULL;
     event = tn_tx_event(tx, 55);
     event->worker_may_ignore = true;
-    TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_OPTIONS_UPDATED, workflow_execution_options_updated)
+    TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_OPTIONS_UPDATED,
+                   workflow_execution_options_updated)
         ->attached_request_id = tn_tx_text(tx, request_id);
     if (tn_tx_add(tx, event) == TN_ID_BUFFERED)
         tn_ms_attach_request_id(tx->ms, request_id);
     return NULL;
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 void tn_tx_close(tn_tx *tx, tn_event *event)
 {
@@ -380,7 +414,8 @@ void tn_tx_close(tn_tx *tx, tn_event *event)
     tx->ms->retention_due_ns = tx->ms->close_ns + tx->env->retention_ns;
 }
 
-/* Ends a started workflow task by force, so that nothing stands between it and the closing event. */
+/* Ends a started workflow task by force, so that nothing stands between it and the closing
+ * event. */
 static void force_wft(tn_tx *tx)
 {
     if (tn_ms_wft_started(tx->ms)) {
@@ -389,7 +424,8 @@ static void force_wft(tn_tx *tx)
     }
 }
 
-void tn_tx_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details, tn_str identity)
+void tn_tx_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details,
+                     tn_str identity)
 {
     tn_event *event;
     Temporal__Api__History__V1__WorkflowExecutionTerminatedEventAttributes *a;
@@ -403,7 +439,8 @@ void tn_tx_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__
     tn_tx_close(tx, event);
 }
 
-const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details,
+const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason,
+                                     const Temporal__Api__Common__V1__Payloads *details,
                                      tn_str identity)
 {
     if (!tn_ms_running(tx->ms))
@@ -425,14 +462,16 @@ void tn_tx_time_out_run(tn_tx *tx, int32_t retry_state, const char *new_run_id)
     tn_tx_close(tx, event);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------ */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static bool buffer_too_big(const tn_tx *tx)
 {
     const tn_machine_limits *limits = tx->env->limits;
 
-    return (limits->buffered_events_max > 0 && tx->ms->n_buffered > (size_t)limits->buffered_events_max) ||
-           (limits->buffered_bytes_max > 0 && tx->ms->buffered_bytes > (size_t)limits->buffered_bytes_max);
+    return (limits->buffered_events_max > 0 &&
+            tx->ms->n_buffered > (size_t)limits->buffered_events_max) ||
+           (limits->buffered_bytes_max > 0 &&
+            tx->ms->buffered_bytes > (size_t)limits->buffered_bytes_max);
 }
 
 static const char *over_limit(const tn_tx *tx)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The run that follows: continue-as-new, retry of a failed run, next run of a cron schedule.  Its first
- * transition is made together with the closing one and committed with it. */
+/* The run that follows: continue-as-new, retry of a failed run, next run of a cron schedule.
+ * Its first transition is made together with the closing one and committed with it. */
 #include "history/machine/machine.h"
 
 #include <string.h>
@@ -27,17 +27,19 @@ static const tn_started_attrs *started_of(tn_tx *tx)
 {
     tn_started_attrs *a;
 
-    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__workflow_execution_started_event_attributes,
-                              tx->ms->started, tx->arena, &a, NULL) == TN_OK);
+    TN_ASSERT(
+        TN_PROTO_UNPACK(temporal__api__history__v1__workflow_execution_started_event_attributes,
+                        tx->ms->started, tx->arena, &a, NULL) == TN_OK);
     return a;
 }
 
-/* Runs that end at once must not spin: from the first workflow task of one run to that of the next, a second
- * at least. */
+/* Runs that end at once must not spin: from the first workflow task of one run to that of the
+ * next, a second at least. */
 static uint64_t min_backoff_ns(const tn_tx *tx, uint64_t backoff_ns)
 {
     const tn_ms *ms = tx->ms;
-    uint64_t since_ns = ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns;
+    uint64_t since_ns =
+        ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns;
     uint64_t lived_ns = tx->now_ns > since_ns ? tx->now_ns - since_ns : 0;
     uint64_t min_ns = tx->env->limits->reuse_interval_min_ns;
 
@@ -55,17 +57,21 @@ static void inherit(tn_tx *tx, tn_tx *next, tn_started_attrs *a)
     a->first_execution_run_id = (char *)(uintptr_t)ms->first_run_id;
     a->continued_execution_run_id = (char *)(uintptr_t)ms->run_id_text;
     if (ms->execution_timeout_ns)
-        a->workflow_execution_timeout = tn_duration_from_ns(tx->arena, (int64_t)ms->execution_timeout_ns);
+        a->workflow_execution_timeout =
+            tn_duration_from_ns(tx->arena, (int64_t)ms->execution_timeout_ns);
     if (ms->execution_expire_ns)
-        a->workflow_execution_expiration_time = tn_ts_from_ns(tx->arena, (int64_t)ms->execution_expire_ns);
+        a->workflow_execution_expiration_time =
+            tn_ts_from_ns(tx->arena, (int64_t)ms->execution_expire_ns);
     if (ms->parent.workflow_id) {
         a->parent_workflow_namespace_id = ms->parent.ns_id;
         a->parent_workflow_namespace = ms->parent.ns_name;
-        a->parent_workflow_execution = TN_MSG(tx->arena, temporal__api__common__v1__workflow_execution);
+        a->parent_workflow_execution =
+            TN_MSG(tx->arena, temporal__api__common__v1__workflow_execution);
         a->parent_workflow_execution->workflow_id = ms->parent.workflow_id;
         a->parent_workflow_execution->run_id = ms->parent.run_id;
         a->parent_initiated_event_id = ms->parent.initiated_id;
-        a->root_workflow_execution = TN_MSG(tx->arena, temporal__api__common__v1__workflow_execution);
+        a->root_workflow_execution =
+            TN_MSG(tx->arena, temporal__api__common__v1__workflow_execution);
         a->root_workflow_execution->workflow_id =
             ms->parent.root_workflow_id ? ms->parent.root_workflow_id : ms->workflow_id;
         a->root_workflow_execution->run_id =
@@ -102,8 +108,8 @@ static void begin(tn_tx *tx, tn_tx *next, tn_event *event)
     char request_id[37];
     uint8_t id[16];
 
-    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, tx->ms->start_extra, tx->arena,
-                              &extra, NULL) == TN_OK);
+    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, tx->ms->start_extra,
+                              tx->arena, &extra, NULL) == TN_OK);
     event->n_links = extra->n_links;
     event->links = extra->links;
     tn_tx_add(next, event);
@@ -113,7 +119,7 @@ static void begin(tn_tx *tx, tn_tx *next, tn_event *event)
     tn_tx_schedule_wft(next);
 }
 
-/* ---- retry and cron ---------------------------------------------------------------------------- */
+/* ---- retry and cron -------------------------------------------------------------------------- */
 
 static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uint64_t backoff_ns,
                            const Temporal__Api__Failure__V1__Failure *failure,
@@ -122,7 +128,8 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
     const tn_started_attrs *from = started_of(tx);
     tn_tx *next = make_next(tx, run_id);
     tn_event *event = tn_tx_event(next, 1);
-    tn_started_attrs *a = TN_EVENT_ATTRS(next, event, WORKFLOW_EXECUTION_STARTED, workflow_execution_started);
+    tn_started_attrs *a =
+        TN_EVENT_ATTRS(next, event, WORKFLOW_EXECUTION_STARTED, workflow_execution_started);
 
     inherit(tx, next, a);
     a->workflow_type = from->workflow_type;
@@ -152,9 +159,10 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
     begin(tx, next, event);
 }
 
-bool tn_tx_next_by_retry_or_cron(tn_tx *tx, int32_t close_status, const Temporal__Api__Failure__V1__Failure *failure,
-                                 const Temporal__Api__Common__V1__Payloads *result, char out_new_run_id[37],
-                                 int32_t *out_retry_state)
+bool tn_tx_next_by_retry_or_cron(tn_tx *tx, int32_t close_status,
+                                 const Temporal__Api__Failure__V1__Failure *failure,
+                                 const Temporal__Api__Common__V1__Payloads *result,
+                                 char out_new_run_id[37], int32_t *out_retry_state)
 {
     tn_ms *ms = tx->ms;
     bool completed = close_status == 2, timed_out = close_status == 7;
@@ -165,12 +173,13 @@ bool tn_tx_next_by_retry_or_cron(tn_tx *tx, int32_t close_status, const Temporal
     if (!completed) {
         *out_retry_state = 5; /* RETRY_POLICY_NOT_SET */
         if (ms->retry.present)
-            backoff_ns = tn_retry_backoff_ns(&ms->retry, ms->attempt, tx->now_ns, ms->execution_expire_ns,
-                                             failure, out_retry_state);
+            backoff_ns = tn_retry_backoff_ns(&ms->retry, ms->attempt, tx->now_ns,
+                                             ms->execution_expire_ns, failure, out_retry_state);
     }
     if (backoff_ns == UINT64_MAX) {
         initiator = BY_CRON;
-        executed_ns = ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns;
+        executed_ns =
+            ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns;
         backoff_ns = tn_cron_backoff_ns(ms->cron_schedule, executed_ns, tx->now_ns);
     }
     if (backoff_ns == UINT64_MAX)
@@ -184,9 +193,10 @@ bool tn_tx_next_by_retry_or_cron(tn_tx *tx, int32_t close_status, const Temporal
     return true;
 }
 
-/* ---- continue as new --------------------------------------------------------------------------- */
+/* ---- continue as new ------------------------------------------------------------------------- */
 
-const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs, char out_new_run_id[37])
+const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs,
+                                      char out_new_run_id[37])
 {
     const tn_started_attrs *from = started_of(tx);
     tn_tx *next;
@@ -207,8 +217,9 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs, ch
                               : tx->ms->task_queue;
     a->task_queue->kind = 1;
     a->workflow_run_timeout = attrs->workflow_run_timeout;
-    a->workflow_task_timeout = tn_duration_ns(attrs->workflow_task_timeout) ? attrs->workflow_task_timeout
-                                                                            : from->workflow_task_timeout;
+    a->workflow_task_timeout = tn_duration_ns(attrs->workflow_task_timeout)
+                                   ? attrs->workflow_task_timeout
+                                   : from->workflow_task_timeout;
     a->input = attrs->input;
     a->header = attrs->header;
     a->retry_policy = attrs->retry_policy;

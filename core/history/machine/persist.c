@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The state and the store: records are folded, snapshots are the whole state in one message, extras are
- * what no event carries.  Extras are absolute: those of a record replace the ones before. */
+/* The state and the store: records are folded, snapshots are the whole state in one message,
+ * extras are what no event carries.  Extras are absolute: those of a record replace the ones
+ * before. */
 #include "history/machine/state.h"
 
 #include <string.h>
@@ -11,20 +12,14 @@
 /* A record is at most a few megabytes of our own making; unpacked it stays below this. */
 #define LOAD_ARENA_BYTES_MAX (size_t)(1024u * 1024u * 1024u)
 
-static char *out_text(const char *s)
-{
-    return (char *)(uintptr_t)(s ? s : "");
-}
+static char *out_text(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }
 
 static ProtobufCBinaryData out_bytes(tn_blob b)
 {
     return (ProtobufCBinaryData){b.n, (uint8_t *)(uintptr_t)b.p};
 }
 
-static tn_blob in_bytes(ProtobufCBinaryData b)
-{
-    return (tn_blob){b.data, b.len};
-}
+static tn_blob in_bytes(ProtobufCBinaryData b) { return (tn_blob){b.data, b.len}; }
 
 static void *array_of(tn_arena *arena, size_t n, size_t size)
 {
@@ -34,7 +29,7 @@ static void *array_of(tn_arena *arena, size_t n, size_t size)
     return p;
 }
 
-/* ---- extras: out ------------------------------------------------------------------------------- */
+/* ---- extras: out ----------------------------------------------------------------------------- */
 
 static Tenon__WorkflowTask *save_wft(const tn_ms *ms, tn_arena *arena)
 {
@@ -68,8 +63,7 @@ static Tenon__WorkflowTask *save_wft(const tn_ms *ms, tn_arena *arena)
 static void save_extra_lists(const tn_ms *ms, tn_arena *arena, Tenon__Extras *to)
 {
     to->activities = array_of(arena, ms->n_activities, sizeof(to->activities[0]));
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         Tenon__ActivityExtras *extras =
             tn_activity_save_extras(TN_CONTAINER_OF(link, tn_activity, link), arena);
 
@@ -77,8 +71,7 @@ static void save_extra_lists(const tn_ms *ms, tn_arena *arena, Tenon__Extras *to
             to->activities[to->n_activities++] = extras;
     }
     to->buffered = array_of(arena, ms->n_buffered, sizeof(to->buffered[0]));
-    TN_LIST_FOREACH(link, &ms->buffered)
-    {
+    TN_LIST_FOREACH (link, &ms->buffered) {
         Tenon__BufferedEvent *buffered = TN_MSG(arena, tenon__buffered_event);
 
         buffered->event = out_bytes(TN_CONTAINER_OF(link, tn_buffered, link)->event);
@@ -107,7 +100,7 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     return to;
 }
 
-/* ---- extras: in -------------------------------------------------------------------------------- */
+/* ---- extras: in ------------------------------------------------------------------------------ */
 
 static void load_wft(tn_ms *ms, const Tenon__WorkflowTask *from)
 {
@@ -151,8 +144,8 @@ static tn_status load_buffered(tn_ms *ms, const Tenon__Extras *from, tn_arena *a
     }
     for (size_t i = 0; i < from->n_buffered; i++) {
         tn_blob packed = in_bytes(from->buffered[i]->event);
-        tn_status status = TN_PROTO_UNPACK(temporal__api__history__v1__history_event, packed, arena,
-                                           &event, err);
+        tn_status status =
+            TN_PROTO_UNPACK(temporal__api__history__v1__history_event, packed, arena, &event, err);
 
         if (status != TN_OK)
             return tn_error_set(err, TN_EDATALOSS, "a buffered event can't be read");
@@ -167,7 +160,8 @@ static tn_status load_buffered(tn_ms *ms, const Tenon__Extras *from, tn_arena *a
 static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *arena, tn_error *err)
 {
     load_wft(ms, from->wft);
-    tn_activity_load_extras(ms, (const Tenon__ActivityExtras *const *)from->activities, from->n_activities);
+    tn_activity_load_extras(ms, (const Tenon__ActivityExtras *const *)from->activities,
+                            from->n_activities);
     tn_ms_replace_str(ms, &ms->sticky_queue, tn_str_from(from->sticky_queue));
     ms->sticky_timeout_ns = from->sticky_timeout_ns;
     ms->held = from->held;
@@ -183,7 +177,7 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     return load_buffered(ms, from, arena, err);
 }
 
-/* ---- records ----------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static tn_status apply_packed(tn_ms *ms, tn_blob events, tn_arena *arena, tn_error *err)
 {
@@ -196,7 +190,8 @@ static tn_status apply_packed(tn_ms *ms, tn_blob events, tn_arena *arena, tn_err
 
         if (field.number != 1 || field.wire_type != TN_WIRE_BYTES)
             return tn_error_set(err, TN_EDATALOSS, "a record's events are damaged");
-        status = TN_PROTO_UNPACK(temporal__api__history__v1__history_event, field.bytes, arena, &event, err);
+        status = TN_PROTO_UNPACK(temporal__api__history__v1__history_event, field.bytes, arena,
+                                 &event, err);
         if (status == TN_OK)
             status = tn_ms_apply(ms, event, field.bytes, err);
         if (status != TN_OK)
@@ -224,8 +219,9 @@ tn_status tn_ms_load_record(tn_ms *ms, const Tenon__Record *record, tn_error *er
         }
     }
     if (record->next_event_id && (int64_t)record->next_event_id != ms->next_event_id) {
-        status = tn_error_set(err, TN_EDATALOSS, "a record should end before event %llu, ends before %lld",
-                              (unsigned long long)record->next_event_id, (long long)ms->next_event_id);
+        status = tn_error_set(
+            err, TN_EDATALOSS, "a record should end before event %llu, ends before %lld",
+            (unsigned long long)record->next_event_id, (long long)ms->next_event_id);
         goto out;
     }
     ms->transition = record->transition;
@@ -236,7 +232,7 @@ out:
     return status;
 }
 
-/* ---- snapshots: out ---------------------------------------------------------------------------- */
+/* ---- snapshots: out -------------------------------------------------------------------------- */
 
 static Tenon__NamedPayload **save_map(const tn_payload_map *map, tn_arena *arena)
 {
@@ -279,11 +275,11 @@ Temporal__Api__Workflow__V1__ResetPoints *tn_ms_reset_points(const tn_ms *ms, tn
 static void save_pending(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
 {
     to->activities = array_of(arena, ms->n_activities, sizeof(to->activities[0]));
-    TN_LIST_FOREACH(link, &ms->activities)
-        to->activities[to->n_activities++] = tn_activity_save(TN_CONTAINER_OF(link, tn_activity, link), arena);
+    TN_LIST_FOREACH (link, &ms->activities)
+        to->activities[to->n_activities++] =
+            tn_activity_save(TN_CONTAINER_OF(link, tn_activity, link), arena);
     to->timers = array_of(arena, ms->n_timers, sizeof(to->timers[0]));
-    TN_LIST_FOREACH(link, &ms->timers)
-    {
+    TN_LIST_FOREACH (link, &ms->timers) {
         const tn_timer_info *from = TN_CONTAINER_OF(link, tn_timer_info, link);
         Tenon__TimerState *timer = TN_MSG(arena, tenon__timer_state);
 
@@ -293,8 +289,7 @@ static void save_pending(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
         to->timers[to->n_timers++] = timer;
     }
     to->children = array_of(arena, ms->n_children, sizeof(to->children[0]));
-    TN_LIST_FOREACH(link, &ms->children)
-    {
+    TN_LIST_FOREACH (link, &ms->children) {
         const tn_child *from = TN_CONTAINER_OF(link, tn_child, link);
         Tenon__ChildState *child = TN_MSG(arena, tenon__child_state);
 
@@ -305,9 +300,9 @@ static void save_pending(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
         child->request_id = out_text(from->request_id);
         to->children[to->n_children++] = child;
     }
-    to->externals = array_of(arena, ms->n_signal_externals + ms->n_cancel_externals, sizeof(to->externals[0]));
-    TN_LIST_FOREACH(link, &ms->externals)
-    {
+    to->externals =
+        array_of(arena, ms->n_signal_externals + ms->n_cancel_externals, sizeof(to->externals[0]));
+    TN_LIST_FOREACH (link, &ms->externals) {
         const tn_external *from = TN_CONTAINER_OF(link, tn_external, link);
         Tenon__ExternalState *external = TN_MSG(arena, tenon__external_state);
 
@@ -353,7 +348,8 @@ Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena)
     to->memo = save_map(&ms->memo, arena);
     to->n_search_attributes = ms->search_attributes.count;
     to->search_attributes = save_map(&ms->search_attributes, arena);
-    to->cancel_requested_id = ms->cancel_requested_id == TN_ID_BUFFERED ? 0 : ms->cancel_requested_id;
+    to->cancel_requested_id =
+        ms->cancel_requested_id == TN_ID_BUFFERED ? 0 : ms->cancel_requested_id;
     to->signal_count = ms->signal_count;
     to->n_signal_request_ids = ms->n_signal_request_ids;
     to->signal_request_ids = ms->signal_request_ids;
@@ -365,10 +361,12 @@ Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena)
     return to;
 }
 
-/* ---- snapshots: in ----------------------------------------------------------------------------- */
+/* ---- snapshots: in --------------------------------------------------------------------------- */
 
-/* The first event's attributes are in the snapshot whole: fold them again instead of saving each field. */
-static tn_status load_started(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *arena, tn_error *err)
+/* The first event's attributes are in the snapshot whole: fold them again instead of saving each
+ * field. */
+static tn_status load_started(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *arena,
+                              tn_error *err)
 {
     tn_event *event = TN_MSG(arena, temporal__api__history__v1__history_event);
     tn_event *extra = NULL;
@@ -377,8 +375,8 @@ static tn_status load_started(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *
 
     if (TN_PROTO_UNPACK(temporal__api__history__v1__workflow_execution_started_event_attributes,
                         in_bytes(from->started), arena, &attrs, err) != TN_OK ||
-        TN_PROTO_UNPACK(temporal__api__history__v1__history_event, in_bytes(from->start_extra), arena,
-                        &extra, err) != TN_OK)
+        TN_PROTO_UNPACK(temporal__api__history__v1__history_event, in_bytes(from->start_extra),
+                        arena, &extra, err) != TN_OK)
         return TN_EDATALOSS;
     event->event_id = 1;
     event->event_type = 1;
@@ -396,18 +394,19 @@ static tn_status load_started(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *
 static void clear_map(tn_ms *ms, tn_payload_map *map)
 {
     while (map->count)
-        tn_payload_map_put(ms, map, tn_str_from(map->items[map->count - 1].name), (tn_blob){NULL, 0});
+        tn_payload_map_put(ms, map, tn_str_from(map->items[map->count - 1].name),
+                           (tn_blob){NULL, 0});
 }
 
-static tn_status load_map(tn_ms *ms, tn_payload_map *map, Tenon__NamedPayload *const *from, size_t n, tn_arena *arena,
-                          tn_error *err)
+static tn_status load_map(tn_ms *ms, tn_payload_map *map, Tenon__NamedPayload *const *from,
+                          size_t n, tn_arena *arena, tn_error *err)
 {
     Temporal__Api__Common__V1__Payload *payload;
 
     clear_map(ms, map);
     for (size_t i = 0; i < n; i++) {
-        if (TN_PROTO_UNPACK(temporal__api__common__v1__payload, in_bytes(from[i]->payload), arena, &payload, err) !=
-            TN_OK)
+        if (TN_PROTO_UNPACK(temporal__api__common__v1__payload, in_bytes(from[i]->payload), arena,
+                            &payload, err) != TN_OK)
             return TN_EDATALOSS;
         tn_payload_map_put(ms, map, tn_str_from(from[i]->name), in_bytes(from[i]->payload));
     }
@@ -420,12 +419,13 @@ static tn_status load_maps(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *are
     Temporal__Api__Workflow__V1__ResetPoints *points;
 
     if (load_map(ms, &ms->memo, from->memo, from->n_memo, arena, err) != TN_OK ||
-        load_map(ms, &ms->search_attributes, from->search_attributes, from->n_search_attributes, arena, err) != TN_OK)
+        load_map(ms, &ms->search_attributes, from->search_attributes, from->n_search_attributes,
+                 arena, err) != TN_OK)
         return TN_EDATALOSS;
     for (size_t i = 0; i < from->n_signal_request_ids; i++)
         tn_ms_note_signal(ms, tn_str_from(from->signal_request_ids[i]));
-    if (TN_PROTO_UNPACK(temporal__api__workflow__v1__reset_points, in_bytes(from->reset_points), arena,
-                        &points, err) != TN_OK)
+    if (TN_PROTO_UNPACK(temporal__api__workflow__v1__reset_points, in_bytes(from->reset_points),
+                        arena, &points, err) != TN_OK)
         return TN_EDATALOSS;
     while (ms->n_reset_points)
         tn_reset_point_clear(ms, &ms->reset_points[--ms->n_reset_points]);
@@ -448,7 +448,8 @@ static tn_status load_pending(tn_ms *ms, const Tenon__Snapshot *from, tn_error *
     return status;
 }
 
-static tn_status load_snapshot(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *arena, tn_error *err)
+static tn_status load_snapshot(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *arena,
+                               tn_error *err)
 {
     tn_status status = load_started(ms, from, arena, err);
 
@@ -488,7 +489,8 @@ tn_ms *tn_ms_load_snapshot(const Tenon__Snapshot *snapshot, tn_error *err)
         tn_error_set(err, TN_EDATALOSS, "a snapshot is incomplete");
         return NULL;
     }
-    ms = tn_ms_create(tn_str_from(snapshot->ns_id), tn_str_from(snapshot->workflow_id), snapshot->run_id.data);
+    ms = tn_ms_create(tn_str_from(snapshot->ns_id), tn_str_from(snapshot->workflow_id),
+                      snapshot->run_id.data);
     arena = tn_arena_create(LOAD_ARENA_BYTES_MAX);
     if (load_snapshot(ms, snapshot, arena, err) != TN_OK) {
         tn_ms_destroy(ms);

@@ -91,6 +91,7 @@ uint64_t tn_cron_backoff_ns(const char *cron, uint64_t scheduled_ns, uint64_t no
 Temporal__Api__Common__V1__Memo *tn_memo_without_nil(tn_arena *arena, Temporal__Api__Common__V1__Memo *memo);
 Temporal__Api__Common__V1__SearchAttributes *tn_attrs_without_nil(
     tn_arena *arena, Temporal__Api__Common__V1__SearchAttributes *attrs);
+Temporal__Api__Common__V1__Payloads *tn_payloads_of_text(tn_arena *arena, tn_str text);
 void tn_tx_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details, tn_str identity);
 /* Closes the run with this event (its attributes are set): writes it, settles state.  */
 void tn_tx_close(tn_tx *tx, tn_event *event);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The state's memory and its small look-ups.  Everything that a state owns comes from tn_ms_alloc, so that
- * ms->bytes tells the cache what it would win by dropping the run. */
+/* The state's memory and its small look-ups.  Everything that a state owns comes from
+ * tn_ms_alloc, so that ms->bytes tells the cache what it would win by dropping the run. */
 #include "history/machine/state.h"
 
 #include <malloc.h>
@@ -72,7 +72,7 @@ void tn_ms_replace_blob(tn_ms *ms, tn_blob *slot, tn_blob b)
     *slot = fresh;
 }
 
-/* ---- payload maps ------------------------------------------------------------------------------ */
+/* ---- payload maps ---------------------------------------------------------------------------- */
 
 static size_t map_place(const tn_payload_map *map, tn_str name, bool *out_found)
 {
@@ -81,7 +81,8 @@ static size_t map_place(const tn_payload_map *map, tn_str name, bool *out_found)
     *out_found = false;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        int cmp = tn_blob_cmp(tn_blob_of_str(tn_str_from(map->items[mid].name)), tn_blob_of_str(name));
+        int cmp =
+            tn_blob_cmp(tn_blob_of_str(tn_str_from(map->items[mid].name)), tn_blob_of_str(name));
 
         if (cmp == 0) {
             *out_found = true;
@@ -146,7 +147,7 @@ static void map_destroy(tn_ms *ms, tn_payload_map *map)
     *map = (tn_payload_map){0};
 }
 
-/* ---- retry policies ---------------------------------------------------------------------------- */
+/* ---- retry policies -------------------------------------------------------------------------- */
 
 void tn_retry_clear(tn_ms *ms, tn_retry *retry)
 {
@@ -157,7 +158,7 @@ void tn_retry_clear(tn_ms *ms, tn_retry *retry)
     *retry = (tn_retry){0};
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 tn_ms *tn_ms_create(tn_str ns_id, tn_str workflow_id, const uint8_t run_id[16])
 {
@@ -232,11 +233,26 @@ void tn_reset_point_clear(tn_ms *ms, tn_reset_point *point)
 static void free_texts(tn_ms *ms)
 {
     char **texts[] = {
-        &ms->ns_id, &ms->workflow_id, &ms->type, &ms->task_queue, &ms->cron_schedule,
-        &ms->create_request_id, &ms->identity, &ms->parent.ns_id, &ms->parent.ns_name,
-        &ms->parent.workflow_id, &ms->parent.run_id, &ms->parent.root_workflow_id,
-        &ms->parent.root_run_id, &ms->cancel_request_id, &ms->new_run_id, &ms->sticky_queue,
-        &ms->sdk_name, &ms->sdk_version, &ms->problem_cause, &ms->last_build_id,
+        &ms->ns_id,
+        &ms->workflow_id,
+        &ms->type,
+        &ms->task_queue,
+        &ms->cron_schedule,
+        &ms->create_request_id,
+        &ms->identity,
+        &ms->parent.ns_id,
+        &ms->parent.ns_name,
+        &ms->parent.workflow_id,
+        &ms->parent.run_id,
+        &ms->parent.root_workflow_id,
+        &ms->parent.root_run_id,
+        &ms->cancel_request_id,
+        &ms->new_run_id,
+        &ms->sticky_queue,
+        &ms->sdk_name,
+        &ms->sdk_version,
+        &ms->problem_cause,
+        &ms->last_build_id,
     };
 
     for (size_t i = 0; i < TN_COUNT_OF(texts); i++)
@@ -275,12 +291,11 @@ void tn_ms_destroy(tn_ms *ms)
     free(ms);
 }
 
-/* ---- look-ups ---------------------------------------------------------------------------------- */
+/* ---- look-ups -------------------------------------------------------------------------------- */
 
 tn_activity *tn_ms_activity_any(const tn_ms *ms, int64_t scheduled_id)
 {
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (activity->scheduled_id == scheduled_id)
@@ -298,8 +313,7 @@ tn_activity *tn_ms_activity(const tn_ms *ms, int64_t scheduled_id)
 
 tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id)
 {
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (!activity->closing && tn_str_is(activity_id, activity->activity_id))
@@ -310,8 +324,7 @@ tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id)
 
 tn_timer_info *tn_ms_timer_any(const tn_ms *ms, tn_str timer_id)
 {
-    TN_LIST_FOREACH(link, &ms->timers)
-    {
+    TN_LIST_FOREACH (link, &ms->timers) {
         tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
 
         if (tn_str_is(timer_id, timer->timer_id))
@@ -323,8 +336,7 @@ tn_timer_info *tn_ms_timer_any(const tn_ms *ms, tn_str timer_id)
 /* A closing one may have left its id to another. */
 tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id)
 {
-    TN_LIST_FOREACH(link, &ms->timers)
-    {
+    TN_LIST_FOREACH (link, &ms->timers) {
         tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
 
         if (!timer->closing && tn_str_is(timer_id, timer->timer_id))
@@ -335,8 +347,7 @@ tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id)
 
 tn_child *tn_ms_child_any(const tn_ms *ms, int64_t initiated_id)
 {
-    TN_LIST_FOREACH(link, &ms->children)
-    {
+    TN_LIST_FOREACH (link, &ms->children) {
         tn_child *child = TN_CONTAINER_OF(link, tn_child, link);
 
         if (child->initiated_id == initiated_id)
@@ -354,8 +365,7 @@ tn_child *tn_ms_child(const tn_ms *ms, int64_t initiated_id)
 
 tn_external *tn_ms_external_any(const tn_ms *ms, int64_t initiated_id)
 {
-    TN_LIST_FOREACH(link, &ms->externals)
-    {
+    TN_LIST_FOREACH (link, &ms->externals) {
         tn_external *external = TN_CONTAINER_OF(link, tn_external, link);
 
         if (external->initiated_id == initiated_id)

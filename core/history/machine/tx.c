@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A transition: making events, giving them ids, and the buffer where events from outside wait while a
- * workflow task is started (a worker that thinks about the history must not see it change).
+/* A transition: making events, giving them ids, and the buffer where events from outside wait while
+ * a workflow task is started (a worker that thinks about the history must not see it change).
  *
- * An event in the buffer has no id and is not applied.  What it closes (an activity, a timer, a child, a
- * request to another run) is marked `closing`: for everybody but the fold it is gone already. */
+ * An event in the buffer has no id and is not applied.  What it closes (an activity, a timer, a
+ * child, a request to another run) is marked `closing`: for everybody but the fold it is gone
+ * already. */
 #include "history/machine/machine.h"
 
 #include <string.h>
@@ -14,7 +15,7 @@
 /* Task ids in events start where the reference's do, so that sizes of histories compare. */
 #define TASK_ID_BASE (INT64_C(1) << 20)
 
-/* ---- memory and messages ----------------------------------------------------------------------- */
+/* ---- memory and messages --------------------------------------------------------------------- */
 
 void *tn_tx_alloc(tn_tx *tx, size_t n)
 {
@@ -50,7 +51,8 @@ tn_blob tn_msg_pack(tn_arena *arena, const void *msg)
     return out;
 }
 
-void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns, tn_rng *rng)
+void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns,
+                tn_rng *rng)
 {
     *tx = (tn_tx){
         .ms = ms,
@@ -69,7 +71,7 @@ void tn_tx_done(tn_tx *tx)
         tn_buf_done(&tx->events);
 }
 
-/* ---- events ------------------------------------------------------------------------------------ */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 uint64_t tn_tx_event_time(const tn_tx *tx)
 {
@@ -88,12 +90,32 @@ tn_event *tn_tx_event(tn_tx *tx, int32_t event_type)
 static bool comes_from_outside(int32_t event_type)
 {
     switch (event_type) {
-    case 1: case 2: case 3: case 4: /* the run's own life */
-    case 21: case 27: case 28:
-    case 5: case 6: case 7: case 8: case 9: /* workflow task */
-    case 10: case 15: case 17: case 19: case 22: case 25: case 29: case 37: case 40: case 46: /* commands */
-    case 48: case 54: /* operations: scheduled, cancel requested */
-    case 41: case 43: /* updates */
+    case 1:
+    case 2:
+    case 3:
+    case 4: /* the run's own life */
+    case 21:
+    case 27:
+    case 28:
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+    case 9: /* workflow task */
+    case 10:
+    case 15:
+    case 17:
+    case 19:
+    case 22:
+    case 25:
+    case 29:
+    case 37:
+    case 40:
+    case 46: /* commands */
+    case 48:
+    case 54: /* operations: scheduled, cancel requested */
+    case 41:
+    case 43: /* updates */
         return false;
     default:
         return true;
@@ -108,7 +130,15 @@ bool tn_tx_buffers(const tn_tx *tx, int32_t event_type)
 static void note_visible(tn_tx *tx, int32_t event_type)
 {
     switch (event_type) {
-    case 1: case 2: case 3: case 4: case 21: case 27: case 28: case 40: case 46:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 21:
+    case 27:
+    case 28:
+    case 40:
+    case 46:
         tx->visibility_dirty = true;
         break;
     default:
@@ -143,7 +173,7 @@ int64_t tn_tx_add_now(tn_tx *tx, tn_event *event)
     return event->event_id;
 }
 
-/* ---- the buffer -------------------------------------------------------------------------------- */
+/* ---- the buffer ------------------------------------------------------------------------------ */
 
 /* What an event closes: the flag of that object, NULL: nothing (or it is not there). */
 static bool *closing_flag(tn_ms *ms, const tn_event *event)
@@ -155,53 +185,66 @@ static bool *closing_flag(tn_ms *ms, const tn_event *event)
 
     switch ((int)event->event_type) {
     case 12:
-        activity = tn_ms_activity_any(ms, event->activity_task_completed_event_attributes->scheduled_event_id);
+        activity = tn_ms_activity_any(
+            ms, event->activity_task_completed_event_attributes->scheduled_event_id);
         break;
     case 13:
-        activity = tn_ms_activity_any(ms, event->activity_task_failed_event_attributes->scheduled_event_id);
+        activity = tn_ms_activity_any(
+            ms, event->activity_task_failed_event_attributes->scheduled_event_id);
         break;
     case 14:
-        activity = tn_ms_activity_any(ms, event->activity_task_timed_out_event_attributes->scheduled_event_id);
+        activity = tn_ms_activity_any(
+            ms, event->activity_task_timed_out_event_attributes->scheduled_event_id);
         break;
     case 16:
-        activity = tn_ms_activity_any(ms, event->activity_task_canceled_event_attributes->scheduled_event_id);
+        activity = tn_ms_activity_any(
+            ms, event->activity_task_canceled_event_attributes->scheduled_event_id);
         break;
     case 18:
         timer = tn_ms_timer_any(ms, tn_str_from(event->timer_fired_event_attributes->timer_id));
         break;
     case 23:
         external = tn_ms_external_any(
-            ms, event->request_cancel_external_workflow_execution_failed_event_attributes->initiated_event_id);
+            ms, event->request_cancel_external_workflow_execution_failed_event_attributes
+                    ->initiated_event_id);
         break;
     case 24:
         external = tn_ms_external_any(
-            ms, event->external_workflow_execution_cancel_requested_event_attributes->initiated_event_id);
+            ms, event->external_workflow_execution_cancel_requested_event_attributes
+                    ->initiated_event_id);
         break;
     case 38:
         external = tn_ms_external_any(
-            ms, event->signal_external_workflow_execution_failed_event_attributes->initiated_event_id);
+            ms,
+            event->signal_external_workflow_execution_failed_event_attributes->initiated_event_id);
         break;
     case 39:
         external = tn_ms_external_any(
             ms, event->external_workflow_execution_signaled_event_attributes->initiated_event_id);
         break;
     case 30:
-        child = tn_ms_child_any(ms, event->start_child_workflow_execution_failed_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->start_child_workflow_execution_failed_event_attributes->initiated_event_id);
         break;
     case 32:
-        child = tn_ms_child_any(ms, event->child_workflow_execution_completed_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->child_workflow_execution_completed_event_attributes->initiated_event_id);
         break;
     case 33:
-        child = tn_ms_child_any(ms, event->child_workflow_execution_failed_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->child_workflow_execution_failed_event_attributes->initiated_event_id);
         break;
     case 34:
-        child = tn_ms_child_any(ms, event->child_workflow_execution_canceled_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->child_workflow_execution_canceled_event_attributes->initiated_event_id);
         break;
     case 35:
-        child = tn_ms_child_any(ms, event->child_workflow_execution_timed_out_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->child_workflow_execution_timed_out_event_attributes->initiated_event_id);
         break;
     case 36:
-        child = tn_ms_child_any(ms, event->child_workflow_execution_terminated_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->child_workflow_execution_terminated_event_attributes->initiated_event_id);
         break;
     default:
         break;
@@ -223,13 +266,15 @@ void tn_ms_mark_closing(tn_ms *ms, const tn_event *event, bool closing)
     if (event->attributes_case == TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES__NOT_SET)
         return;
     if (event->event_type == 31) {
-        child = tn_ms_child_any(ms, event->child_workflow_execution_started_event_attributes->initiated_event_id);
+        child = tn_ms_child_any(
+            ms, event->child_workflow_execution_started_event_attributes->initiated_event_id);
         if (child) {
             child->started_buffered = closing;
             if (closing)
-                tn_ms_replace_str(ms, &child->run_id,
-                                  tn_str_from(event->child_workflow_execution_started_event_attributes
-                                                  ->workflow_execution->run_id));
+                tn_ms_replace_str(
+                    ms, &child->run_id,
+                    tn_str_from(event->child_workflow_execution_started_event_attributes
+                                    ->workflow_execution->run_id));
         }
         return;
     }
@@ -252,8 +297,9 @@ void tn_ms_buffer(tn_ms *ms, const tn_event *event, tn_blob packed)
     buffered->event_type = (int32_t)event->event_type;
     buffered->event = tn_ms_blobdup(ms, packed);
     if (event->event_type == 26)
-        tn_ms_replace_str(ms, &buffered->request_id,
-                          tn_str_from(event->workflow_execution_signaled_event_attributes->request_id));
+        tn_ms_replace_str(
+            ms, &buffered->request_id,
+            tn_str_from(event->workflow_execution_signaled_event_attributes->request_id));
     tn_list_push_back(&ms->buffered, &buffered->link);
     ms->n_buffered++;
     ms->buffered_bytes += packed.n;
@@ -270,10 +316,7 @@ void tn_buffered_destroy(tn_ms *ms, tn_buffered *buffered)
     tn_ms_free(ms, buffered);
 }
 
-bool tn_ms_has_buffered(const tn_ms *ms)
-{
-    return ms->n_buffered != 0;
-}
+bool tn_ms_has_buffered(const tn_ms *ms) { return ms->n_buffered != 0; }
 
 int64_t tn_tx_add(tn_tx *tx, tn_event *event)
 {
@@ -288,9 +331,19 @@ int64_t tn_tx_add(tn_tx *tx, tn_event *event)
 static bool is_result(int32_t event_type)
 {
     switch (event_type) {
-    case 12: case 13: case 14: case 16: /* activities */
-    case 32: case 33: case 34: case 35: case 36: /* children */
-    case 50: case 51: case 52: case 53: /* operations */
+    case 12:
+    case 13:
+    case 14:
+    case 16: /* activities */
+    case 32:
+    case 33:
+    case 34:
+    case 35:
+    case 36: /* children */
+    case 50:
+    case 51:
+    case 52:
+    case 53: /* operations */
         return true;
     default:
         return false;
@@ -304,22 +357,32 @@ typedef struct started_pair {
 /* Where a result says which started event it belongs to; NULL: no such field. */
 static int64_t *started_slot(tn_event *event, int64_t *out_scheduled_id)
 {
-#define SLOT(member, id_member)                                                  \
-    do {                                                                         \
+#define SLOT(member, id_member) \
+    do { \
         *out_scheduled_id = event->member##_event_attributes->id_member##_event_id; \
-        return &event->member##_event_attributes->started_event_id;              \
+        return &event->member##_event_attributes->started_event_id; \
     } while (0)
     switch ((int)event->event_type) {
-    case 12: SLOT(activity_task_completed, scheduled);
-    case 13: SLOT(activity_task_failed, scheduled);
-    case 14: SLOT(activity_task_timed_out, scheduled);
-    case 16: SLOT(activity_task_canceled, scheduled);
-    case 32: SLOT(child_workflow_execution_completed, initiated);
-    case 33: SLOT(child_workflow_execution_failed, initiated);
-    case 34: SLOT(child_workflow_execution_canceled, initiated);
-    case 35: SLOT(child_workflow_execution_timed_out, initiated);
-    case 36: SLOT(child_workflow_execution_terminated, initiated);
-    default: return NULL;
+    case 12:
+        SLOT(activity_task_completed, scheduled);
+    case 13:
+        SLOT(activity_task_failed, scheduled);
+    case 14:
+        SLOT(activity_task_timed_out, scheduled);
+    case 16:
+        SLOT(activity_task_canceled, scheduled);
+    case 32:
+        SLOT(child_workflow_execution_completed, initiated);
+    case 33:
+        SLOT(child_workflow_execution_failed, initiated);
+    case 34:
+        SLOT(child_workflow_execution_canceled, initiated);
+    case 35:
+        SLOT(child_workflow_execution_timed_out, initiated);
+    case 36:
+        SLOT(child_workflow_execution_terminated, initiated);
+    default:
+        return NULL;
     }
 #undef SLOT
 }
@@ -338,7 +401,8 @@ static void add_flushed(tn_tx *tx, tn_event *event, started_pair *pairs, size_t 
             event->activity_task_started_event_attributes->scheduled_event_id, event->event_id};
     else if (event->event_type == 31)
         pairs[(*n_pairs)++] = (started_pair){
-            event->child_workflow_execution_started_event_attributes->initiated_event_id, event->event_id};
+            event->child_workflow_execution_started_event_attributes->initiated_event_id,
+            event->event_id};
 }
 
 size_t tn_tx_flush_buffered(tn_tx *tx)
@@ -357,8 +421,8 @@ size_t tn_tx_flush_buffered(tn_tx *tx)
         tn_buffered *buffered = TN_CONTAINER_OF(ms->buffered.next, tn_buffered, link);
 
         /* We packed it ourselves, or load checked it. */
-        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, buffered->event, tx->arena,
-                                  &events[n_read], NULL) == TN_OK);
+        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, buffered->event,
+                                  tx->arena, &events[n_read], NULL) == TN_OK);
         n_read++;
         tn_buffered_destroy(ms, buffered);
     }
@@ -379,14 +443,13 @@ bool tn_tx_unbuffer_timer(tn_tx *tx, tn_str timer_id)
     tn_timer_info *timer = tn_ms_timer_any(ms, timer_id);
     tn_event *event;
 
-    TN_LIST_FOREACH_SAFE(link, &ms->buffered)
-    {
+    TN_LIST_FOREACH_SAFE (link, &ms->buffered) {
         tn_buffered *buffered = TN_CONTAINER_OF(link, tn_buffered, link);
 
         if (buffered->event_type != 18)
             continue;
-        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, buffered->event, tx->arena,
-                                  &event, NULL) == TN_OK);
+        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, buffered->event,
+                                  tx->arena, &event, NULL) == TN_OK);
         if (!tn_str_is(timer_id, event->timer_fired_event_attributes->timer_id))
             continue;
         tn_buffered_destroy(ms, buffered);
@@ -400,8 +463,7 @@ bool tn_tx_unbuffer_timer(tn_tx *tx, tn_str timer_id)
 
 bool tn_tx_has_buffered_signal(const tn_tx *tx, tn_str request_id)
 {
-    TN_LIST_FOREACH(link, &tx->ms->buffered)
-    {
+    TN_LIST_FOREACH (link, &tx->ms->buffered) {
         const tn_buffered *buffered = TN_CONTAINER_OF(link, tn_buffered, link);
 
         if (buffered->request_id && tn_str_is(request_id, buffered->request_id))

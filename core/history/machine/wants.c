@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What a run wants next: work for matching and other runs, and the time at which it wants to be woken.
- * Nothing of this is stored; it follows from the state. */
+/* What a run wants next: work for matching and other runs, and the time at which it wants to be
+ * woken. Nothing of this is stored; it follows from the state. */
 #include "history/machine/machine.h"
 
 #include "history/machine/priv.h"
 
 #define POLICY_ABANDON 2
 
-/* ---- children of a closed run ------------------------------------------------------------------ */
+/* ---- children of a closed run ---------------------------------------------------------------- */
 
 static bool wants_settling(const tn_child *child)
 {
@@ -15,10 +15,12 @@ static bool wants_settling(const tn_child *child)
            (child->started_id || child->run_id);
 }
 
-/* A child that its parent has not started before it closed is never born, whatever its parent close policy. */
+/* A child that its parent has not started before it closed is never born, whatever its parent
+ * close policy. */
 static bool wants_start(const tn_ms *ms, const tn_child *child)
 {
-    return tn_ms_running(ms) && !child->started_id && !child->run_id && !child->closing && !child->started_buffered;
+    return tn_ms_running(ms) && !child->started_id && !child->run_id && !child->closing &&
+           !child->started_buffered;
 }
 
 static bool wants_to_tell_parent_closed(const tn_ms *ms)
@@ -26,7 +28,7 @@ static bool wants_to_tell_parent_closed(const tn_ms *ms)
     return ms->parent.workflow_id && !ms->parent_told && !ms->new_run_id && !ms->skip_close_policy;
 }
 
-/* ---- wants ------------------------------------------------------------------------------------- */
+/* ---- wants ----------------------------------------------------------------------------------- */
 
 typedef void want_fn(void *user, tn_want want, void *item);
 
@@ -36,8 +38,7 @@ static void wants_of_closed(tn_ms *ms, want_fn *each, void *user)
         each(user, TN_WANT_TELL_PARENT_CLOSED, NULL);
     if (ms->children_settled)
         return;
-    TN_LIST_FOREACH_SAFE(link, &ms->children)
-    {
+    TN_LIST_FOREACH_SAFE (link, &ms->children) {
         tn_child *child = TN_CONTAINER_OF(link, tn_child, link);
 
         if (child->dispatched)
@@ -61,23 +62,20 @@ void tn_ms_wants(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
         each(user, TN_WANT_TELL_PARENT_STARTED, NULL);
     if (tn_ms_wft_pending(ms) && !tn_ms_wft_started(ms) && !ms->wft.dispatched)
         each(user, TN_WANT_WFT, NULL);
-    TN_LIST_FOREACH_SAFE(link, &ms->activities)
-    {
+    TN_LIST_FOREACH_SAFE (link, &ms->activities) {
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (!activity->closing && !activity->started_ns && !activity->dispatched &&
             activity->attempt_scheduled_ns <= now_ns)
             each(user, TN_WANT_ACTIVITY, activity);
     }
-    TN_LIST_FOREACH_SAFE(link, &ms->children)
-    {
+    TN_LIST_FOREACH_SAFE (link, &ms->children) {
         tn_child *child = TN_CONTAINER_OF(link, tn_child, link);
 
         if (!child->dispatched && wants_start(ms, child))
             each(user, TN_WANT_CHILD_START, child);
     }
-    TN_LIST_FOREACH_SAFE(link, &ms->externals)
-    {
+    TN_LIST_FOREACH_SAFE (link, &ms->externals) {
         tn_external *external = TN_CONTAINER_OF(link, tn_external, link);
 
         if (!external->closing && !external->dispatched)
@@ -85,21 +83,16 @@ void tn_ms_wants(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
     }
 }
 
-/* ---- time -------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
+static uint64_t sooner(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-static uint64_t or_never(uint64_t at_ns)
-{
-    return at_ns ? at_ns : UINT64_MAX;
-}
+static uint64_t or_never(uint64_t at_ns) { return at_ns ? at_ns : UINT64_MAX; }
 
 bool tn_ms_backoff_pending(const tn_ms *ms)
 {
-    return ms->first_wft_backoff_until_ns && !tn_ms_wft_pending(ms) && !ms->last_completed_started_id;
+    return ms->first_wft_backoff_until_ns && !tn_ms_wft_pending(ms) &&
+           !ms->last_completed_started_id;
 }
 
 uint64_t tn_ms_wft_deadline_ns(const tn_ms *ms)
@@ -122,8 +115,7 @@ static uint64_t own_deadline_ns(const tn_ms *ms)
 
     if (tn_ms_backoff_pending(ms) && !ms->held)
         at = sooner(at, ms->first_wft_backoff_until_ns);
-    TN_LIST_FOREACH(link, &ms->timers)
-    {
+    TN_LIST_FOREACH (link, &ms->timers) {
         const tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
 
         if (!timer->closing)
@@ -140,8 +132,7 @@ uint64_t tn_ms_deadline_ns(const tn_ms *ms)
     if (!ms->started.n || !tn_ms_running(ms))
         return UINT64_MAX;
     at = sooner(own_deadline_ns(ms), tn_ms_wft_deadline_ns(ms));
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (activity->closing)
@@ -158,8 +149,7 @@ static uint64_t wake_of_closed(const tn_ms *ms)
     if (wants_to_tell_parent_closed(ms))
         return 0;
     if (!ms->children_settled)
-        TN_LIST_FOREACH(link, &ms->children)
-        {
+        TN_LIST_FOREACH (link, &ms->children) {
             const tn_child *child = TN_CONTAINER_OF(link, tn_child, link);
 
             if (wants_settling(child) || wants_start(ms, child))
@@ -172,10 +162,10 @@ static bool tells_or_asks_others(const tn_ms *ms)
 {
     if (ms->held && ms->parent.workflow_id)
         return true;
-    TN_LIST_FOREACH(link, &ms->children)
+    TN_LIST_FOREACH (link, &ms->children)
         if (wants_start(ms, TN_CONTAINER_OF(link, tn_child, link)))
             return true;
-    TN_LIST_FOREACH(link, &ms->externals)
+    TN_LIST_FOREACH (link, &ms->externals)
         if (!TN_CONTAINER_OF(link, tn_external, link)->closing)
             return true;
     return false;
@@ -196,8 +186,7 @@ uint64_t tn_ms_wake_ns(const tn_ms *ms)
     if (tells_or_asks_others(ms))
         return 0;
     at = sooner(own_deadline_ns(ms), tn_ms_wft_deadline_ns(ms));
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (activity->closing)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The workflow task from scheduled to lost: at most one is pending.  A first attempt writes its events; a
- * later one (transient) shows them to the worker only and writes them when it completes.
+/* The workflow task from scheduled to lost: at most one is pending.  A first attempt writes its
+ * events; a later one (transient) shows them to the worker only and writes them when it completes.
  *
- * The start of a task is not worth a commit: nothing depends on it that a second hand-out would not redo. */
+ * The start of a task is not worth a commit: nothing depends on it that a second hand-out would
+ * not redo. */
 #include "history/machine/machine.h"
 
 #include <stdio.h>
@@ -14,7 +15,7 @@
 #define ATTEMPTS_WITHOUT_BACKOFF 3
 #define PROBLEMS_SHOWN_FROM 5 /* failures in a row before the run is listed as having a problem */
 
-/* ---- problems ---------------------------------------------------------------------------------- */
+/* ---- problems -------------------------------------------------------------------------------- */
 
 /* Keeps the cause's name as it is shown: "FailedCause" + the enum's words in camel case. */
 void tn_ms_note_problem(tn_ms *ms, int32_t wft_failed_cause)
@@ -53,11 +54,12 @@ bool tn_ms_has_problem(const tn_ms *ms)
     return ms->problem_count >= PROBLEMS_SHOWN_FROM && ms->problem_cause;
 }
 
-/* ---- schedule ---------------------------------------------------------------------------------- */
+/* ---- schedule -------------------------------------------------------------------------------- */
 
 static Temporal__Api__Taskqueue__V1__TaskQueue *current_queue(tn_arena *arena, const tn_ms *ms)
 {
-    Temporal__Api__Taskqueue__V1__TaskQueue *queue = TN_MSG(arena, temporal__api__taskqueue__v1__task_queue);
+    Temporal__Api__Taskqueue__V1__TaskQueue *queue =
+        TN_MSG(arena, temporal__api__taskqueue__v1__task_queue);
 
     queue->name = ms->sticky_queue ? ms->sticky_queue : ms->task_queue;
     queue->kind = ms->sticky_queue ? 2 : 1;
@@ -66,17 +68,19 @@ static Temporal__Api__Taskqueue__V1__TaskQueue *current_queue(tn_arena *arena, c
     return queue;
 }
 
-/* A task that keeps failing is given ever more time before it is tried again: the worker's fault holds the
- * task until it times out. */
+/* A task that keeps failing is given ever more time before it is tried again: the worker's fault
+ * holds the task until it times out. */
 static uint64_t timeout_of(const tn_tx *tx, int32_t attempt)
 {
     const tn_machine_limits *limits = tx->env->limits;
-    uint64_t base = tx->ms->wft_timeout_ns ? tx->ms->wft_timeout_ns : limits->wft_timeout_default_ns;
+    uint64_t base =
+        tx->ms->wft_timeout_ns ? tx->ms->wft_timeout_ns : limits->wft_timeout_default_ns;
     uint64_t extra = limits->wft_backoff_initial_ns;
 
     if (attempt <= ATTEMPTS_WITHOUT_BACKOFF)
         return base;
-    for (int32_t i = ATTEMPTS_WITHOUT_BACKOFF + 1; i < attempt && extra < limits->wft_backoff_max_ns; i++)
+    for (int32_t i = ATTEMPTS_WITHOUT_BACKOFF + 1;
+         i < attempt && extra < limits->wft_backoff_max_ns; i++)
         extra *= 2;
     if (extra > limits->wft_backoff_max_ns)
         extra = limits->wft_backoff_max_ns;
@@ -126,7 +130,7 @@ void tn_tx_schedule_wft(tn_tx *tx)
         tn_tx_schedule_wft_anyhow(tx);
 }
 
-/* ---- start ------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 /* What the worker is told of the history's size, so that it can continue as new in time. */
 static void measure(tn_tx *tx, tn_wft *wft)
@@ -135,7 +139,8 @@ static void measure(tn_tx *tx, tn_wft *wft)
 
     wft->history_size_bytes = tx->history_bytes_before;
     wft->n_suggest_reasons = 0;
-    if (limits->history_bytes_suggest > 0 && wft->history_size_bytes >= limits->history_bytes_suggest)
+    if (limits->history_bytes_suggest > 0 &&
+        wft->history_size_bytes >= limits->history_bytes_suggest)
         wft->suggest_reasons[wft->n_suggest_reasons++] = 1; /* HISTORY_SIZE_TOO_LARGE */
     if (limits->history_count_suggest > 0 && tx->ms->next_event_id >= limits->history_count_suggest)
         wft->suggest_reasons[wft->n_suggest_reasons++] = 2; /* TOO_MANY_HISTORY_EVENTS */
@@ -156,8 +161,8 @@ static void fill_started(tn_arena *arena, const tn_wft *wft, int64_t scheduled_i
     a->suggest_continue_as_new = wft->suggest_continue_as_new;
     a->n_suggest_continue_as_new_reasons = wft->n_suggest_reasons;
     if (wft->n_suggest_reasons) {
-        a->suggest_continue_as_new_reasons =
-            tn_arena_array(arena, wft->n_suggest_reasons, sizeof(a->suggest_continue_as_new_reasons[0]));
+        a->suggest_continue_as_new_reasons = tn_arena_array(
+            arena, wft->n_suggest_reasons, sizeof(a->suggest_continue_as_new_reasons[0]));
         TN_ASSERT(a->suggest_continue_as_new_reasons);
     }
     for (size_t i = 0; i < wft->n_suggest_reasons; i++)
@@ -230,7 +235,8 @@ static const tn_fault *task_not_found(tn_tx *tx)
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Workflow task not found.");
 }
 
-const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp, const tn_poller *poller)
+const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,
+                                     const tn_poller *poller)
 {
     tn_ms *ms = tx->ms;
     tn_wft *wft = &ms->wft;
@@ -240,7 +246,8 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
         return task_not_found(tx);
     if (wft->started_id) {
         /* The same poll asks again: it gets the same task. */
-        if (poller->request_id.n && wft->request_id && tn_str_is(poller->request_id, wft->request_id))
+        if (poller->request_id.n && wft->request_id &&
+            tn_str_is(poller->request_id, wft->request_id))
             return NULL;
         return task_not_found(tx);
     }
@@ -254,8 +261,10 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
         version->build_id = tn_tx_text(tx, poller->build_id);
         version->use_versioning = true;
     }
-    tn_tx_start_wft(tx, &(tn_wft_start){.identity = poller->identity, .request_id = poller->request_id,
-                                        .at_ns = tx->now_ns, .version = version});
+    tn_tx_start_wft(tx, &(tn_wft_start){.identity = poller->identity,
+                                        .request_id = poller->request_id,
+                                        .at_ns = tx->now_ns,
+                                        .version = version});
     tx->rides_along = true;
     return NULL;
 }
@@ -307,7 +316,7 @@ const tn_fault *tn_machine_reset_sticky(tn_tx *tx)
     return tn_machine_wft_unstick(tx);
 }
 
-/* ---- loss -------------------------------------------------------------------------------------- */
+/* ---- loss ------------------------------------------------------------------------------------ */
 
 int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure)
 {
@@ -339,7 +348,8 @@ int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure)
 int64_t tn_tx_fail_wft(tn_tx *tx, int32_t cause, const Temporal__Api__Failure__V1__Failure *failure,
                        tn_str identity)
 {
-    return tn_tx_fail_wft_full(tx, &(tn_wft_failure){.cause = cause, .failure = failure, .identity = identity});
+    return tn_tx_fail_wft_full(
+        tx, &(tn_wft_failure){.cause = cause, .failure = failure, .identity = identity});
 }
 
 void tn_tx_time_out_wft(tn_tx *tx, bool to_start)
@@ -361,8 +371,9 @@ void tn_tx_time_out_wft(tn_tx *tx, bool to_start)
     note_lost(tx);
 }
 
-const tn_fault *tn_machine_wft_failed(tn_tx *tx, const Tenon__TaskToken *token,
-                                      const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *request)
+const tn_fault *tn_machine_wft_failed(
+    tn_tx *tx, const Tenon__TaskToken *token,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *request)
 {
     if (!tn_ms_running(tx->ms))
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow execution already completed");
@@ -373,16 +384,16 @@ const tn_fault *tn_machine_wft_failed(tn_tx *tx, const Tenon__TaskToken *token,
         return NULL;
     }
     tn_tx_fail_wft_full(tx, &(tn_wft_failure){
-        .cause = (int32_t)request->cause,
-        .failure = request->failure,
-        .identity = tn_str_from(request->identity),
-        .checksum = tn_str_from(request->binary_checksum),
-    });
+                                .cause = (int32_t)request->cause,
+                                .failure = request->failure,
+                                .identity = tn_str_from(request->identity),
+                                .checksum = tn_str_from(request->binary_checksum),
+                            });
     tn_tx_schedule_wft_anyhow(tx);
     return NULL;
 }
 
-/* ---- transient events -------------------------------------------------------------------------- */
+/* ---- transient events ------------------------------------------------------------------------ */
 
 static void put_event(tn_buf *buf, tn_event *event)
 {
@@ -423,10 +434,10 @@ tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena)
     return out;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------ */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* Does this token belong to the started task?  A start that was lost in a crash is made again, once: the
- * worker has done the work, and nobody else has been given it. */
+/* Does this token belong to the started task?  A start that was lost in a crash is made again,
+ * once: the worker has done the work, and nobody else has been given it. */
 bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token)
 {
     tn_ms *ms = tx->ms;
@@ -442,13 +453,15 @@ bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token)
     if (token->started_id != started_id || !token->nonce || token->nonce != token->started_ns ||
         (wft->transient && wft->scheduled_id != ms->next_event_id))
         return false;
-    tn_tx_start_wft(tx, &(tn_wft_start){.identity = tn_str_from(token->identity), .request_id = TN_STR("lost-in-restart"),
+    tn_tx_start_wft(tx, &(tn_wft_start){.identity = tn_str_from(token->identity),
+                                        .request_id = TN_STR("lost-in-restart"),
                                         .at_ns = token->started_ns});
     return true;
 }
 
 /* A transient task completes: now its events enter the history. */
-void tn_tx_write_transient(tn_tx *tx, tn_str identity, Temporal__Api__Common__V1__WorkerVersionStamp *version)
+void tn_tx_write_transient(tn_tx *tx, tn_str identity,
+                           Temporal__Api__Common__V1__WorkerVersionStamp *version)
 {
     tn_ms *ms = tx->ms;
     tn_wft was = ms->wft;
@@ -463,6 +476,7 @@ void tn_tx_write_transient(tn_tx *tx, tn_str identity, Temporal__Api__Common__V1
     memcpy(ms->wft.suggest_reasons, was.suggest_reasons, sizeof(was.suggest_reasons));
     ms->wft.n_suggest_reasons = was.n_suggest_reasons;
     ms->wft.history_size_bytes = was.history_size_bytes;
-    add_started_event(tx, identity, was.started_ns, version && !version->use_versioning ? version : NULL);
+    add_started_event(tx, identity, was.started_ns,
+                      version && !version->use_versioning ? version : NULL);
     tn_ms_free(ms, was.identity);
 }

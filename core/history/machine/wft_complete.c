@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A worker has finished a workflow task: its commands become events, what waited in the buffer follows, and
- * a new task is scheduled when there is something new to see. */
+/* A worker has finished a workflow task: its commands become events, what waited in the buffer
+ * follows, and a new task is scheduled when there is something new to see. */
 #include "history/machine/machine.h"
 
 #include "history/machine/priv.h"
@@ -8,12 +8,13 @@
 
 typedef Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest complete_request;
 
-/* ---- the completed event ----------------------------------------------------------------------- */
+/* ---- the completed event --------------------------------------------------------------------- */
 
 static void set_deployment(tn_tx *tx, const complete_request *request,
                            Temporal__Api__History__V1__WorkflowTaskCompletedEventAttributes *a)
 {
-    const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options = request->deployment_options;
+    const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options =
+        request->deployment_options;
     Temporal__Api__Deployment__V1__WorkerDeploymentVersion *version;
     const char *name = options ? options->deployment_name : NULL, *build_id = NULL;
     bool versioned = options && options->worker_versioning_mode == 2;
@@ -55,11 +56,12 @@ static int64_t add_completed_event(tn_tx *tx, const complete_request *request)
     return tn_tx_add_now(tx, event);
 }
 
-/* ---- stickiness -------------------------------------------------------------------------------- */
+/* ---- stickiness ------------------------------------------------------------------------------ */
 
 static void set_sticky(tn_tx *tx, const complete_request *request)
 {
-    const Temporal__Api__Taskqueue__V1__StickyExecutionAttributes *sticky = request->sticky_attributes;
+    const Temporal__Api__Taskqueue__V1__StickyExecutionAttributes *sticky =
+        request->sticky_attributes;
     tn_ms *ms = tx->ms;
     tn_str name = {NULL, 0};
     uint64_t timeout_ns = 0;
@@ -75,26 +77,30 @@ static void set_sticky(tn_tx *tx, const complete_request *request)
     tx->extras_dirty = true;
 }
 
-/* ---- failing ----------------------------------------------------------------------------------- */
+/* ---- failing --------------------------------------------------------------------------------- */
 
 static const tn_fault *fail(tn_tx *tx, const complete_request *request, const tn_command_run *run)
 {
     Temporal__Api__Failure__V1__Failure *failure;
-    const tn_fault *fault = tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT, TN_STR_FMT, TN_STR_ARG(run->message));
+    const tn_fault *fault =
+        tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT, TN_STR_FMT, TN_STR_ARG(run->message));
 
-    /* The same mistake again: nothing is written, and the task's own time-out slows the worker down. */
+    /* The same mistake again: nothing is written, and the task's own time-out slows the worker
+     * down. */
     if (tx->ms->wft.attempt > 1 && run->cause != 1)
         return fault;
     failure = TN_MSG(tx->arena, temporal__api__failure__v1__failure);
     failure->message = tn_tx_text(tx, run->message);
-    failure->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO;
-    failure->server_failure_info = TN_MSG(tx->arena, temporal__api__failure__v1__server_failure_info);
+    failure->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO;
+    failure->server_failure_info =
+        TN_MSG(tx->arena, temporal__api__failure__v1__server_failure_info);
     tn_tx_fail_wft_full(tx, &(tn_wft_failure){
-        .cause = run->cause,
-        .failure = failure,
-        .identity = tn_str_from(request->identity),
-        .checksum = tn_str_from(request->binary_checksum),
-    });
+                                .cause = run->cause,
+                                .failure = failure,
+                                .identity = tn_str_from(request->identity),
+                                .checksum = tn_str_from(request->binary_checksum),
+                            });
     if (run->terminate) {
         tn_tx_flush_buffered(tx);
         tn_tx_terminate(tx, run->message, NULL, TN_STR("history-service"));
@@ -104,7 +110,7 @@ static const tn_fault *fail(tn_tx *tx, const complete_request *request, const tn
     return fault;
 }
 
-/* ---- heartbeats -------------------------------------------------------------------------------- */
+/* ---- heartbeats ------------------------------------------------------------------------------ */
 
 /* Only a heartbeat: local activities go on, nothing has happened in the workflow. */
 static bool is_heartbeat(const complete_request *request)
@@ -133,7 +139,7 @@ static const tn_fault *end_heartbeats(tn_tx *tx)
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow task heartbeat timeout");
 }
 
-/* ---- what comes next --------------------------------------------------------------------------- */
+/* ---- what comes next ------------------------------------------------------------------------- */
 
 static void schedule_next(tn_tx *tx, const complete_request *request, uint64_t heartbeat_since_ns,
                           tn_wft_completed_out *out)
@@ -150,32 +156,57 @@ static void schedule_next(tn_tx *tx, const complete_request *request, uint64_t h
     if (!request->return_new_workflow_task)
         return;
     tn_tx_start_wft(tx, &(tn_wft_start){
-        .identity = tn_str_from(request->identity),
-        .request_id = TN_STR("request-from-RespondWorkflowTaskCompleted"),
-        .at_ns = tn_tx_event_time(tx),
-    });
+                            .identity = tn_str_from(request->identity),
+                            .request_id = TN_STR("request-from-RespondWorkflowTaskCompleted"),
+                            .at_ns = tn_tx_event_time(tx),
+                        });
     out->new_wft_wanted_inline = true;
+}
+
+/* What this completion would write at once, about; too much ends the run: it would never get
+ * smaller. */
+static const tn_fault *too_large(tn_tx *tx, const complete_request *request)
+{
+    int64_t max = tx->env->limits->transaction_bytes_max, size;
+    Temporal__Api__Common__V1__Payloads *details;
+    const tn_fault *fault;
+
+    if (max <= 0 || !request->n_commands)
+        return NULL;
+    size = (int64_t)(protobuf_c_message_get_packed_size(&request->base) + tx->ms->buffered_bytes);
+    if (size <= max)
+        return NULL;
+    fault = tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT,
+                          "transaction size of %lld bytes exceeds limit of %lld bytes",
+                          (long long)size, (long long)max);
+    details = tn_payloads_of_text(tx->arena, fault->message);
+    tn_tx_terminate(tx, TN_STR("Transaction size exceeds limit."), details,
+                    TN_STR("history-service"));
+    return fault;
 }
 
 static const tn_fault *refused(tn_tx *tx, const complete_request *request)
 {
     if (tx->ms->status == 8 && request->force_create_new_workflow_task)
-        return tn_fault_make(tx->arena, TN_GRPC_FAILED_PRECONDITION,
-                             "Workflow is paused and force create new workflow task is not allowed.");
+        return tn_fault_make(
+            tx->arena, TN_GRPC_FAILED_PRECONDITION,
+            "Workflow is paused and force create new workflow task is not allowed.");
     if (request->intermediate_page || request->page_number > 0)
-        return tn_fault_make(tx->arena, TN_GRPC_FAILED_PRECONDITION,
-                             "workflow task completion pagination is disabled for this namespace " TN_STR_FMT,
-                             TN_STR_ARG(tx->env->ns_name));
+        return tn_fault_make(
+            tx->arena, TN_GRPC_FAILED_PRECONDITION,
+            "workflow task completion pagination is disabled for this namespace " TN_STR_FMT,
+            TN_STR_ARG(tx->env->ns_name));
     if (request->versioning_behavior && !request->deployment &&
         (!request->deployment_options || request->deployment_options->worker_versioning_mode != 2))
-        return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT,
-                             "versioning behavior cannot be specified without deployment options being set "
-                             "with versioned mode");
+        return tn_fault_make(
+            tx->arena, TN_GRPC_INVALID_ARGUMENT,
+            "versioning behavior cannot be specified without deployment options being set "
+            "with versioned mode");
     return NULL;
 }
 
-const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *token, const complete_request *request,
-                                         tn_wft_completed_out *out)
+const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *token,
+                                         const complete_request *request, tn_wft_completed_out *out)
 {
     tn_ms *ms = tx->ms;
     tn_command_run run = {.tx = tx, .request = request, .out = out};
@@ -193,6 +224,9 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
             return end_heartbeats(tx);
         heartbeat_since_ns = ms->wft.original_scheduled_ns;
     }
+    fault = too_large(tx, request);
+    if (fault)
+        return fault;
     run.had_buffered = tn_ms_has_buffered(ms);
     run.wft_completed_id = ms->next_event_id + (ms->wft.transient ? 2 : 0);
     if (!tn_commands_check(&run))
@@ -205,7 +239,8 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
     tx->in_commands = false;
     if (!tn_ms_running(ms))
         return NULL;
-    if (ms->status != 8 && (request->force_create_new_workflow_task || run.had_buffered || run.wants_wft))
+    if (ms->status != 8 &&
+        (request->force_create_new_workflow_task || run.had_buffered || run.wants_wft))
         schedule_next(tx, request, heartbeat_since_ns, out);
     if (!tn_ms_wft_started(ms))
         tn_tx_flush_buffered(tx);

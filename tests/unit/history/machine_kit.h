@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A run without a server: the machine under test, a list of the records that it would have stored, and short
- * words for what clients, workers and time do to it.  Every commit checks that the records fold to the state. */
+/* A run without a server: the machine under test, a list of the records that it would have
+ * stored, and short words for what clients, workers and time do to it.  Every commit checks that
+ * the records fold to the state. */
 #ifndef TN_TESTS_MACHINE_KIT_H
 #define TN_TESTS_MACHINE_KIT_H
 
@@ -35,10 +36,10 @@ typedef struct kit {
     tn_tx tx;
     tn_arena *tx_arena;
     const tn_fault *fault; /* of the last operation, in the kit's arena */
-    bool check; /* compare the fold with the state at every commit */
-    bool follow; /* go on with the next run */
-    bool extras_pending; /* memory is ahead: the next record carries extras */
-    const char *trouble; /* what was found wrong; the random test tells the seed */
+    bool check;            /* compare the fold with the state at every commit */
+    bool follow;           /* go on with the next run */
+    bool extras_pending;   /* memory is ahead: the next record carries extras */
+    const char *trouble;   /* what was found wrong; the random test tells the seed */
     uint64_t last_event_ns;
     bool over; /* a closing event was seen */
 } kit;
@@ -122,12 +123,14 @@ static inline void kit_store(kit *k, const tn_ms *ms, tn_blob events, bool extra
 static inline tn_ms *kit_fold(kit *k, tn_error *err)
 {
     tn_arena *arena = tn_arena_create(0);
-    tn_ms *ms = tn_ms_create(tn_str_from(k->ms->ns_id), tn_str_from(k->ms->workflow_id), k->ms->run_id);
+    tn_ms *ms =
+        tn_ms_create(tn_str_from(k->ms->ns_id), tn_str_from(k->ms->workflow_id), k->ms->run_id);
 
     for (size_t i = 0; i < k->n_records && ms; i++) {
         Tenon__Record *record;
 
-        assert_int_equal(TN_PROTO_UNPACK(tenon__record, k->records[i], arena, &record, NULL), TN_OK);
+        assert_int_equal(TN_PROTO_UNPACK(tenon__record, k->records[i], arena, &record, NULL),
+                         TN_OK);
         if (tn_ms_load_record(ms, record, err) != TN_OK) {
             tn_ms_destroy(ms);
             ms = NULL;
@@ -145,8 +148,9 @@ static inline tn_ms *kit_through_snapshot(const tn_ms *ms, tn_error *err)
     Tenon__Snapshot *snapshot;
     tn_ms *out;
 
-    assert_int_equal(TN_PROTO_UNPACK(tenon__snapshot, tn_msg_pack(arena, tn_ms_snapshot(ms, arena)), arena,
-                                     &snapshot, NULL), TN_OK);
+    assert_int_equal(TN_PROTO_UNPACK(tenon__snapshot, tn_msg_pack(arena, tn_ms_snapshot(ms, arena)),
+                                     arena, &snapshot, NULL),
+                     TN_OK);
     out = tn_ms_load_snapshot(snapshot, err);
     tn_arena_destroy(arena);
     return out;
@@ -228,8 +232,9 @@ static inline void kit_check_events(kit *k, const tn_tx *tx)
         tn_event *event;
         int type;
 
-        assert_int_equal(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, f.bytes, k->tx_arena, &event,
-                                         NULL), TN_OK);
+        assert_int_equal(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, f.bytes,
+                                         k->tx_arena, &event, NULL),
+                         TN_OK);
         type = (int)event->event_type;
         if (event->event_id != id)
             k->trouble = "an event's id isn't the next";
@@ -262,9 +267,10 @@ static inline bool kit_end(kit *k, const tn_fault *fault)
         k->ms->transition++;
         tn_buf_put(&k->tail, tx->events.p, tx->events.n);
         if (tx->extras_dirty || k->extras_pending)
-            TN_LIST_FOREACH(link, &k->ms->activities)
+            TN_LIST_FOREACH (link, &k->ms->activities)
                 TN_CONTAINER_OF(link, tn_activity, link)->started_durable = true;
-        kit_store(k, k->ms, tn_buf_blob(&k->tail), tx->extras_dirty || k->extras_pending, k->now_ns);
+        kit_store(k, k->ms, tn_buf_blob(&k->tail), tx->extras_dirty || k->extras_pending,
+                  k->now_ns);
         tn_buf_done(&k->tail);
         if (k->ms->wft.started_id)
             k->ms->wft.started_durable = true;
@@ -300,7 +306,7 @@ static inline void kit_crash(kit *k)
     k->last_event_ns = folded->last_event_ns;
 }
 
-/* ---- words ------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static inline Temporal__Api__Common__V1__Payloads *kit_payloads(kit *k, const char *text)
 {
@@ -320,14 +326,16 @@ static inline tn_pb_duration *kit_seconds(kit *k, double s)
 
 static inline Temporal__Api__Taskqueue__V1__TaskQueue *kit_queue(kit *k, const char *name, int kind)
 {
-    Temporal__Api__Taskqueue__V1__TaskQueue *q = TN_MSG(k->arena, temporal__api__taskqueue__v1__task_queue);
+    Temporal__Api__Taskqueue__V1__TaskQueue *q =
+        TN_MSG(k->arena, temporal__api__taskqueue__v1__task_queue);
 
     q->name = (char *)(uintptr_t)name;
     q->kind = (Temporal__Api__Enums__V1__TaskQueueKind)kind;
     return q;
 }
 
-static inline Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *kit_start_request(kit *k)
+static inline Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *kit_start_request(
+    kit *k)
 {
     Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r =
         TN_MSG(k->arena, temporal__api__workflowservice__v1__start_workflow_execution_request);
@@ -343,17 +351,15 @@ static inline Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest 
     return r;
 }
 
-static inline bool kit_start_with(kit *k, const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r)
+static inline bool kit_start_with(
+    kit *k, const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r)
 {
     tn_tx *tx = kit_begin(k);
 
     return kit_end(k, tn_machine_start(tx, &(tn_start){.request = r}));
 }
 
-static inline bool kit_start(kit *k)
-{
-    return kit_start_with(k, kit_start_request(k));
-}
+static inline bool kit_start(kit *k) { return kit_start_with(k, kit_start_request(k)); }
 
 /* Matching gives the task to a worker. */
 static inline bool kit_poll(kit *k)
@@ -383,11 +389,11 @@ static inline Tenon__TaskToken *kit_token(kit *k)
     return t;
 }
 
-static inline Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *kit_complete_request(
-    kit *k, size_t n, kit_command **commands)
+static inline Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *
+kit_complete_request(kit *k, size_t n, kit_command **commands)
 {
-    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_workflow_task_completed_request);
+    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__respond_workflow_task_completed_request);
 
     r->identity = (char *)"worker";
     r->n_commands = n;
@@ -395,9 +401,10 @@ static inline Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRe
     return r;
 }
 
-static inline bool kit_complete_with(kit *k, const Tenon__TaskToken *token,
-                                     Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *r,
-                                     tn_wft_completed_out *out)
+static inline bool kit_complete_with(
+    kit *k, const Tenon__TaskToken *token,
+    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *r,
+    tn_wft_completed_out *out)
 {
     tn_wft_completed_out own;
     tn_tx *tx = kit_begin(k);
@@ -405,10 +412,11 @@ static inline bool kit_complete_with(kit *k, const Tenon__TaskToken *token,
     return kit_end(k, tn_machine_wft_completed(tx, token, r, out ? out : &own));
 }
 
-#define KIT_COMPLETE(k, ...)                                                                       \
-    kit_complete_with((k), kit_token(k),                                                           \
-                      kit_complete_request((k), TN_COUNT_OF(((kit_command *[]){__VA_ARGS__})),      \
-                                           (kit_command *[]){__VA_ARGS__}), NULL)
+#define KIT_COMPLETE(k, ...) \
+    kit_complete_with((k), kit_token(k), \
+                      kit_complete_request((k), TN_COUNT_OF(((kit_command *[]){__VA_ARGS__})), \
+                                           (kit_command *[]){__VA_ARGS__}), \
+                      NULL)
 
 static inline bool kit_complete_none(kit *k)
 {
@@ -441,8 +449,8 @@ static inline bool kit_signal(kit *k, const char *name, const char *request_id)
 
 static inline bool kit_cancel(kit *k)
 {
-    Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__request_cancel_workflow_execution_request);
+    Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__request_cancel_workflow_execution_request);
     tn_tx *tx = kit_begin(k);
 
     return kit_end(k, tn_machine_request_cancel(tx, r, NULL));
@@ -474,8 +482,9 @@ static inline void kit_wait(kit *k, double seconds)
         if (at > k->now_ns)
             k->now_ns = at;
         kit_fire(k);
-        if (tn_ms_deadline_ns(k->ms) <= at) { /* an activity that goes out again: nobody takes it here */
-            TN_LIST_FOREACH(link, &k->ms->activities)
+        if (tn_ms_deadline_ns(k->ms) <=
+            at) { /* an activity that goes out again: nobody takes it here */
+            TN_LIST_FOREACH (link, &k->ms->activities)
                 TN_CONTAINER_OF(link, tn_activity, link)->dispatched = true;
             if (tn_ms_deadline_ns(k->ms) <= at) {
                 k->trouble = "a deadline that firing doesn't move";
@@ -486,14 +495,14 @@ static inline void kit_wait(kit *k, double seconds)
     k->now_ns = until;
 }
 
-/* ---- commands ---------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
-#define KIT_COMMAND(k, command, type, UPPER, lower)                                                \
-    kit_command *command = TN_MSG((k)->arena, temporal__api__command__v1__command);                 \
-    command->command_type = type;                                                                  \
-    command->attributes_case =                                                                     \
-        TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES;              \
-    command->lower##_command_attributes =                                                          \
+#define KIT_COMMAND(k, command, type, UPPER, lower) \
+    kit_command *command = TN_MSG((k)->arena, temporal__api__command__v1__command); \
+    command->command_type = type; \
+    command->attributes_case = \
+        TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES; \
+    command->lower##_command_attributes = \
         TN_MSG((k)->arena, temporal__api__command__v1__##lower##_command_attributes)
 
 static inline kit_command *kit_cmd_complete(kit *k)
@@ -509,8 +518,10 @@ static inline kit_command *kit_cmd_fail(kit *k, const char *type)
     Temporal__Api__Failure__V1__Failure *f = TN_MSG(k->arena, temporal__api__failure__v1__failure);
 
     f->message = (char *)"no";
-    f->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO;
-    f->application_failure_info = TN_MSG(k->arena, temporal__api__failure__v1__application_failure_info);
+    f->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO;
+    f->application_failure_info =
+        TN_MSG(k->arena, temporal__api__failure__v1__application_failure_info);
     f->application_failure_info->type = (char *)(uintptr_t)type;
     c->fail_workflow_execution_command_attributes->failure = f;
     return c;
@@ -592,8 +603,10 @@ static inline kit_command *kit_cmd_signal_external(kit *k, const char *id)
 
 static inline kit_command *kit_cmd_cancel_external(kit *k, const char *id)
 {
-    KIT_COMMAND(k, c, 8, REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION, request_cancel_external_workflow_execution);
-    c->request_cancel_external_workflow_execution_command_attributes->workflow_id = (char *)(uintptr_t)id;
+    KIT_COMMAND(k, c, 8, REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION,
+                request_cancel_external_workflow_execution);
+    c->request_cancel_external_workflow_execution_command_attributes->workflow_id =
+        (char *)(uintptr_t)id;
     return c;
 }
 
@@ -618,18 +631,58 @@ static inline kit_command *kit_cmd_memo(kit *k, const char *key, const char *val
     return c;
 }
 
-/* ---- histories --------------------------------------------------------------------------------- */
+/* ---- histories ------------------------------------------------------------------------------- */
 
 static inline const char *kit_event_word(int type)
 {
     static const char *const words[] = {
-        "?", "Started", "Completed", "Failed", "TimedOut", "WtScheduled", "WtStarted", "WtCompleted", "WtTimedOut",
-        "WtFailed", "ActScheduled", "ActStarted", "ActCompleted", "ActFailed", "ActTimedOut", "ActCancelRequested",
-        "ActCanceled", "TimerStarted", "TimerFired", "TimerCanceled", "CancelRequested", "Canceled",
-        "CancelExtInitiated", "CancelExtFailed", "ExtCancelRequested", "Marker", "Signaled", "Terminated",
-        "ContinuedAsNew", "ChildInitiated", "ChildStartFailed", "ChildStarted", "ChildCompleted", "ChildFailed",
-        "ChildCanceled", "ChildTimedOut", "ChildTerminated", "SignalExtInitiated", "SignalExtFailed", "ExtSignaled",
-        "UpsertSA", "?", "?", "?", "?", "?", "Properties",
+        "?",
+        "Started",
+        "Completed",
+        "Failed",
+        "TimedOut",
+        "WtScheduled",
+        "WtStarted",
+        "WtCompleted",
+        "WtTimedOut",
+        "WtFailed",
+        "ActScheduled",
+        "ActStarted",
+        "ActCompleted",
+        "ActFailed",
+        "ActTimedOut",
+        "ActCancelRequested",
+        "ActCanceled",
+        "TimerStarted",
+        "TimerFired",
+        "TimerCanceled",
+        "CancelRequested",
+        "Canceled",
+        "CancelExtInitiated",
+        "CancelExtFailed",
+        "ExtCancelRequested",
+        "Marker",
+        "Signaled",
+        "Terminated",
+        "ContinuedAsNew",
+        "ChildInitiated",
+        "ChildStartFailed",
+        "ChildStarted",
+        "ChildCompleted",
+        "ChildFailed",
+        "ChildCanceled",
+        "ChildTimedOut",
+        "ChildTerminated",
+        "SignalExtInitiated",
+        "SignalExtFailed",
+        "ExtSignaled",
+        "UpsertSA",
+        "?",
+        "?",
+        "?",
+        "?",
+        "?",
+        "Properties",
     };
 
     return type > 0 && type < (int)TN_COUNT_OF(words) ? words[type] : type == 55 ? "Options" : "?";
@@ -640,9 +693,11 @@ static inline size_t kit_events(kit *k, tn_event *out[], size_t max)
     tn_wire_field f;
     size_t n = 0;
 
-    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&k->history)); tn_wire_next(&it, &f) && n < max; n++)
-        assert_int_equal(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, f.bytes, k->arena, &out[n],
-                                         NULL), TN_OK);
+    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&k->history));
+         tn_wire_next(&it, &f) && n < max; n++)
+        assert_int_equal(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, f.bytes,
+                                         k->arena, &out[n], NULL),
+                         TN_OK);
     return n;
 }
 
@@ -672,11 +727,11 @@ static inline char *kit_history(kit *k)
     return out;
 }
 
-#define KIT_EXPECT(k, words)                             \
-    do {                                                 \
-        assert_string_equal(kit_history(k), (words));    \
-        if ((k)->trouble)                                \
-            fail_msg("%s", (k)->trouble);                \
+#define KIT_EXPECT(k, words) \
+    do { \
+        assert_string_equal(kit_history(k), (words)); \
+        if ((k)->trouble) \
+            fail_msg("%s", (k)->trouble); \
     } while (0)
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Random lives: thousands of runs, each from one seed, in which clients, workers, time and crashes do what they
- * like.  After every step the records must fold to the state, a snapshot must load to it, ids must follow one
- * another and nothing may come after the end.  TENON_SEED=n repeats one run, TENON_SEEDS=n tries that many. */
+/* Random lives: thousands of runs, each from one seed, in which clients, workers, time and
+ * crashes do what they like.  After every step the records must fold to the state, a snapshot
+ * must load to it, ids must follow one another and nothing may come after the end.  TENON_SEED=n
+ * repeats one run, TENON_SEEDS=n tries that many. */
 #include "machine_kit.h"
 
 #define STEPS 60
@@ -9,22 +10,16 @@
 
 static const char *const names[] = {"a", "b", "c", "d"};
 
-static uint64_t below(kit *k, uint64_t n)
-{
-    return tn_rng_below(&k->rng, n);
-}
+static uint64_t below(kit *k, uint64_t n) { return tn_rng_below(&k->rng, n); }
 
-static const char *any_name(kit *k)
-{
-    return names[below(k, TN_COUNT_OF(names))];
-}
+static const char *any_name(kit *k) { return names[below(k, TN_COUNT_OF(names))]; }
 
 static const char *text(kit *k, const char *prefix)
 {
     return tn_arena_printf(k->arena, "%s%llu", prefix, (unsigned long long)below(k, 12));
 }
 
-/* ---- matching ---------------------------------------------------------------------------------- */
+/* ---- matching -------------------------------------------------------------------------------- */
 
 static void dispatch(void *user, tn_want want, void *item)
 {
@@ -67,16 +62,19 @@ static void check_wants(kit *k)
         k->trouble = "a closed run has a deadline";
 }
 
-/* ---- what a worker says ------------------------------------------------------------------------ */
+/* ---- what a worker says ---------------------------------------------------------------------- */
 
 static kit_command *any_command(kit *k)
 {
     switch (below(k, 14)) {
-    case 0: case 1: case 2:
+    case 0:
+    case 1:
+    case 2:
         return kit_cmd_activity(k, text(k, "act"), 1 + (double)below(k, 20));
     case 3:
         return kit_cmd_cancel_activity(k, 5 + (int64_t)below(k, 20));
-    case 4: case 5:
+    case 4:
+    case 5:
         return kit_cmd_timer(k, text(k, "t"), (double)below(k, 30));
     case 6:
         return kit_cmd_cancel_timer(k, text(k, "t"));
@@ -92,11 +90,16 @@ static kit_command *any_command(kit *k)
         return kit_cmd_memo(k, any_name(k), below(k, 3) ? "1" : "null");
     case 12:
         switch (below(k, 6)) {
-        case 0: return kit_cmd_complete(k);
-        case 1: return kit_cmd_fail(k, below(k, 2) ? "T" : "");
-        case 2: return kit_cmd_cancel(k);
-        case 3: return kit_cmd_continue(k);
-        default: return kit_cmd_marker(k);
+        case 0:
+            return kit_cmd_complete(k);
+        case 1:
+            return kit_cmd_fail(k, below(k, 2) ? "T" : "");
+        case 2:
+            return kit_cmd_cancel(k);
+        case 3:
+            return kit_cmd_continue(k);
+        default:
+            return kit_cmd_marker(k);
         }
     default:
         return kit_cmd_marker(k);
@@ -116,7 +119,8 @@ static void complete(kit *k)
     r->force_create_new_workflow_task = below(k, 6) == 0;
     r->return_new_workflow_task = below(k, 2) == 0;
     if (below(k, 2)) {
-        r->sticky_attributes = TN_MSG(k->arena, temporal__api__taskqueue__v1__sticky_execution_attributes);
+        r->sticky_attributes =
+            TN_MSG(k->arena, temporal__api__taskqueue__v1__sticky_execution_attributes);
         r->sticky_attributes->worker_task_queue = kit_queue(k, "sticky", 2);
         r->sticky_attributes->schedule_to_start_timeout = kit_seconds(k, 5);
     }
@@ -133,13 +137,13 @@ static void complete(kit *k)
     kit_complete_with(k, token, r, NULL);
 }
 
-/* ---- activities -------------------------------------------------------------------------------- */
+/* ---- activities ------------------------------------------------------------------------------ */
 
 static tn_activity *any_activity(kit *k)
 {
     size_t at = k->ms->n_activities ? below(k, k->ms->n_activities) : 0;
 
-    TN_LIST_FOREACH(link, &k->ms->activities)
+    TN_LIST_FOREACH (link, &k->ms->activities)
         if (at-- == 0)
             return TN_CONTAINER_OF(link, tn_activity, link);
     return NULL;
@@ -150,8 +154,8 @@ static void start_activity(kit *k, tn_activity *a)
     bool durable;
     tn_tx *tx = kit_begin(k);
 
-    kit_end(k, tn_machine_activity_start(tx, a->scheduled_id, a->stamp, &(tn_poller){.identity = TN_STR("w")},
-                                         &durable));
+    kit_end(k, tn_machine_activity_start(tx, a->scheduled_id, a->stamp,
+                                         &(tn_poller){.identity = TN_STR("w")}, &durable));
 }
 
 static void fail_activity(kit *k, const Tenon__TaskToken *token)
@@ -169,8 +173,8 @@ static void fail_activity(kit *k, const Tenon__TaskToken *token)
 
 static void heartbeat_activity(kit *k, const Tenon__TaskToken *token)
 {
-    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__record_activity_task_heartbeat_request);
+    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__record_activity_task_heartbeat_request);
     Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse out =
         TEMPORAL__API__WORKFLOWSERVICE__V1__RECORD_ACTIVITY_TASK_HEARTBEAT_RESPONSE__INIT;
     tn_tx *tx = kit_begin(k);
@@ -182,10 +186,10 @@ static void heartbeat_activity(kit *k, const Tenon__TaskToken *token)
 static void tell_of_activity(kit *k, tn_activity *a)
 {
     Tenon__TaskToken *token = TN_MSG(k->arena, tenon__task_token);
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *done =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_completed_request);
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *cancelled =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_canceled_request);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *done = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__respond_activity_task_completed_request);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *cancelled = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__respond_activity_task_canceled_request);
     tn_str by_id = {NULL, 0};
     tn_tx *tx;
 
@@ -200,11 +204,13 @@ static void tell_of_activity(kit *k, tn_activity *a)
         kit_crash(k);
     }
     switch (below(k, 6)) {
-    case 0: case 1:
+    case 0:
+    case 1:
         tx = kit_begin(k);
         kit_end(k, tn_machine_activity_completed(tx, token, by_id, done));
         break;
-    case 2: case 3:
+    case 2:
+    case 3:
         if (token)
             fail_activity(k, token);
         break;
@@ -219,7 +225,7 @@ static void tell_of_activity(kit *k, tn_activity *a)
     }
 }
 
-/* ---- other runs -------------------------------------------------------------------------------- */
+/* ---- other runs ------------------------------------------------------------------------------ */
 
 static tn_event *child_event(kit *k)
 {
@@ -228,10 +234,12 @@ static tn_event *child_event(kit *k)
 
     e->event_type = types[below(k, TN_COUNT_OF(types))];
     e->event_id = 9;
-#define WITH(number, UPPER, lower)                                                                          \
-    if (e->event_type == (number)) {                                                                         \
-        e->attributes_case = TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_##UPPER##_EVENT_ATTRIBUTES; \
-        e->lower##_event_attributes = TN_MSG(k->arena, temporal__api__history__v1__##lower##_event_attributes);  \
+#define WITH(number, UPPER, lower) \
+    if (e->event_type == (number)) { \
+        e->attributes_case = \
+            TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_##UPPER##_EVENT_ATTRIBUTES; \
+        e->lower##_event_attributes = \
+            TN_MSG(k->arena, temporal__api__history__v1__##lower##_event_attributes); \
     }
     WITH(2, WORKFLOW_EXECUTION_COMPLETED, workflow_execution_completed)
     WITH(4, WORKFLOW_EXECUTION_TIMED_OUT, workflow_execution_timed_out)
@@ -247,16 +255,17 @@ static void tell_of_others(kit *k)
     int64_t child = 0, external = 0;
     tn_tx *tx;
 
-    TN_LIST_FOREACH(link, &k->ms->children)
+    TN_LIST_FOREACH (link, &k->ms->children)
         if (!child || below(k, 2))
             child = TN_CONTAINER_OF(link, tn_child, link)->initiated_id;
-    TN_LIST_FOREACH(link, &k->ms->externals)
+    TN_LIST_FOREACH (link, &k->ms->externals)
         if (!external || below(k, 2))
             external = TN_CONTAINER_OF(link, tn_external, link)->initiated_id;
     if (!child)
         child = 5 + (int64_t)below(k, 10);
     switch (below(k, 6)) {
-    case 0: case 1:
+    case 0:
+    case 1:
         tx = kit_begin(k);
         kit_end(k, tn_machine_child_started(tx, child, TN_STR(run)));
         break;
@@ -279,7 +288,7 @@ static void tell_of_others(kit *k)
     }
 }
 
-/* ---- steps ------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static void begin(kit *k)
 {
@@ -349,7 +358,14 @@ static void step(kit *k)
 
     k->now_ns += below(k, TN_SEC / 2);
     switch (below(k, 24)) {
-    case 0: case 1: case 2: case 3: case 4: case 5: case 6: case 7:
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
         if (tn_ms_wft_started(k->ms))
             complete(k);
         else if (tn_ms_wft_pending(k->ms))
@@ -361,7 +377,8 @@ static void step(kit *k)
         if (tn_ms_wft_started(k->ms))
             kit_fail_wft(k);
         break;
-    case 9: case 10:
+    case 9:
+    case 10:
         kit_signal(k, any_name(k), below(k, 2) ? any_name(k) : "");
         break;
     case 11:
@@ -372,16 +389,21 @@ static void step(kit *k)
         if (below(k, 20) == 0)
             kit_terminate(k);
         break;
-    case 13: case 14: case 15:
+    case 13:
+    case 14:
+    case 15:
         if (a && !a->started_ns)
             start_activity(k, a);
         else if (a)
             tell_of_activity(k, a);
         break;
-    case 16: case 17:
+    case 16:
+    case 17:
         tell_of_others(k);
         break;
-    case 18: case 19: case 20:
+    case 18:
+    case 19:
+    case 20:
         pass_time(k);
         break;
     case 21:
@@ -475,7 +497,8 @@ static void damage(uint64_t seed)
         p = tn_arena_memdup(arena, packed.p, packed.n);
         for (uint64_t n = 1 + below(&k, 3); n; n--)
             p[below(&k, packed.n)] ^= (uint8_t)(1u << below(&k, 8));
-        if (TN_PROTO_UNPACK(tenon__snapshot, tn_blob_from(p, packed.n), arena, &snapshot, NULL) == TN_OK)
+        if (TN_PROTO_UNPACK(tenon__snapshot, tn_blob_from(p, packed.n), arena, &snapshot, NULL) ==
+            TN_OK)
             use(&k, tn_ms_load_snapshot(snapshot, &err));
         tn_blob *record = &k.records[below(&k, k.n_records)];
         Tenon__Record *unpacked;
@@ -507,7 +530,8 @@ static void test_damage(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_lives), cmocka_unit_test(test_damage)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_lives),
+                                       cmocka_unit_test(test_damage)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
