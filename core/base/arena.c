@@ -197,11 +197,24 @@ static void *alloc_slow(tn_arena *arena, size_t size, size_t need)
     return p;
 }
 
+static size_t piece_bytes(size_t size) { return ((size ? size : 1u) + 15u + RED_ZONE) & ~(size_t)15; }
+
+void tn_arena_give_back(tn_arena *arena, void *p, size_t size)
+{
+    size_t bytes = piece_bytes(size);
+
+    if ((uint8_t *)p + bytes != arena->cur)
+        return;
+    arena->cur = p;
+    arena->used -= bytes;
+    POISON(p, bytes);
+}
+
 void *tn_arena_alloc(tn_arena *arena, size_t size)
 {
     if (size > SIZE_MAX / 4)
         return NULL;
-    size_t need = ((size ? size : 1u) + 15u + RED_ZONE) & ~(size_t)15;
+    size_t need = piece_bytes(size);
     if (need > arena->max || arena->used > arena->max - need)
         return NULL;
     if (need > (size_t)(arena->end - arena->cur))

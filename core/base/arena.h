@@ -37,6 +37,10 @@ void *tn_arena_array(tn_arena *arena, size_t count, size_t size);
 #define TN_NEW(arena, type) ((type *)tn_arena_zalloc((arena), sizeof(type)))
 #define TN_NEW_ARRAY(arena, type, count) ((type *)tn_arena_array((arena), (count), sizeof(type)))
 
+/* Takes back the piece that was allocated last (any other: nothing happens), which nobody uses any
+ * more: for scratch memory at the start of an object that may live long. */
+void tn_arena_give_back(tn_arena *arena, void *p, size_t size);
+
 /* Copies; the string ones are NUL-terminated besides (n does not count the NUL). */
 void *tn_arena_memdup(tn_arena *arena, const void *p, size_t n);
 char *tn_arena_strdup(tn_arena *arena, const char *s);

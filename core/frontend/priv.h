@@ -15,8 +15,10 @@
 typedef struct tn_fcall {
     tn_call *call;
     const tn_namespace *ns; /* +1; NULL where the method has none */
-    tn_hreq hreq;
-    tn_mreq mreq;
+    union { /* a call asks one of them; thousands of polls are parked with this in their arenas */
+        tn_hreq hreq;
+        tn_mreq mreq;
+    };
     tn_task_token token;
     void *user;
 } tn_fcall;

@@ -185,6 +185,7 @@ void tn_do_query_completed(tn_fcall *f)
     if (!token)
         return;
     tn_mreq *m = &f->mreq;
+    *m = (tn_mreq){0}; /* the token was on its way to history */
     m->arena = f->call->arena;
     m->home = f->call->home;
     m->op = TN_MOP_QUERY_DONE;

@@ -127,9 +127,30 @@ static void an_arena_may_die_on_another_thread(void **state)
         tn_arena_destroy(arenas[i]);
 }
 
+static void give_back(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    void *first = tn_arena_alloc(a, 100), *second = tn_arena_alloc(a, 50);
+    size_t used = tn_arena_used_bytes(a);
+    tn_arena_give_back(a, first, 100); /* not the last: stays */
+    assert_int_equal(tn_arena_used_bytes(a), used);
+    tn_arena_give_back(a, second, 50);
+    assert_true(tn_arena_used_bytes(a) < used);
+    assert_ptr_equal(tn_arena_alloc(a, 50), second);
+    assert_int_equal(tn_arena_used_bytes(a), used);
+    void *large = tn_arena_alloc(a, 100000); /* a chunk of its own: stays */
+    used = tn_arena_used_bytes(a);
+    tn_arena_give_back(a, large, 100000);
+    assert_int_equal(tn_arena_used_bytes(a), used);
+    memset(large, 1, 100000);
+    tn_arena_destroy(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(give_back),
         cmocka_unit_test(pieces_are_aligned_and_apart),
         cmocka_unit_test(cap_refuses_and_leaves_the_rest),
         cmocka_unit_test(reset_starts_over),
