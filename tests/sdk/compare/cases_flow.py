@@ -12,6 +12,7 @@ from temporalio.api.sdk.v1 import UserMetadata, WorkflowTaskCompletedMetadata
 
 import commands as do
 from driver import IDENTITY, RPCError, TaskQueue, app_failure, data, retry, sec, text
+from normal import normalise
 
 ATTRIBUTES = {"CmpText": 1, "CmpKeyword": 2, "CmpInt": 3, "CmpDouble": 4, "CmpBool": 5,
               "CmpTime": 6, "CmpList": 7}
@@ -46,8 +47,15 @@ async def case_complete(c):
     await c.call("get_workflow_execution_history", namespace=c.ns, execution=run,
                  history_event_filter_type=2)
     await c.call("get_workflow_execution_history_reverse", namespace=c.ns, execution=run)
-    await c.call("get_workflow_execution_history_reverse", namespace=c.ns, execution=run,
-                 maximum_page_size=2)
+    events, token = [], b""
+    while True:
+        page = await c.call("get_workflow_execution_history_reverse", quiet=True, namespace=c.ns,
+                            execution=run, maximum_page_size=2, next_page_token=token)
+        events.extend(normalise(e, c.names) for e in page.history.events)
+        token = page.next_page_token
+        if not token:
+            break
+    c.record("backwards, in pages", {"events": events})
 
 
 async def case_complete_without_result(c):
@@ -285,6 +293,13 @@ async def case_timers(c):
     await c.describe(run)
     await c.step(do.cancel_timer("long"), do.timer("brief", 30), do.cancel_timer("brief"),
                  do.timer("long", 0.3))
+    await c.step(do.complete())
+    await c.history(run)
+
+
+async def case_timer_of_no_length(c):
+    run = await c.start()
+    await c.step(do.timer("now", 0))
     await c.step(do.complete())
     await c.history(run)
 

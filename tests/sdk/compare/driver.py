@@ -182,7 +182,7 @@ class Case:
         base = dict(namespace=self.ns, workflow_id=self.wid(which),
                     workflow_type=WorkflowType(name="flow"), task_queue=TaskQueue(name=self.tq),
                     identity=IDENTITY, request_id=self.request_id(), input=data("in"),
-                    workflow_task_timeout=sec(10))
+                    workflow_task_timeout=sec(30))
         base.update(fields)
         return {k: v for k, v in base.items() if v is not None}
 
