@@ -516,6 +516,16 @@ static tn_blob pack_map(tn_arena *arena, const tn_payload_map *map)
     return out;
 }
 
+static tn_blob pack_search_attributes(tn_arena *arena, const tn_ms *ms)
+{
+    tn_blob out = {NULL, 0};
+    if (!tn_ms_has_problem(ms))
+        return pack_map(arena, &ms->search_attributes);
+    tn_status status = tn_proto_pack(&tn_machine_search_attributes(ms, arena)->base, arena, &out);
+    TN_ASSERT(status == TN_OK); /* no cap on this arena */
+    return out;
+}
+
 static tn_str own(tn_arena *arena, const char *s) { return tn_arena_str(arena, tn_str_from(s)); }
 
 void tn_visibility_write(tn_run *run, uint64_t outbox_seq)
@@ -542,7 +552,7 @@ void tn_visibility_write(tn_run *run, uint64_t outbox_seq)
         .root_workflow_id = own(a, ms->parent.root_workflow_id),
         .root_run_id = own(a, ms->parent.root_run_id),
         .memo = pack_map(a, &ms->memo),
-        .search_attributes = pack_map(a, &ms->search_attributes),
+        .search_attributes = pack_search_attributes(a, ms),
         .version = ms->transition,
     };
     const tn_namespace *ns = tn_namespace_by_id(doc->ns_id);

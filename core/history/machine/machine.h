@@ -173,6 +173,8 @@ const tn_fault *tn_machine_children_settled(tn_tx *tx); /* closed parent: extras
 void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
                          Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
 
+/* Enough workflow tasks have failed in a row to list the run as one with a problem. */
+bool tn_ms_has_problem(const tn_ms *ms);
 /* The merged memo and search attributes (with the server's own), for visibility too; never NULL. */
 Temporal__Api__Common__V1__Memo *tn_machine_memo(const tn_ms *ms, tn_arena *arena);
 Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const tn_ms *ms, tn_arena *arena);

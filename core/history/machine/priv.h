@@ -76,7 +76,6 @@ int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure);
 void tn_tx_time_out_wft(tn_tx *tx, bool to_start);
 bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token);
 void tn_tx_write_transient(tn_tx *tx, tn_str identity, Temporal__Api__Common__V1__WorkerVersionStamp *version);
-bool tn_ms_has_problem(const tn_ms *ms); /* enough workflow tasks have failed in a row to say so */
 
 /* ---- wants.c ---- */
 bool tn_ms_backoff_pending(const tn_ms *ms);

@@ -232,6 +232,8 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
     if (!tn_commands_check(&run))
         return run.fault ? run.fault : fail(tx, request, &run);
     tn_tx_write_transient(tx, tn_str_from(request->identity), request->worker_version_stamp);
+    if (tn_ms_has_problem(ms))
+        tx->visibility_dirty = true; /* it is over */
     run.wft_completed_id = add_completed_event(tx, request);
     set_sticky(tx, request);
     tx->in_commands = true;
