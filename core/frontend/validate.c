@@ -181,7 +181,10 @@ static const tn_fault *check_sizes(tn_fcall *f, const start_request *r)
     tn_blob packed;
     if (tn_proto_pack(&r->search_attributes->base, arena, &packed) != TN_OK)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "search attributes take too much memory");
-    return tn_search_attrs_validate(arena, f->ns, packed, NULL);
+    fault = tn_search_attrs_validate(arena, f->ns, packed, NULL);
+    if (!fault)
+        tn_search_attrs_add_types(arena, f->ns, r->search_attributes);
+    return fault;
 }
 
 static const tn_fault *check_common(tn_fcall *f, start_request *r, int default_conflict)

@@ -23,13 +23,19 @@ static tn_str env_namespace_id(void *user, tn_str name)
 }
 
 static const tn_fault *env_check_search_attributes(void *user, tn_arena *arena,
-                                                   const Temporal__Api__Common__V1__SearchAttributes *attrs)
+                                                   Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
+    /* Too many bytes end the run instead of its workflow task: the machine counts them itself. */
+    static const tn_search_attr_limits any_size = {.value_bytes_max = UINT32_MAX, .total_bytes_max = UINT32_MAX};
     tn_txn *txn = user;
+    const tn_fault *fault;
     tn_blob packed;
     if (tn_proto_pack(&attrs->base, arena, &packed) != TN_OK)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "search attributes are too large");
-    return tn_search_attrs_validate(arena, txn->ns, packed, NULL);
+    fault = tn_search_attrs_validate(arena, txn->ns, packed, &any_size);
+    if (!fault)
+        tn_search_attrs_add_types(arena, txn->ns, attrs);
+    return fault;
 }
 
 tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)

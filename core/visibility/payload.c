@@ -295,3 +295,30 @@ Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *arena, c
     payload->data.len = json.n;
     return payload;
 }
+
+static bool has_metadata(const Temporal__Api__Common__V1__Payload *payload, const char *key)
+{
+    for (size_t i = 0; i < payload->n_metadata; i++)
+        if (strcmp(payload->metadata[i]->key, key) == 0)
+            return true;
+    return false;
+}
+
+void tn_search_attrs_add_types(tn_arena *arena, const tn_namespace *ns,
+                               Temporal__Api__Common__V1__SearchAttributes *attrs)
+{
+    for (size_t i = 0; attrs && i < attrs->n_indexed_fields; i++) {
+        Temporal__Api__Common__V1__Payload *payload = attrs->indexed_fields[i]->value;
+        uint32_t type = tn_search_attr_type(ns, tn_str_from(attrs->indexed_fields[i]->key));
+        Temporal__Api__Common__V1__Payload__MetadataEntry **more;
+        if (!payload || !type || has_metadata(payload, "type"))
+            continue;
+        more = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, payload->n_metadata + 1);
+        if (!more)
+            return; /* without the hint a reader has to know the type itself */
+        if (payload->n_metadata)
+            memcpy(more, payload->metadata, payload->n_metadata * sizeof(*more));
+        payload->metadata = more;
+        (void)add_metadata(arena, payload, "type", tn_search_attr_type_name(type));
+    }
+}

@@ -145,6 +145,10 @@ const tn_fault *tn_search_attrs_validate(tn_arena *arena, const tn_namespace *ns
  * has none.  The result is in the arena; TN_EINVALID: damaged input. */
 tn_status tn_search_attrs_merge(tn_arena *arena, const tn_namespace *ns, tn_blob base,
                                 tn_blob upsert, tn_blob *out) TN_WARN_UNUSED;
+/* Sets metadata "type" of the payloads that name none and whose attribute the namespace knows. */
+struct Temporal__Api__Common__V1__SearchAttributes;
+void tn_search_attrs_add_types(tn_arena *arena, const tn_namespace *ns,
+                               struct Temporal__Api__Common__V1__SearchAttributes *attrs);
 /* True when a payload (packed) stands for "no value": binary/null, JSON null or []. */
 bool tn_search_attr_payload_is_nil(tn_blob packed_payload);
 /* Decodes a packed payload as `type`; *out_null when it deletes.  TN_EINVALID: not of that type. */

@@ -62,7 +62,7 @@ bool tn_check_memo(tn_check *check, int32_t cause, int64_t bytes, const char *te
     return bytes <= check->limits->memo_bytes_max || tn_check_doom(check, cause, "%s", text);
 }
 
-const tn_fault *tn_check_search_attributes(tn_check *check, const Temporal__Api__Common__V1__SearchAttributes *attrs)
+const tn_fault *tn_check_search_attributes(tn_check *check, Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     const tn_machine_env *env = check->tx->env;
 
@@ -91,7 +91,7 @@ bool tn_check_search_attribute_sizes(tn_check *check, int32_t cause,
 
 bool tn_check_upsert_search_attributes(tn_check *check, const tn_command *command)
 {
-    const Temporal__Api__Common__V1__SearchAttributes *attrs;
+    Temporal__Api__Common__V1__SearchAttributes *attrs;
     const tn_fault *fault;
     size_t bytes = 0;
 

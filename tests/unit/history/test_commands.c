@@ -658,7 +658,7 @@ static kit_command *upsert(kit *k, const char *name, const char *value)
     return c;
 }
 
-static const tn_fault *only_good(void *user, tn_arena *arena, const Temporal__Api__Common__V1__SearchAttributes *attrs)
+static const tn_fault *only_good(void *user, tn_arena *arena, Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     (void)user;
     for (size_t i = 0; i < attrs->n_indexed_fields; i++)

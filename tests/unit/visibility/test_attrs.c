@@ -184,6 +184,38 @@ static const char *entry_text(tn_arena *a, tn_blob packed, const char *name, con
     return NULL;
 }
 
+static void test_types(void **state)
+{
+    static const struct {
+        const char *name, *type, *want; /* what the payload says, what it says then */
+    } rows[] = {{"CK", NULL, "Keyword"},     {"CL", NULL, "KeywordList"}, {"CI", "Int", "Int"},
+                {"CT", "Keyword", "Keyword"}, {"Unknown", NULL, NULL},     {"CB", NULL, "Bool"}};
+    tn_arena *a = *state;
+    Temporal__Api__Common__V1__SearchAttributes *attrs;
+    tn_buf buf = {0};
+
+    for (size_t i = 0; i < TN_COUNT_OF(rows); i++)
+        put_pair(&buf, 1, rows[i].name, payload_as(a, "json/plain", rows[i].type, "1"));
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__search_attributes, tn_buf_blob(&buf), a,
+                                     &attrs, NULL),
+                     TN_OK);
+    tn_buf_done(&buf);
+    tn_search_attrs_add_types(a, &ns, attrs);
+    tn_search_attrs_add_types(a, &ns, attrs); /* once is enough */
+    tn_search_attrs_add_types(a, &ns, NULL);
+    for (size_t i = 0; i < TN_COUNT_OF(rows); i++) {
+        const Temporal__Api__Common__V1__Payload *payload = attrs->indexed_fields[i]->value;
+
+        assert_int_equal(payload->n_metadata, rows[i].want ? 2 : 1);
+        assert_string_equal(payload->metadata[0]->key, "encoding");
+        if (!rows[i].want)
+            continue;
+        assert_string_equal(payload->metadata[1]->key, "type");
+        assert_int_equal(payload->metadata[1]->value.len, strlen(rows[i].want));
+        assert_memory_equal(payload->metadata[1]->value.data, rows[i].want, strlen(rows[i].want));
+    }
+}
+
 static void test_merging(void **state)
 {
     tn_arena *a = *state;
@@ -453,6 +485,7 @@ int main(void)
         CASE(test_validation),  CASE(test_limits),      CASE(test_merging),
         CASE(test_round_trips), CASE(test_documents),   CASE(test_open_documents),
         CASE(test_groups),      CASE(test_page_tokens), CASE(test_names),
+        CASE(test_types),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
 }
