@@ -9,8 +9,10 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -427,6 +429,134 @@ static void memory_keeps_nothing(void)
     kit_close();
 }
 
+/* ---- every write and every fsync fails once ----------------------------------------------------- */
+
+/* These stand before the C library's for the whole program, SQLite included. */
+static _Atomic int faults_armed, fault_countdown, fault_error, faults_done;
+
+static bool fault_now(void)
+{
+    if (!faults_armed || --fault_countdown != 0)
+        return false;
+    faults_done++;
+    errno = fault_error;
+    return true;
+}
+
+int fdatasync(int fd) { return fault_now() ? -1 : (int)syscall(SYS_fdatasync, fd); }
+
+ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
+{
+    /* Half of it arrives: the worst of both. */
+    if (fault_now()) {
+        int why = errno;
+        syscall(SYS_pwrite64, fd, p, n / 2, at);
+        errno = why;
+        return -1;
+    }
+    return syscall(SYS_pwrite64, fd, p, n, at);
+}
+
+int ftruncate64(int fd, off64_t n) { return fault_now() ? -1 : (int)syscall(SYS_ftruncate, fd, n); }
+
+#define SWEEP_COMMITS 60
+typedef struct sweep {
+    tn_status status[SWEEP_COMMITS];
+    int faults;
+    bool opened;
+} sweep;
+
+/* Commits on, whatever happens; notes what it was told.  The table is frozen and written twice meanwhile. */
+static void sweep_writer(sweep *told, int nth, int error)
+{
+    static char big[4000];
+    memset(big, 'x', sizeof big - 1);
+    fault_countdown = nth;
+    fault_error = error;
+    faults_armed = 1;
+    if (!kit_try_open()) {
+        told->opened = true;
+        for (uint32_t i = 0; i < SWEEP_COMMITS; i++) {
+            tn_store_batch batch = kit_batch();
+            tn_key key = kit_key(T, "p", tn_arena_printf(kit_arena(), "%05u", i));
+            tn_store_batch_cond(&batch, TN_COND_ABSENT, key, 0);
+            tn_store_batch_put(&batch, key, kit_text(text_of(i)));
+            tn_store_batch_put(&batch, kit_key(T, "p", "big"), kit_text(big));
+            told->status[i] = kit_commit(&batch, NULL);
+            tn_row row;
+            tn_status seen = kit_get(key, &row);
+            if (told->status[i] == TN_OK)
+                KIT_EQUAL(seen, TN_OK);
+            else if (told->status[i] != TN_EUNCERTAIN)
+                KIT_CHECK(seen != TN_OK);
+        }
+        if (nth % 2) /* every other time it does not get to close */
+            kit_close();
+    }
+    told->faults = faults_done;
+    kill(getpid(), SIGKILL);
+}
+
+static void sweep_reader(const sweep *told)
+{
+    kit_open();
+    for (uint32_t i = 0; i < SWEEP_COMMITS; i++) {
+        tn_row row;
+        tn_status seen = kit_get(kit_key(T, "p", tn_arena_printf(kit_arena(), "%05u", i)), &row);
+        bool there = seen == TN_OK && tn_blob_eq(row.value, kit_text(text_of(i)));
+        KIT_CHECK(there || seen == TN_ENOTFOUND);
+        tn_status was = told->opened ? told->status[i] : TN_EUNAVAILABLE;
+        if ((was == TN_OK && !there) || (was != TN_OK && was != TN_EUNCERTAIN && there))
+            kit_fail(__FILE__, __LINE__, "commit %u was told \"%s\" and is %s", i,
+                     tn_status_name(was), there ? "there" : "not there");
+    }
+    kit_close();
+}
+
+static void sweep_faults(int error)
+{
+    sweep *told =
+        mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    KIT_CHECK(told != MAP_FAILED);
+    kit_configure(plugin_so, "path: \"%D/x.db\"\njournalBytes: 65536\nwalBytes: 262144");
+    int nth = 1, uncertain = 0, refused = 0;
+    for (;; nth += nth < 60 ? 1 : 9) {
+        char rm[4096];
+        snprintf(rm, sizeof rm, "rm -f '%s' '%s-wal' '%s-shm'", db_path(), db_path(), db_path());
+        KIT_EQUAL(system(rm), 0);
+        memset(told, 0, sizeof *told);
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0)
+            sweep_writer(told, nth, error);
+        int status;
+        waitpid(pid, &status, 0);
+        KIT_CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        for (int i = 0; told->opened && i < SWEEP_COMMITS; i++) {
+            uncertain += told->status[i] == TN_EUNCERTAIN;
+            refused += told->status[i] == TN_EUNAVAILABLE;
+            KIT_CHECK(told->status[i] == TN_OK || told->status[i] == TN_EUNCERTAIN ||
+                      told->status[i] == TN_EUNAVAILABLE);
+        }
+        pid = fork();
+        if (pid == 0) {
+            sweep_reader(told);
+            _exit(0);
+        }
+        waitpid(pid, &status, 0);
+        if (status != 0)
+            kit_fail(__FILE__, __LINE__, "with call %d failing", nth);
+        if (!told->faults)
+            break; /* the whole scenario passed without it */
+    }
+    KIT_CHECK(nth > 150);
+    KIT_CHECK(uncertain + refused > 20);
+    KIT_CHECK(error == ENOSPC || uncertain > 0);
+}
+
+static void every_write_fails_once_eio(void) { sweep_faults(EIO); }
+static void every_write_fails_once_enospc(void) { sweep_faults(ENOSPC); }
+
 static const kit_case cases[] = {
     {"a second opener is refused", second_opener},
     {"files that are not ours", not_ours},
@@ -441,6 +571,8 @@ static const kit_case cases[] = {
     {"a full disk", full_disk},
     {"killed while rows move into the tables", killed_while_moving},
     {"memory keeps nothing", memory_keeps_nothing},
+    {"each write and fsync fails once: EIO", every_write_fails_once_eio},
+    {"each write and fsync fails once: ENOSPC", every_write_fails_once_enospc},
 };
 
 int main(int argc, char **argv)
