@@ -32,8 +32,7 @@ static uint64_t written_bytes(void)
 
 static double cpu_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
-static void fill(tn_arena *arena, tn_rng *rng, uint64_t n, bool open, bool starting,
-                 tn_vis_doc *doc)
+static void fill(tn_arena *arena, uint64_t n, bool open, bool starting, tn_vis_doc *doc)
 {
     tn_attr *attrs = TN_NEW_ARRAY(arena, tn_attr, 20);
     size_t k = 0;
@@ -48,7 +47,6 @@ static void fill(tn_arena *arena, tn_rng *rng, uint64_t n, bool open, bool start
     tn_uuid_format(id, run);
     tn_uuid_v4(&own, id);
     tn_uuid_format(id, workflow);
-    (void)rng;
     attrs[k++] = test_attr("WorkflowType", TN_ATTR_KEYWORD, test_text(type));
     attrs[k++] = test_attr("ExecutionStatus", TN_ATTR_KEYWORD,
                            test_text(open || starting ? "Running" : closings[n * 17 % 10]));
@@ -77,18 +75,23 @@ static void fill(tn_arena *arena, tn_rng *rng, uint64_t n, bool open, bool start
                         .n_attrs = k};
 }
 
-/* Puts runs begin..end, at most `flight` at a time under way; each twice when its start comes apart. */
-static void put_runs(test_driver *driver, tn_rng *rng, uint64_t begin, uint64_t end,
-                     uint64_t first_open, unsigned flight, bool starts)
+enum { STARTS, CLOSES, BOTH };
+
+/* Puts runs begin..end, so many at a time under way; BOTH: a run's start and its close together. */
+static void put_runs(test_driver *driver, uint64_t begin, uint64_t end, uint64_t first_open,
+                     unsigned flight, int phase)
 {
     static test_op *ops[FLIGHT];
     static tn_status begun[FLIGHT];
     static tn_vis_doc docs[FLIGHT];
+    unsigned each = phase == BOTH ? 2 : 1;
     for (uint64_t at = begin; at < end; at += flight) {
-        uint64_t count = end - at < flight ? end - at : flight;
+        uint64_t count = (end - at < flight ? end - at : flight) * each;
         for (uint64_t i = 0; i < count; i++) {
+            uint64_t n = at + i / each;
+            bool start = phase == STARTS || (phase == BOTH && i % 2 == 0);
             ops[i] = test_op_create();
-            fill(test_op_arena(ops[i]), rng, at + i, at + i >= first_open, starts, &docs[i]);
+            fill(test_op_arena(ops[i]), n, n >= first_open, start, &docs[i]);
             begun[i] = driver->ops->put(driver->ctx, test_op_handle(ops[i]), &docs[i]);
         }
         for (uint64_t i = 0; i < count; i++) {
@@ -102,22 +105,25 @@ static void put_runs(test_driver *driver, tn_rng *rng, uint64_t begin, uint64_t 
     }
 }
 
-/* What a put costs in bytes on disk when so many are under way at a time. */
-static void measure_writes(test_driver *driver, tn_rng *rng, uint64_t base)
+/* What a run costs in bytes on disk when so many are under way at a time. */
+static void measure_writes(test_driver *driver, uint64_t base)
 {
-    static const unsigned flights[] = {1, 8, 64, 256};
+    static const unsigned flights[] = {1, 8, 64, 256}, runs[] = {200, 2000, 19200, 20480};
     for (size_t i = 0; i < TN_COUNT_OF(flights); i++) {
-        unsigned n = flights[i] == 1 ? 200 : flights[i] * 40;
-        uint64_t before = written_bytes(), began = tn_now_mono_ns();
+        unsigned n = runs[i];
+        double bytes[3];
         double cpu = cpu_seconds();
-        put_runs(driver, rng, base, base + n, UINT64_MAX, flights[i], true);
-        uint64_t middle = written_bytes();
-        put_runs(driver, rng, base, base + n, UINT64_MAX, flights[i], false);
-        base += n;
-        printf("writes, %3u at a time: start %6.0f + close %6.0f bytes a run, %6.1f us CPU, %.0f "
-               "runs/s\n",
-               flights[i], (double)(middle - before) / n, (double)(written_bytes() - middle) / n,
-               (cpu_seconds() - cpu) / n * 1e6, n / ((double)(tn_now_mono_ns() - began) / 1e9));
+        for (int phase = STARTS; phase <= BOTH; phase++) {
+            uint64_t before = written_bytes();
+            uint64_t first = phase == BOTH ? base + n : base;
+            put_runs(driver, first, first + n, UINT64_MAX, flights[i], phase);
+            bytes[phase] = (double)(written_bytes() - before) / n;
+        }
+        base += 2 * n;
+        printf("bytes written a run, %3u at a time: start %6.0f + close %6.0f; gathered %6.0f; "
+               "CPU a put %.1f us\n",
+               flights[i], bytes[STARTS], bytes[CLOSES], bytes[BOTH],
+               (cpu_seconds() - cpu) / (4 * n) * 1e6);
     }
 }
 
@@ -170,17 +176,17 @@ static const question questions[] = {
     {.what = "scan: list by HistoryLength", .order = "HistoryLength"},
 };
 
-static void ask(test_driver *driver, const question *question)
+static void ask(test_driver *driver, const question *asked)
 {
     tn_vis_node nodes[4] = {{.op = TN_VIS_IS_NULL,
                              .name = TN_STR("TemporalNamespaceDivision"),
                              .type = TN_ATTR_KEYWORD}};
     tn_blob values[2];
     size_t n = 1;
-    for (size_t i = 0; i < 2 && question->names[i]; i++) {
-        values[i] = test_text(question->values[i]);
-        nodes[n++] = (tn_vis_node){.op = question->ops[i] ? question->ops[i] : TN_VIS_EQ,
-                                   .name = tn_str_from(question->names[i]),
+    for (size_t i = 0; i < 2 && asked->names[i]; i++) {
+        values[i] = test_text(asked->values[i]);
+        nodes[n++] = (tn_vis_node){.op = asked->ops[i] ? asked->ops[i] : TN_VIS_EQ,
+                                   .name = tn_str_from(asked->names[i]),
                                    .type = TN_ATTR_KEYWORD,
                                    .n_values = 1,
                                    .values = &values[i]};
@@ -188,16 +194,16 @@ static void ask(test_driver *driver, const question *question)
     if (n > 1)
         nodes[n] = (tn_vis_node){.op = TN_VIS_AND, .arity = (uint32_t)n}, n++;
     tn_attr group = {.name = TN_STR("ExecutionStatus"), .type = TN_ATTR_KEYWORD};
-    tn_vis_order order = {.name = tn_str_from(question->order), .type = TN_ATTR_INT};
+    tn_vis_order order = {.name = tn_str_from(asked->order), .type = TN_ATTR_INT};
     tn_vis_query q = {.struct_size = sizeof(q),
                       .ns_id = TN_STR(NS),
                       .limit = 100,
                       .filter = nodes,
                       .n_filter = n,
                       .group_by = &group,
-                      .n_group_by = question->grouped ? 1 : 0,
+                      .n_group_by = asked->grouped ? 1 : 0,
                       .order = &order,
-                      .n_order = question->order ? 1 : 0};
+                      .n_order = asked->order ? 1 : 0};
     double worst = 0, best = 1e9;
     uint64_t answer = 0;
     for (int i = 0; i < 5; i++) {
@@ -205,17 +211,17 @@ static void ask(test_driver *driver, const question *question)
         test_op *op = test_op_create();
         uint64_t began = tn_now_mono_ns();
         tn_status status =
-            question->count ? test_count(driver, op, &q, &page) : test_list(driver, op, &q, &page);
+            asked->count ? test_count(driver, op, &q, &page) : test_list(driver, op, &q, &page);
         double ms = (double)(tn_now_mono_ns() - began) / 1e6;
         if (status != TN_OK)
-            printf("%s: %s\n", question->what, tn_status_name(status));
-        answer = question->count ? page.count : page.n_docs;
+            printf("%s: %s\n", asked->what, tn_status_name(status));
+        answer = asked->count ? page.count : page.n_docs;
         worst = ms > worst ? ms : worst;
         best = ms < best ? ms : best;
         test_op_destroy(op);
     }
-    printf("%-34s %9llu  first %8.2f ms, best %8.2f ms\n", question->what,
-           (unsigned long long)answer, worst, best);
+    printf("%-34s %9llu  first %8.2f ms, best %8.2f ms\n", asked->what, (unsigned long long)answer,
+           worst, best);
 }
 
 int main(int argc, char **argv)
@@ -236,8 +242,6 @@ int main(int argc, char **argv)
     bool fresh = stat(argv[1], &st) != 0;
     test_driver driver;
     tn_error err = {0};
-    tn_rng rng;
-    tn_rng_seed(&rng, 1);
     uint64_t began = tn_now_mono_ns();
     if (test_driver_open(settings, &driver, &err) != TN_OK) {
         fprintf(stderr, "%s\n", err.text);
@@ -245,19 +249,19 @@ int main(int argc, char **argv)
     }
     printf("open: %.1f ms\n", (double)(tn_now_mono_ns() - began) / 1e6);
     if (fresh) {
-        measure_writes(&driver, &rng, closed + open + 100000);
+        measure_writes(&driver, closed + open + 100000);
         uint64_t before = written_bytes();
         double cpu = cpu_seconds();
         began = tn_now_mono_ns();
-        put_runs(&driver, &rng, 0, closed + open, closed, FLIGHT, false);
+        put_runs(&driver, 0, closed + open, closed, FLIGHT, CLOSES);
         printf("filled: %.1f s, %.1f us CPU and %.0f bytes written a run\n",
                (double)(tn_now_mono_ns() - began) / 1e9,
                (cpu_seconds() - cpu) / (double)(closed + open) * 1e6,
                (double)(written_bytes() - before) / (double)(closed + open));
-        measure_writes(&driver, &rng, closed + open + 200000);
     }
     for (size_t i = 0; i < TN_COUNT_OF(questions); i++)
         ask(&driver, &questions[i]);
+    measure_writes(&driver, 20000000 + tn_now_mono_ns() / TN_SEC * 200000); /* runs of its own */
     test_driver_close(&driver);
     if (stat(argv[1], &st) == 0)
         printf("file: %.1f MB\n", (double)st.st_size / 1e6);

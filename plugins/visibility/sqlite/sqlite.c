@@ -18,7 +18,7 @@ static const char CONFIG_KEYS[] =
     "through\n"
     "busyTimeout duration 5s - how long to wait for another program that holds the file\n"
     "cacheBytes int 6291456 - page caches of all connections together\n"
-    "walBytes int 8388608 - the write-ahead log is copied into the file above this\n"
+    "walBytes int 33554432 - the write-ahead log is copied into the file above this\n"
     "readers int 2 - threads that read\n"
     "pageSize int 1024 - of a new file\n";
 
@@ -79,7 +79,7 @@ static tn_status read_config(vs_inst *inst, const tn_config *cfg, tn_error *err)
     *o = (vs_options){.linger_ns = 500 * VS_MS,
                       .patience_ns = 100 * VS_MS,
                       .cache_bytes = 6 << 20,
-                      .wal_bytes = 8 << 20,
+                      .wal_bytes = 32 << 20,
                       .page_bytes = 1024};
     tn_status status = get_path(host, cfg, o, err);
     if (status == TN_OK)
