@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The state machine of a run: pure functions from (state, input, now, random) to events.  No I/O, no
- * clock, no global state, no memory but the state's own and the transition's arena: the same inputs give
- * the same bytes, live, in a test and when replayed.
+/* The state machine of a run: pure functions from (state, input, now, random) to events.  No I/O,
+ * no clock, no global state, no memory but the state's own and the transition's arena: the same
+ * inputs give the same bytes, live, in a test and when replayed.
  *
  * One transition: the caller makes a tn_tx on a state, calls one or more functions, and commits
  *   - tx->events: the packed new events (History body), first id tx->first_event_id,
  *   - the extras, when tx->extras_dirty,
- *   - tx->next_run, when set: the first transition of the run that follows (continue-as-new, retry, cron),
+ *   - tx->next_run, when set: the first transition of the run that follows (continue-as-new,
+ *     retry, cron),
  * in one atomic write; what the state then wants (tn_ms_wants) is done after the write is durable.
  *
  * Every function returns NULL or the fault for the caller.  A fault with tx->n_events == 0 and
@@ -26,8 +27,10 @@ typedef struct tn_machine_limits { /* behaviour.md 2.35; from dynamic config */
     int64_t signals_max, buffered_events_max, buffered_bytes_max;
     int64_t id_bytes_max, failure_bytes_max, transaction_bytes_max, mutable_state_bytes_max;
     uint64_t wft_heartbeat_max_ns, wft_timeout_default_ns, wft_timeout_max_ns;
-    uint64_t wft_backoff_initial_ns, wft_backoff_max_ns; /* 5 s, 10 min: added to the timeout past attempt 3 */
-    uint64_t reuse_interval_min_ns; /* between the first workflow tasks of a run and of the one that follows it */
+    /* 5 s, 10 min: added to the timeout past attempt 3 */
+    uint64_t wft_backoff_initial_ns, wft_backoff_max_ns;
+    /* between the first workflow tasks of a run and of the one that follows it */
+    uint64_t reuse_interval_min_ns;
 } tn_machine_limits;
 void tn_machine_limits_default(tn_machine_limits *limits);
 
@@ -38,8 +41,8 @@ typedef struct tn_machine_env {
     const tn_machine_limits *limits;
     /* Is this namespace known?  Its id, or empty.  (children, external signals) */
     tn_str (*namespace_id)(void *user, tn_str name);
-    /* NULL: the search attributes may be set in this namespace (their sizes are the machine's to check); their
-     * payloads then say their type. */
+    /* NULL: the search attributes may be set in this namespace (their sizes are the machine's to
+     * check); their payloads then say their type. */
     const tn_fault *(*check_search_attributes)(void *user, tn_arena *arena,
                                                Temporal__Api__Common__V1__SearchAttributes *attrs);
     void *user;
@@ -48,11 +51,12 @@ typedef struct tn_machine_env {
 typedef struct tn_tx {
     tn_ms *ms;
     const tn_machine_env *env;
-    tn_arena *arena;  /* of the transition, without a cap: events are built here, out blobs live here */
-    uint64_t now_ns;  /* wall */
+    /* of the transition, without a cap: events are built here, out blobs live here */
+    tn_arena *arena;
+    uint64_t now_ns; /* wall */
     tn_rng *rng;
     /* out */
-    tn_buf events;    /* packed: field 1 of temporal.api.history.v1.History, repeated */
+    tn_buf events; /* packed: field 1 of temporal.api.history.v1.History, repeated */
     int64_t first_event_id;
     size_t n_events;
     bool extras_dirty;
@@ -60,26 +64,32 @@ typedef struct tn_tx {
     struct tn_tx *next_run; /* in the arena; its ms belongs to the caller after the call */
     bool visibility_dirty;  /* search attributes, memo, status: write a document */
     /* the machine's own */
-    bool in_commands; /* a completed workflow task's commands are being done: outside events wait */
+    /* a completed workflow task's commands are being done: outside events wait */
+    bool in_commands;
     bool rides_along; /* only a start: need not be committed by itself */
     int64_t history_bytes_before;
 } tn_tx;
-void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns, tn_rng *rng);
-/* After the last call and before the commit: holds the limits of buffer, history and state (may fail the workflow
- * task or terminate the run).  Nothing to do for a transition without events and extras. */
+void tn_tx_init(tn_tx *tx, tn_ms *ms, const tn_machine_env *env, tn_arena *arena, uint64_t now_ns,
+                tn_rng *rng);
+/* After the last call and before the commit: holds the limits of buffer, history and state (may
+ * fail the workflow task or terminate the run).  Nothing to do for a transition without events
+ * and extras. */
 void tn_tx_finish(tn_tx *tx);
 void tn_tx_done(tn_tx *tx); /* frees events buffers, of next_run too; not the states */
 
 /* ---- start ---- */
 typedef struct tn_start {
-    const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *request; /* defaults filled in */
+    /* defaults filled in */
+    const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *request;
     /* from a parent's command */
-    tn_str parent_ns_id, parent_ns_name, parent_workflow_id, parent_run_id, root_workflow_id, root_run_id;
+    tn_str parent_ns_id, parent_ns_name, parent_workflow_id, parent_run_id, root_workflow_id,
+        root_run_id;
     int64_t parent_initiated_id;
     /* signal-with-start: the signal follows in the same transition (request may be NULL) */
     const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *signal;
-    bool hold;  /* a child: no workflow task until tn_machine_release */
-    bool eager; /* the event says that the first workflow task goes out with the answer; the caller starts it */
+    bool hold; /* a child: no workflow task until tn_machine_release */
+    /* the event says that the first workflow task goes out with the answer; the caller starts it */
+    bool eager;
 } tn_start;
 /* On a fresh state. */
 const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start);
@@ -90,16 +100,23 @@ typedef struct tn_external_source { /* a signal or cancel that another run sends
     tn_str ns_name, ns_id, workflow_id, run_id;
     int64_t initiated_id;
 } tn_external_source;
-const tn_fault *tn_machine_signal(tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *request,
-                                  const tn_external_source *source);
+const tn_fault *tn_machine_signal(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *request,
+    const tn_external_source *source);
 /* Signal-with-start on a run that is there already: ends a start delay, too. */
 const tn_fault *tn_machine_signal_with_start(
-    tn_tx *tx, const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *request);
-const tn_fault *tn_machine_request_cancel(tn_tx *tx, const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request,
-                                          const tn_external_source *source);
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *request);
+const tn_fault *tn_machine_request_cancel(
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request,
+    const tn_external_source *source);
 /* links/identity as given; also used for TERMINATE_EXISTING and parent close policy. */
-const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason, const Temporal__Api__Common__V1__Payloads *details, tn_str identity);
-const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id); /* conflict policy USE_EXISTING; may write OPTIONS_UPDATED */
+const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason,
+                                     const Temporal__Api__Common__V1__Payloads *details,
+                                     tn_str identity);
+/* conflict policy USE_EXISTING; may write OPTIONS_UPDATED */
+const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id);
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx);
 
 /* ---- workflow task ---- */
@@ -108,62 +125,78 @@ typedef struct tn_poller {
     tn_str build_id;
     bool use_versioning;
 } tn_poller;
-/* The task is handed to a poll.  Makes the started event of a first attempt (tx->n_events 1: it need not be
- * committed by itself; the caller keeps it for the next record), or marks a transient one.  NOT_FOUND when it
- * is not waiting any more. */
-const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp, const tn_poller *poller);
-/* The suffix for poll responses and history reads: the scheduled and started events of a started (or pending)
- * transient task, packed as History body; empty else. */
+/* The task is handed to a poll.  Makes the started event of a first attempt (tx->n_events 1: it
+ * need not be committed by itself; the caller keeps it for the next record), or marks a
+ * transient one.  NOT_FOUND when it is not waiting any more. */
+const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,
+                                     const tn_poller *poller);
+/* The suffix for poll responses and history reads: the scheduled and started events of a started
+ * (or pending) transient task, packed as History body; empty else. */
 tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena);
 typedef struct tn_wft_completed_out {
-    bool new_wft_wanted_inline;   /* return_new_workflow_task: hand the new one out in the response */
+    /* return_new_workflow_task: hand the new one out in the response */
+    bool new_wft_wanted_inline;
     int64_t reset_history_event_id;
-    /* scheduled ids of activities that were asked to start eagerly and may be handed out in the response */
+    /* scheduled ids of activities that were asked to start eagerly and may be handed out in the
+     * response */
     int64_t eager_activities[16];
     size_t n_eager_activities;
 } tn_wft_completed_out;
-const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *token,
-                                         const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request,
-                                         tn_wft_completed_out *out);
-const tn_fault *tn_machine_wft_failed(tn_tx *tx, const Tenon__TaskToken *token,
-                                      const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *request);
-/* A sticky task whose worker is gone: back to the normal queue (no event, as the reference when no poller; timeout
- * of schedule-to-start is tn_machine_fire's). */
+const tn_fault *tn_machine_wft_completed(
+    tn_tx *tx, const Tenon__TaskToken *token,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request,
+    tn_wft_completed_out *out);
+const tn_fault *tn_machine_wft_failed(
+    tn_tx *tx, const Tenon__TaskToken *token,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *request);
+/* A sticky task whose worker is gone: back to the normal queue (no event, as the reference when
+ * no poller; timeout of schedule-to-start is tn_machine_fire's). */
 const tn_fault *tn_machine_wft_unstick(tn_tx *tx);
-/* The hand-out never reached the worker and nothing was committed since: takes the start back; false: too late. */
+/* The hand-out never reached the worker and nothing was committed since: takes the start back;
+ * false: too late. */
 bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce);
 
 /* ---- activities ---- */
-/* The attempt is handed to a poll.  out_durable: it must be committed before the worker sees it (max attempts 1). */
-const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp, const tn_poller *poller,
-                                          bool *out_durable);
-/* token, or by id (activity_id not empty).  Workers' requests by token or ...ById are the same here. */
-const tn_fault *tn_machine_activity_completed(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                              const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *request);
-const tn_fault *tn_machine_activity_failed(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                           const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *request);
-const tn_fault *tn_machine_activity_canceled(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                             const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *request);
+/* The attempt is handed to a poll.  out_durable: it must be committed before the worker sees it
+ * (max attempts 1). */
+const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,
+                                          const tn_poller *poller, bool *out_durable);
+/* token, or by id (activity_id not empty).  Workers' requests by token or ...ById are the same
+ * here. */
+const tn_fault *tn_machine_activity_completed(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *request);
+const tn_fault *tn_machine_activity_failed(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *request);
+const tn_fault *tn_machine_activity_canceled(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *request);
 /* Memory only unless the details matter for a retry: extras_dirty says so (lazy, see README). */
-const tn_fault *tn_machine_activity_heartbeat(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                              const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *request,
-                                              Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out);
-/* Fills a poll (or eager) response for a started activity, token included by the caller (out->task_token is left). */
-void tn_machine_activity_task(const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
-                              Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out);
+const tn_fault *tn_machine_activity_heartbeat(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *request,
+    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out);
+/* Fills a poll (or eager) response for a started activity, token included by the caller
+ * (out->task_token is left). */
+void tn_machine_activity_task(
+    const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out);
 
 /* ---- time ---- */
-/* Does all that is due at tx->now_ns: workflow task time-outs, activity time-outs and retries, timers (all due
- * ones in one transition), run and execution time-outs, end of the first backoff. */
+/* Does all that is due at tx->now_ns: workflow task time-outs, activity time-outs and retries,
+ * timers (all due ones in one transition), run and execution time-outs, end of the first
+ * backoff. */
 const tn_fault *tn_machine_fire(tn_tx *tx);
 
 /* ---- other runs ---- */
 const tn_fault *tn_machine_child_started(tn_tx *tx, int64_t initiated_id, tn_str run_id);
-const tn_fault *tn_machine_child_start_failed(tn_tx *tx, int64_t initiated_id, int32_t cause); /* StartChildWorkflowExecutionFailedCause */
-/* close_event: the closing event of the last run of the child's chain (child_run_id; the chain began with
- * first_run_id); writes CHILD_* (and CHILD_STARTED before it if it was not recorded). */
-const tn_fault *tn_machine_child_closed(tn_tx *tx, int64_t initiated_id, tn_str child_run_id, tn_str first_run_id,
-                                        const tn_event *close_event);
+/* StartChildWorkflowExecutionFailedCause */
+const tn_fault *tn_machine_child_start_failed(tn_tx *tx, int64_t initiated_id, int32_t cause);
+/* close_event: the closing event of the last run of the child's chain (child_run_id; the chain
+ * began with first_run_id); writes CHILD_* (and CHILD_STARTED before it if it was not recorded). */
+const tn_fault *tn_machine_child_closed(tn_tx *tx, int64_t initiated_id, tn_str child_run_id,
+                                        tn_str first_run_id, const tn_event *close_event);
 const tn_fault *tn_machine_external_done(tn_tx *tx, int64_t initiated_id);
 const tn_fault *tn_machine_external_failed(tn_tx *tx, int64_t initiated_id, int32_t cause);
 const tn_fault *tn_machine_parent_told(tn_tx *tx);      /* closed child: extras */
@@ -171,27 +204,34 @@ const tn_fault *tn_machine_children_settled(tn_tx *tx); /* closed parent: extras
 
 /* ---- reading ---- */
 /* Fills execution config, info, pending activities/children/workflow task, extended info. */
-void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
-                         Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
+void tn_machine_describe(
+    const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
+    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
 
 /* Enough workflow tasks have failed in a row to list the run as one with a problem. */
 bool tn_ms_has_problem(const tn_ms *ms);
 /* The merged memo and search attributes (with the server's own), for visibility too; never NULL. */
 Temporal__Api__Common__V1__Memo *tn_machine_memo(const tn_ms *ms, tn_arena *arena);
-Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const tn_ms *ms, tn_arena *arena);
+Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const tn_ms *ms,
+                                                                          tn_arena *arena);
 
 /* ---- pure helpers, also used by the frontend's validation ---- */
-/* Next moment of a cron schedule after `after_ns` (start of run `start_ns`), 0: the schedule never fires.
- * robfig/cron ParseStandard grammar with TZ=, CRON_TZ= and @every.  false with text when malformed. */
-bool tn_cron_next(tn_str spec, uint64_t start_ns, uint64_t close_ns, uint64_t *out_ns, char *err, size_t err_size);
-/* Fills in what a retry policy leaves to default and checks it; NULL, or what is wrong ("MaximumAttempts cannot be
- * negative on retry policy.").  NULL policy allowed. */
+/* Next moment of a cron schedule after `after_ns` (start of run `start_ns`), 0: the schedule
+ * never fires. robfig/cron ParseStandard grammar with TZ=, CRON_TZ= and @every.  false with text
+ * when malformed. */
+bool tn_cron_next(tn_str spec, uint64_t start_ns, uint64_t close_ns, uint64_t *out_ns, char *err,
+                  size_t err_size);
+/* Fills in what a retry policy leaves to default and checks it; NULL, or what is wrong
+ * ("MaximumAttempts cannot be negative on retry policy.").  NULL policy allowed. */
 const char *tn_retry_policy_settle(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy);
-/* Checks a duration that a caller sent and cuts it to 100 years; NULL, or what is wrong ("negative duration"). */
+/* Checks a duration that a caller sent and cuts it to 100 years; NULL, or what is wrong
+ * ("negative duration"). */
 const char *tn_duration_settle(Google__Protobuf__Duration *duration);
 uint64_t tn_duration_ns(const Google__Protobuf__Duration *duration); /* NULL and negative: 0 */
-/* Backoff before the next attempt, or UINT64_MAX and the reason (temporal.api.enums.v1.RetryState). */
-uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
-                             const Temporal__Api__Failure__V1__Failure *failure, int32_t *out_state);
+/* Backoff before the next attempt, or UINT64_MAX and the reason
+ * (temporal.api.enums.v1.RetryState). */
+uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns,
+                             uint64_t expire_ns, const Temporal__Api__Failure__V1__Failure *failure,
+                             int32_t *out_state);
 
 #endif

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* The mutable state of one run: what the server must know of it to take the next decision.
  *
- * It is a fold of the run's history.  Every event goes through tn_ms_apply, in live operation and when a
- * run is loaded again; what no event carries (attempts, heartbeats, buffered events, stickiness ...: the
- * "extras") is written beside the events of the transition that changed it.  Two parts of one rule:
+ * It is a fold of the run's history.  Every event goes through tn_ms_apply, in live operation and
+ * when a run is loaded again; what no event carries (attempts, heartbeats, buffered events,
+ * stickiness ...: the "extras") is written beside the events of the transition that changed it.
+ * Two parts of one rule:
  *   - apply is the only writer of event-derived state;
  *   - whoever changes an extra outside apply sets tx->extras_dirty.
  * A test folds every history it makes and compares.
  *
- * Memory: objects on the heap, accounted in ms->bytes, freed with the state.  One owner: the shard's loop. */
+ * Memory: objects on the heap, accounted in ms->bytes, freed with the state.  One owner: the
+ * shard's loop. */
 #ifndef TN_HISTORY_MACHINE_STATE_H
 #define TN_HISTORY_MACHINE_STATE_H
 
@@ -40,14 +42,15 @@ typedef struct tn_wft {
     bool dispatched;      /* memory only: matching has been told */
     uint64_t stamp;       /* memory only: of the last dispatch; rises */
     uint64_t scheduled_ns, original_scheduled_ns, started_ns, timeout_ns;
-    uint64_t nonce;       /* which of two hand-outs a token belongs to: the start's time, which its event keeps */
+    /* which of two hand-outs a token belongs to: the start's time, which its event keeps */
+    uint64_t nonce;
     char *request_id, *identity;
     bool suggest_continue_as_new;
     int32_t suggest_reasons[4];
     size_t n_suggest_reasons;
     int64_t history_size_bytes; /* as told in the started event */
-    bool scheduled_sticky;      /* scheduled for the sticky queue (`sticky`: is offered there still) */
-    size_t started_event_bytes; /* memory only: size of a started event that can be taken back */
+    bool scheduled_sticky; /* scheduled for the sticky queue (`sticky`: is offered there still) */
+    size_t started_event_bytes;    /* memory only: size of a started event that can be taken back */
     uint64_t last_event_before_ns; /* memory only: last_event_ns without it */
 } tn_wft;
 
@@ -57,14 +60,17 @@ typedef struct tn_activity {
     uint64_t scheduled_ns;
     tn_blob attrs; /* owned: packed ActivityTaskScheduledEventAttributes */
     char *activity_id, *type, *task_queue;
-    uint64_t schedule_to_close_ns, schedule_to_start_ns, start_to_close_ns, heartbeat_ns; /* 0: none */
+    /* 0: none */
+    uint64_t schedule_to_close_ns, schedule_to_start_ns, start_to_close_ns, heartbeat_ns;
     tn_retry retry;
     int64_t cancel_requested_id; /* event id, 0: not asked */
-    int64_t started_id; /* event id when the started event is in the history (no retry policy), else 0 or TN_ID_TRANSIENT */
+    /* event id when the started event is in the history (no retry policy), else 0 or
+     * TN_ID_TRANSIENT */
+    int64_t started_id;
     /* extras */
-    int32_t attempt; /* from 1 */
+    int32_t attempt;               /* from 1 */
     uint64_t attempt_scheduled_ns; /* this attempt may go out from here */
-    uint64_t started_ns; /* 0: waits for a worker */
+    uint64_t started_ns;           /* 0: waits for a worker */
     uint64_t nonce;
     char *identity, *request_id, *last_worker_identity;
     tn_blob last_failure, heartbeat_details, worker_version; /* owned, packed */
@@ -76,7 +82,7 @@ typedef struct tn_activity {
     bool started_durable, dispatched;
     uint64_t stamp;
     uint64_t heartbeat_durable_ns; /* when a heartbeat last asked for a commit */
-    uint64_t owned_since_ns;       /* heartbeats before this may have been lost with the last owner */
+    uint64_t owned_since_ns; /* heartbeats before this may have been lost with the last owner */
 } tn_activity;
 
 typedef struct tn_timer_info {
@@ -84,7 +90,7 @@ typedef struct tn_timer_info {
     char *timer_id;
     int64_t started_id;
     uint64_t fire_ns; /* wall */
-    bool closing; /* memory only: TIMER_FIRED waits in the buffer */
+    bool closing;     /* memory only: TIMER_FIRED waits in the buffer */
 } tn_timer_info;
 
 typedef struct tn_child {
@@ -95,7 +101,7 @@ typedef struct tn_child {
     int64_t started_id;
     int32_t parent_close_policy;
     char request_id[64]; /* run id and initiated id: the same after a crash */
-    bool closing;          /* memory only: its closing event (or START_FAILED) waits in the buffer */
+    bool closing;        /* memory only: its closing event (or START_FAILED) waits in the buffer */
     bool started_buffered; /* memory only: CHILD_STARTED waits in the buffer, run_id is set */
     bool dispatched;       /* memory only */
     bool settled;          /* memory only: parent close policy was applied to it */
@@ -113,7 +119,7 @@ typedef struct tn_external { /* a signal or cancel request on its way to another
 typedef struct tn_buffered {
     tn_list link;
     int32_t event_type;
-    tn_blob event; /* owned, packed, event_id 0 */
+    tn_blob event;    /* owned, packed, event_id 0 */
     char *request_id; /* of a signal */
 } tn_buffered;
 
@@ -145,12 +151,14 @@ typedef struct tn_ms {
     char *ns_id, *workflow_id;
     /* from the started event */
     tn_blob started; /* owned, packed WorkflowExecutionStartedEventAttributes */
-    tn_blob start_extra; /* owned, packed HistoryEvent with the started event's links and user metadata; may be empty */
+    /* owned, packed HistoryEvent with the started event's links and user metadata; may be empty */
+    tn_blob start_extra;
     char *type, *task_queue, *cron_schedule, *create_request_id, *identity;
     uint64_t start_ns;
     uint64_t wft_timeout_ns, run_timeout_ns, execution_timeout_ns; /* 0: none */
-    uint64_t run_expire_ns, execution_expire_ns; /* wall, 0: never */
-    uint64_t first_wft_backoff_until_ns; /* cron, retry, delay: no workflow task before; 0: none or over */
+    uint64_t run_expire_ns, execution_expire_ns;                   /* wall, 0: never */
+    /* cron, retry, delay: no workflow task before; 0: none or over */
+    uint64_t first_wft_backoff_until_ns;
     int32_t attempt;
     tn_retry retry;
     struct {
@@ -159,7 +167,7 @@ typedef struct tn_ms {
         char *root_workflow_id, *root_run_id;
     } parent;
     /* progress */
-    int32_t status; /* temporal.api.enums.v1.WorkflowExecutionStatus */
+    int32_t status;        /* temporal.api.enums.v1.WorkflowExecutionStatus */
     int64_t next_event_id; /* of the history as seen in memory (uncommitted start included) */
     uint64_t transition;   /* committed + pending ones; also the visibility version */
     int64_t history_size_bytes;
@@ -177,7 +185,8 @@ typedef struct tn_ms {
     int64_t cancel_requested_id; /* 0: no; TN_ID_BUFFERED: asked, the event waits in the buffer */
     char *cancel_request_id;
     int64_t signal_count;
-    char **signal_request_ids; /* the latest, oldest first; room for TN_SIGNAL_REQUEST_IDS_MAX or NULL */
+    /* the latest, oldest first; room for TN_SIGNAL_REQUEST_IDS_MAX or NULL */
+    char **signal_request_ids;
     size_t n_signal_request_ids;
     /* close */
     uint64_t close_ns;
@@ -189,7 +198,7 @@ typedef struct tn_ms {
     /* extras */
     char *sticky_queue;
     uint64_t sticky_timeout_ns;
-    bool held;             /* a child not yet recorded by its parent */
+    bool held; /* a child not yet recorded by its parent */
     bool parent_told, children_settled;
     char **attached_request_ids;
     size_t n_attached_request_ids;
@@ -200,7 +209,8 @@ typedef struct tn_ms {
     /* memory only */
     bool parent_dispatched; /* CHILD_STARTED or CHILD_CLOSED is on its way */
     bool close_attempted;   /* the last workflow task wanted to close but there were new events */
-    bool extras_stale;      /* an extra was changed in memory only: the next record will carry extras */
+    /* an extra was changed in memory only: the next record will carry extras */
+    bool extras_stale;
     uint64_t next_stamp;
     size_t bytes; /* heap memory, about */
 } tn_ms;
@@ -210,9 +220,10 @@ void tn_ms_destroy(tn_ms *ms); /* NULL allowed */
 /* The request id that made this run (kept in the current-run row, not in the history). */
 void tn_ms_set_create_request_id(tn_ms *ms, tn_str request_id);
 
-/* Folds one event (unpacked, and its packed bytes).  Total: an event that makes no sense in this state is
- * TN_EDATALOSS with the reason, never a crash. */
-tn_status tn_ms_apply(tn_ms *ms, const tn_event *event, tn_blob packed, tn_error *err) TN_WARN_UNUSED;
+/* Folds one event (unpacked, and its packed bytes).  Total: an event that makes no sense in this
+ * state is TN_EDATALOSS with the reason, never a crash. */
+tn_status tn_ms_apply(tn_ms *ms, const tn_event *event, tn_blob packed,
+                      tn_error *err) TN_WARN_UNUSED;
 
 /* Records and snapshots. */
 tn_status tn_ms_load_record(tn_ms *ms, const Tenon__Record *record, tn_error *err) TN_WARN_UNUSED;
@@ -220,7 +231,10 @@ tn_ms *tn_ms_load_snapshot(const Tenon__Snapshot *snapshot, tn_error *err);
 Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena);
 Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena);
 
-static inline bool tn_ms_running(const tn_ms *ms) { return ms->status == 1 || ms->status == 0 || ms->status == 8; }
+static inline bool tn_ms_running(const tn_ms *ms)
+{
+    return ms->status == 1 || ms->status == 0 || ms->status == 8;
+}
 static inline bool tn_ms_wft_pending(const tn_ms *ms) { return ms->wft.scheduled_id != 0; }
 static inline bool tn_ms_wft_started(const tn_ms *ms) { return ms->wft.started_id != 0; }
 
@@ -231,28 +245,31 @@ tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id);
 tn_child *tn_ms_child(const tn_ms *ms, int64_t initiated_id);
 tn_external *tn_ms_external(const tn_ms *ms, int64_t initiated_id);
 
-/* The shard is ours since then: what was only in the last owner's memory (heartbeats) is lost, so that heartbeat
- * time-outs count from here.  After each load; takes the same time every time. */
+/* The shard is ours since then: what was only in the last owner's memory (heartbeats) is lost,
+ * so that heartbeat time-outs count from here.  After each load; takes the same time every time. */
 void tn_ms_set_owned_since(tn_ms *ms, uint64_t since_ns);
 
 /* ---- what the run wants ---- */
 typedef enum tn_want {
-    TN_WANT_WFT,            /* hand the workflow task to matching */
-    TN_WANT_ACTIVITY,       /* activity attempt to matching */
-    TN_WANT_CHILD_START,    /* START of child */
-    TN_WANT_SIGNAL,         /* external signal */
-    TN_WANT_CANCEL,         /* external cancel request */
+    TN_WANT_WFT,                 /* hand the workflow task to matching */
+    TN_WANT_ACTIVITY,            /* activity attempt to matching */
+    TN_WANT_CHILD_START,         /* START of child */
+    TN_WANT_SIGNAL,              /* external signal */
+    TN_WANT_CANCEL,              /* external cancel request */
     TN_WANT_TELL_PARENT_STARTED, /* held child: CHILD_STARTED to the parent */
     TN_WANT_TELL_PARENT_CLOSED,  /* CHILD_CLOSED to the parent */
-    TN_WANT_SETTLE_CHILD,   /* parent close policy on one child */
+    TN_WANT_SETTLE_CHILD,        /* parent close policy on one child */
 } tn_want;
-/* Calls `each` for every item that is ready at now and not marked dispatched; item is the tn_activity,
- * tn_child, tn_external or NULL.  The callee marks it dispatched. */
-void tn_ms_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item), void *user);
-/* Wall time at which tn_machine_fire has something to do (memory deadlines included); UINT64_MAX: never. */
+/* Calls `each` for every item that is ready at now and not marked dispatched; item is the
+ * tn_activity, tn_child, tn_external or NULL.  The callee marks it dispatched. */
+void tn_ms_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item),
+                 void *user);
+/* Wall time at which tn_machine_fire has something to do (memory deadlines included);
+ * UINT64_MAX: never. */
 uint64_t tn_ms_deadline_ns(const tn_ms *ms);
-/* What the wake index must say: 0 while something would have to be handed out or told after a restart,
- * else the earliest durable deadline, else (closed) when retention ends; UINT64_MAX: nothing. */
+/* What the wake index must say: 0 while something would have to be handed out or told after a
+ * restart, else the earliest durable deadline, else (closed) when retention ends; UINT64_MAX:
+ * nothing. */
 uint64_t tn_ms_wake_ns(const tn_ms *ms);
 
 #endif
