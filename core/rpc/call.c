@@ -30,10 +30,9 @@ rpc_call *rpc_call_create(rpc_conn *conn, int32_t stream_id)
     call->worker = worker;
     call->stream_id = stream_id;
     call->body_seen_ns = conn->now_ns;
-    call->peer = tn_arena_str(arena, tn_str_from(conn->peer));
+    call->peer = conn->peer;
+    call->peer->refs++;
     call->pieces_end = &call->pieces;
-    call->waiting_end = &call->waiting;
-    call->pump.run = pump_run;
     tn_loop_timer_init(&call->deadline, deadline_fired);
     tn_list_push_back(&conn->calls, &call->link);
     conn->call_count++;
@@ -60,17 +59,30 @@ void rpc_call_intake_end(rpc_call *call)
     call->conn->intake_count--;
 }
 
-static void drop_waiting(rpc_call *call)
+static bool inbox_create(rpc_call *call)
 {
-    while (call->waiting) {
-        rpc_waiting *w = call->waiting;
-        call->waiting = w->next;
+    rpc_inbox *in = TN_NEW(call->pub.arena, rpc_inbox);
+
+    if (!in)
+        return false;
+    in->call = call;
+    in->waiting_end = &in->waiting;
+    in->pump.run = pump_run;
+    call->inbox = in;
+    return true;
+}
+
+static void inbox_done(rpc_inbox *in)
+{
+    if (!in)
+        return;
+    while (in->waiting) {
+        rpc_waiting *w = in->waiting;
+        in->waiting = w->next;
         free(w);
     }
-    call->waiting_end = &call->waiting;
-    call->waiting_count = 0;
-    free(call->partial);
-    call->partial = NULL;
+    free(in->partial);
+    tn_arena_destroy(in->arena);
 }
 
 static void call_free(rpc_call *call)
@@ -81,9 +93,9 @@ static void call_free(rpc_call *call)
     if (call->release)
         call->release(call->release_user);
     rpc_answer_drop_pieces(call);
-    drop_waiting(call);
+    inbox_done(call->inbox);
+    rpc_peer_unref(call->peer);
     worker->call_count--;
-    tn_arena_destroy(call->message_arena);
     tn_arena_destroy(call->pub.arena);
     rpc_worker_maybe_done(worker);
 }
@@ -125,7 +137,7 @@ void rpc_call_detach(rpc_call *call)
 void rpc_call_done(rpc_call *call)
 {
     call->phase = RPC_ANSWERED;
-    if (!call->pump_queued) /* which holds on to the call */
+    if (!call->inbox || !call->inbox->pump_queued) /* which holds on to the call */
         call_free(call);
 }
 
@@ -192,10 +204,10 @@ static void refuse_method(rpc_call *call)
 
 /* ---- headers ---- */
 
+static bool takes_stream(const rpc_call *call) { return call->pub.method->flags & TN_RPC_STREAM_IN; }
+
 void rpc_call_headers_done(rpc_call *call)
 {
-    uint64_t at;
-
     if (call->headers_over) {
         rpc_call_refuse(call, TN_GRPC_RESOURCE_EXHAUSTED,
                         "request headers larger than max (%u headers, %u bytes)", RPC_HEADERS_MAX,
@@ -214,24 +226,20 @@ void rpc_call_headers_done(rpc_call *call)
         rpc_call_refuse(call, TN_GRPC_INTERNAL, "malformed grpc-timeout");
         return;
     }
-    if (call->deadline_set) {
-        if (!__builtin_add_overflow(call->pub.received_mono_ns, call->timeout_ns, &at)) {
-            call->pub.deadline_mono_ns = at;
-            tn_loop_timer_start(&call->deadline, at);
-        }
-    }
+    if (call->pub.deadline_mono_ns != UINT64_MAX)
+        tn_loop_timer_start(&call->deadline, call->pub.deadline_mono_ns);
     if (!call->pub.method) {
         refuse_method(call);
     } else if (call->bad_encoding) {
         tn_call_add_header(&call->pub, "grpc-accept-encoding", TN_STR("gzip"));
         rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED,
                         "grpc: Decompressor is not installed for the request's grpc-encoding");
+    } else if (takes_stream(call) && !inbox_create(call)) {
+        rpc_call_refuse(call, TN_GRPC_RESOURCE_EXHAUSTED, "the request takes too much memory");
     }
 }
 
 /* ---- messages ---- */
-
-static bool takes_stream(const rpc_call *call) { return call->pub.method->flags & TN_RPC_STREAM_IN; }
 
 /* A message's length is known. */
 static bool message_begins(rpc_call *call)
@@ -259,13 +267,12 @@ static bool message_begins(rpc_call *call)
             *w = (rpc_waiting){.n = f->need, .compressed = compressed};
             f->body = w->bytes;
         }
-        call->partial = w;
-    } else if (call->message_count) {
+        call->inbox->partial = w;
+    } else if (call->body_whole) {
         rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "request cardinality violation: more than one message");
         return false;
     } else {
         f->body = tn_arena_alloc(call->pub.arena, f->need);
-        call->body = tn_blob_from(f->body, f->need);
         call->body_gzip = compressed;
     }
     if (!f->body)
@@ -275,24 +282,27 @@ static bool message_begins(rpc_call *call)
 
 static void stream_queue(rpc_call *call, rpc_waiting *w)
 {
-    *call->waiting_end = w;
-    call->waiting_end = &w->next;
-    call->waiting_count++;
+    rpc_inbox *in = call->inbox;
+
+    *in->waiting_end = w;
+    in->waiting_end = &w->next;
+    in->count++;
     rpc_call_pump_later(call);
 }
 
 static void message_ends(rpc_call *call)
 {
-    rpc_waiting *w = call->partial;
+    rpc_inbox *in = call->inbox;
+    rpc_waiting *w;
 
-    call->message_count++;
-    if (!takes_stream(call)) {
+    if (!in) {
         call->body_whole = true;
         return;
     }
-    call->partial = NULL;
+    w = in->partial;
+    in->partial = NULL;
     stream_queue(call, w);
-    if (call->waiting_count > RPC_STREAM_WAITING_MAX)
+    if (in->count > RPC_STREAM_WAITING_MAX)
         rpc_call_refuse(call, TN_GRPC_RESOURCE_EXHAUSTED, "too many messages wait on this stream");
 }
 
@@ -388,7 +398,8 @@ static void unary_whole(rpc_call *call)
         rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "request cardinality violation: no message");
         return;
     }
-    if (open_message(call, call->body, call->body_gzip, call->pub.arena))
+    if (open_message(call, tn_blob_from(call->framer.body, call->framer.need), call->body_gzip,
+                     call->pub.arena))
         dispatch(call);
 }
 
@@ -417,32 +428,34 @@ void rpc_call_eof(rpc_call *call)
 
 void rpc_call_pump_later(rpc_call *call)
 {
-    if (call->pump_queued || !call->waiting)
+    rpc_inbox *in = call->inbox;
+
+    if (!in || in->pump_queued || !in->waiting)
         return;
-    call->pump_queued = true;
-    tn_loop_defer(&call->pump);
+    in->pump_queued = true;
+    tn_loop_defer(&in->pump);
 }
 
-static bool pump_one(rpc_call *call)
+static bool pump_one(rpc_call *call, rpc_inbox *in)
 {
-    rpc_waiting *w = call->waiting;
+    rpc_waiting *w = in->waiting;
     bool opened = true;
 
-    call->waiting = w->next;
-    if (!call->waiting)
-        call->waiting_end = &call->waiting;
-    if (!call->waiting && !call->partial)
+    in->waiting = w->next;
+    if (!in->waiting)
+        in->waiting_end = &in->waiting;
+    if (!in->waiting && !in->partial)
         release_intake(call);
-    call->waiting_count--;
+    in->count--;
     call->pub.request = NULL;
     call->pub.message = tn_blob_from(NULL, 0);
     if (w->n != SIZE_MAX) {
-        if (call->message_arena)
-            tn_arena_reset(call->message_arena);
+        if (in->arena)
+            tn_arena_reset(in->arena);
         else
-            call->message_arena = tn_arena_create(call->worker->server->options.arena_bytes_max);
-        tn_blob body = tn_arena_blob(call->message_arena, tn_blob_from(w->bytes, w->n));
-        opened = open_message(call, body, w->compressed, call->message_arena);
+            in->arena = tn_arena_create(call->worker->server->options.arena_bytes_max);
+        tn_blob body = tn_arena_blob(in->arena, tn_blob_from(w->bytes, w->n));
+        opened = open_message(call, body, w->compressed, in->arena);
     }
     free(w);
     return opened;
@@ -450,21 +463,22 @@ static bool pump_one(rpc_call *call)
 
 static void pump_run(tn_msg *msg)
 {
-    rpc_call *call = TN_CONTAINER_OF(msg, rpc_call, pump);
+    rpc_inbox *in = TN_CONTAINER_OF(msg, rpc_inbox, pump);
+    rpc_call *call = in->call;
 
-    while (call->conn && call->waiting && !call->deaf) {
+    while (call->conn && in->waiting && !call->deaf) {
         if (call->phase == RPC_INTAKE) {
-            if (pump_one(call))
+            if (pump_one(call, in))
                 dispatch(call);
         } else if (call->phase == RPC_HANDED && call->pub.on_message) {
             /* A later message that can't be opened ends the stream under its handler. */
-            if (pump_one(call))
+            if (pump_one(call, in))
                 call->pub.on_message(&call->pub);
         } else {
             break;
         }
     }
-    call->pump_queued = false;
+    in->pump_queued = false;
     if (!call->conn && call->phase != RPC_HANDED)
         call_free(call);
 }

@@ -29,6 +29,12 @@ static const tn_stream_events stream_events = {
 
 /* ---- birth ---- */
 
+void rpc_peer_unref(rpc_peer *peer)
+{
+    if (--peer->refs == 0)
+        free(peer);
+}
+
 void rpc_conn_accept(void *user, tn_stream *stream)
 {
     rpc_worker *worker = user;
@@ -50,7 +56,10 @@ void rpc_conn_accept(void *user, tn_stream *stream)
     tn_list_init(&conn->calls);
     tn_list_push_back(&worker->conns, &conn->link);
     worker->conn_count++;
-    tn_stream_peer(stream, conn->peer, sizeof(conn->peer));
+    conn->peer = tn_xcalloc(1, sizeof(*conn->peer));
+    conn->peer->refs = 1;
+    tn_stream_peer(stream, conn->peer->text, sizeof(conn->peer->text));
+    conn->peer->n = (uint32_t)strlen(conn->peer->text);
     tn_loop_timer_init(&conn->tick, rpc_conn_tick);
     tn_stream_set(stream, &stream_events, conn);
     rpc_count(RPC_COUNT_CONNECTIONS, 1);
@@ -105,7 +114,7 @@ static void log_end(rpc_conn *conn, const char *what, const char *why)
         worker->log_held_back++;
         return;
     }
-    TN_LOG(TN_LOG_WARN, "rpc", what, TN_LOG_Z("peer", conn->peer), TN_LOG_Z("why", why),
+    TN_LOG(TN_LOG_WARN, "rpc", what, TN_LOG_Z("peer", conn->peer->text), TN_LOG_Z("why", why),
            TN_LOG_U("held_back", worker->log_held_back));
     worker->log_next_ns = now + LOG_EVERY_NS;
     worker->log_held_back = 0;
@@ -129,6 +138,7 @@ static void conn_free(rpc_conn *conn)
 {
     rpc_worker *worker = conn->worker;
 
+    rpc_peer_unref(conn->peer);
     free(conn);
     rpc_worker_maybe_done(worker);
 }

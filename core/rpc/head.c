@@ -53,6 +53,16 @@ static void take_encoding(rpc_call *call, tn_str value)
         call->bad_encoding = true;
 }
 
+static void take_timeout(rpc_call *call, tn_str value)
+{
+    uint64_t ns;
+
+    if (!rpc_timeout_parse(value, &ns))
+        call->bad_timeout = true;
+    else if (__builtin_add_overflow(call->pub.received_mono_ns, ns, &call->pub.deadline_mono_ns))
+        call->pub.deadline_mono_ns = UINT64_MAX;
+}
+
 /* True when the header is one of those that nobody above asks for. */
 static bool take_known(rpc_call *call, tn_str name, tn_str value)
 {
@@ -80,10 +90,7 @@ static bool take_known(rpc_call *call, tn_str name, tn_str value)
         }
         if (!tn_str_is(name, "grpc-timeout"))
             return false;
-        if (rpc_timeout_parse(value, &call->timeout_ns))
-            call->deadline_set = true;
-        else
-            call->bad_timeout = true;
+        take_timeout(call, value);
         return true;
     case 13:
         if (!tn_str_is(name, "grpc-encoding"))
@@ -169,7 +176,11 @@ tn_str tn_call_header(const tn_call *pub, const char *lower_case_name)
     return (tn_str){(const char *)bytes, n};
 }
 
-tn_str tn_call_peer(const tn_call *call) { return rpc_call_of(call)->peer; }
+tn_str tn_call_peer(const tn_call *call)
+{
+    const rpc_peer *peer = rpc_call_of(call)->peer;
+    return (tn_str){peer->text, peer->n};
+}
 
 bool tn_call_cancelled(const tn_call *call)
 {

@@ -91,6 +91,13 @@ typedef enum rpc_conn_state {
     RPC_CONN_GONE,
 } rpc_conn_state;
 
+/* A connection's, and its calls', which may outlive it; counted on the home loop. */
+typedef struct rpc_peer {
+    uint32_t refs;
+    uint32_t n;
+    char text[56];
+} rpc_peer;
+
 #define RPC_CLOSED_IDS 16
 
 struct rpc_conn {
@@ -122,7 +129,7 @@ struct rpc_conn {
     int32_t stream_id_max;
     int32_t closed_ids[RPC_CLOSED_IDS]; /* by us, while the peer was sending */
     uint8_t closed_next;
-    char peer[64];
+    rpc_peer *peer;
 };
 
 /* Bytes of an answer, in the order they leave. */
@@ -157,6 +164,18 @@ typedef struct rpc_waiting {
     uint8_t bytes[];
 } rpc_waiting;
 
+/* What only calls with a stream of requests need; in the call's arena. */
+typedef struct rpc_inbox {
+    rpc_call *call;
+    tn_arena *arena; /* the current message's */
+    rpc_waiting *waiting, **waiting_end, *partial;
+    uint32_t count;
+    bool pump_queued;
+    tn_msg pump;
+} rpc_inbox;
+
+void rpc_peer_unref(rpc_peer *peer);
+
 typedef enum rpc_phase {
     RPC_INTAKE,  /* headers and messages are coming */
     RPC_REFUSED, /* a fault is known; the rest of the request is dropped, then it is sent */
@@ -176,28 +195,21 @@ struct rpc_call {
     bool headers_over;    /* too many */
     bool eof;             /* the peer has ended its side */
     bool request_gzip, accept_gzip, bad_encoding;
-    bool content_type_seen, content_type_ok, bad_timeout, post, deadline_set;
+    bool content_type_seen, content_type_ok, bad_timeout, post;
     bool counted_intake;
     bool stream_begun;    /* a stream's response headers have been submitted */
     bool stream_deferred; /* nghttp2 waits for resume_data */
     bool sent_all;
-    bool pump_queued;
     bool deaf; /* a stream that has been reset for what it sent */
     uint32_t discarded;
     uint64_t body_seen_ns;
-    uint64_t timeout_ns;
     tn_str path; /* kept when no method has it */
-    tn_str peer;
+    rpc_peer *peer;
     rpc_head_block *heads, *heads_last;
     rpc_framer framer;
-    tn_blob body; /* of the one message of a unary call */
-    bool body_whole, body_gzip;
+    bool body_whole, body_gzip; /* of the one message of a unary call; the framer holds it */
     size_t intake_bytes;
-    size_t message_count;
-    tn_arena *message_arena; /* STREAM_IN: the current message's */
-    rpc_waiting *waiting, **waiting_end, *partial;
-    uint32_t waiting_count;
-    tn_msg pump;
+    rpc_inbox *inbox; /* STREAM_IN */
     const tn_fault *refusal;
     uint16_t http_status; /* of a refusal outside gRPC, 0: a gRPC status */
     /* ---- the answer: whoever holds the baton, then home ---- */

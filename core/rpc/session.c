@@ -102,7 +102,8 @@ static bool reset_is_fair(const rpc_conn *conn, const rpc_call *call)
 
     if (age >= RPC_RESET_YOUNG_NS)
         return true;
-    return call->deadline_set && age >= RPC_RESET_YOUNG_NS / 10 && age >= call->timeout_ns / 10 * 9;
+    return age >= RPC_RESET_YOUNG_NS / 10 &&
+           age >= (call->pub.deadline_mono_ns - call->pub.received_mono_ns) / 10 * 9;
 }
 
 static int reset_came(rpc_conn *conn, nghttp2_session *session, int32_t stream_id)
