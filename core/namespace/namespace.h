@@ -42,7 +42,8 @@ void tn_namespace_unref(const tn_namespace *ns); /* NULL allowed */
 const tn_fault *tn_namespace_not_found(tn_arena *arena, tn_str name);
 /* Type of a system, predefined or custom attribute; 0 when unknown. */
 uint32_t tn_search_attr_type(const tn_namespace *ns, tn_str name);
-bool tn_search_attr_is_system(tn_str name); /* the ones a user may not set: WorkflowId, RunId, ... */
+bool tn_search_attr_is_system(
+    tn_str name); /* the ones a user may not set: WorkflowId, RunId, ... */
 typedef struct tn_attr_type_row {
     const char *name;
     uint32_t type;
@@ -74,7 +75,8 @@ const tn_namespace_list *tn_namespace_list_acquire(void);
 void tn_namespace_list_release(const tn_namespace_list *list);
 
 /* [main, with loops running] Loads all records; creates temporal-system and those named (start-dev) when absent. */
-tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t retention_ns, tn_error *err);
+tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t retention_ns,
+                             tn_error *err);
 void tn_namespace_stop(void);
 
 #endif
