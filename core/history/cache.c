@@ -364,6 +364,7 @@ static void records_loaded(tn_store_op *op)
         memcmp(ld->wf->current_run_id, run->run_id, 16) == 0 && !run->ms->create_request_id) {
         tn_ms_set_create_request_id(run->ms, tn_str_from(ld->wf->current_request_id));
     }
+    tn_ms_set_owned_since(run->ms, ld->wf->shard->owned_since_ns);
     tn_run_account(run);
     tn_run_effects(run);
     load_end(ld, NULL);

@@ -86,6 +86,7 @@ struct tn_shard {
     tn_hloop *hl;
     bool owned;
     uint64_t range_id, fence_version;
+    uint64_t owned_since_ns; /* wall: what was only in the last owner's memory ends here */
     uint64_t outbox_next;
     uint64_t *outbox_acked; /* rows to delete with the next commit */
     size_t n_outbox_acked, cap_outbox_acked;

@@ -220,6 +220,7 @@ static void raised(tn_store_op *op)
     } else {
         item->shard->fence_version = op->u.commit.commit.version;
         item->shard->range_id = item->record.range_id;
+        item->shard->owned_since_ns = item->record.acquired_ns;
         item->shard->outbox_next = (item->record.range_id << 40) + 1; /* never a number used before */
         item->shard->owned = true;
     }

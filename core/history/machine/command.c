@@ -310,9 +310,8 @@ static void start_eager(tn_command_run *run)
         tn_uuid_format(id, request_id);
         tn_activity_mark_started(tx, activity, tx->now_ns, tn_str_from(run->request->identity),
                                  tn_str_from(request_id), tn_rng_next(tx->rng));
-        activity->dispatched = true;
-        if (!activity->retry.present || activity->retry.max_attempts == 1)
-            activity->started_durable = tx->extras_dirty = true; /* may not run twice: in the task's record */
+        /* Their start costs no commit of its own: it is in the record that schedules them. */
+        activity->dispatched = activity->started_durable = tx->extras_dirty = true;
         run->out->eager_activities[kept++] = activity->scheduled_id;
     }
     run->out->n_eager_activities = kept;

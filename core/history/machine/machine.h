@@ -137,8 +137,8 @@ typedef struct tn_wft_completed_out {
     /* return_new_workflow_task: hand the new one out in the response */
     bool new_wft_wanted_inline;
     int64_t reset_history_event_id;
-    /* scheduled ids of activities that were asked to start eagerly and may be handed out in the
-     * response */
+    /* scheduled ids of activities that were asked to start eagerly: started already, to be handed
+     * out in the response */
     int64_t eager_activities[16];
     size_t n_eager_activities;
 } tn_wft_completed_out;

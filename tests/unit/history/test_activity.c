@@ -697,6 +697,9 @@ static void eager_activities_are_started_at_once(void **state)
     assert_int_not_equal(pending()->started_ns, 0);
     assert_string_equal(pending()->identity, "worker");
     assert_int_equal(tn_ms_activity(k->ms, 6)->started_ns, 0);
+    kit_crash(k); /* the record that schedules them says that they are started */
+    assert_int_not_equal(pending()->started_ns, 0);
+    assert_int_equal(tn_ms_activity(k->ms, 6)->started_ns, 0);
     t = token();
     assert_true(complete(t, ""));
     /* Not when the run is over with the same task. */
