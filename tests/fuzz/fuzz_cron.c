@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Cron schedules on any bytes: malformed, never, or a whole number of seconds away; and zone files, which the
- * system gives us but an administrator may have broken. */
+/* Cron schedules on any bytes: malformed, never, or a whole number of seconds away; and zone files,
+ * which the system gives us but an administrator may have broken. */
 #include "history/machine/machine.h"
 #include "history/machine/zone.h"
 
@@ -10,8 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void try_zone(tn_blob file)
 {
-    static const int64_t moments[] = {INT64_C(-4000000000), -1, 0, INT64_C(1700000000), INT64_C(2147483647),
-                                      INT64_C(7000000000)};
+    static const int64_t moments[] = {
+        INT64_C(-4000000000), -1, 0, INT64_C(1700000000), INT64_C(2147483647), INT64_C(7000000000)};
     tn_arena *arena = tn_arena_create(1u << 20);
     const tn_zone *zone = tn_zone_parse(arena, file);
 

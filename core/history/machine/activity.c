@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Activities as part of the state: the fold of their events, and how they are kept in records and snapshots. */
+/* Activities as part of the state: the fold of their events, and how they are kept in records and
+ * snapshots. */
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
@@ -7,10 +8,10 @@ typedef Temporal__Api__History__V1__ActivityTaskScheduledEventAttributes schedul
 
 #define SCHEDULED_ATTRS_FIELD 15 /* of HistoryEvent */
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
-static tn_activity *activity_create(tn_ms *ms, int64_t scheduled_id, uint64_t scheduled_ns, tn_blob packed,
-                                    const scheduled_attrs *attrs)
+static tn_activity *activity_create(tn_ms *ms, int64_t scheduled_id, uint64_t scheduled_ns,
+                                    tn_blob packed, const scheduled_attrs *attrs)
 {
     tn_activity *activity = tn_ms_alloc(ms, sizeof(*activity));
     tn_list *at = &ms->activities;
@@ -75,11 +76,11 @@ void tn_activity_destroy(tn_ms *ms, tn_activity *activity)
 
 void tn_ms_set_owned_since(tn_ms *ms, uint64_t since_ns)
 {
-    TN_LIST_FOREACH(link, &ms->activities)
+    TN_LIST_FOREACH (link, &ms->activities)
         TN_CONTAINER_OF(link, tn_activity, link)->owned_since_ns = since_ns;
 }
 
-/* ---- the fold ---------------------------------------------------------------------------------- */
+/* ---- the fold -------------------------------------------------------------------------------- */
 
 static uint64_t event_ns(const tn_event *event)
 {
@@ -94,9 +95,11 @@ static tn_status apply_scheduled(tn_ms *ms, const tn_event *event, tn_blob packe
     tn_wire_field field;
 
     if (tn_ms_activity_any(ms, event->event_id))
-        return tn_error_set(err, TN_EDATALOSS, "activity %lld is scheduled twice", (long long)event->event_id);
+        return tn_error_set(err, TN_EDATALOSS, "activity %lld is scheduled twice",
+                            (long long)event->event_id);
     if (!tn_wire_find(packed, SCHEDULED_ATTRS_FIELD, &field))
-        return tn_error_set(err, TN_EDATALOSS, "activity %lld has no attributes", (long long)event->event_id);
+        return tn_error_set(err, TN_EDATALOSS, "activity %lld has no attributes",
+                            (long long)event->event_id);
     activity_create(ms, event->event_id, event_ns(event), field.bytes, attrs);
     return TN_OK;
 }
@@ -127,7 +130,8 @@ static tn_status apply_ended(tn_ms *ms, int64_t scheduled_id)
     return TN_OK;
 }
 
-/* A request may come for an activity whose end waited in the buffer or is already recorded: nothing is left to do. */
+/* A request may come for an activity whose end waited in the buffer or is already recorded: nothing
+ * is left to do. */
 static tn_status apply_cancel_requested(tn_ms *ms, const tn_event *event)
 {
     tn_activity *activity = tn_ms_activity_any(
@@ -143,7 +147,8 @@ tn_status tn_apply_activity(tn_ms *ms, const tn_event *event, tn_blob packed, tn
     tn_status status;
 
     if (event->attributes_case == TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES__NOT_SET)
-        return tn_error_set(err, TN_EDATALOSS, "event %lld has no attributes", (long long)event->event_id);
+        return tn_error_set(err, TN_EDATALOSS, "event %lld has no attributes",
+                            (long long)event->event_id);
     switch ((int)event->attributes_case) {
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_ACTIVITY_TASK_SCHEDULED_EVENT_ATTRIBUTES:
         return apply_scheduled(ms, event, packed, err);
@@ -151,21 +156,25 @@ tn_status tn_apply_activity(tn_ms *ms, const tn_event *event, tn_blob packed, tn
         status = apply_started(ms, event);
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_ACTIVITY_TASK_COMPLETED_EVENT_ATTRIBUTES:
-        status = apply_ended(ms, event->activity_task_completed_event_attributes->scheduled_event_id);
+        status =
+            apply_ended(ms, event->activity_task_completed_event_attributes->scheduled_event_id);
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_ACTIVITY_TASK_FAILED_EVENT_ATTRIBUTES:
         status = apply_ended(ms, event->activity_task_failed_event_attributes->scheduled_event_id);
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_ACTIVITY_TASK_TIMED_OUT_EVENT_ATTRIBUTES:
-        status = apply_ended(ms, event->activity_task_timed_out_event_attributes->scheduled_event_id);
+        status =
+            apply_ended(ms, event->activity_task_timed_out_event_attributes->scheduled_event_id);
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_ACTIVITY_TASK_CANCELED_EVENT_ATTRIBUTES:
-        status = apply_ended(ms, event->activity_task_canceled_event_attributes->scheduled_event_id);
+        status =
+            apply_ended(ms, event->activity_task_canceled_event_attributes->scheduled_event_id);
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_ACTIVITY_TASK_CANCEL_REQUESTED_EVENT_ATTRIBUTES:
         return apply_cancel_requested(ms, event);
     default:
-        return tn_error_set(err, TN_EDATALOSS, "event %lld is not of an activity", (long long)event->event_id);
+        return tn_error_set(err, TN_EDATALOSS, "event %lld is not of an activity",
+                            (long long)event->event_id);
     }
     if (status == TN_ENOTFOUND)
         return tn_error_set(err, TN_EDATALOSS, "event %lld is of an activity that is not pending",
@@ -173,17 +182,14 @@ tn_status tn_apply_activity(tn_ms *ms, const tn_event *event, tn_blob packed, tn
     return status;
 }
 
-/* ---- records and snapshots --------------------------------------------------------------------- */
+/* ---- records and snapshots ------------------------------------------------------------------- */
 
 static ProtobufCBinaryData bytes_of(tn_blob b)
 {
     return (ProtobufCBinaryData){b.n, (uint8_t *)(uintptr_t)b.p};
 }
 
-static tn_blob blob_of(ProtobufCBinaryData b)
-{
-    return (tn_blob){b.data, b.len};
-}
+static tn_blob blob_of(ProtobufCBinaryData b) { return (tn_blob){b.data, b.len}; }
 
 static char *text_of(char *s)
 {
@@ -209,8 +215,8 @@ Tenon__ActivityExtras *tn_activity_save_extras(const tn_activity *activity, tn_a
     Tenon__ActivityExtras *out;
 
     if (activity->attempt == 1 && activity->started_ns == 0 && !activity->has_heartbeat &&
-        activity->last_failure.n == 0 && activity->last_attempt_complete_ns == 0 && !activity->identity &&
-        !activity->last_worker_identity)
+        activity->last_failure.n == 0 && activity->last_attempt_complete_ns == 0 &&
+        !activity->identity && !activity->last_worker_identity)
         return NULL;
     out = TN_MSG(arena, tenon__activity_extras);
     out->scheduled_id = activity->scheduled_id;
@@ -235,11 +241,13 @@ tn_status tn_activity_load(tn_ms *ms, const Tenon__ActivityState *saved, tn_erro
 {
     tn_arena *arena = tn_arena_create(0);
     scheduled_attrs *attrs;
-    tn_status status = TN_PROTO_UNPACK(temporal__api__history__v1__activity_task_scheduled_event_attributes,
-                                       blob_of(saved->attributes), arena, &attrs, err);
+    tn_status status =
+        TN_PROTO_UNPACK(temporal__api__history__v1__activity_task_scheduled_event_attributes,
+                        blob_of(saved->attributes), arena, &attrs, err);
 
     if (status == TN_OK && tn_ms_activity_any(ms, saved->scheduled_id))
-        status = tn_error_set(err, TN_EDATALOSS, "activity %lld is kept twice", (long long)saved->scheduled_id);
+        status = tn_error_set(err, TN_EDATALOSS, "activity %lld is kept twice",
+                              (long long)saved->scheduled_id);
     if (status == TN_OK) {
         tn_activity *activity = activity_create(ms, saved->scheduled_id, saved->scheduled_ns,
                                                 blob_of(saved->attributes), attrs);
@@ -267,7 +275,8 @@ static void load_extras(tn_ms *ms, tn_activity *activity, const Tenon__ActivityE
     tn_ms_replace_blob(ms, &activity->heartbeat_details, blob_of(saved->heartbeat_details));
     activity->has_heartbeat = saved->has_heartbeat;
     activity->heartbeat_at_ns = saved->heartbeat_ns;
-    tn_ms_replace_str(ms, &activity->last_worker_identity, tn_str_from(saved->last_worker_identity));
+    tn_ms_replace_str(ms, &activity->last_worker_identity,
+                      tn_str_from(saved->last_worker_identity));
     activity->last_attempt_complete_ns = saved->last_attempt_complete_ns;
     activity->retry_interval_ns = saved->retry_interval_ns;
     tn_ms_replace_blob(ms, &activity->worker_version, blob_of(saved->worker_version));
@@ -277,8 +286,7 @@ void tn_activity_load_extras(tn_ms *ms, const Tenon__ActivityExtras *const *save
 {
     tn_list *at = ms->activities.next;
 
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         tn_activity_clear_extras(ms, activity);

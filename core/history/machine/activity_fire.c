@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Activities and time: the four time-outs, in the order in which they strike, and the next attempt. */
+/* Activities and time: the four time-outs, in the order in which they strike, and the next
+ * attempt. */
 #include <stdlib.h>
 
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
 #define DEADLINES_MAX 4
-#define BACKOFF_MAX_NS (UINT64_C(3153600000) * TN_SEC) /* 100 years: what a time on the wire can hold */
+#define BACKOFF_MAX_NS \
+    (UINT64_C(3153600000) * TN_SEC) /* 100 years: what a time on the wire can hold */
 
 typedef struct deadline {
     uint64_t at_ns;
@@ -15,8 +17,8 @@ typedef struct deadline {
 } deadline;
 
 /* A time-out of 0 is none. */
-static void put_deadline(deadline *out, size_t *n, const tn_activity *activity, int32_t type, uint64_t from_ns,
-                         uint64_t timeout_ns)
+static void put_deadline(deadline *out, size_t *n, const tn_activity *activity, int32_t type,
+                         uint64_t from_ns, uint64_t timeout_ns)
 {
     if (timeout_ns == 0)
         return;
@@ -36,11 +38,12 @@ static size_t list_deadlines(const tn_activity *activity, deadline out[DEADLINES
     put_deadline(out, &n, activity, TN_TIMEOUT_SCHEDULE_TO_CLOSE, activity->first_scheduled_ns,
                  activity->schedule_to_close_ns);
     if (activity->started_ns == 0) {
-        put_deadline(out, &n, activity, TN_TIMEOUT_SCHEDULE_TO_START, activity->attempt_scheduled_ns,
-                     activity->schedule_to_start_ns);
+        put_deadline(out, &n, activity, TN_TIMEOUT_SCHEDULE_TO_START,
+                     activity->attempt_scheduled_ns, activity->schedule_to_start_ns);
         return n;
     }
-    put_deadline(out, &n, activity, TN_TIMEOUT_START_TO_CLOSE, activity->started_ns, activity->start_to_close_ns);
+    put_deadline(out, &n, activity, TN_TIMEOUT_START_TO_CLOSE, activity->started_ns,
+                 activity->start_to_close_ns);
     if (activity->has_heartbeat && activity->heartbeat_at_ns > seen_ns)
         seen_ns = activity->heartbeat_at_ns;
     if (activity->owned_since_ns > seen_ns)
@@ -78,7 +81,7 @@ uint64_t tn_activity_deadline_ns(const tn_activity *activity, int32_t *out_timeo
     return deadlines[first].at_ns;
 }
 
-/* ---- the next attempt -------------------------------------------------------------------------- */
+/* ---- the next attempt ------------------------------------------------------------------------ */
 
 static void set_up_attempt(tn_tx *tx, tn_activity *activity, uint64_t interval_ns,
                            const Temporal__Api__Failure__V1__Failure *failure)
@@ -99,13 +102,15 @@ static void set_up_attempt(tn_tx *tx, tn_activity *activity, uint64_t interval_n
     activity->stamp = ++ms->next_stamp;
     tn_ms_replace_str(ms, &activity->last_worker_identity, tn_str_from(activity->identity));
     tn_ms_replace_str(ms, &activity->request_id, TN_STR(""));
-    tn_ms_replace_blob(ms, &activity->last_failure, kept ? tn_msg_pack(tx->arena, kept) : (tn_blob){NULL, 0});
+    tn_ms_replace_blob(ms, &activity->last_failure,
+                       kept ? tn_msg_pack(tx->arena, kept) : (tn_blob){NULL, 0});
     tn_ms_free_blob(ms, &activity->worker_version);
     activity->last_attempt_complete_ns = tx->now_ns;
     tx->extras_dirty = true;
 }
 
-int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity, const Temporal__Api__Failure__V1__Failure *failure)
+int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity,
+                          const Temporal__Api__Failure__V1__Failure *failure)
 {
     int32_t state;
     uint64_t interval_ns;
@@ -115,7 +120,8 @@ int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity, const Temporal__Api_
     if (activity->cancel_requested_id)
         return TN_RETRY_CANCEL_REQUESTED;
     if (failure &&
-        failure->failure_info_case == TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO &&
+        failure->failure_info_case ==
+            TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO &&
         (failure->timeout_failure_info->timeout_type == TN_TIMEOUT_SCHEDULE_TO_START ||
          failure->timeout_failure_info->timeout_type == TN_TIMEOUT_SCHEDULE_TO_CLOSE))
         return TN_RETRY_TIMEOUT; /* the server's own end of patience, not a failed attempt */
@@ -128,14 +134,14 @@ int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity, const Temporal__Api_
     return state;
 }
 
-/* ---- time-outs --------------------------------------------------------------------------------- */
+/* ---- time-outs ------------------------------------------------------------------------------- */
 
 static Temporal__Api__Failure__V1__Failure *unpack_failure(tn_arena *arena, tn_blob packed)
 {
     Temporal__Api__Failure__V1__Failure *failure;
 
-    if (packed.n == 0 ||
-        TN_PROTO_UNPACK(temporal__api__failure__v1__failure, packed, arena, &failure, NULL) != TN_OK)
+    if (packed.n == 0 || TN_PROTO_UNPACK(temporal__api__failure__v1__failure, packed, arena,
+                                         &failure, NULL) != TN_OK)
         return NULL;
     return failure;
 }
@@ -144,7 +150,8 @@ static Temporal__Api__Failure__V1__Failure *unpack_failure(tn_arena *arena, tn_b
 static bool time_out(tn_tx *tx, tn_activity *activity, int32_t type)
 {
     Temporal__Api__Failure__V1__Failure *failure = tn_failure_timeout(
-        tx->arena, tn_arena_printf(tx->arena, "activity %s timeout", tn_timeout_type_name(type)), type);
+        tx->arena, tn_arena_printf(tx->arena, "activity %s timeout", tn_timeout_type_name(type)),
+        type);
     int32_t state = tn_activity_retry(tx, activity, failure);
     Temporal__Api__History__V1__ActivityTaskTimedOutEventAttributes *attrs;
     Temporal__Api__Common__V1__Payloads *details;
@@ -155,17 +162,19 @@ static bool time_out(tn_tx *tx, tn_activity *activity, int32_t type)
         return false;
     /* No time for another attempt is told as schedule-to-close, whatever struck. */
     if (state == TN_RETRY_TIMEOUT && type != TN_TIMEOUT_SCHEDULE_TO_START)
-        failure = tn_failure_timeout(tx->arena,
-                                     "Not enough time to schedule next retry before activity ScheduleToClose "
-                                     "timeout, giving up retrying",
-                                     TN_TIMEOUT_SCHEDULE_TO_CLOSE);
+        failure = tn_failure_timeout(
+            tx->arena,
+            "Not enough time to schedule next retry before activity ScheduleToClose "
+            "timeout, giving up retrying",
+            TN_TIMEOUT_SCHEDULE_TO_CLOSE);
     if (activity->heartbeat_details.n &&
-        TN_PROTO_UNPACK(temporal__api__common__v1__payloads, activity->heartbeat_details, tx->arena, &details,
-                        NULL) == TN_OK)
+        TN_PROTO_UNPACK(temporal__api__common__v1__payloads, activity->heartbeat_details, tx->arena,
+                        &details, NULL) == TN_OK)
         failure->timeout_failure_info->last_heartbeat_details = details;
     failure->cause = unpack_failure(tx->arena, activity->last_failure);
     started_id = tn_activity_record_start(tx, activity, NULL);
-    event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT);
+    event =
+        tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT);
     attrs = TN_EVENT_ATTRS(tx, event, ACTIVITY_TASK_TIMED_OUT, activity_task_timed_out);
     attrs->scheduled_event_id = activity->scheduled_id;
     attrs->started_event_id = started_id;
@@ -182,8 +191,7 @@ bool tn_fire_activities(tn_tx *tx)
     size_t n_due = 0;
     bool ended = false;
 
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (!activity->closing && tn_activity_deadline_ns(activity, NULL) <= tx->now_ns)
@@ -193,8 +201,7 @@ bool tn_fire_activities(tn_tx *tx)
         return false;
     due = tn_tx_alloc(tx, n_due * DEADLINES_MAX * sizeof(*due));
     n_due = 0;
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
         size_t n = activity->closing ? 0 : list_deadlines(activity, one);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What workers tell of activities: an attempt begins, lives, ends well, fails, is cancelled.
  *
- * The start of an attempt is not written by itself unless the attempt is the only one that may run.  After a
- * crash such an attempt waits again and may be handed out a second time under the same number; the worker
- * that had it before is still heard, and whoever reports first wins. */
+ * The start of an attempt is not written by itself unless the attempt is the only one that may run.
+ * After a crash such an attempt waits again and may be handed out a second time under the same
+ * number; the worker that had it before is still heard, and whoever reports first wins. */
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
@@ -13,8 +13,9 @@ typedef Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest fai
 
 static const tn_fault *not_found(tn_tx *tx)
 {
-    return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND,
-                         "invalid activityID or activity already timed out or invoking workflow is completed");
+    return tn_fault_make(
+        tx->arena, TN_GRPC_NOT_FOUND,
+        "invalid activityID or activity already timed out or invoking workflow is completed");
 }
 
 static const tn_fault *closed_fault(tn_tx *tx)
@@ -22,10 +23,10 @@ static const tn_fault *closed_fault(tn_tx *tx)
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow execution already completed");
 }
 
-/* ---- start ------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
-void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started_ns, tn_str identity,
-                              tn_str request_id, uint64_t nonce)
+void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started_ns,
+                              tn_str identity, tn_str request_id, uint64_t nonce)
 {
     tn_ms *ms = tx->ms;
 
@@ -38,8 +39,8 @@ void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started
     tn_ms_replace_str(ms, &activity->request_id, request_id);
 }
 
-const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp, const tn_poller *poller,
-                                          bool *out_durable)
+const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,
+                                          const tn_poller *poller, bool *out_durable)
 {
     tn_activity *activity = tn_ms_activity(tx->ms, scheduled_id);
 
@@ -49,15 +50,18 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
     if (!activity)
         return not_found(tx);
     if (activity->started_ns) {
-        if (poller->request_id.n && activity->request_id && tn_str_is(poller->request_id, activity->request_id))
+        if (poller->request_id.n && activity->request_id &&
+            tn_str_is(poller->request_id, activity->request_id))
             return NULL; /* the same hand-out again */
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Activity task already started.");
     }
     if (stamp != activity->stamp || activity->attempt_scheduled_ns > tx->now_ns)
-        return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND,
-                             "Activity task rejected; stamp has changed. Id: %s,: type: %s, current stamp: %llu",
-                             activity->activity_id, activity->type, (unsigned long long)activity->stamp);
-    tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id, tn_rng_next(tx->rng));
+        return tn_fault_make(
+            tx->arena, TN_GRPC_NOT_FOUND,
+            "Activity task rejected; stamp has changed. Id: %s,: type: %s, current stamp: %llu",
+            activity->activity_id, activity->type, (unsigned long long)activity->stamp);
+    tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id,
+                             tn_rng_next(tx->rng));
     activity->dispatched = true;
     if (!activity->retry.present || activity->retry.max_attempts == 1)
         activity->started_durable = *out_durable = tx->extras_dirty = true;
@@ -83,27 +87,30 @@ int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
     attrs->request_id = tn_tx_text(tx, tn_str_from(activity->request_id));
     attrs->worker_version = (Temporal__Api__Common__V1__WorkerVersionStamp *)(uintptr_t)stamp;
     if (activity->last_failure.n &&
-        TN_PROTO_UNPACK(temporal__api__failure__v1__failure, activity->last_failure, tx->arena, &failure, NULL) ==
-            TN_OK)
+        TN_PROTO_UNPACK(temporal__api__failure__v1__failure, activity->last_failure, tx->arena,
+                        &failure, NULL) == TN_OK)
         attrs->last_failure = failure;
     id = tn_tx_add(tx, event);
     return id > 0 ? id : 0;
 }
 
-/* ---- finding the attempt that a report is about ------------------------------------------------- */
+/* ---- finding the attempt that a report is about ---------------------------------------------- */
 
-/* A report under a token of the present attempt when the state says that it waits: its start was lost with the
- * last owner of the shard.  It did start, so say the token's bearer and our seal on it. */
+/* A report under a token of the present attempt when the state says that it waits: its start was
+ * lost with the last owner of the shard.  It did start, so say the token's bearer and our seal on
+ * it. */
 static void adopt(tn_tx *tx, tn_activity *activity, const Tenon__TaskToken *token)
 {
     uint64_t started_ns = token->started_ns;
 
     if (started_ns < activity->attempt_scheduled_ns || started_ns > tx->now_ns)
         started_ns = tx->now_ns;
-    tn_activity_mark_started(tx, activity, started_ns, tn_str_from(token->identity), TN_STR(""), token->nonce);
+    tn_activity_mark_started(tx, activity, started_ns, tn_str_from(token->identity), TN_STR(""),
+                             token->nonce);
 }
 
-static const tn_fault *find(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id, tn_activity **out)
+static const tn_fault *find(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+                            tn_activity **out)
 {
     bool by_id = !token || token->scheduled_id == 0;
 
@@ -127,7 +134,8 @@ static const tn_fault *find(tn_tx *tx, const Tenon__TaskToken *token, tn_str act
 }
 
 /* Same, and the attempt must have started. */
-static const tn_fault *find_started(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id, tn_activity **out)
+static const tn_fault *find_started(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+                                    tn_activity **out)
 {
     const tn_fault *fault = find(tx, token, activity_id, out);
 
@@ -139,16 +147,17 @@ static const tn_fault *find_started(tn_tx *tx, const Tenon__TaskToken *token, tn
     return NULL;
 }
 
-/* ---- heartbeats -------------------------------------------------------------------------------- */
+/* ---- heartbeats ------------------------------------------------------------------------------ */
 
 static bool too_large(const tn_tx *tx, const Temporal__Api__Common__V1__Payloads *payloads)
 {
-    return payloads && (int64_t)protobuf_c_message_get_packed_size(&payloads->base) > tx->env->limits->blob_bytes_max;
+    return payloads && (int64_t)protobuf_c_message_get_packed_size(&payloads->base) >
+                           tx->env->limits->blob_bytes_max;
 }
 
 /* True: the details are others than before. */
-static bool note_progress(tn_tx *tx, tn_activity *activity, const Temporal__Api__Common__V1__Payloads *details,
-                          const char *identity)
+static bool note_progress(tn_tx *tx, tn_activity *activity,
+                          const Temporal__Api__Common__V1__Payloads *details, const char *identity)
 {
     tn_ms *ms = tx->ms;
     tn_blob packed = details ? tn_msg_pack(tx->arena, details) : (tn_blob){NULL, 0};
@@ -176,12 +185,15 @@ static bool is_stale(const tn_tx *tx, const tn_activity *activity)
     return tx->now_ns >= last_ns && tx->now_ns - last_ns >= every_ns;
 }
 
-static const tn_fault *fail(tn_tx *tx, tn_activity *activity, const Temporal__Api__Failure__V1__Failure *failure,
-                            const char *identity, const Temporal__Api__Common__V1__WorkerVersionStamp *stamp);
+static const tn_fault *fail(tn_tx *tx, tn_activity *activity,
+                            const Temporal__Api__Failure__V1__Failure *failure,
+                            const char *identity,
+                            const Temporal__Api__Common__V1__WorkerVersionStamp *stamp);
 
-const tn_fault *tn_machine_activity_heartbeat(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                              const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *request,
-                                              Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out)
+const tn_fault *tn_machine_activity_heartbeat(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *request,
+    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out)
 {
     tn_activity *activity;
     const tn_fault *fault = find_started(tx, token, activity_id, &activity);
@@ -190,21 +202,25 @@ const tn_fault *tn_machine_activity_heartbeat(tn_tx *tx, const Tenon__TaskToken 
         return fault;
     if (too_large(tx, request->details)) {
         out->cancel_requested = true;
-        return fail(tx, activity, tn_failure_server(tx->arena, "Heartbeat details exceed size limit.", true),
+        return fail(tx, activity,
+                    tn_failure_server(tx->arena, "Heartbeat details exceed size limit.", true),
                     request->identity, NULL);
     }
     out->cancel_requested = activity->cancel_requested_id != 0;
-    if (note_progress(tx, activity, request->details, request->identity) && is_stale(tx, activity)) {
+    if (note_progress(tx, activity, request->details, request->identity) &&
+        is_stale(tx, activity)) {
         activity->heartbeat_durable_ns = tx->now_ns;
         tx->extras_dirty = true;
     }
     return NULL;
 }
 
-/* ---- ends -------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
-static const tn_fault *fail(tn_tx *tx, tn_activity *activity, const Temporal__Api__Failure__V1__Failure *failure,
-                            const char *identity, const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
+static const tn_fault *fail(tn_tx *tx, tn_activity *activity,
+                            const Temporal__Api__Failure__V1__Failure *failure,
+                            const char *identity,
+                            const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
 {
     int32_t state = tn_activity_retry(tx, activity, failure);
     Temporal__Api__History__V1__ActivityTaskFailedEventAttributes *attrs;
@@ -226,8 +242,9 @@ static const tn_fault *fail(tn_tx *tx, tn_activity *activity, const Temporal__Ap
     return NULL;
 }
 
-const tn_fault *tn_machine_activity_completed(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                              const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *request)
+const tn_fault *tn_machine_activity_completed(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *request)
 {
     Temporal__Api__History__V1__ActivityTaskCompletedEventAttributes *attrs;
     tn_activity *activity;
@@ -237,9 +254,11 @@ const tn_fault *tn_machine_activity_completed(tn_tx *tx, const Tenon__TaskToken 
 
     if (too_large(tx, request->result)) {
         fault = find_started(tx, token, activity_id, &activity);
-        return fault ? fault
-                     : fail(tx, activity, tn_failure_server(tx->arena, "Complete result exceeds size limit.", true),
-                            request->identity, NULL);
+        return fault
+                   ? fault
+                   : fail(tx, activity,
+                          tn_failure_server(tx->arena, "Complete result exceeds size limit.", true),
+                          request->identity, NULL);
     }
     fault = find(tx, token, activity_id, &activity);
     if (fault)
@@ -249,10 +268,12 @@ const tn_fault *tn_machine_activity_completed(tn_tx *tx, const Tenon__TaskToken 
         if (token && token->scheduled_id)
             adopt(tx, activity, token);
         else
-            tn_activity_mark_started(tx, activity, tx->now_ns, tn_str_from(request->identity), TN_STR(""), 0);
+            tn_activity_mark_started(tx, activity, tx->now_ns, tn_str_from(request->identity),
+                                     TN_STR(""), 0);
     }
     started_id = tn_activity_record_start(tx, activity, request->worker_version);
-    event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_COMPLETED);
+    event =
+        tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_COMPLETED);
     attrs = TN_EVENT_ATTRS(tx, event, ACTIVITY_TASK_COMPLETED, activity_task_completed);
     attrs->scheduled_event_id = activity->scheduled_id;
     attrs->started_event_id = started_id;
@@ -263,8 +284,8 @@ const tn_fault *tn_machine_activity_completed(tn_tx *tx, const Tenon__TaskToken 
     return NULL;
 }
 
-const tn_fault *tn_machine_activity_failed(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                           const failed_request *request)
+const tn_fault *tn_machine_activity_failed(tn_tx *tx, const Tenon__TaskToken *token,
+                                           tn_str activity_id, const failed_request *request)
 {
     const Temporal__Api__Failure__V1__Failure *failure = request->failure;
     Temporal__Api__Failure__V1__Failure *shorter;
@@ -275,8 +296,8 @@ const tn_fault *tn_machine_activity_failed(tn_tx *tx, const Tenon__TaskToken *to
         return fault;
     if (request->last_heartbeat_details && !too_large(tx, request->last_heartbeat_details))
         note_progress(tx, activity, request->last_heartbeat_details, request->identity);
-    if (failure &&
-        (int64_t)protobuf_c_message_get_packed_size(&failure->base) > tx->env->limits->blob_bytes_max) {
+    if (failure && (int64_t)protobuf_c_message_get_packed_size(&failure->base) >
+                       tx->env->limits->blob_bytes_max) {
         shorter = tn_failure_server(tx->arena, "Failure exceeds size limit.", true);
         shorter->cause = tn_failure_cut(tx->arena, failure, tx->env->limits->blob_bytes_warn);
         failure = shorter;
@@ -284,8 +305,9 @@ const tn_fault *tn_machine_activity_failed(tn_tx *tx, const Tenon__TaskToken *to
     return fail(tx, activity, failure, request->identity, request->worker_version);
 }
 
-const tn_fault *tn_machine_activity_canceled(tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
-                                             const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *request)
+const tn_fault *tn_machine_activity_canceled(
+    tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
+    const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *request)
 {
     Temporal__Api__History__V1__ActivityTaskCanceledEventAttributes *attrs;
     tn_activity *activity;
@@ -296,13 +318,16 @@ const tn_fault *tn_machine_activity_canceled(tn_tx *tx, const Tenon__TaskToken *
     if (fault)
         return fault;
     if (too_large(tx, request->details))
-        return fail(tx, activity, tn_failure_server(tx->arena, "Cancel details exceed size limit.", true),
+        return fail(tx, activity,
+                    tn_failure_server(tx->arena, "Cancel details exceed size limit.", true),
                     request->identity, NULL);
     if (!activity->cancel_requested_id)
-        return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT,
-                             "unable to mark activity as canceled without activity being request canceled first");
+        return tn_fault_make(
+            tx->arena, TN_GRPC_INVALID_ARGUMENT,
+            "unable to mark activity as canceled without activity being request canceled first");
     started_id = tn_activity_record_start(tx, activity, NULL);
-    event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCELED);
+    event =
+        tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCELED);
     attrs = TN_EVENT_ATTRS(tx, event, ACTIVITY_TASK_CANCELED, activity_task_canceled);
     attrs->scheduled_event_id = activity->scheduled_id;
     attrs->started_event_id = started_id;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Activities as others see them: the task that a worker is given, and the pending ones in a description. */
+/* Activities as others see them: the task that a worker is given, and the pending ones in a
+ * description. */
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
-/* Field numbers: of the scheduled event's attributes, and of the same thing in the worker's task. */
+/* Field numbers: of the scheduled event's attributes, and of the same thing in the worker's
+ * task. */
 static const struct {
     uint32_t attrs, task;
 } shared_fields[] = {
@@ -20,15 +22,17 @@ static const struct {
 #define STARTED_ATTRS_PRIORITY 35 /* of the run's started event */
 #define TASK_HEARTBEAT_DETAILS 9
 
-/* ---- the worker's task ------------------------------------------------------------------------- */
+/* ---- the worker's task ----------------------------------------------------------------------- */
 
-static Temporal__Api__Common__V1__Priority *find_priority(tn_arena *arena, tn_blob attrs, uint32_t number)
+static Temporal__Api__Common__V1__Priority *find_priority(tn_arena *arena, tn_blob attrs,
+                                                          uint32_t number)
 {
     Temporal__Api__Common__V1__Priority *priority;
     tn_wire_field field;
 
     if (!tn_wire_find(attrs, number, &field) ||
-        TN_PROTO_UNPACK(temporal__api__common__v1__priority, field.bytes, arena, &priority, NULL) != TN_OK)
+        TN_PROTO_UNPACK(temporal__api__common__v1__priority, field.bytes, arena, &priority, NULL) !=
+            TN_OK)
         return NULL;
     return priority;
 }
@@ -58,8 +62,9 @@ static char *copy_text(tn_arena *arena, const char *s)
     return tn_arena_strdup(arena, s ? s : "");
 }
 
-void tn_machine_activity_task(const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
-                              Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out)
+void tn_machine_activity_task(
+    const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out)
 {
     /* The state may change before the response is packed: its bytes are copied, once. */
     tn_blob attrs = tn_arena_blob(arena, activity->attrs);
@@ -75,7 +80,8 @@ void tn_machine_activity_task(const tn_ms *ms, const tn_activity *activity, tn_a
     out->activity_id = copy_text(arena, activity->activity_id);
     out->attempt = activity->attempt;
     out->scheduled_time = tn_ts_from_ns(arena, (int64_t)activity->scheduled_ns);
-    out->current_attempt_scheduled_time = tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
+    out->current_attempt_scheduled_time =
+        tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
     out->started_time = tn_ts_from_ns(arena, (int64_t)activity->started_ns);
     out->priority = merge_priority(find_priority(arena, ms->started, STARTED_ATTRS_PRIORITY),
                                    find_priority(arena, attrs, ATTRS_PRIORITY));
@@ -88,27 +94,34 @@ void tn_machine_activity_task(const tn_ms *ms, const tn_activity *activity, tn_a
     if (!has_schedule_to_close) /* an SDK reads it without asking */
         out->schedule_to_close_timeout = tn_duration_from_ns(arena, 0);
     if (activity->heartbeat_details.n)
-        attach(&out->base, arena, TASK_HEARTBEAT_DETAILS, tn_arena_blob(arena, activity->heartbeat_details));
+        attach(&out->base, arena, TASK_HEARTBEAT_DETAILS,
+               tn_arena_blob(arena, activity->heartbeat_details));
 }
 
-/* ---- descriptions ------------------------------------------------------------------------------ */
+/* ---- descriptions ---------------------------------------------------------------------------- */
 
-static Temporal__Api__Activity__V1__ActivityOptions *options_of(const tn_activity *activity, tn_arena *arena)
+static Temporal__Api__Activity__V1__ActivityOptions *options_of(const tn_activity *activity,
+                                                                tn_arena *arena)
 {
-    Temporal__Api__Activity__V1__ActivityOptions *out = TN_MSG(arena, temporal__api__activity__v1__activity_options);
+    Temporal__Api__Activity__V1__ActivityOptions *out =
+        TN_MSG(arena, temporal__api__activity__v1__activity_options);
 
     out->task_queue = TN_MSG(arena, temporal__api__taskqueue__v1__task_queue);
     out->task_queue->name = copy_text(arena, activity->task_queue);
     out->task_queue->normal_name = copy_text(arena, activity->task_queue);
-    out->schedule_to_close_timeout = tn_duration_from_ns(arena, (int64_t)activity->schedule_to_close_ns);
-    out->schedule_to_start_timeout = tn_duration_from_ns(arena, (int64_t)activity->schedule_to_start_ns);
+    out->schedule_to_close_timeout =
+        tn_duration_from_ns(arena, (int64_t)activity->schedule_to_close_ns);
+    out->schedule_to_start_timeout =
+        tn_duration_from_ns(arena, (int64_t)activity->schedule_to_start_ns);
     out->start_to_close_timeout = tn_duration_from_ns(arena, (int64_t)activity->start_to_close_ns);
     out->heartbeat_timeout = tn_duration_from_ns(arena, (int64_t)activity->heartbeat_ns);
     out->priority = find_priority(arena, activity->attrs, ATTRS_PRIORITY);
     out->retry_policy = TN_MSG(arena, temporal__api__common__v1__retry_policy);
-    out->retry_policy->initial_interval = tn_duration_from_ns(arena, (int64_t)activity->retry.initial_ns);
+    out->retry_policy->initial_interval =
+        tn_duration_from_ns(arena, (int64_t)activity->retry.initial_ns);
     out->retry_policy->backoff_coefficient = activity->retry.coefficient;
-    out->retry_policy->maximum_interval = tn_duration_from_ns(arena, (int64_t)activity->retry.max_ns);
+    out->retry_policy->maximum_interval =
+        tn_duration_from_ns(arena, (int64_t)activity->retry.max_ns);
     out->retry_policy->maximum_attempts = activity->retry.max_attempts;
     return out;
 }
@@ -122,19 +135,22 @@ static void fill_retry(const tn_activity *activity, tn_arena *arena, uint64_t no
     out->maximum_attempts = activity->retry.max_attempts;
     if (activity->expire_ns)
         out->expiration_time = tn_ts_from_ns(arena, (int64_t)activity->expire_ns);
-    if (out->state == TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED &&
+    if (out->state ==
+            TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED &&
         now_ns < activity->attempt_scheduled_ns) {
-        out->next_attempt_schedule_time = tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
+        out->next_attempt_schedule_time =
+            tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
         out->current_retry_interval = tn_duration_from_ns(
             arena, (int64_t)(activity->attempt_scheduled_ns - activity->last_attempt_complete_ns));
     }
-    if (activity->last_failure.n && TN_PROTO_UNPACK(temporal__api__failure__v1__failure, activity->last_failure,
-                                                    arena, &failure, NULL) == TN_OK)
+    if (activity->last_failure.n &&
+        TN_PROTO_UNPACK(temporal__api__failure__v1__failure, activity->last_failure, arena,
+                        &failure, NULL) == TN_OK)
         out->last_failure = failure;
 }
 
-static Temporal__Api__Workflow__V1__PendingActivityInfo *describe(const tn_activity *activity, tn_arena *arena,
-                                                                  uint64_t now_ns)
+static Temporal__Api__Workflow__V1__PendingActivityInfo *describe(const tn_activity *activity,
+                                                                  tn_arena *arena, uint64_t now_ns)
 {
     Temporal__Api__Workflow__V1__PendingActivityInfo *out =
         TN_MSG(arena, temporal__api__workflow__v1__pending_activity_info);
@@ -144,26 +160,30 @@ static Temporal__Api__Workflow__V1__PendingActivityInfo *describe(const tn_activ
     out->activity_type = TN_MSG(arena, temporal__api__common__v1__activity_type);
     out->activity_type->name = copy_text(arena, activity->type);
     if (activity->cancel_requested_id)
-        out->state = TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_CANCEL_REQUESTED;
+        out->state =
+            TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_CANCEL_REQUESTED;
     else if (activity->started_ns)
-        out->state = TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_STARTED;
+        out->state =
+            TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_STARTED;
     else
-        out->state = TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED;
+        out->state =
+            TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED;
     out->attempt = 1;
     out->scheduled_time = tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
-    out->last_worker_identity = copy_text(arena, activity->identity ? activity->identity
-                                                                    : activity->last_worker_identity);
+    out->last_worker_identity =
+        copy_text(arena, activity->identity ? activity->identity : activity->last_worker_identity);
     out->priority = find_priority(arena, activity->attrs, ATTRS_PRIORITY);
     out->activity_options = options_of(activity, arena);
     if (activity->started_ns)
         out->last_started_time = tn_ts_from_ns(arena, (int64_t)activity->started_ns);
     if (activity->last_attempt_complete_ns)
-        out->last_attempt_complete_time = tn_ts_from_ns(arena, (int64_t)activity->last_attempt_complete_ns);
+        out->last_attempt_complete_time =
+            tn_ts_from_ns(arena, (int64_t)activity->last_attempt_complete_ns);
     if (activity->has_heartbeat) {
         out->last_heartbeat_time = tn_ts_from_ns(arena, (int64_t)activity->heartbeat_at_ns);
         if (activity->heartbeat_details.n &&
-            TN_PROTO_UNPACK(temporal__api__common__v1__payloads, activity->heartbeat_details, arena, &details,
-                            NULL) == TN_OK)
+            TN_PROTO_UNPACK(temporal__api__common__v1__payloads, activity->heartbeat_details, arena,
+                            &details, NULL) == TN_OK)
             out->heartbeat_details = details;
     }
     if (activity->retry.present)
@@ -171,19 +191,20 @@ static Temporal__Api__Workflow__V1__PendingActivityInfo *describe(const tn_activ
     return out;
 }
 
-void tn_describe_activities(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
-                            Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out)
+void tn_describe_activities(
+    const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
+    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out)
 {
     if (ms->n_activities == 0)
         return;
-    out->pending_activities = TN_NEW_ARRAY(arena, Temporal__Api__Workflow__V1__PendingActivityInfo *,
-                                           ms->n_activities);
+    out->pending_activities =
+        TN_NEW_ARRAY(arena, Temporal__Api__Workflow__V1__PendingActivityInfo *, ms->n_activities);
     TN_ASSERT(out->pending_activities);
-    TN_LIST_FOREACH(link, &ms->activities)
-    {
+    TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (!activity->closing)
-            out->pending_activities[out->n_pending_activities++] = describe(activity, arena, now_ns);
+            out->pending_activities[out->n_pending_activities++] =
+                describe(activity, arena, now_ns);
     }
 }

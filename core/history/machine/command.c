@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The commands of one workflow task: all are checked before any is done, since a bad one must leave no trace of
- * those before it.  One check and one effect a command, in command_*.c. */
+/* The commands of one workflow task: all are checked before any is done, since a bad one must leave
+ * no trace of those before it.  One check and one effect a command, in command_*.c. */
 #include "history/machine/command.h"
 
 #include <stdarg.h>
@@ -42,15 +42,15 @@ static const handler *handler_of(const tn_command *command)
     return type < TN_COUNT_OF(handlers) && handlers[type].check ? &handlers[type] : NULL;
 }
 
-/* ---- saying no --------------------------------------------------------------------------------- */
+/* ---- saying no ------------------------------------------------------------------------------- */
 
 static bool refuse(tn_check *check, int32_t cause, const char *fmt, va_list args)
 {
     const char *text = tn_arena_vprintf(check->arena, fmt, args);
 
     check->run->cause = cause;
-    check->run->message =
-        tn_str_from(tn_arena_printf(check->arena, "%s: %s", tn_cause_name(check->arena, cause), text));
+    check->run->message = tn_str_from(
+        tn_arena_printf(check->arena, "%s: %s", tn_cause_name(check->arena, cause), text));
     return false;
 }
 
@@ -84,49 +84,51 @@ bool tn_check_may_close(tn_check *check)
     return false;
 }
 
-size_t tn_msg_bytes(const void *msg)
-{
-    return msg ? protobuf_c_message_get_packed_size(msg) : 0;
-}
+size_t tn_msg_bytes(const void *msg) { return msg ? protobuf_c_message_get_packed_size(msg) : 0; }
 
 bool tn_check_blob(tn_check *check, int32_t cause, size_t bytes, const char *text)
 {
-    return (int64_t)bytes <= check->limits->blob_bytes_max || tn_check_doom(check, cause, "%s", text);
+    return (int64_t)bytes <= check->limits->blob_bytes_max ||
+           tn_check_doom(check, cause, "%s", text);
 }
 
 bool tn_check_limit(tn_check *check, int32_t cause, size_t pending, int64_t limit, const char *what)
 {
     if (limit <= 0 || (int64_t)pending < limit)
         return true;
-    return tn_check_bad(check, cause, "the number of %s, %zu, has reached the per-workflow limit of %lld", what, pending,
-                        (long long)limit);
+    return tn_check_bad(check, cause,
+                        "the number of %s, %zu, has reached the per-workflow limit of %lld", what,
+                        pending, (long long)limit);
 }
 
-/* ---- the sequence ------------------------------------------------------------------------------ */
+/* ---- the sequence ---------------------------------------------------------------------------- */
 
 static const char *type_name(tn_arena *arena, const tn_command *command)
 {
-    return tn_enum_name(arena, &temporal__api__enums__v1__command_type__descriptor, (int32_t)command->command_type);
+    return tn_enum_name(arena, &temporal__api__enums__v1__command_type__descriptor,
+                        (int32_t)command->command_type);
 }
 
 static const tn_fault *misplaced(tn_check *check, const tn_command *closing)
 {
-    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request = check->run->request;
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
+        check->run->request;
     const tn_fault *fault;
     tn_buf names = {0};
 
     for (size_t i = 0; i < request->n_commands && names.n < 4096; i++)
         tn_buf_printf(&names, "%s%s", i ? ", " : "", type_name(check->arena, request->commands[i]));
     fault = tn_fault_make(check->arena, TN_GRPC_INVALID_ARGUMENT,
-                          "invalid command sequence: [%.*s], command %s must be the last command.", (int)names.n,
-                          (const char *)names.p, type_name(check->arena, closing));
+                          "invalid command sequence: [%.*s], command %s must be the last command.",
+                          (int)names.n, (const char *)names.p, type_name(check->arena, closing));
     tn_buf_done(&names);
     return fault;
 }
 
 static bool check_sequence(tn_check *check)
 {
-    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request = check->run->request;
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
+        check->run->request;
     const tn_command *closing = NULL;
 
     for (size_t i = 0; i < request->n_commands; i++) {
@@ -140,8 +142,9 @@ static bool check_sequence(tn_check *check)
         }
         if (!known && type != COMMAND_PROTOCOL_MESSAGE && type != COMMAND_SCHEDULE_NEXUS &&
             type != COMMAND_REQUEST_CANCEL_NEXUS) {
-            check->run->fault = tn_fault_make(check->arena, TN_GRPC_INVALID_ARGUMENT, "unknown command type: %s",
-                                              type_name(check->arena, command));
+            check->run->fault =
+                tn_fault_make(check->arena, TN_GRPC_INVALID_ARGUMENT, "unknown command type: %s",
+                              type_name(check->arena, command));
             return false;
         }
         if (known && known->closes)
@@ -150,33 +153,38 @@ static bool check_sequence(tn_check *check)
     return true;
 }
 
-/* ---- what we don't offer ----------------------------------------------------------------------- */
+/* ---- what we don't offer --------------------------------------------------------------------- */
 
 static bool refuse_message(tn_check *check, const char *update_id)
 {
-    return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE,
-                        "update %s wasn't found on the server. This is most likely a transient error which will be "
-                        "resolved automatically by retries",
-                        update_id);
+    return tn_check_bad(
+        check, TN_CAUSE_UPDATE_MESSAGE,
+        "update %s wasn't found on the server. This is most likely a transient error which will be "
+        "resolved automatically by retries",
+        update_id);
 }
 
 /* No update is ever handed out, so that no message can be right. */
 static bool check_protocol_message(tn_check *check, const tn_command *command)
 {
-    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request = check->run->request;
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
+        check->run->request;
     const Temporal__Api__Command__V1__ProtocolMessageCommandAttributes *attrs;
 
     if (command->attributes_case !=
         TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_PROTOCOL_MESSAGE_COMMAND_ATTRIBUTES)
-        return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE,
-                            "ProtocolMessageCommandAttributes is not set on ProtocolMessageCommand.");
+        return tn_check_bad(
+            check, TN_CAUSE_UPDATE_MESSAGE,
+            "ProtocolMessageCommandAttributes is not set on ProtocolMessageCommand.");
     attrs = command->protocol_message_command_attributes;
     if (!*attrs->message_id)
-        return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE, "MessageID is not set on ProtocolMessageCommand.");
+        return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE,
+                            "MessageID is not set on ProtocolMessageCommand.");
     for (size_t i = 0; i < request->n_messages; i++)
         if (strcmp(request->messages[i]->id, attrs->message_id) == 0)
             return refuse_message(check, request->messages[i]->protocol_instance_id);
-    return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE, "ProtocolMessageCommand referenced absent message ID %s",
+    return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE,
+                        "ProtocolMessageCommand referenced absent message ID %s",
                         attrs->message_id);
 }
 
@@ -186,32 +194,36 @@ static bool check_nexus(tn_check *check, const tn_command *command)
     if ((int)command->command_type == COMMAND_SCHEDULE_NEXUS) {
         if (command->attributes_case !=
             TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_SCHEDULE_NEXUS_OPERATION_COMMAND_ATTRIBUTES)
-            return tn_check_bad(check, TN_CAUSE_SCHEDULE_NEXUS, "empty ScheduleNexusOperationCommandAttributes");
+            return tn_check_bad(check, TN_CAUSE_SCHEDULE_NEXUS,
+                                "empty ScheduleNexusOperationCommandAttributes");
         return tn_check_bad(check, TN_CAUSE_SCHEDULE_NEXUS, "endpoint \"%s\" not found",
                             command->schedule_nexus_operation_command_attributes->endpoint);
     }
     if (command->attributes_case !=
         TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_REQUEST_CANCEL_NEXUS_OPERATION_COMMAND_ATTRIBUTES)
-        return tn_check_bad(check, TN_CAUSE_REQUEST_CANCEL_NEXUS, "empty CancelNexusOperationCommandAttributes");
-    return tn_check_bad(check, TN_CAUSE_REQUEST_CANCEL_NEXUS,
-                        "requested cancelation for a non-existing or already completed operation with scheduled "
-                        "event ID of %lld",
-                        (long long)command->request_cancel_nexus_operation_command_attributes->scheduled_event_id);
+        return tn_check_bad(check, TN_CAUSE_REQUEST_CANCEL_NEXUS,
+                            "empty CancelNexusOperationCommandAttributes");
+    return tn_check_bad(
+        check, TN_CAUSE_REQUEST_CANCEL_NEXUS,
+        "requested cancelation for a non-existing or already completed operation with scheduled "
+        "event ID of %lld",
+        (long long)command->request_cancel_nexus_operation_command_attributes->scheduled_event_id);
 }
 
 static bool check_other(tn_check *check, const tn_command *command)
 {
-    return (int)command->command_type == COMMAND_PROTOCOL_MESSAGE ? check_protocol_message(check, command)
-                                                                  : check_nexus(check, command);
+    return (int)command->command_type == COMMAND_PROTOCOL_MESSAGE
+               ? check_protocol_message(check, command)
+               : check_nexus(check, command);
 }
 
-/* ---- both steps -------------------------------------------------------------------------------- */
+/* ---- both steps ------------------------------------------------------------------------------ */
 
 static size_t count_activities(const tn_ms *ms)
 {
     size_t n = 0;
 
-    TN_LIST_FOREACH(link, &ms->activities)
+    TN_LIST_FOREACH (link, &ms->activities)
         n += !TN_CONTAINER_OF(link, tn_activity, link)->closing;
     return n;
 }
@@ -220,7 +232,7 @@ static size_t count_children(const tn_ms *ms)
 {
     size_t n = 0;
 
-    TN_LIST_FOREACH(link, &ms->children)
+    TN_LIST_FOREACH (link, &ms->children)
         n += !TN_CONTAINER_OF(link, tn_child, link)->closing;
     return n;
 }
@@ -228,8 +240,7 @@ static size_t count_children(const tn_ms *ms)
 static void count_externals(const tn_ms *ms, size_t *out_signals, size_t *out_cancels)
 {
     *out_signals = *out_cancels = 0;
-    TN_LIST_FOREACH(link, &ms->externals)
-    {
+    TN_LIST_FOREACH (link, &ms->externals) {
         const tn_external *external = TN_CONTAINER_OF(link, tn_external, link);
 
         if (!external->closing)
@@ -239,14 +250,16 @@ static void count_externals(const tn_ms *ms, size_t *out_signals, size_t *out_ca
 
 static bool check_all(tn_check *check)
 {
-    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request = check->run->request;
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
+        check->run->request;
 
     if (!check_sequence(check))
         return false;
     for (size_t i = 0; i < request->n_commands; i++) {
         const handler *known = handler_of(request->commands[i]);
 
-        if (!(known ? known->check(check, request->commands[i]) : check_other(check, request->commands[i])))
+        if (!(known ? known->check(check, request->commands[i])
+                    : check_other(check, request->commands[i])))
             return false;
         check->next_id++;
     }
@@ -293,7 +306,8 @@ tn_event *tn_command_event(tn_command_run *run, const tn_command *command, int32
     return event;
 }
 
-/* Activities that were asked to start eagerly begin now, unless the run is over or they were cancelled at once. */
+/* Activities that were asked to start eagerly begin now, unless the run is over or they were
+ * cancelled at once. */
 static void start_eager(tn_command_run *run)
 {
     tn_tx *tx = run->tx;
@@ -302,7 +316,8 @@ static void start_eager(tn_command_run *run)
     size_t kept = 0;
 
     for (size_t i = 0; i < run->out->n_eager_activities; i++) {
-        tn_activity *activity = tn_ms_running(tx->ms) ? tn_ms_activity(tx->ms, run->out->eager_activities[i]) : NULL;
+        tn_activity *activity =
+            tn_ms_running(tx->ms) ? tn_ms_activity(tx->ms, run->out->eager_activities[i]) : NULL;
 
         if (!activity)
             continue;

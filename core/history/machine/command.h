@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Private to the machine: how the checks of commands share what the commands before them would have done.
+/* Private to the machine: how the checks of commands share what the commands before them would have
+ * done.
  *
- * A check changes nothing but the request (defaults are filled in) and its own picture of the run: which
- * activities, timers and children there would be, which event id comes next. */
+ * A check changes nothing but the request (defaults are filled in) and its own picture of the run:
+ * which activities, timers and children there would be, which event id comes next. */
 #ifndef TN_HISTORY_MACHINE_COMMAND_H
 #define TN_HISTORY_MACHINE_COMMAND_H
 
@@ -57,20 +58,24 @@ bool tn_check_doom(tn_check *check, int32_t cause, const char *fmt, ...) TN_PRIN
 bool tn_check_may_close(tn_check *check);
 /* False: longer than a blob may be; the run is doomed with that text. */
 bool tn_check_blob(tn_check *check, int32_t cause, size_t bytes, const char *text);
-bool tn_check_limit(tn_check *check, int32_t cause, size_t pending, int64_t limit, const char *what);
+bool tn_check_limit(tn_check *check, int32_t cause, size_t pending, int64_t limit,
+                    const char *what);
 size_t tn_msg_bytes(const void *msg); /* packed size; NULL: 0 */
 
-/* ---- command_attrs.c, command_close.c: for all commands that start runs ---- */
+/* ---- command_attrs.c, command_close.c: for all commands that start runs ---------------------- */
 bool tn_check_memo(tn_check *check, int32_t cause, int64_t bytes, const char *text);
 /* May they be set here?  NULL: yes. */
-const tn_fault *tn_check_search_attributes(tn_check *check, Temporal__Api__Common__V1__SearchAttributes *attrs);
+const tn_fault *tn_check_search_attributes(tn_check *check,
+                                           Temporal__Api__Common__V1__SearchAttributes *attrs);
 /* bytes: of all that the run would have. */
 bool tn_check_search_attribute_sizes(tn_check *check, int32_t cause,
-                                     const Temporal__Api__Common__V1__SearchAttributes *attrs, int64_t bytes);
+                                     const Temporal__Api__Common__V1__SearchAttributes *attrs,
+                                     int64_t bytes);
 /* A run's time-out within that of its execution; a workflow task's within that of its run. */
-Google__Protobuf__Duration *tn_run_timeout_settle(tn_arena *arena, uint64_t run_ns, uint64_t execution_ns);
-Google__Protobuf__Duration *tn_wft_timeout_settle(tn_arena *arena, const tn_machine_limits *limits, uint64_t task_ns,
-                                                  uint64_t run_ns);
+Google__Protobuf__Duration *tn_run_timeout_settle(tn_arena *arena, uint64_t run_ns,
+                                                  uint64_t execution_ns);
+Google__Protobuf__Duration *tn_wft_timeout_settle(tn_arena *arena, const tn_machine_limits *limits,
+                                                  uint64_t task_ns, uint64_t run_ns);
 
 /* ---- command_names.c ---- */
 /* "BadScheduleActivityAttributes"; the number when the enum has no such value. */
@@ -78,8 +83,10 @@ const char *tn_enum_name(tn_arena *arena, const ProtobufCEnumDescriptor *descrip
 const char *tn_cause_name(tn_arena *arena, int32_t cause);
 /* Checks and completes a task queue; NULL, or what is wrong with it. */
 const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue,
-                                 const char *default_name, const char *parent_queue, int64_t id_bytes_max);
-const char *tn_task_queue_text(tn_arena *arena, const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
+                                 const char *default_name, const char *parent_queue,
+                                 int64_t id_bytes_max);
+const char *tn_task_queue_text(tn_arena *arena,
+                               const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
 const char *tn_priority_check(const Temporal__Api__Common__V1__Priority *priority);
 
 /* ---- the checks: one a command ---- */

@@ -7,11 +7,12 @@
 
 typedef Temporal__Api__Command__V1__ScheduleActivityTaskCommandAttributes schedule_attrs;
 
-#define ATTRS_CASE(UPPER) TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
+#define ATTRS_CASE(UPPER) \
+    TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
 #define EAGER_MAX TN_COUNT_OF(((tn_wft_completed_out *)0)->eager_activities)
 #define DUPLICATE "invalid history builder state for action: "
 
-/* ---- the picture of pending activities --------------------------------------------------------- */
+/* ---- the picture of pending activities ------------------------------------------------------- */
 
 typedef struct known_activity {
     tn_map_link by_event, by_id;
@@ -32,14 +33,14 @@ static known_activity *know_activity(tn_check *check, int64_t scheduled_id, cons
     return known;
 }
 
-/* What waits in the buffer to close is not pending, but has not left the picture: it may still be asked to cancel. */
+/* What waits in the buffer to close is not pending, but has not left the picture: it may still be
+ * asked to cancel. */
 static void know_activities(tn_check *check)
 {
     if (check->know_activities)
         return;
     check->know_activities = true;
-    TN_LIST_FOREACH(link, &check->ms->activities)
-    {
+    TN_LIST_FOREACH (link, &check->ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
         known_activity *known = know_activity(check, activity->scheduled_id, activity->activity_id);
 
@@ -53,7 +54,7 @@ static void know_activities(tn_check *check)
     }
 }
 
-/* ---- schedule ---------------------------------------------------------------------------------- */
+/* ---- schedule -------------------------------------------------------------------------------- */
 
 static tn_pb_duration *shorter(tn_arena *arena, const tn_pb_duration *a, const tn_pb_duration *b)
 {
@@ -68,8 +69,8 @@ static const char *settle_timeouts(tn_check *check, schedule_attrs *attrs)
     tn_pb_duration *run = tn_duration_from_ns(check->arena, (int64_t)check->ms->run_timeout_ns);
     tn_pb_duration **all[] = {&attrs->schedule_to_close_timeout, &attrs->schedule_to_start_timeout,
                               &attrs->start_to_close_timeout, &attrs->heartbeat_timeout};
-    static const char *const names[] = {"ScheduleToCloseTimeout", "ScheduleToStartTimeout", "StartToCloseTimeout",
-                                        "HeartbeatTimeout"};
+    static const char *const names[] = {"ScheduleToCloseTimeout", "ScheduleToStartTimeout",
+                                        "StartToCloseTimeout", "HeartbeatTimeout"};
     const char *text;
 
     for (size_t i = 0; i < TN_COUNT_OF(all); i++)
@@ -78,33 +79,37 @@ static const char *settle_timeouts(tn_check *check, schedule_attrs *attrs)
     if (tn_duration_ns(attrs->schedule_to_close_timeout)) {
         attrs->schedule_to_start_timeout =
             tn_duration_ns(attrs->schedule_to_start_timeout)
-                ? shorter(check->arena, attrs->schedule_to_start_timeout, attrs->schedule_to_close_timeout)
+                ? shorter(check->arena, attrs->schedule_to_start_timeout,
+                          attrs->schedule_to_close_timeout)
                 : attrs->schedule_to_close_timeout;
-        attrs->start_to_close_timeout =
-            tn_duration_ns(attrs->start_to_close_timeout)
-                ? shorter(check->arena, attrs->start_to_close_timeout, attrs->schedule_to_close_timeout)
-                : attrs->schedule_to_close_timeout;
+        attrs->start_to_close_timeout = tn_duration_ns(attrs->start_to_close_timeout)
+                                            ? shorter(check->arena, attrs->start_to_close_timeout,
+                                                      attrs->schedule_to_close_timeout)
+                                            : attrs->schedule_to_close_timeout;
     } else if (tn_duration_ns(attrs->start_to_close_timeout)) {
         attrs->schedule_to_close_timeout = run;
         if (!tn_duration_ns(attrs->schedule_to_start_timeout))
             attrs->schedule_to_start_timeout = run;
     } else {
-        return tn_arena_printf(check->arena,
-                               "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity. "
-                               "ActivityId=%s ActivityType=%s",
-                               attrs->activity_id, attrs->activity_type->name);
+        return tn_arena_printf(
+            check->arena,
+            "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity. "
+            "ActivityId=%s ActivityType=%s",
+            attrs->activity_id, attrs->activity_type->name);
     }
     for (size_t i = 0; check->ms->run_timeout_ns && i < TN_COUNT_OF(all); i++)
         if (tn_duration_ns(*all[i]) > check->ms->run_timeout_ns)
             *all[i] = run;
-    attrs->heartbeat_timeout = shorter(check->arena, attrs->heartbeat_timeout, attrs->start_to_close_timeout);
+    attrs->heartbeat_timeout =
+        shorter(check->arena, attrs->heartbeat_timeout, attrs->start_to_close_timeout);
     return NULL;
 }
 
 static const char *settle_activity(tn_check *check, schedule_attrs *attrs)
 {
     int64_t limit = check->limits->id_bytes_max;
-    const char *text = tn_task_queue_settle(check->arena, attrs->task_queue, "", check->ms->task_queue, limit);
+    const char *text =
+        tn_task_queue_settle(check->arena, attrs->task_queue, "", check->ms->task_queue, limit);
 
     if (text)
         return text;
@@ -117,10 +122,12 @@ static const char *settle_activity(tn_check *check, schedule_attrs *attrs)
     if ((text = tn_retry_policy_settle(check->arena, attrs->retry_policy)))
         return text;
     if ((int64_t)strlen(attrs->activity_id) > limit)
-        return tn_arena_printf(check->arena, "activityId exceeds length limit. Length=%zu Limit=%lld",
+        return tn_arena_printf(check->arena,
+                               "activityId exceeds length limit. Length=%zu Limit=%lld",
                                strlen(attrs->activity_id), (long long)limit);
     if ((int64_t)strlen(attrs->activity_type->name) > limit)
-        return tn_arena_printf(check->arena, "activityType exceeds length limit. Length=%zu Limit=%lld",
+        return tn_arena_printf(check->arena,
+                               "activityType exceeds length limit. Length=%zu Limit=%lld",
                                strlen(attrs->activity_type->name), (long long)limit);
     if ((text = tn_priority_check(attrs->priority)))
         return tn_arena_printf(check->arena, "invalid priorities: %s", text);
@@ -134,14 +141,16 @@ bool tn_check_schedule_activity(tn_check *check, const tn_command *command)
     tn_map_link *link;
 
     if (command->attributes_case != ATTRS_CASE(SCHEDULE_ACTIVITY_TASK))
-        return tn_check_bad(check, TN_CAUSE_SCHEDULE_ACTIVITY,
-                            "ScheduleActivityTaskCommandAttributes is not set on ScheduleActivityTaskCommand.");
+        return tn_check_bad(
+            check, TN_CAUSE_SCHEDULE_ACTIVITY,
+            "ScheduleActivityTaskCommandAttributes is not set on ScheduleActivityTaskCommand.");
     attrs = command->schedule_activity_task_command_attributes;
     if ((text = settle_activity(check, attrs)))
         return tn_check_bad(check, TN_CAUSE_SCHEDULE_ACTIVITY, "%s", text);
     if (attrs->use_workflow_build_id && strcmp(attrs->task_queue->name, check->ms->task_queue) != 0)
-        return tn_check_bad(check, TN_CAUSE_SCHEDULE_ACTIVITY,
-                            "Activity with UseCompatibleVersion cannot run on different task queue.");
+        return tn_check_bad(
+            check, TN_CAUSE_SCHEDULE_ACTIVITY,
+            "Activity with UseCompatibleVersion cannot run on different task queue.");
     if (!tn_check_blob(check, TN_CAUSE_SCHEDULE_ACTIVITY, tn_msg_bytes(attrs->input),
                        "ScheduleActivityTaskCommandAttributes.Input exceeds size limit.") ||
         !tn_check_limit(check, TN_CAUSE_PENDING_ACTIVITIES, check->n_activities,
@@ -151,7 +160,8 @@ bool tn_check_schedule_activity(tn_check *check, const tn_command *command)
     link = tn_map_find(&check->activity_ids, tn_blob_of_str(tn_str_from(attrs->activity_id)));
     if (link)
         return tn_check_bad(check, TN_CAUSE_SCHEDULE_ACTIVITY_DUPLICATE_ID,
-                            DUPLICATE "add-activitytask-scheduled-event, ActivityID: %s", attrs->activity_id);
+                            DUPLICATE "add-activitytask-scheduled-event, ActivityID: %s",
+                            attrs->activity_id);
     know_activity(check, check->next_id, attrs->activity_id);
     check->n_activities++;
     return true;
@@ -160,8 +170,8 @@ bool tn_check_schedule_activity(tn_check *check, const tn_command *command)
 void tn_do_schedule_activity(tn_command_run *run, const tn_command *command)
 {
     const schedule_attrs *from = command->schedule_activity_task_command_attributes;
-    tn_event *event =
-        tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_SCHEDULED);
+    tn_event *event = tn_command_event(
+        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_SCHEDULED);
     Temporal__Api__History__V1__ActivityTaskScheduledEventAttributes *to =
         TN_EVENT_ATTRS(run->tx, event, ACTIVITY_TASK_SCHEDULED, activity_task_scheduled);
     int64_t id;
@@ -184,7 +194,7 @@ void tn_do_schedule_activity(tn_command_run *run, const tn_command *command)
         run->out->eager_activities[run->out->n_eager_activities++] = id;
 }
 
-/* ---- request cancel ---------------------------------------------------------------------------- */
+/* ---- request cancel -------------------------------------------------------------------------- */
 
 bool tn_check_request_cancel_activity(tn_check *check, const tn_command *command)
 {
@@ -207,7 +217,8 @@ bool tn_check_request_cancel_activity(tn_check *check, const tn_command *command
     known = link ? TN_CONTAINER_OF(link, known_activity, by_event) : NULL;
     if (!known || (known->pending && known->cancel_requested))
         return tn_check_bad(check, TN_CAUSE_REQUEST_CANCEL_ACTIVITY,
-                            DUPLICATE "add-activitytask-cancel-requested-event, ScheduledEventID: %lld",
+                            DUPLICATE
+                            "add-activitytask-cancel-requested-event, ScheduledEventID: %lld",
                             (long long)id);
     known->cancel_requested = true;
     if (known->pending && !known->started) {
@@ -223,14 +234,16 @@ bool tn_check_request_cancel_activity(tn_check *check, const tn_command *command
 
 static Temporal__Api__Common__V1__Payloads *text_payloads(tn_arena *arena, const char *json)
 {
-    Temporal__Api__Common__V1__Payloads *payloads = TN_MSG(arena, temporal__api__common__v1__payloads);
+    Temporal__Api__Common__V1__Payloads *payloads =
+        TN_MSG(arena, temporal__api__common__v1__payloads);
     Temporal__Api__Common__V1__Payload *payload = TN_MSG(arena, temporal__api__common__v1__payload);
     Temporal__Api__Common__V1__Payload__MetadataEntry *entry =
         TN_MSG(arena, temporal__api__common__v1__payload__metadata_entry);
     static const char encoding[] = "json/plain";
 
     entry->key = tn_arena_strdup(arena, "encoding");
-    entry->value = (ProtobufCBinaryData){sizeof(encoding) - 1, (uint8_t *)tn_arena_strdup(arena, encoding)};
+    entry->value =
+        (ProtobufCBinaryData){sizeof(encoding) - 1, (uint8_t *)tn_arena_strdup(arena, encoding)};
     payload->n_metadata = 1;
     payload->metadata = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
     payload->metadata[0] = entry;
@@ -244,9 +257,11 @@ static Temporal__Api__Common__V1__Payloads *text_payloads(tn_arena *arena, const
 void tn_do_request_cancel_activity(tn_command_run *run, const tn_command *command)
 {
     tn_tx *tx = run->tx;
-    int64_t id = command->request_cancel_activity_task_command_attributes->scheduled_event_id, requested_id;
+    int64_t id = command->request_cancel_activity_task_command_attributes->scheduled_event_id,
+            requested_id;
     tn_event *event = tn_command_event(
-        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED);
+        run, command,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED);
     Temporal__Api__History__V1__ActivityTaskCancelRequestedEventAttributes *requested =
         TN_EVENT_ATTRS(tx, event, ACTIVITY_TASK_CANCEL_REQUESTED, activity_task_cancel_requested);
     Temporal__Api__History__V1__ActivityTaskCanceledEventAttributes *canceled;
@@ -258,7 +273,8 @@ void tn_do_request_cancel_activity(tn_command_run *run, const tn_command *comman
     if (!activity || activity->started_ns)
         return;
     /* No worker has it: it ends here, and the workflow must hear of it. */
-    event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCELED);
+    event =
+        tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCELED);
     canceled = TN_EVENT_ATTRS(tx, event, ACTIVITY_TASK_CANCELED, activity_task_canceled);
     canceled->scheduled_event_id = id;
     canceled->latest_cancel_requested_event_id = requested_id;

@@ -8,12 +8,13 @@
 
 typedef Temporal__Api__Command__V1__StartChildWorkflowExecutionCommandAttributes child_attrs;
 
-#define ATTRS_CASE(UPPER) TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
+#define ATTRS_CASE(UPPER) \
+    TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
 
-/* ---- namespaces -------------------------------------------------------------------------------- */
+/* ---- namespaces ------------------------------------------------------------------------------ */
 
-/* The id of the target's namespace (empty name: the run's own).  False: there is no such namespace, the call
- * itself fails. */
+/* The id of the target's namespace (empty name: the run's own).  False: there is no such namespace,
+ * the call itself fails. */
 static bool find_namespace(tn_check *check, const char *name, tn_str *out_id)
 {
     const tn_machine_env *env = check->tx->env;
@@ -22,7 +23,8 @@ static bool find_namespace(tn_check *check, const char *name, tn_str *out_id)
     *out_id = env->ns_id;
     if (!*name || tn_str_is(env->ns_name, name))
         return true;
-    *out_id = env->namespace_id ? env->namespace_id(env->user, tn_str_from(name)) : (tn_str){NULL, 0};
+    *out_id =
+        env->namespace_id ? env->namespace_id(env->user, tn_str_from(name)) : (tn_str){NULL, 0};
     if (out_id->n)
         return true;
     detail = TN_MSG(check->arena, temporal__api__errordetails__v1__namespace_not_found_failure);
@@ -48,19 +50,21 @@ static bool check_same_namespace(tn_check *check, int32_t cause, tn_str target_i
            tn_check_bad(check, cause, "cross namespace commands are not allowed");
 }
 
-/* ---- start child ------------------------------------------------------------------------------- */
+/* ---- start child ----------------------------------------------------------------------------- */
 
 static const char *check_override(const Temporal__Api__Workflow__V1__VersioningOverride *override)
 {
     if (!override)
         return NULL;
-    switch ((int)override->override_case) {
+    switch ((int) override->override_case) {
     case TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_AUTO_UPGRADE:
         return override->auto_upgrade ? NULL : "auto-upgrade override must be true";
     case TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED:
         if (!override->pinned->version)
             return "must provide version if override is pinned.";
-        return override->pinned->behavior ? NULL : "must specify pinned override behavior if override is pinned.";
+        return override->pinned->behavior
+                   ? NULL
+                   : "must specify pinned override behavior if override is pinned.";
     case TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_ONE_TIME:
         return override->one_time->target_deployment_version
                    ? NULL
@@ -76,28 +80,33 @@ static bool check_child_ids(tn_check *check, const child_attrs *attrs, const cha
     long long limit = (long long)check->limits->id_bytes_max;
 
     if (!*id)
-        return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "Required field WorkflowId is not set on StartChildWorkflowExecutionCommand. "
-                            "WorkflowType=%s Namespace=%s",
-                            type, ns);
+        return tn_check_bad(
+            check, TN_CAUSE_START_CHILD,
+            "Required field WorkflowId is not set on StartChildWorkflowExecutionCommand. "
+            "WorkflowType=%s Namespace=%s",
+            type, ns);
     if (!*type)
-        return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "Required field WorkflowType is not set on StartChildWorkflowExecutionCommand. "
-                            "WorkflowId=%s Namespace=%s",
-                            id, ns);
+        return tn_check_bad(
+            check, TN_CAUSE_START_CHILD,
+            "Required field WorkflowType is not set on StartChildWorkflowExecutionCommand. "
+            "WorkflowId=%s Namespace=%s",
+            id, ns);
     if ((long long)strlen(ns) > limit)
-        return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "Namespace on StartChildWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
-                            "WorkflowType=%s Namespace=%s Length=%zu Limit=%lld",
-                            id, type, ns, strlen(ns), limit);
+        return tn_check_bad(
+            check, TN_CAUSE_START_CHILD,
+            "Namespace on StartChildWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
+            "WorkflowType=%s Namespace=%s Length=%zu Limit=%lld",
+            id, type, ns, strlen(ns), limit);
     if ((long long)strlen(id) > limit)
-        return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "WorkflowId on StartChildWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
-                            "Length=%zu Limit=%lld WorkflowType=%s Namespace=%s",
-                            id, strlen(id), limit, type, ns);
+        return tn_check_bad(
+            check, TN_CAUSE_START_CHILD,
+            "WorkflowId on StartChildWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
+            "Length=%zu Limit=%lld WorkflowType=%s Namespace=%s",
+            id, strlen(id), limit, type, ns);
     if ((long long)strlen(type) > limit)
         return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "WorkflowType on StartChildWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
+                            "WorkflowType on StartChildWorkflowExecutionCommand exceeds length "
+                            "limit. WorkflowId=%s "
                             "WorkflowType=%s Length=%zu Limit=%lld Namespace=%s",
                             id, type, strlen(type), limit, ns);
     return true;
@@ -110,7 +119,8 @@ static const char *check_schedule(tn_check *check, const char *cron)
 
     if (!*cron)
         return NULL;
-    if (!tn_cron_next(tn_str_from(cron), check->tx->now_ns, check->tx->now_ns, &next_ns, err, sizeof(err)))
+    if (!tn_cron_next(tn_str_from(cron), check->tx->now_ns, check->tx->now_ns, &next_ns, err,
+                      sizeof(err)))
         return "invalid CronSchedule.";
     return next_ns ? NULL : "invalid CronSchedule, no time can be found to satisfy the schedule";
 }
@@ -131,41 +141,48 @@ static bool settle_child(tn_check *check, child_attrs *attrs, const char *type)
 
     for (size_t i = 0; i < TN_COUNT_OF(all); i++)
         if ((text = tn_duration_settle(all[i].duration)))
-            return tn_check_bad(check, TN_CAUSE_START_CHILD, "Invalid %s on StartChildWorkflowExecutionCommand: %s. %s",
+            return tn_check_bad(check, TN_CAUSE_START_CHILD,
+                                "Invalid %s on StartChildWorkflowExecutionCommand: %s. %s",
                                 all[i].name, text, where);
     if ((text = tn_retry_policy_settle(check->arena, attrs->retry_policy)))
-        return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "invalid WorkflowRetryPolicy on StartChildWorkflowExecutionCommand: %s. %s", text, where);
+        return tn_check_bad(
+            check, TN_CAUSE_START_CHILD,
+            "invalid WorkflowRetryPolicy on StartChildWorkflowExecutionCommand: %s. %s", text,
+            where);
     if ((text = check_schedule(check, attrs->cron_schedule)))
         return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "invalid CronSchedule on StartChildWorkflowExecutionCommand: %s. %s", text, where);
+                            "invalid CronSchedule on StartChildWorkflowExecutionCommand: %s. %s",
+                            text, where);
     if ((fault = tn_check_search_attributes(check, attrs->search_attributes)))
         return tn_check_bad(check, TN_CAUSE_SEARCH_ATTRIBUTES,
-                            "invalid SearchAttributes on StartChildWorkflowCommand: " TN_STR_FMT ". %s",
+                            "invalid SearchAttributes on StartChildWorkflowCommand: " TN_STR_FMT
+                            ". %s",
                             TN_STR_ARG(fault->message), where);
     if ((text = tn_priority_check(attrs->priority)))
         return tn_check_bad(check, TN_CAUSE_START_CHILD, "%s", text);
     if (!attrs->task_queue)
         attrs->task_queue = TN_MSG(check->arena, temporal__api__taskqueue__v1__task_queue);
-    text = tn_task_queue_settle(check->arena, attrs->task_queue, check->ms->task_queue, check->ms->task_queue,
-                                check->limits->id_bytes_max);
+    text = tn_task_queue_settle(check->arena, attrs->task_queue, check->ms->task_queue,
+                                check->ms->task_queue, check->limits->id_bytes_max);
     if (text)
-        return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "invalid TaskQueue on StartChildWorkflowExecutionCommand: %s. %s TaskQueue=%s", text, where,
-                            tn_task_queue_text(check->arena, attrs->task_queue));
+        return tn_check_bad(
+            check, TN_CAUSE_START_CHILD,
+            "invalid TaskQueue on StartChildWorkflowExecutionCommand: %s. %s TaskQueue=%s", text,
+            where, tn_task_queue_text(check->arena, attrs->task_queue));
     attrs->workflow_run_timeout =
         tn_run_timeout_settle(check->arena, tn_duration_ns(attrs->workflow_run_timeout),
                               tn_duration_ns(attrs->workflow_execution_timeout));
-    attrs->workflow_task_timeout =
-        tn_wft_timeout_settle(check->arena, check->limits, tn_duration_ns(attrs->workflow_task_timeout),
-                              tn_duration_ns(attrs->workflow_run_timeout));
+    attrs->workflow_task_timeout = tn_wft_timeout_settle(
+        check->arena, check->limits, tn_duration_ns(attrs->workflow_task_timeout),
+        tn_duration_ns(attrs->workflow_run_timeout));
     return true;
 }
 
 static bool check_child_sizes(tn_check *check, const child_attrs *attrs)
 {
-    return tn_check_blob(check, TN_CAUSE_START_CHILD, tn_msg_bytes(attrs->input),
-                         "StartChildWorkflowExecutionCommandAttributes. Input exceeds size limit.") &&
+    return tn_check_blob(
+               check, TN_CAUSE_START_CHILD, tn_msg_bytes(attrs->input),
+               "StartChildWorkflowExecutionCommandAttributes. Input exceeds size limit.") &&
            tn_check_memo(check, TN_CAUSE_START_CHILD, (int64_t)tn_msg_bytes(attrs->memo),
                          "StartChildWorkflowExecutionCommandAttributes.Memo exceeds size limit.") &&
            tn_check_search_attribute_sizes(check, TN_CAUSE_START_CHILD, attrs->search_attributes,
@@ -191,7 +208,8 @@ bool tn_check_start_child(tn_check *check, const tn_command *command)
         !check_same_namespace(check, TN_CAUSE_START_CHILD, target_id))
         return false;
     if (!*attrs->namespace_)
-        attrs->namespace_ = (char *)(uintptr_t)tn_arena_str(check->arena, check->tx->env->ns_name).p;
+        attrs->namespace_ =
+            (char *)(uintptr_t)tn_arena_str(check->arena, check->tx->env->ns_name).p;
     type = attrs->workflow_type ? attrs->workflow_type->name : "";
     if (!check_child_ids(check, attrs, type) || !settle_child(check, attrs, type))
         return false;
@@ -199,11 +217,13 @@ bool tn_check_start_child(tn_check *check, const tn_command *command)
         return tn_check_bad(check, TN_CAUSE_START_CHILD, "%s", text);
     if (attrs->inherit_build_id && strcmp(attrs->task_queue->name, check->ms->task_queue) != 0)
         return tn_check_bad(check, TN_CAUSE_START_CHILD,
-                            "StartChildWorkflowExecution with UseCompatibleVersion cannot run on different task queue.");
+                            "StartChildWorkflowExecution with UseCompatibleVersion cannot run on "
+                            "different task queue.");
     if (!check_child_sizes(check, attrs))
         return false;
     if (attrs->parent_close_policy == 0)
-        attrs->parent_close_policy = TEMPORAL__API__ENUMS__V1__PARENT_CLOSE_POLICY__PARENT_CLOSE_POLICY_TERMINATE;
+        attrs->parent_close_policy =
+            TEMPORAL__API__ENUMS__V1__PARENT_CLOSE_POLICY__PARENT_CLOSE_POLICY_TERMINATE;
     if (attrs->workflow_id_reuse_policy == 0)
         attrs->workflow_id_reuse_policy =
             TEMPORAL__API__ENUMS__V1__WORKFLOW_ID_REUSE_POLICY__WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE;
@@ -221,9 +241,11 @@ void tn_do_start_child(tn_command_run *run, const tn_command *command)
     const child_attrs *from = command->start_child_workflow_execution_command_attributes;
     tn_tx *tx = run->tx;
     tn_event *event = tn_command_event(
-        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED);
-    Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *to = TN_EVENT_ATTRS(
-        tx, event, START_CHILD_WORKFLOW_EXECUTION_INITIATED, start_child_workflow_execution_initiated);
+        run, command,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED);
+    Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *to =
+        TN_EVENT_ATTRS(tx, event, START_CHILD_WORKFLOW_EXECUTION_INITIATED,
+                       start_child_workflow_execution_initiated);
 
     to->workflow_task_completed_event_id = run->wft_completed_id;
     to->namespace_ = from->namespace_;
@@ -249,7 +271,7 @@ void tn_do_start_child(tn_command_run *run, const tn_command *command)
     tn_tx_add(tx, event);
 }
 
-/* ---- signal ------------------------------------------------------------------------------------ */
+/* ---- signal ---------------------------------------------------------------------------------- */
 
 static bool is_uuid(const char *text)
 {
@@ -276,7 +298,8 @@ bool tn_check_signal_external(tn_check *check, const tn_command *command)
     if (!find_namespace(check, attrs->namespace_, &target_id))
         return false;
     if (!attrs->execution)
-        return tn_check_bad(check, cause, "Execution is not set on SignalExternalWorkflowExecutionCommand.");
+        return tn_check_bad(check, cause,
+                            "Execution is not set on SignalExternalWorkflowExecutionCommand.");
     if (!check_same_namespace(check, cause, target_id))
         return false;
     id = attrs->execution->workflow_id;
@@ -285,35 +308,42 @@ bool tn_check_signal_external(tn_check *check, const tn_command *command)
     name = attrs->signal_name;
     if (!*id)
         return tn_check_bad(check, cause,
-                            "WorkflowId is not set on SignalExternalWorkflowExecutionCommand. Namespace=%s RunId=%s "
+                            "WorkflowId is not set on SignalExternalWorkflowExecutionCommand. "
+                            "Namespace=%s RunId=%s "
                             "SignalName=%s",
                             ns, run_id, name);
     if ((long long)strlen(ns) > limit)
         return tn_check_bad(check, cause,
-                            "Namespace on SignalExternalWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
+                            "Namespace on SignalExternalWorkflowExecutionCommand exceeds length "
+                            "limit. WorkflowId=%s "
                             "Namespace=%s Length=%zu Limit=%lld RunId=%s SignalName=%s",
                             id, ns, strlen(ns), limit, run_id, name);
     if ((long long)strlen(id) > limit)
         return tn_check_bad(check, cause,
-                            "WorkflowId on SignalExternalWorkflowExecutionCommand exceeds length limit. WorkflowId=%s "
+                            "WorkflowId on SignalExternalWorkflowExecutionCommand exceeds length "
+                            "limit. WorkflowId=%s "
                             "Length=%zu Limit=%lld Namespace=%s RunId=%s SignalName=%s",
                             id, strlen(id), limit, ns, run_id, name);
     if (*run_id && !is_uuid(run_id))
         return tn_check_bad(check, cause,
-                            "Invalid RunId set on SignalExternalWorkflowExecutionCommand. WorkflowId=%s Namespace=%s "
+                            "Invalid RunId set on SignalExternalWorkflowExecutionCommand. "
+                            "WorkflowId=%s Namespace=%s "
                             "RunId=%s SignalName=%s",
                             id, ns, run_id, name);
     if (!*name)
-        return tn_check_bad(check, cause,
-                            "SignalName is not set on SignalExternalWorkflowExecutionCommand. WorkflowId=%s "
-                            "Namespace=%s RunId=%s",
-                            id, ns, run_id);
-    if (!tn_check_limit(check, TN_CAUSE_PENDING_SIGNALS, check->n_signals, check->limits->pending_signals_max,
+        return tn_check_bad(
+            check, cause,
+            "SignalName is not set on SignalExternalWorkflowExecutionCommand. WorkflowId=%s "
+            "Namespace=%s RunId=%s",
+            id, ns, run_id);
+    if (!tn_check_limit(check, TN_CAUSE_PENDING_SIGNALS, check->n_signals,
+                        check->limits->pending_signals_max,
                         "pending signals to external workflows"))
         return false;
     check->n_signals++;
-    return tn_check_blob(check, cause, tn_msg_bytes(attrs->input),
-                         "SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size limit.");
+    return tn_check_blob(
+        check, cause, tn_msg_bytes(attrs->input),
+        "SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size limit.");
 }
 
 void tn_do_signal_external(tn_command_run *run, const tn_command *command)
@@ -322,9 +352,11 @@ void tn_do_signal_external(tn_command_run *run, const tn_command *command)
         command->signal_external_workflow_execution_command_attributes;
     tn_tx *tx = run->tx;
     tn_event *event = tn_command_event(
-        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED);
-    Temporal__Api__History__V1__SignalExternalWorkflowExecutionInitiatedEventAttributes *to = TN_EVENT_ATTRS(
-        tx, event, SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED, signal_external_workflow_execution_initiated);
+        run, command,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED);
+    Temporal__Api__History__V1__SignalExternalWorkflowExecutionInitiatedEventAttributes *to =
+        TN_EVENT_ATTRS(tx, event, SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
+                       signal_external_workflow_execution_initiated);
 
     to->workflow_task_completed_event_id = run->wft_completed_id;
     to->namespace_ = from->namespace_;
@@ -338,11 +370,12 @@ void tn_do_signal_external(tn_command_run *run, const tn_command *command)
     tn_tx_add(tx, event);
 }
 
-/* ---- request cancel ---------------------------------------------------------------------------- */
+/* ---- request cancel -------------------------------------------------------------------------- */
 
 bool tn_check_request_cancel_external(tn_check *check, const tn_command *command)
 {
-    const Temporal__Api__Command__V1__RequestCancelExternalWorkflowExecutionCommandAttributes *attrs;
+    const Temporal__Api__Command__V1__RequestCancelExternalWorkflowExecutionCommandAttributes
+        *attrs;
     const int32_t cause = TN_CAUSE_REQUEST_CANCEL_EXTERNAL;
     long long limit = (long long)check->limits->id_bytes_max;
     const char *id, *run_id, *ns;
@@ -353,38 +386,45 @@ bool tn_check_request_cancel_external(tn_check *check, const tn_command *command
                             "RequestCancelExternalWorkflowExecutionCommandAttributes is not set on "
                             "RequestCancelExternalWorkflowExecutionCommand.");
     attrs = command->request_cancel_external_workflow_execution_command_attributes;
-    if (!find_namespace(check, attrs->namespace_, &target_id) || !check_same_namespace(check, cause, target_id))
+    if (!find_namespace(check, attrs->namespace_, &target_id) ||
+        !check_same_namespace(check, cause, target_id))
         return false;
     id = attrs->workflow_id;
     run_id = attrs->run_id;
     ns = attrs->namespace_;
     if (!*id)
-        return tn_check_bad(check, cause,
-                            "WorkflowId is not set on RequestCancelExternalWorkflowExecutionCommand. Namespace=%s "
-                            "RunId=%s",
-                            ns, run_id);
+        return tn_check_bad(
+            check, cause,
+            "WorkflowId is not set on RequestCancelExternalWorkflowExecutionCommand. Namespace=%s "
+            "RunId=%s",
+            ns, run_id);
     if ((long long)strlen(ns) > limit)
-        return tn_check_bad(check, cause,
-                            "Namespace on RequestCancelExternalWorkflowExecutionCommand exceeds length limit. "
-                            "WorkflowId=%s RunId=%s Namespace=%s Length=%zu Limit=%lld",
-                            id, run_id, ns, strlen(ns), limit);
+        return tn_check_bad(
+            check, cause,
+            "Namespace on RequestCancelExternalWorkflowExecutionCommand exceeds length limit. "
+            "WorkflowId=%s RunId=%s Namespace=%s Length=%zu Limit=%lld",
+            id, run_id, ns, strlen(ns), limit);
     if ((long long)strlen(id) > limit)
-        return tn_check_bad(check, cause,
-                            "WorkflowId on RequestCancelExternalWorkflowExecutionCommand exceeds length limit. "
-                            "WorkflowId=%s Length=%zu Limit=%lld RunId=%s Namespace=%s",
-                            id, strlen(id), limit, run_id, ns);
+        return tn_check_bad(
+            check, cause,
+            "WorkflowId on RequestCancelExternalWorkflowExecutionCommand exceeds length limit. "
+            "WorkflowId=%s Length=%zu Limit=%lld RunId=%s Namespace=%s",
+            id, strlen(id), limit, run_id, ns);
     if (*run_id && !is_uuid(run_id))
-        return tn_check_bad(check, cause,
-                            "Invalid RunId set on RequestCancelExternalWorkflowExecutionCommand. WorkflowId=%s "
-                            "RunId=%s Namespace=%s",
-                            id, run_id, ns);
+        return tn_check_bad(
+            check, cause,
+            "Invalid RunId set on RequestCancelExternalWorkflowExecutionCommand. WorkflowId=%s "
+            "RunId=%s Namespace=%s",
+            id, run_id, ns);
     if (tn_map_find(&check->children, tn_blob_of_str(tn_str_from(id))))
-        return tn_check_bad(check, cause,
-                            "Start and RequestCancel for child workflow is not allowed in same workflow task. "
-                            "WorkflowId=%s RunId=%s Namespace=%s",
-                            id, run_id, ns);
+        return tn_check_bad(
+            check, cause,
+            "Start and RequestCancel for child workflow is not allowed in same workflow task. "
+            "WorkflowId=%s RunId=%s Namespace=%s",
+            id, run_id, ns);
     if (!tn_check_limit(check, TN_CAUSE_PENDING_REQUEST_CANCEL, check->n_cancels,
-                        check->limits->pending_cancels_max, "pending requests to cancel external workflows"))
+                        check->limits->pending_cancels_max,
+                        "pending requests to cancel external workflows"))
         return false;
     check->n_cancels++;
     return true;
@@ -392,8 +432,8 @@ bool tn_check_request_cancel_external(tn_check *check, const tn_command *command
 
 void tn_do_request_cancel_external(tn_command_run *run, const tn_command *command)
 {
-    const Temporal__Api__Command__V1__RequestCancelExternalWorkflowExecutionCommandAttributes *from =
-        command->request_cancel_external_workflow_execution_command_attributes;
+    const Temporal__Api__Command__V1__RequestCancelExternalWorkflowExecutionCommandAttributes
+        *from = command->request_cancel_external_workflow_execution_command_attributes;
     tn_tx *tx = run->tx;
     tn_event *event = tn_command_event(
         run, command,

@@ -5,13 +5,14 @@
 #include "history/machine/command.h"
 #include "proto/proto.h"
 
-#define ATTRS_CASE(UPPER) TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
+#define ATTRS_CASE(UPPER) \
+    TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
 
 /* temporal.api.enums.v1.WorkflowExecutionStatus */
 #define STATUS_COMPLETED 2
 #define STATUS_FAILED 3
 
-/* ---- complete, fail, cancel -------------------------------------------------------------------- */
+/* ---- complete, fail, cancel ------------------------------------------------------------------ */
 
 bool tn_check_complete(tn_check *check, const tn_command *command)
 {
@@ -22,16 +23,18 @@ bool tn_check_complete(tn_check *check, const tn_command *command)
                             "CompleteWorkflowExecutionCommandAttributes is not set on "
                             "CompleteWorkflowExecutionCommand.");
     /* The cause is that of activities: so it is in the protocol. */
-    return tn_check_blob(check, TN_CAUSE_SCHEDULE_ACTIVITY,
-                         tn_msg_bytes(command->complete_workflow_execution_command_attributes->result),
-                         "CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit.");
+    return tn_check_blob(
+        check, TN_CAUSE_SCHEDULE_ACTIVITY,
+        tn_msg_bytes(command->complete_workflow_execution_command_attributes->result),
+        "CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit.");
 }
 
 void tn_do_complete(tn_command_run *run, const tn_command *command)
 {
     tn_tx *tx = run->tx;
-    tn_event *event =
-        tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED);
+    tn_event *event = tn_command_event(
+        run, command,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED);
     Temporal__Api__History__V1__WorkflowExecutionCompletedEventAttributes *attrs =
         TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_COMPLETED, workflow_execution_completed);
     char new_run_id[37] = "";
@@ -39,7 +42,8 @@ void tn_do_complete(tn_command_run *run, const tn_command *command)
 
     attrs->workflow_task_completed_event_id = run->wft_completed_id;
     attrs->result = command->complete_workflow_execution_command_attributes->result;
-    if (tn_tx_next_by_retry_or_cron(tx, STATUS_COMPLETED, NULL, attrs->result, new_run_id, &retry_state))
+    if (tn_tx_next_by_retry_or_cron(tx, STATUS_COMPLETED, NULL, attrs->result, new_run_id,
+                                    &retry_state))
         attrs->new_execution_run_id = tn_tx_text(tx, tn_str_from(new_run_id));
     tn_tx_close(tx, event);
 }
@@ -51,11 +55,13 @@ bool tn_check_fail(tn_check *check, const tn_command *command)
     if (!tn_check_may_close(check))
         return false;
     if (command->attributes_case != ATTRS_CASE(FAIL_WORKFLOW_EXECUTION))
-        return tn_check_bad(check, TN_CAUSE_FAIL,
-                            "FailWorkflowExecutionCommandAttributes is not set on FailWorkflowExecutionCommand.");
+        return tn_check_bad(
+            check, TN_CAUSE_FAIL,
+            "FailWorkflowExecutionCommandAttributes is not set on FailWorkflowExecutionCommand.");
     attrs = command->fail_workflow_execution_command_attributes;
     if (!attrs->failure)
-        return tn_check_bad(check, TN_CAUSE_FAIL, "Failure is not set on FailWorkflowExecutionCommand.");
+        return tn_check_bad(check, TN_CAUSE_FAIL,
+                            "Failure is not set on FailWorkflowExecutionCommand.");
     return tn_check_blob(check, TN_CAUSE_FAIL, tn_msg_bytes(attrs->failure),
                          "FailWorkflowExecutionCommandAttributes.Failure exceeds size limit.");
 }
@@ -63,8 +69,8 @@ bool tn_check_fail(tn_check *check, const tn_command *command)
 void tn_do_fail(tn_command_run *run, const tn_command *command)
 {
     tn_tx *tx = run->tx;
-    tn_event *event =
-        tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_FAILED);
+    tn_event *event = tn_command_event(
+        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_FAILED);
     Temporal__Api__History__V1__WorkflowExecutionFailedEventAttributes *attrs =
         TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_FAILED, workflow_execution_failed);
     char new_run_id[37] = "";
@@ -72,7 +78,8 @@ void tn_do_fail(tn_command_run *run, const tn_command *command)
 
     attrs->workflow_task_completed_event_id = run->wft_completed_id;
     attrs->failure = command->fail_workflow_execution_command_attributes->failure;
-    if (tn_tx_next_by_retry_or_cron(tx, STATUS_FAILED, attrs->failure, NULL, new_run_id, &retry_state))
+    if (tn_tx_next_by_retry_or_cron(tx, STATUS_FAILED, attrs->failure, NULL, new_run_id,
+                                    &retry_state))
         attrs->new_execution_run_id = tn_tx_text(tx, tn_str_from(new_run_id));
     attrs->retry_state = (Temporal__Api__Enums__V1__RetryState)retry_state;
     tn_tx_close(tx, event);
@@ -84,14 +91,15 @@ bool tn_check_cancel(tn_check *check, const tn_command *command)
         return false;
     if (command->attributes_case != ATTRS_CASE(CANCEL_WORKFLOW_EXECUTION))
         return tn_check_bad(check, TN_CAUSE_CANCEL,
-                            "CancelWorkflowExecutionCommandAttributes is not set on CancelWorkflowExecutionCommand.");
+                            "CancelWorkflowExecutionCommandAttributes is not set on "
+                            "CancelWorkflowExecutionCommand.");
     return true;
 }
 
 void tn_do_cancel(tn_command_run *run, const tn_command *command)
 {
-    tn_event *event =
-        tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED);
+    tn_event *event = tn_command_event(
+        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED);
     Temporal__Api__History__V1__WorkflowExecutionCanceledEventAttributes *attrs =
         TN_EVENT_ATTRS(run->tx, event, WORKFLOW_EXECUTION_CANCELED, workflow_execution_canceled);
 
@@ -100,7 +108,7 @@ void tn_do_cancel(tn_command_run *run, const tn_command *command)
     tn_tx_close(run->tx, event);
 }
 
-/* ---- continue as new --------------------------------------------------------------------------- */
+/* ---- continue as new ------------------------------------------------------------------------- */
 
 typedef Temporal__Api__Command__V1__ContinueAsNewWorkflowExecutionCommandAttributes new_attrs;
 
@@ -111,8 +119,8 @@ tn_pb_duration *tn_run_timeout_settle(tn_arena *arena, uint64_t run_ns, uint64_t
     return tn_duration_from_ns(arena, (int64_t)run_ns);
 }
 
-tn_pb_duration *tn_wft_timeout_settle(tn_arena *arena, const tn_machine_limits *limits, uint64_t task_ns,
-                                      uint64_t run_ns)
+tn_pb_duration *tn_wft_timeout_settle(tn_arena *arena, const tn_machine_limits *limits,
+                                      uint64_t task_ns, uint64_t run_ns)
 {
     if (task_ns == 0)
         task_ns = limits->wft_timeout_default_ns;
@@ -143,15 +151,15 @@ static bool settle_new_durations(tn_check *check, new_attrs *attrs)
     for (size_t i = 0; i < TN_COUNT_OF(all); i++)
         if ((text = tn_duration_settle(all[i].duration)))
             return tn_check_bad(check, TN_CAUSE_CONTINUE_AS_NEW,
-                                "Invalid %s on ContinueAsNewWorkflowExecutionCommand: %s. %s", all[i].name, text,
-                                context_of(check, attrs));
+                                "Invalid %s on ContinueAsNewWorkflowExecutionCommand: %s. %s",
+                                all[i].name, text, context_of(check, attrs));
     run_ns = tn_duration_ns(attrs->workflow_run_timeout);
     task_ns = tn_duration_ns(attrs->workflow_task_timeout);
-    attrs->workflow_run_timeout = tn_run_timeout_settle(check->arena, run_ns ? run_ns : check->ms->run_timeout_ns,
-                                                        check->ms->execution_timeout_ns);
-    attrs->workflow_task_timeout =
-        tn_wft_timeout_settle(check->arena, check->limits, task_ns ? task_ns : check->ms->wft_timeout_ns,
-                              tn_duration_ns(attrs->workflow_run_timeout));
+    attrs->workflow_run_timeout = tn_run_timeout_settle(
+        check->arena, run_ns ? run_ns : check->ms->run_timeout_ns, check->ms->execution_timeout_ns);
+    attrs->workflow_task_timeout = tn_wft_timeout_settle(
+        check->arena, check->limits, task_ns ? task_ns : check->ms->wft_timeout_ns,
+        tn_duration_ns(attrs->workflow_run_timeout));
     return true;
 }
 
@@ -166,29 +174,33 @@ static bool settle_new(tn_check *check, new_attrs *attrs)
         attrs->workflow_type->name = tn_arena_strdup(check->arena, check->ms->type);
     type = attrs->workflow_type->name;
     if ((int64_t)strlen(type) > check->limits->id_bytes_max)
-        return tn_check_bad(check, TN_CAUSE_CONTINUE_AS_NEW,
-                            "WorkflowType on ContinueAsNewWorkflowExecutionCommand exceeds length limit. "
-                            "WorkflowType=%s Length=%zu Limit=%lld",
-                            type, strlen(type), (long long)check->limits->id_bytes_max);
+        return tn_check_bad(
+            check, TN_CAUSE_CONTINUE_AS_NEW,
+            "WorkflowType on ContinueAsNewWorkflowExecutionCommand exceeds length limit. "
+            "WorkflowType=%s Length=%zu Limit=%lld",
+            type, strlen(type), (long long)check->limits->id_bytes_max);
     if (!attrs->task_queue)
         attrs->task_queue = TN_MSG(check->arena, temporal__api__taskqueue__v1__task_queue);
-    text = tn_task_queue_settle(check->arena, attrs->task_queue, check->ms->task_queue, check->ms->task_queue,
-                                check->limits->id_bytes_max);
+    text = tn_task_queue_settle(check->arena, attrs->task_queue, check->ms->task_queue,
+                                check->ms->task_queue, check->limits->id_bytes_max);
     if (text)
-        return tn_check_bad(check, TN_CAUSE_CONTINUE_AS_NEW,
-                            "error validating ContinueAsNewWorkflowExecutionCommand TaskQueue: %s. %s", text,
-                            context_of(check, attrs));
+        return tn_check_bad(
+            check, TN_CAUSE_CONTINUE_AS_NEW,
+            "error validating ContinueAsNewWorkflowExecutionCommand TaskQueue: %s. %s", text,
+            context_of(check, attrs));
     if (!settle_new_durations(check, attrs))
         return false;
     if ((text = tn_retry_policy_settle(check->arena, attrs->retry_policy)))
-        return tn_check_bad(check, TN_CAUSE_CONTINUE_AS_NEW,
-                            "invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: %s. %s", text,
-                            context_of(check, attrs));
+        return tn_check_bad(
+            check, TN_CAUSE_CONTINUE_AS_NEW,
+            "invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: %s. %s", text,
+            context_of(check, attrs));
     fault = tn_check_search_attributes(check, attrs->search_attributes);
     if (fault)
-        return tn_check_bad(check, TN_CAUSE_SEARCH_ATTRIBUTES,
-                            "invalid SearchAttributes on ContinueAsNewWorkflowExecutionCommand: " TN_STR_FMT ". %s",
-                            TN_STR_ARG(fault->message), context_of(check, attrs));
+        return tn_check_bad(
+            check, TN_CAUSE_SEARCH_ATTRIBUTES,
+            "invalid SearchAttributes on ContinueAsNewWorkflowExecutionCommand: " TN_STR_FMT ". %s",
+            TN_STR_ARG(fault->message), context_of(check, attrs));
     return true;
 }
 
@@ -206,13 +218,17 @@ bool tn_check_continue_as_new(tn_check *check, const tn_command *command)
     if (!settle_new(check, attrs))
         return false;
     if (attrs->inherit_build_id && strcmp(attrs->task_queue->name, check->ms->task_queue) != 0)
-        return tn_check_bad(check, TN_CAUSE_CONTINUE_AS_NEW,
-                            "ContinueAsNew with UseCompatibleVersion cannot run on different task queue.");
-    return tn_check_blob(check, TN_CAUSE_CONTINUE_AS_NEW, tn_msg_bytes(attrs->input),
-                         "ContinueAsNewWorkflowExecutionCommandAttributes. Input exceeds size limit.") &&
-           tn_check_memo(check, TN_CAUSE_CONTINUE_AS_NEW, (int64_t)tn_msg_bytes(attrs->memo),
-                         "ContinueAsNewWorkflowExecutionCommandAttributes. Memo exceeds size limit.") &&
-           tn_check_search_attribute_sizes(check, TN_CAUSE_CONTINUE_AS_NEW, attrs->search_attributes,
+        return tn_check_bad(
+            check, TN_CAUSE_CONTINUE_AS_NEW,
+            "ContinueAsNew with UseCompatibleVersion cannot run on different task queue.");
+    return tn_check_blob(
+               check, TN_CAUSE_CONTINUE_AS_NEW, tn_msg_bytes(attrs->input),
+               "ContinueAsNewWorkflowExecutionCommandAttributes. Input exceeds size limit.") &&
+           tn_check_memo(
+               check, TN_CAUSE_CONTINUE_AS_NEW, (int64_t)tn_msg_bytes(attrs->memo),
+               "ContinueAsNewWorkflowExecutionCommandAttributes. Memo exceeds size limit.") &&
+           tn_check_search_attribute_sizes(check, TN_CAUSE_CONTINUE_AS_NEW,
+                                           attrs->search_attributes,
                                            (int64_t)tn_msg_bytes(attrs->search_attributes));
 }
 
@@ -221,9 +237,10 @@ void tn_do_continue_as_new(tn_command_run *run, const tn_command *command)
     const new_attrs *from = command->continue_as_new_workflow_execution_command_attributes;
     tn_tx *tx = run->tx;
     tn_event *event = tn_command_event(
-        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW);
-    Temporal__Api__History__V1__WorkflowExecutionContinuedAsNewEventAttributes *to =
-        TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_CONTINUED_AS_NEW, workflow_execution_continued_as_new);
+        run, command,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW);
+    Temporal__Api__History__V1__WorkflowExecutionContinuedAsNewEventAttributes *to = TN_EVENT_ATTRS(
+        tx, event, WORKFLOW_EXECUTION_CONTINUED_AS_NEW, workflow_execution_continued_as_new);
     char new_run_id[37] = "";
 
     run->fault = tn_tx_next_by_command(tx, from, new_run_id);

@@ -9,9 +9,10 @@
 #define SYSTEM_QUEUE "temporal-sys-per-ns-tq"
 #define FAIRNESS_KEY_BYTES_MAX 64
 
-/* ---- enum values ------------------------------------------------------------------------------- */
+/* ---- enum values ----------------------------------------------------------------------------- */
 
-/* The part of a value's name that all values of its enum begin with: "COMMAND_TYPE_" of CommandType. */
+/* The part of a value's name that all values of its enum begin with: "COMMAND_TYPE_" of
+ * CommandType. */
 static size_t prefix_length(const ProtobufCEnumDescriptor *descriptor)
 {
     const char *name = descriptor->short_name;
@@ -46,24 +47,28 @@ const char *tn_enum_name(tn_arena *arena, const ProtobufCEnumDescriptor *descrip
 
 const char *tn_cause_name(tn_arena *arena, int32_t cause)
 {
-    return tn_enum_name(arena, &temporal__api__enums__v1__workflow_task_failed_cause__descriptor, cause);
+    return tn_enum_name(arena, &temporal__api__enums__v1__workflow_task_failed_cause__descriptor,
+                        cause);
 }
 
-/* ---- task queues and priorities ---------------------------------------------------------------- */
+/* ---- task queues and priorities -------------------------------------------------------------- */
 
-static const char *check_queue_name(tn_arena *arena, const char *name, int64_t bytes_max, bool normal)
+static const char *check_queue_name(tn_arena *arena, const char *name, int64_t bytes_max,
+                                    bool normal)
 {
     if (!*name)
         return "taskQueue is not set";
     if ((int64_t)strlen(name) > bytes_max)
         return "taskQueue length exceeds limit";
     if (normal && strncmp(name, RESERVED_QUEUE_PREFIX, strlen(RESERVED_QUEUE_PREFIX)) == 0)
-        return tn_arena_printf(arena, "task queue name cannot start with reserved prefix %s", RESERVED_QUEUE_PREFIX);
+        return tn_arena_printf(arena, "task queue name cannot start with reserved prefix %s",
+                               RESERVED_QUEUE_PREFIX);
     return NULL;
 }
 
 const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue,
-                                 const char *default_name, const char *parent_queue, int64_t id_bytes_max)
+                                 const char *default_name, const char *parent_queue,
+                                 int64_t id_bytes_max)
 {
     const char *text;
 
@@ -83,13 +88,17 @@ const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__
     if (text || strcmp(queue->name, SYSTEM_QUEUE) != 0 || strcmp(parent_queue, SYSTEM_QUEUE) == 0)
         return text;
     if (!*parent_queue)
-        return tn_arena_printf(arena, "cannot use internal per-namespace task queue:%s", queue->name);
-    return tn_arena_printf(arena, "cannot use internal per-namespace task queue:%s (in parent component task queue: %s)",
-                           queue->name, parent_queue);
+        return tn_arena_printf(arena, "cannot use internal per-namespace task queue:%s",
+                               queue->name);
+    return tn_arena_printf(
+        arena,
+        "cannot use internal per-namespace task queue:%s (in parent component task queue: %s)",
+        queue->name, parent_queue);
 }
 
 /* As the protobuf text format has it. */
-const char *tn_task_queue_text(tn_arena *arena, const Temporal__Api__Taskqueue__V1__TaskQueue *queue)
+const char *tn_task_queue_text(tn_arena *arena,
+                               const Temporal__Api__Taskqueue__V1__TaskQueue *queue)
 {
     const ProtobufCEnumValue *kind = protobuf_c_enum_descriptor_get_value(
         &temporal__api__enums__v1__task_queue_kind__descriptor, (int)queue->kind);

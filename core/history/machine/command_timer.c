@@ -5,9 +5,10 @@
 #include "history/machine/command.h"
 #include "proto/proto.h"
 
-#define ATTRS_CASE(UPPER) TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
+#define ATTRS_CASE(UPPER) \
+    TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##UPPER##_COMMAND_ATTRIBUTES
 
-/* ---- the picture of timers --------------------------------------------------------------------- */
+/* ---- the picture of timers ------------------------------------------------------------------- */
 
 typedef struct known_timer {
     tn_map_link link;
@@ -38,8 +39,7 @@ static void know_timers(tn_check *check)
     if (check->know_timers)
         return;
     check->know_timers = true;
-    TN_LIST_FOREACH(link, &check->ms->timers)
-    {
+    TN_LIST_FOREACH (link, &check->ms->timers) {
         const tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
         known_timer *known = know_timer(check, timer->timer_id);
 
@@ -47,17 +47,19 @@ static void know_timers(tn_check *check)
     }
 }
 
-static bool check_id(tn_check *check, int32_t cause, const char *what, const char *command, const char *id)
+static bool check_id(tn_check *check, int32_t cause, const char *what, const char *command,
+                     const char *id)
 {
     if (!*id)
         return tn_check_bad(check, cause, "%s is not set on %s.", what, command);
     if ((int64_t)strlen(id) > check->limits->id_bytes_max)
-        return tn_check_bad(check, cause, "%s on %s exceeds length limit. %s=%s Length=%zu Limit=%lld", what, command,
-                            what, id, strlen(id), (long long)check->limits->id_bytes_max);
+        return tn_check_bad(check, cause,
+                            "%s on %s exceeds length limit. %s=%s Length=%zu Limit=%lld", what,
+                            command, what, id, strlen(id), (long long)check->limits->id_bytes_max);
     return true;
 }
 
-/* ---- start ------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 bool tn_check_start_timer(tn_check *check, const tn_command *command)
 {
@@ -72,23 +74,27 @@ bool tn_check_start_timer(tn_check *check, const tn_command *command)
     if (!check_id(check, TN_CAUSE_START_TIMER, "TimerId", "StartTimerCommand", attrs->timer_id))
         return false;
     if ((text = tn_duration_settle(attrs->start_to_fire_timeout)))
-        return tn_check_bad(check, TN_CAUSE_START_TIMER,
-                            "An invalid StartToFireTimeout is set on StartTimerCommand: %s. TimerId=%s", text,
-                            attrs->timer_id);
+        return tn_check_bad(
+            check, TN_CAUSE_START_TIMER,
+            "An invalid StartToFireTimeout is set on StartTimerCommand: %s. TimerId=%s", text,
+            attrs->timer_id);
     know_timers(check);
     known = find_timer(check, attrs->timer_id);
     if (known && known->pending)
-        return tn_check_bad(check, TN_CAUSE_START_TIMER_DUPLICATE_ID,
-                            "invalid history builder state for action: add-timer-started-event, TimerID: %s",
-                            attrs->timer_id);
+        return tn_check_bad(
+            check, TN_CAUSE_START_TIMER_DUPLICATE_ID,
+            "invalid history builder state for action: add-timer-started-event, TimerID: %s",
+            attrs->timer_id);
     know_timer(check, attrs->timer_id)->pending = true;
     return true;
 }
 
 void tn_do_start_timer(tn_command_run *run, const tn_command *command)
 {
-    const Temporal__Api__Command__V1__StartTimerCommandAttributes *from = command->start_timer_command_attributes;
-    tn_event *event = tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_TIMER_STARTED);
+    const Temporal__Api__Command__V1__StartTimerCommandAttributes *from =
+        command->start_timer_command_attributes;
+    tn_event *event = tn_command_event(
+        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_TIMER_STARTED);
     Temporal__Api__History__V1__TimerStartedEventAttributes *to =
         TN_EVENT_ATTRS(run->tx, event, TIMER_STARTED, timer_started);
 
@@ -98,7 +104,7 @@ void tn_do_start_timer(tn_command_run *run, const tn_command *command)
     tn_tx_add(run->tx, event);
 }
 
-/* ---- cancel ------------------------------------------------------------------------------------ */
+/* ---- cancel ---------------------------------------------------------------------------------- */
 
 bool tn_check_cancel_timer(tn_check *check, const tn_command *command)
 {
@@ -114,9 +120,10 @@ bool tn_check_cancel_timer(tn_check *check, const tn_command *command)
     know_timers(check);
     known = find_timer(check, attrs->timer_id);
     if (!known || (!known->pending && !known->fired))
-        return tn_check_bad(check, TN_CAUSE_CANCEL_TIMER,
-                            "invalid history builder state for action: add-timer-canceled-event, TimerID: %s",
-                            attrs->timer_id);
+        return tn_check_bad(
+            check, TN_CAUSE_CANCEL_TIMER,
+            "invalid history builder state for action: add-timer-canceled-event, TimerID: %s",
+            attrs->timer_id);
     if (known->pending) {
         known->pending = false;
     } else {
@@ -133,7 +140,8 @@ void tn_do_cancel_timer(tn_command_run *run, const tn_command *command)
     tn_tx *tx = run->tx;
     const char *timer_id = command->cancel_timer_command_attributes->timer_id;
     const tn_timer_info *timer = tn_ms_timer(tx->ms, tn_str_from(timer_id));
-    tn_event *event = tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_TIMER_CANCELED);
+    tn_event *event = tn_command_event(
+        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_TIMER_CANCELED);
     Temporal__Api__History__V1__TimerCanceledEventAttributes *attrs =
         TN_EVENT_ATTRS(tx, event, TIMER_CANCELED, timer_canceled);
 
@@ -149,7 +157,7 @@ void tn_do_cancel_timer(tn_command_run *run, const tn_command *command)
     tn_tx_add(tx, event);
 }
 
-/* ---- markers ----------------------------------------------------------------------------------- */
+/* ---- markers --------------------------------------------------------------------------------- */
 
 bool tn_check_record_marker(tn_check *check, const tn_command *command)
 {
@@ -160,7 +168,8 @@ bool tn_check_record_marker(tn_check *check, const tn_command *command)
         return tn_check_bad(check, TN_CAUSE_RECORD_MARKER,
                             "RecordMarkerCommandAttributes is not set on RecordMarkerCommand.");
     attrs = command->record_marker_command_attributes;
-    if (!check_id(check, TN_CAUSE_RECORD_MARKER, "MarkerName", "RecordMarkerCommand", attrs->marker_name))
+    if (!check_id(check, TN_CAUSE_RECORD_MARKER, "MarkerName", "RecordMarkerCommand",
+                  attrs->marker_name))
         return false;
     for (size_t i = 0; i < attrs->n_details; i++)
         bytes += strlen(attrs->details[i]->key) + tn_msg_bytes(attrs->details[i]->value);
@@ -170,9 +179,11 @@ bool tn_check_record_marker(tn_check *check, const tn_command *command)
 
 void tn_do_record_marker(tn_command_run *run, const tn_command *command)
 {
-    const Temporal__Api__Command__V1__RecordMarkerCommandAttributes *from = command->record_marker_command_attributes;
+    const Temporal__Api__Command__V1__RecordMarkerCommandAttributes *from =
+        command->record_marker_command_attributes;
     tn_arena *arena = run->tx->arena;
-    tn_event *event = tn_command_event(run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_MARKER_RECORDED);
+    tn_event *event = tn_command_event(
+        run, command, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_MARKER_RECORDED);
     Temporal__Api__History__V1__MarkerRecordedEventAttributes *to =
         TN_EVENT_ATTRS(run->tx, event, MARKER_RECORDED, marker_recorded);
 
@@ -183,7 +194,8 @@ void tn_do_record_marker(tn_command_run *run, const tn_command *command)
     to->n_details = from->n_details;
     to->details = tn_tx_alloc(run->tx, from->n_details * sizeof(*to->details));
     for (size_t i = 0; i < from->n_details; i++) {
-        to->details[i] = TN_MSG(arena, temporal__api__history__v1__marker_recorded_event_attributes__details_entry);
+        to->details[i] = TN_MSG(
+            arena, temporal__api__history__v1__marker_recorded_event_attributes__details_entry);
         to->details[i]->key = from->details[i]->key;
         to->details[i]->value = from->details[i]->value;
     }

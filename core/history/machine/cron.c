@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Cron schedules: five fields (minute, hour, day of month, month, day of week), the words that stand for them
- * (@hourly ...), @every with a duration, and a leading TZ= or CRON_TZ=.  Grammar and arithmetic are those that
- * workflow authors know from the Go library that other servers use, corner cases of daylight saving included.
+/* Cron schedules: five fields (minute, hour, day of month, month, day of week), the words that
+ * stand for them (@hourly ...), @every with a duration, and a leading TZ= or CRON_TZ=.  Grammar and
+ * arithmetic are those that workflow authors know from the Go library that other servers use,
+ * corner cases of daylight saving included.
  *
  * Bounded: a schedule is sought for five years, day by day at most. */
 #include <stdio.h>
@@ -40,7 +41,7 @@ static const bounds days = {1, 31, NULL, 0};
 static const bounds months = {1, 12, month_names, 12};
 static const bounds weekdays = {0, 6, weekday_names, 7};
 
-/* ---- the grammar ------------------------------------------------------------------------------- */
+/* ---- the grammar ----------------------------------------------------------------------------- */
 
 static uint64_t bits(int from, int to, int64_t step)
 {
@@ -51,10 +52,7 @@ static uint64_t bits(int from, int to, int64_t step)
     return out;
 }
 
-static uint64_t all_of(const bounds *of)
-{
-    return bits(of->min, of->max, 1) | STAR;
-}
+static uint64_t all_of(const bounds *of) { return bits(of->min, of->max, 1) | STAR; }
 
 /* A number, 0 or more; a sign is allowed as far as it says nothing. */
 static bool take_int(tn_str text, int64_t *out)
@@ -189,7 +187,8 @@ static bool parse_fields(tn_str text, schedule *out)
     }
     return n == FIELDS && parse_field(fields[0], &minutes, &out->minute) &&
            parse_field(fields[1], &hours, &out->hour) && parse_field(fields[2], &days, &out->day) &&
-           parse_field(fields[3], &months, &out->month) && parse_field(fields[4], &weekdays, &out->weekday);
+           parse_field(fields[3], &months, &out->month) &&
+           parse_field(fields[4], &weekdays, &out->weekday);
 }
 
 static bool parse_word(tn_str text, schedule *out)
@@ -226,7 +225,9 @@ static bool parse_word(tn_str text, schedule *out)
 static bool parse(tn_arena *arena, tn_str spec, schedule *out)
 {
     tn_str name = {NULL, 0};
-    size_t skip = tn_str_starts(spec, TN_STR("TZ=")) ? 3 : tn_str_starts(spec, TN_STR("CRON_TZ=")) ? 8 : 0;
+    size_t skip = tn_str_starts(spec, TN_STR("TZ="))        ? 3
+                  : tn_str_starts(spec, TN_STR("CRON_TZ=")) ? 8
+                                                            : 0;
 
     *out = (schedule){0};
     if (spec.n == 0 || spec.n > SPEC_BYTES_MAX)
@@ -245,7 +246,7 @@ static bool parse(tn_arena *arena, tn_str spec, schedule *out)
     return spec.n && spec.p[0] == '@' ? parse_word(spec, out) : parse_fields(spec, out);
 }
 
-/* ---- local time -------------------------------------------------------------------------------- */
+/* ---- local time ------------------------------------------------------------------------------ */
 
 typedef struct local {
     int64_t unix_s;
@@ -253,10 +254,7 @@ typedef struct local {
     int month, day, hour, minute, second;
 } local;
 
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
 static local local_of(const tn_zone *zone, int64_t unix_s)
 {
@@ -271,8 +269,10 @@ static local local_of(const tn_zone *zone, int64_t unix_s)
     return out;
 }
 
-/* The moment at which clocks in the zone show that; one of the two zones of a change when it is not unique. */
-static local local_make(const tn_zone *zone, int64_t year, int64_t month, int64_t day, int64_t of_day_s)
+/* The moment at which clocks in the zone show that; one of the two zones of a change when it is not
+ * unique. */
+static local local_make(const tn_zone *zone, int64_t year, int64_t month, int64_t day,
+                        int64_t of_day_s)
 {
     int64_t wall_s, from_s, until_s, utc_s;
     int32_t offset_s;
@@ -299,12 +299,9 @@ static int weekday_of(const local *t)
     return (int)(((tn_days_from_civil(t->year, t->month, t->day) + 4) % 7 + 7) % 7);
 }
 
-/* ---- the next moment --------------------------------------------------------------------------- */
+/* ---- the next moment ------------------------------------------------------------------------- */
 
-static bool has(uint64_t field, int value)
-{
-    return field >> value & 1;
-}
+static bool has(uint64_t field, int value) { return field >> value & 1; }
 
 /* A day matches by both of its fields when one of them was left open, else by either. */
 static bool day_matches(const schedule *s, const local *t)
@@ -380,7 +377,8 @@ again:
     return true;
 }
 
-/* The first moment after `unix_s` seconds (and a part of one); both kinds of schedule fire on whole seconds. */
+/* The first moment after `unix_s` seconds (and a part of one); both kinds of schedule fire on whole
+ * seconds. */
 static bool next_after(const schedule *s, int64_t unix_s, int64_t *out_s)
 {
     if (s->every_s)
@@ -405,7 +403,8 @@ static bool next_from_now(const schedule *s, int64_t from_ns, int64_t now_ns, in
     return true;
 }
 
-bool tn_cron_next(tn_str spec, uint64_t start_ns, uint64_t close_ns, uint64_t *out_ns, char *err, size_t err_size)
+bool tn_cron_next(tn_str spec, uint64_t start_ns, uint64_t close_ns, uint64_t *out_ns, char *err,
+                  size_t err_size)
 {
     tn_arena *arena = tn_arena_create(0);
     int64_t start = start_ns > INT64_MAX / 2 ? INT64_MAX / 2 : (int64_t)start_ns;

@@ -25,25 +25,32 @@
 const char *tn_timeout_type_name(int32_t timeout_type); /* "StartToClose" */
 bool tn_retry_allows(const tn_retry *retry, const Temporal__Api__Failure__V1__Failure *failure);
 /* As tn_retry_backoff_ns, for an activity: the caller has asked tn_retry_allows. */
-uint64_t tn_retry_activity_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
-                                      const Temporal__Api__Failure__V1__Failure *failure, int32_t *out_state);
-Temporal__Api__Failure__V1__Failure *tn_failure_server(tn_arena *arena, const char *message, bool non_retryable);
-Temporal__Api__Failure__V1__Failure *tn_failure_timeout(tn_arena *arena, const char *message, int32_t timeout_type);
-/* A copy of about `room` bytes on the wire: messages, sources, stack traces and the chain of causes are cut. */
-Temporal__Api__Failure__V1__Failure *tn_failure_cut(tn_arena *arena,
-                                                    const Temporal__Api__Failure__V1__Failure *failure, int64_t room);
+uint64_t tn_retry_activity_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns,
+                                      uint64_t expire_ns,
+                                      const Temporal__Api__Failure__V1__Failure *failure,
+                                      int32_t *out_state);
+Temporal__Api__Failure__V1__Failure *tn_failure_server(tn_arena *arena, const char *message,
+                                                       bool non_retryable);
+Temporal__Api__Failure__V1__Failure *tn_failure_timeout(tn_arena *arena, const char *message,
+                                                        int32_t timeout_type);
+/* A copy of about `room` bytes on the wire: messages, sources, stack traces and the chain of causes
+ * are cut. */
+Temporal__Api__Failure__V1__Failure *tn_failure_cut(
+    tn_arena *arena, const Temporal__Api__Failure__V1__Failure *failure, int64_t room);
 /* The failure, or a short one that says it was too long. */
-const Temporal__Api__Failure__V1__Failure *
-tn_failure_for_state(tn_arena *arena, const Temporal__Api__Failure__V1__Failure *failure, int64_t bytes_max);
+const Temporal__Api__Failure__V1__Failure *tn_failure_for_state(
+    tn_arena *arena, const Temporal__Api__Failure__V1__Failure *failure, int64_t bytes_max);
 
 /* ---- activity*.c ---- */
-/* Takes the attempt as over with this failure: the next attempt is set up (TN_RETRY_IN_PROGRESS, extras_dirty), or
- * nothing is changed and the reason is returned. */
-int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity, const Temporal__Api__Failure__V1__Failure *failure);
-void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started_ns, tn_str identity,
-                              tn_str request_id, uint64_t nonce);
-/* The started event of an attempt that had none; returns what closing events say in started_event_id (0: the
- * attempt never started, or the event waits in the buffer and the id comes with it). */
+/* Takes the attempt as over with this failure: the next attempt is set up (TN_RETRY_IN_PROGRESS,
+ * extras_dirty), or nothing is changed and the reason is returned. */
+int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity,
+                          const Temporal__Api__Failure__V1__Failure *failure);
+void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started_ns,
+                              tn_str identity, tn_str request_id, uint64_t nonce);
+/* The started event of an attempt that had none; returns what closing events say in
+ * started_event_id (0: the attempt never started, or the event waits in the buffer and the id comes
+ * with it). */
 int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
                                  const Temporal__Api__Common__V1__WorkerVersionStamp *stamp);
 void tn_activity_clear_extras(tn_ms *ms, tn_activity *activity);

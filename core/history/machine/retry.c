@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Retry policies: their defaults and checks (also the frontend's), when the next attempt may begin, which
- * failures end the row of attempts, and how a failure is cut to what the state may hold. */
+/* Retry policies: their defaults and checks (also the frontend's), when the next attempt may begin,
+ * which failures end the row of attempts, and how a failure is cut to what the state may hold. */
 #include "history/machine/machine.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@ typedef Temporal__Api__Failure__V1__Failure failure_msg;
 #define TIMEOUT_TYPE_PREFIX "TemporalTimeout:"
 #define FAILURE_DEPTH_MAX 20
 
-/* ---- durations --------------------------------------------------------------------------------- */
+/* ---- durations ------------------------------------------------------------------------------- */
 
 /* Seconds and nanos as 64 bits of nanoseconds, the nearest that fits. */
 static int64_t saturated_ns(const tn_pb_duration *duration)
@@ -38,7 +38,8 @@ const char *tn_duration_settle(tn_pb_duration *duration)
 {
     if (!duration)
         return NULL;
-    if ((duration->seconds > 0 && duration->nanos < 0) || (duration->seconds < 0 && duration->nanos > 0))
+    if ((duration->seconds > 0 && duration->nanos < 0) ||
+        (duration->seconds < 0 && duration->nanos > 0))
         return "duration has seconds and nanos with different signs";
     if (saturated_ns(duration) < 0)
         return "negative duration";
@@ -56,22 +57,25 @@ uint64_t tn_duration_ns(const tn_pb_duration *duration)
     return ns < 0 ? 0 : (uint64_t)ns;
 }
 
-/* ---- policies ---------------------------------------------------------------------------------- */
+/* ---- policies -------------------------------------------------------------------------------- */
 
-static const char *const timeout_type_names[] = {"StartToClose", "ScheduleToStart", "ScheduleToClose", "Heartbeat"};
+static const char *const timeout_type_names[] = {"StartToClose", "ScheduleToStart",
+                                                 "ScheduleToClose", "Heartbeat"};
 static const char *const timeout_type_long_names[] = {
-    "TIMEOUT_TYPE_START_TO_CLOSE", "TIMEOUT_TYPE_SCHEDULE_TO_START", "TIMEOUT_TYPE_SCHEDULE_TO_CLOSE",
-    "TIMEOUT_TYPE_HEARTBEAT"};
+    "TIMEOUT_TYPE_START_TO_CLOSE", "TIMEOUT_TYPE_SCHEDULE_TO_START",
+    "TIMEOUT_TYPE_SCHEDULE_TO_CLOSE", "TIMEOUT_TYPE_HEARTBEAT"};
 
 const char *tn_timeout_type_name(int32_t timeout_type)
 {
-    return timeout_type >= 1 && timeout_type <= 4 ? timeout_type_names[timeout_type - 1] : "Unspecified";
+    return timeout_type >= 1 && timeout_type <= 4 ? timeout_type_names[timeout_type - 1]
+                                                  : "Unspecified";
 }
 
 static bool is_timeout_type(const char *name)
 {
     for (size_t i = 0; i < TN_COUNT_OF(timeout_type_names); i++)
-        if (strcmp(name, timeout_type_names[i]) == 0 || strcmp(name, timeout_type_long_names[i]) == 0)
+        if (strcmp(name, timeout_type_names[i]) == 0 ||
+            strcmp(name, timeout_type_long_names[i]) == 0)
             return true;
     return false;
 }
@@ -133,12 +137,13 @@ void tn_retry_load(tn_ms *ms, tn_retry *out, const retry_policy *policy)
     out->max_attempts = policy->maximum_attempts;
     if (policy->n_non_retryable_error_types == 0)
         return;
-    out->non_retryable = tn_ms_alloc(ms, (policy->n_non_retryable_error_types + 1) * sizeof(char *));
+    out->non_retryable =
+        tn_ms_alloc(ms, (policy->n_non_retryable_error_types + 1) * sizeof(char *));
     for (size_t i = 0; i < policy->n_non_retryable_error_types; i++)
         out->non_retryable[i] = tn_ms_strdup(ms, tn_str_from(policy->non_retryable_error_types[i]));
 }
 
-/* ---- is a failure the last one? ---------------------------------------------------------------- */
+/* ---- is a failure the last one? -------------------------------------------------------------- */
 
 static bool is_listed(const tn_retry *retry, const char *prefix, const char *type)
 {
@@ -177,13 +182,14 @@ bool tn_retry_allows(const tn_retry *retry, const failure_msg *failure)
     }
 }
 
-/* ---- when ---------------------------------------------------------------------------------------- */
+/* ---- when ------------------------------------------------------------------------------------ */
 
 /* The delay that the application asked for; false: none. */
 static bool delay_asked(const failure_msg *failure, int64_t *out_ns)
 {
     if (!failure ||
-        failure->failure_info_case != TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO ||
+        failure->failure_info_case !=
+            TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO ||
         !failure->application_failure_info->next_retry_delay)
         return false;
     *out_ns = saturated_ns(failure->application_failure_info->next_retry_delay);
@@ -209,8 +215,9 @@ static int64_t exponential_ns(const tn_retry *retry, int32_t attempt)
     return ns > 0 ? (int64_t)ns : 0; /* a NaN too */
 }
 
-static uint64_t backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
-                           int64_t interval_ns, uint64_t max_ns, int32_t *out_state)
+static uint64_t backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns,
+                           uint64_t expire_ns, int64_t interval_ns, uint64_t max_ns,
+                           int32_t *out_state)
 {
     if (max_ns > INT64_MAX)
         max_ns = INT64_MAX;
@@ -232,8 +239,8 @@ static uint64_t backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_
     return (uint64_t)interval_ns;
 }
 
-uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
-                             const failure_msg *failure, int32_t *out_state)
+uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns,
+                             uint64_t expire_ns, const failure_msg *failure, int32_t *out_state)
 {
     int64_t interval_ns;
 
@@ -252,28 +259,32 @@ uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t no
     return backoff_ns(retry, attempt, now_ns, expire_ns, interval_ns, retry->max_ns, out_state);
 }
 
-uint64_t tn_retry_activity_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns, uint64_t expire_ns,
-                                      const failure_msg *failure, int32_t *out_state)
+uint64_t tn_retry_activity_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns,
+                                      uint64_t expire_ns, const failure_msg *failure,
+                                      int32_t *out_state)
 {
     int64_t delay_ns;
 
     if (attempt < 1)
         attempt = 1;
-    /* A delay that an activity asks for may pass the policy's longest interval, a workflow's may not. */
+    /* A delay that an activity asks for may pass the policy's longest interval, a workflow's may
+     * not. */
     if (delay_asked(failure, &delay_ns))
-        return backoff_ns(retry, attempt, now_ns, expire_ns, delay_ns, delay_ns > 0 ? (uint64_t)delay_ns : 0,
-                          out_state);
-    return backoff_ns(retry, attempt, now_ns, expire_ns, exponential_ns(retry, attempt), retry->max_ns, out_state);
+        return backoff_ns(retry, attempt, now_ns, expire_ns, delay_ns,
+                          delay_ns > 0 ? (uint64_t)delay_ns : 0, out_state);
+    return backoff_ns(retry, attempt, now_ns, expire_ns, exponential_ns(retry, attempt),
+                      retry->max_ns, out_state);
 }
 
-/* ---- failures of the server's own, and cutting --------------------------------------------------- */
+/* ---- failures of the server's own, and cutting ----------------------------------------------- */
 
 failure_msg *tn_failure_server(tn_arena *arena, const char *message, bool non_retryable)
 {
     failure_msg *failure = TN_MSG(arena, temporal__api__failure__v1__failure);
 
     failure->message = tn_arena_strdup(arena, message);
-    failure->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO;
+    failure->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO;
     failure->server_failure_info = TN_MSG(arena, temporal__api__failure__v1__server_failure_info);
     failure->server_failure_info->non_retryable = non_retryable;
     return failure;
@@ -285,13 +296,16 @@ failure_msg *tn_failure_timeout(tn_arena *arena, const char *message, int32_t ti
 
     failure->message = tn_arena_strdup(arena, message);
     failure->source = tn_arena_strdup(arena, "Server");
-    failure->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO;
+    failure->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO;
     failure->timeout_failure_info = TN_MSG(arena, temporal__api__failure__v1__timeout_failure_info);
-    failure->timeout_failure_info->timeout_type = (Temporal__Api__Enums__V1__TimeoutType)timeout_type;
+    failure->timeout_failure_info->timeout_type =
+        (Temporal__Api__Enums__V1__TimeoutType)timeout_type;
     return failure;
 }
 
-/* As much of s as *room allows, cut on a UTF-8 border; takes it (and its place on the wire) from the room. */
+/* As much of s as *room allows, cut on a UTF-8 border; takes it (and its place on the wire) from
+ * the room. */
 static char *cut(tn_arena *arena, const char *s, int64_t *room)
 {
     size_t n = s ? strlen(s) : 0;
@@ -316,17 +330,20 @@ failure_msg *tn_failure_cut(tn_arena *arena, const failure_msg *failure, int64_t
 
         if (failure->failure_info_case ==
             TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO) {
-            const Temporal__Api__Failure__V1__ApplicationFailureInfo *info = failure->application_failure_info;
+            const Temporal__Api__Failure__V1__ApplicationFailureInfo *info =
+                failure->application_failure_info;
 
             out->failure_info_case = failure->failure_info_case;
-            out->application_failure_info = TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
+            out->application_failure_info =
+                TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
             out->application_failure_info->non_retryable = info->non_retryable;
             out->application_failure_info->type = cut(arena, info->type, &room);
             room -= 8;
         } else if (failure->failure_info_case ==
                    TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO) {
             out->failure_info_case = failure->failure_info_case;
-            out->server_failure_info = TN_MSG(arena, temporal__api__failure__v1__server_failure_info);
+            out->server_failure_info =
+                TN_MSG(arena, temporal__api__failure__v1__server_failure_info);
             out->server_failure_info->non_retryable = failure->server_failure_info->non_retryable;
             room -= 4;
         }
@@ -341,7 +358,8 @@ failure_msg *tn_failure_cut(tn_arena *arena, const failure_msg *failure, int64_t
     return first;
 }
 
-const failure_msg *tn_failure_for_state(tn_arena *arena, const failure_msg *failure, int64_t bytes_max)
+const failure_msg *tn_failure_for_state(tn_arena *arena, const failure_msg *failure,
+                                        int64_t bytes_max)
 {
     failure_msg *out;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* TZif files (RFC 8536) and the rule in their footer.  Everything is bounded by the size of the file, which is
- * bounded by a constant; what doesn't make sense makes the zone unknown, never a crash. */
+/* TZif files (RFC 8536) and the rule in their footer.  Everything is bounded by the size of the
+ * file, which is bounded by a constant; what doesn't make sense makes the zone unknown, never a
+ * crash. */
 #include "history/machine/zone.h"
 
 #include <fcntl.h>
@@ -32,7 +33,7 @@ struct tn_zone {
     zone_rule rule;
 };
 
-/* ---- the calendar ------------------------------------------------------------------------------ */
+/* ---- the calendar ---------------------------------------------------------------------------- */
 
 int64_t tn_days_from_civil(int64_t year, int64_t month, int64_t day)
 {
@@ -42,7 +43,8 @@ int64_t tn_days_from_civil(int64_t year, int64_t month, int64_t day)
     era = (year >= 0 ? year : year - 399) / 400;
     year_of_era = year - era * 400;
     day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
+    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year -
+           719468;
 }
 
 void tn_civil_from_days(int64_t days, int64_t *out_year, int *out_month, int *out_day)
@@ -60,17 +62,11 @@ void tn_civil_from_days(int64_t days, int64_t *out_year, int *out_month, int *ou
     *out_year = year_of_era + era * 400 + (*out_month <= 2);
 }
 
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
-static bool is_leap(int64_t year)
-{
-    return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
+static bool is_leap(int64_t year) { return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0; }
 
-/* ---- the rule ---------------------------------------------------------------------------------- */
+/* ---- the rule -------------------------------------------------------------------------------- */
 
 typedef struct cursor {
     const char *p, *end;
@@ -145,7 +141,8 @@ static bool take_date(cursor *at, rule_date *out)
     if (take(at, 'M')) {
         out->kind = 'M';
         if (!take_number(at, 12, &out->month) || out->month < 1 || !take(at, '.') ||
-            !take_number(at, 5, &out->week) || out->week < 1 || !take(at, '.') || !take_number(at, 6, &out->day))
+            !take_number(at, 5, &out->week) || out->week < 1 || !take(at, '.') ||
+            !take_number(at, 6, &out->day))
             return false;
     } else {
         if (take(at, 'J'))
@@ -179,7 +176,8 @@ static bool parse_rule(tn_str text, zone_rule *out)
             return false;
         out->summer_s = (int32_t)-west_s;
     }
-    return take_date(&at, &out->summer_begins) && take_date(&at, &out->summer_ends) && at.p == at.end;
+    return take_date(&at, &out->summer_begins) && take_date(&at, &out->summer_ends) &&
+           at.p == at.end;
 }
 
 /* The moment of a date of the rule in a year, while `offset_s` applies. */
@@ -204,8 +202,8 @@ static int64_t date_s(const rule_date *date, int64_t year, int32_t offset_s)
     return day * DAY_S + date->time_s - offset_s;
 }
 
-/* The rule's last change at or before the moment says what applies; with the first one after it, it bounds the
- * interval (which may begin later, where the file's own transitions end). */
+/* The rule's last change at or before the moment says what applies; with the first one after it, it
+ * bounds the interval (which may begin later, where the file's own transitions end). */
 static int32_t rule_offset(const zone_rule *rule, int64_t unix_s, int64_t *from_s, int64_t *until_s)
 {
     int64_t year, last_s = INT64_MIN;
@@ -233,20 +231,17 @@ static int32_t rule_offset(const zone_rule *rule, int64_t unix_s, int64_t *from_
     return offset_s;
 }
 
-/* ---- the file ---------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
-static int64_t get_i64(const uint8_t *p)
-{
-    return (int64_t)tn_get_u64be(p);
-}
+static int64_t get_i64(const uint8_t *p) { return (int64_t)tn_get_u64be(p); }
 
 static int32_t type_offset(const tn_zone *zone, size_t type)
 {
     return (int32_t)tn_get_u32be(zone->types + type * 6);
 }
 
-/* Which type holds before the first transition: the file's first when nothing else uses it, else the first that
- * is not summer time. */
+/* Which type holds before the first transition: the file's first when nothing else uses it, else
+ * the first that is not summer time. */
 static size_t first_type(const tn_zone *zone)
 {
     size_t first = zone->n_transitions ? zone->indexes[0] : 0;
@@ -264,7 +259,8 @@ static size_t first_type(const tn_zone *zone)
     return 0;
 }
 
-int32_t tn_zone_offset(const tn_zone *zone, int64_t unix_s, int64_t *out_from_s, int64_t *out_until_s)
+int32_t tn_zone_offset(const tn_zone *zone, int64_t unix_s, int64_t *out_from_s,
+                       int64_t *out_until_s)
 {
     size_t lo = 0, hi = zone->n_transitions;
 
@@ -362,7 +358,8 @@ static bool name_is_safe(tn_str name)
 
 static tn_blob read_zone_file(tn_arena *arena, tn_str name)
 {
-    static const char *const folders[] = {"/usr/share/zoneinfo/", "/usr/share/lib/zoneinfo/", "/usr/lib/locale/TZ/"};
+    static const char *const folders[] = {"/usr/share/zoneinfo/", "/usr/share/lib/zoneinfo/",
+                                          "/usr/lib/locale/TZ/"};
     tn_blob out = {NULL, 0};
 
     for (size_t i = 0; i < TN_COUNT_OF(folders) && !out.p; i++) {

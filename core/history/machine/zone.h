@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Time zones for cron schedules: the system's tzdata, read without touching the C library's own zone. */
+/* Time zones for cron schedules: the system's tzdata, read without touching the C library's own
+ * zone. */
 #ifndef TN_HISTORY_MACHINE_ZONE_H
 #define TN_HISTORY_MACHINE_ZONE_H
 
@@ -7,14 +8,15 @@
 
 typedef struct tn_zone tn_zone;
 
-/* "Europe/Berlin"; "" and "UTC" (and "Local": servers keep UTC) are UTC.  NULL: no such zone, or its file is
- * damaged.  The zone lives in the arena. */
+/* "Europe/Berlin"; "" and "UTC" (and "Local": servers keep UTC) are UTC.  NULL: no such zone, or
+ * its file is damaged.  The zone lives in the arena. */
 const tn_zone *tn_zone_load(tn_arena *arena, tn_str name);
 /* The same from the bytes of a TZif file (RFC 8536). */
 const tn_zone *tn_zone_parse(tn_arena *arena, tn_blob file);
 
 /* Seconds east of UTC that apply at a moment, and the half-open interval in which they do. */
-int32_t tn_zone_offset(const tn_zone *zone, int64_t unix_s, int64_t *out_from_s, int64_t *out_until_s);
+int32_t tn_zone_offset(const tn_zone *zone, int64_t unix_s, int64_t *out_from_s,
+                       int64_t *out_until_s);
 
 /* ---- the calendar (proleptic Gregorian) ---- */
 int64_t tn_days_from_civil(int64_t year, int64_t month, int64_t day); /* since 1970; month 1..12 */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Activities: attempts, the four time-outs, heartbeats, cancellation, answers by id, crashes in between, and what
- * workers and descriptions are told. */
+/* Activities: attempts, the four time-outs, heartbeats, cancellation, answers by id, crashes in
+ * between, and what workers and descriptions are told. */
 #include "machine_kit.h"
 
 #include "history/machine/parts.h"
@@ -50,9 +50,9 @@ static bool start_as(const char *worker, bool *out_durable)
     bool durable = false;
     const tn_fault *fault;
 
-    fault = tn_machine_activity_start(tx, SCHEDULED, a ? a->stamp : 0,
-                                      &(tn_poller){.identity = tn_str_from(worker), .request_id = TN_STR("req")},
-                                      &durable);
+    fault = tn_machine_activity_start(
+        tx, SCHEDULED, a ? a->stamp : 0,
+        &(tn_poller){.identity = tn_str_from(worker), .request_id = TN_STR("req")}, &durable);
     if (out_durable)
         *out_durable = durable;
     return kit_end(k, fault);
@@ -79,8 +79,8 @@ static Tenon__TaskToken *started(void)
 
 static bool complete(const Tenon__TaskToken *t, const char *id)
 {
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_completed_request);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__respond_activity_task_completed_request);
     tn_tx *tx = kit_begin(k);
 
     r->identity = (char *)"w1";
@@ -93,8 +93,10 @@ static failure_msg *failure(const char *message, const char *type, bool last, do
     failure_msg *f = TN_MSG(k->arena, temporal__api__failure__v1__failure);
 
     f->message = tn_arena_strdup(k->arena, message);
-    f->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO;
-    f->application_failure_info = TN_MSG(k->arena, temporal__api__failure__v1__application_failure_info);
+    f->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO;
+    f->application_failure_info =
+        TN_MSG(k->arena, temporal__api__failure__v1__application_failure_info);
     f->application_failure_info->type = tn_arena_strdup(k->arena, type);
     f->application_failure_info->non_retryable = last;
     if (delay_s >= 0)
@@ -102,7 +104,8 @@ static failure_msg *failure(const char *message, const char *type, bool last, do
     return f;
 }
 
-static bool answer_failed(const Tenon__TaskToken *t, const char *id, failure_msg *f, const char *details)
+static bool answer_failed(const Tenon__TaskToken *t, const char *id, failure_msg *f,
+                          const char *details)
 {
     Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *r =
         TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_failed_request);
@@ -116,8 +119,8 @@ static bool answer_failed(const Tenon__TaskToken *t, const char *id, failure_msg
 
 static bool cancel_answer(const Tenon__TaskToken *t)
 {
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_canceled_request);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__respond_activity_task_canceled_request);
     tn_tx *tx = kit_begin(k);
 
     r->identity = (char *)"w1";
@@ -125,12 +128,13 @@ static bool cancel_answer(const Tenon__TaskToken *t)
     return kit_end(k, tn_machine_activity_canceled(tx, t, TN_STR(""), r));
 }
 
-static bool heartbeat(const Tenon__TaskToken *t, const char *id, const char *details, bool *out_cancel)
+static bool heartbeat(const Tenon__TaskToken *t, const char *id, const char *details,
+                      bool *out_cancel)
 {
-    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__record_activity_task_heartbeat_request);
-    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__record_activity_task_heartbeat_response);
+    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__record_activity_task_heartbeat_request);
+    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__record_activity_task_heartbeat_response);
     size_t records = k->n_records;
     tn_tx *tx = kit_begin(k);
     bool ok;
@@ -147,7 +151,8 @@ static bool heartbeat(const Tenon__TaskToken *t, const char *id, const char *det
 static void expect_fault(tn_grpc_code code, const char *text)
 {
     if (!k->fault || k->fault->code != code || !tn_str_is(k->fault->message, text))
-        fail_msg("want: %s\n    got: " TN_STR_FMT, text, TN_STR_ARG(k->fault ? k->fault->message : TN_STR("success")));
+        fail_msg("want: %s\n    got: " TN_STR_FMT, text,
+                 TN_STR_ARG(k->fault ? k->fault->message : TN_STR("success")));
 }
 
 #define GONE "invalid activityID or activity already timed out or invoking workflow is completed"
@@ -160,7 +165,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- one attempt ------------------------------------------------------------------------------- */
+/* ---- one attempt ----------------------------------------------------------------------------- */
 
 static void completes(void **state)
 {
@@ -179,11 +184,14 @@ static void completes(void **state)
     KIT_EXPECT(k, BEGIN " ActStarted ActCompleted WtScheduled");
     assert_int_equal(tn_event_time_ns(kit_event(k, 6)), started_ns);
     assert_int_equal(kit_event(k, 6)->activity_task_started_event_attributes->attempt, 1);
-    assert_int_equal(kit_event(k, 6)->activity_task_started_event_attributes->scheduled_event_id, 5);
+    assert_int_equal(kit_event(k, 6)->activity_task_started_event_attributes->scheduled_event_id,
+                     5);
     assert_string_equal(kit_event(k, 6)->activity_task_started_event_attributes->identity, "w1");
     assert_string_equal(kit_event(k, 6)->activity_task_started_event_attributes->request_id, "req");
-    assert_int_equal(kit_event(k, 7)->activity_task_completed_event_attributes->scheduled_event_id, 5);
-    assert_int_equal(kit_event(k, 7)->activity_task_completed_event_attributes->started_event_id, 6);
+    assert_int_equal(kit_event(k, 7)->activity_task_completed_event_attributes->scheduled_event_id,
+                     5);
+    assert_int_equal(kit_event(k, 7)->activity_task_completed_event_attributes->started_event_id,
+                     6);
     assert_false(complete(t, ""));
     expect_fault(TN_GRPC_NOT_FOUND, GONE);
 }
@@ -198,14 +206,16 @@ static void is_started_once(void **state)
     schedule(NULL);
     a = tn_ms_activity(k->ms, SCHEDULED);
     tx = kit_begin(k);
-    assert_false(kit_end(k, tn_machine_activity_start(tx, SCHEDULED, a->stamp + 1, &(tn_poller){0}, &durable)));
+    assert_false(kit_end(
+        k, tn_machine_activity_start(tx, SCHEDULED, a->stamp + 1, &(tn_poller){0}, &durable)));
     assert_int_equal(k->fault->code, TN_GRPC_NOT_FOUND);
     assert_true(start_as("w1", &durable));
     assert_false(durable);
     assert_true(start_as("w1", NULL)); /* the same request again */
     tx = kit_begin(k);
     assert_false(kit_end(k, tn_machine_activity_start(tx, SCHEDULED, a->stamp,
-                                                      &(tn_poller){.request_id = TN_STR("other")}, &durable)));
+                                                      &(tn_poller){.request_id = TN_STR("other")},
+                                                      &durable)));
     assert_int_equal(k->fault->code, TN_GRPC_NOT_FOUND);
     tx = kit_begin(k);
     assert_false(kit_end(k, tn_machine_activity_start(tx, 99, 1, &(tn_poller){0}, &durable)));
@@ -235,7 +245,7 @@ static void single_attempts_are_durable(void **state)
                      TN_RETRY_MAXIMUM_ATTEMPTS_REACHED);
 }
 
-/* ---- retries ----------------------------------------------------------------------------------- */
+/* ---- retries --------------------------------------------------------------------------------- */
 
 static void quick(activity_attrs *a) { with_policy(a, 2, 3, 3); }
 
@@ -260,14 +270,17 @@ static void retries_until_attempts_run_out(void **state)
     t = started();
     assert_int_equal(t->attempt, 2);
     assert_true(answer_failed(t, "", failure("second", "T", false, 0.5), NULL));
-    assert_int_equal(pending()->attempt_scheduled_ns, k->now_ns + TN_SEC / 2); /* as the worker asked */
+    assert_int_equal(pending()->attempt_scheduled_ns,
+                     k->now_ns + TN_SEC / 2); /* as the worker asked */
     k->now_ns += TN_SEC;
     t = started();
     assert_true(answer_failed(t, "", failure("third", "T", false, -1), NULL));
     KIT_EXPECT(k, BEGIN " ActStarted ActFailed WtScheduled");
     assert_int_equal(kit_event(k, 6)->activity_task_started_event_attributes->attempt, 3);
-    assert_string_equal(kit_event(k, 6)->activity_task_started_event_attributes->last_failure->message, "second");
-    assert_string_equal(kit_event(k, 7)->activity_task_failed_event_attributes->failure->message, "third");
+    assert_string_equal(
+        kit_event(k, 6)->activity_task_started_event_attributes->last_failure->message, "second");
+    assert_string_equal(kit_event(k, 7)->activity_task_failed_event_attributes->failure->message,
+                        "third");
     assert_int_equal(kit_event(k, 7)->activity_task_failed_event_attributes->retry_state,
                      TN_RETRY_MAXIMUM_ATTEMPTS_REACHED);
 }
@@ -284,7 +297,8 @@ static void retry_would_come_too_late(void **state)
     schedule(short_total);
     assert_true(answer_failed(started(), "", failure("last", "T", false, -1), NULL));
     KIT_EXPECT(k, BEGIN " ActStarted ActFailed WtScheduled");
-    assert_int_equal(kit_event(k, 7)->activity_task_failed_event_attributes->retry_state, TN_RETRY_TIMEOUT);
+    assert_int_equal(kit_event(k, 7)->activity_task_failed_event_attributes->retry_state,
+                     TN_RETRY_TIMEOUT);
 }
 
 static void non_retryable_failures_are_the_last(void **state)
@@ -311,12 +325,15 @@ static void large_answers_become_failures(void **state)
     KIT_EXPECT(k, BEGIN " ActStarted ActFailed WtScheduled");
     assert_string_equal(kit_event(k, 7)->activity_task_failed_event_attributes->failure->message,
                         "Failure exceeds size limit.");
-    assert_true(strlen(kit_event(k, 7)->activity_task_failed_event_attributes->failure->cause->message) <= 500);
+    assert_true(
+        strlen(kit_event(k, 7)->activity_task_failed_event_attributes->failure->cause->message) <=
+        500);
 }
 
-/* ---- time-outs --------------------------------------------------------------------------------- */
+/* ---- time-outs ------------------------------------------------------------------------------- */
 
-static const failure_msg *timed_out(int64_t id, int32_t want_type, int32_t want_state, const char *want_text)
+static const failure_msg *timed_out(int64_t id, int32_t want_type, int32_t want_state,
+                                    const char *want_text)
 {
     const Temporal__Api__History__V1__ActivityTaskTimedOutEventAttributes *attrs =
         kit_event(k, id)->activity_task_timed_out_event_attributes;
@@ -338,8 +355,10 @@ static void nobody_starts_it(void **state)
     KIT_EXPECT(k, BEGIN);
     kit_wait(k, 1);
     KIT_EXPECT(k, BEGIN " ActTimedOut WtScheduled");
-    timed_out(6, TN_TIMEOUT_SCHEDULE_TO_START, TN_RETRY_TIMEOUT, "activity ScheduleToStart timeout");
-    assert_int_equal(kit_event(k, 6)->activity_task_timed_out_event_attributes->started_event_id, 0);
+    timed_out(6, TN_TIMEOUT_SCHEDULE_TO_START, TN_RETRY_TIMEOUT,
+              "activity ScheduleToStart timeout");
+    assert_int_equal(kit_event(k, 6)->activity_task_timed_out_event_attributes->started_event_id,
+                     0);
 }
 
 static void start_to_close_is_retried(void **state)
@@ -362,7 +381,8 @@ static void start_to_close_is_retried(void **state)
     started();
     kit_wait(k, 10);
     KIT_EXPECT(k, BEGIN " ActStarted ActTimedOut WtScheduled");
-    f = timed_out(7, TN_TIMEOUT_START_TO_CLOSE, TN_RETRY_MAXIMUM_ATTEMPTS_REACHED, "activity StartToClose timeout");
+    f = timed_out(7, TN_TIMEOUT_START_TO_CLOSE, TN_RETRY_MAXIMUM_ATTEMPTS_REACHED,
+                  "activity StartToClose timeout");
     assert_string_equal(f->cause->message, "activity StartToClose timeout");
     assert_int_equal(kit_event(k, 6)->activity_task_started_event_attributes->attempt, 3);
 }
@@ -390,7 +410,8 @@ static void total_time_runs_out(void **state)
     kit_wait(k, 3);
     KIT_EXPECT(k, BEGIN " ActStarted ActTimedOut WtScheduled");
     f = timed_out(7, TN_TIMEOUT_SCHEDULE_TO_CLOSE, TN_RETRY_TIMEOUT,
-                  "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying");
+                  "Not enough time to schedule next retry before activity ScheduleToClose timeout, "
+                  "giving up retrying");
     assert_string_equal(f->cause->message, "activity StartToClose timeout");
 }
 
@@ -424,8 +445,10 @@ static void heartbeats_keep_it_alive(void **state)
     started();
     kit_wait(k, 5);
     KIT_EXPECT(k, BEGIN " ActStarted ActTimedOut WtScheduled");
-    f = timed_out(7, TN_TIMEOUT_HEARTBEAT, TN_RETRY_MAXIMUM_ATTEMPTS_REACHED, "activity Heartbeat timeout");
-    assert_memory_equal(f->timeout_failure_info->last_heartbeat_details->payloads[0]->data.data, "9", 1);
+    f = timed_out(7, TN_TIMEOUT_HEARTBEAT, TN_RETRY_MAXIMUM_ATTEMPTS_REACHED,
+                  "activity Heartbeat timeout");
+    assert_memory_equal(f->timeout_failure_info->last_heartbeat_details->payloads[0]->data.data,
+                        "9", 1);
 }
 
 /* Details are written now and then, not at every beat; the same ones never. */
@@ -451,7 +474,8 @@ static void heartbeats_are_written_lazily(void **state)
     assert_int_equal(k->n_records, records);
 }
 
-/* After a crash the last beats are gone; the clock for the next one begins anew with the new owner. */
+/* After a crash the last beats are gone; the clock for the next one begins anew with the new
+ * owner. */
 static void lost_heartbeats_dont_time_out(void **state)
 {
     Tenon__TaskToken *t;
@@ -494,17 +518,19 @@ static void ties_go_by_kind(void **state)
     KIT_EXPECT(k, BEGIN " ActStarted ActTimedOut WtScheduled");
     /* schedule-to-close came due first, by a tenth of a second */
     timed_out(7, TN_TIMEOUT_SCHEDULE_TO_CLOSE, TN_RETRY_TIMEOUT,
-              "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying");
+              "Not enough time to schedule next retry before activity ScheduleToClose timeout, "
+              "giving up retrying");
     kit_close(k);
     schedule(same);
     k->now_ns -= TN_SEC / 10;
     started();
     k->now_ns += 20 * TN_SEC;
     assert_true(kit_fire(k));
-    timed_out(7, TN_TIMEOUT_START_TO_CLOSE, TN_RETRY_MAXIMUM_ATTEMPTS_REACHED, "activity StartToClose timeout");
+    timed_out(7, TN_TIMEOUT_START_TO_CLOSE, TN_RETRY_MAXIMUM_ATTEMPTS_REACHED,
+              "activity StartToClose timeout");
 }
 
-/* ---- cancellation ------------------------------------------------------------------------------ */
+/* ---- cancellation ---------------------------------------------------------------------------- */
 
 static void request_cancel(void)
 {
@@ -539,16 +565,20 @@ static void cancelled_while_running(void **state)
     schedule(NULL);
     t = started();
     assert_false(cancel_answer(t));
-    expect_fault(TN_GRPC_INVALID_ARGUMENT,
-                 "unable to mark activity as canceled without activity being request canceled first");
+    expect_fault(
+        TN_GRPC_INVALID_ARGUMENT,
+        "unable to mark activity as canceled without activity being request canceled first");
     request_cancel();
     KIT_EXPECT(k, ASKED);
     assert_true(heartbeat(t, "", NULL, &cancel));
     assert_true(cancel);
     assert_true(cancel_answer(t));
     KIT_EXPECT(k, ASKED " ActStarted ActCanceled WtScheduled");
-    assert_int_equal(kit_event(k, 12)->activity_task_canceled_event_attributes->latest_cancel_requested_event_id, 10);
-    assert_int_equal(kit_event(k, 12)->activity_task_canceled_event_attributes->started_event_id, 11);
+    assert_int_equal(
+        kit_event(k, 12)->activity_task_canceled_event_attributes->latest_cancel_requested_event_id,
+        10);
+    assert_int_equal(kit_event(k, 12)->activity_task_canceled_event_attributes->started_event_id,
+                     11);
 }
 
 static void a_cancelled_attempt_is_the_last(void **state)
@@ -559,7 +589,8 @@ static void a_cancelled_attempt_is_the_last(void **state)
     request_cancel();
     assert_true(answer_failed(token(), "", failure("x", "T", false, -1), NULL));
     KIT_EXPECT(k, ASKED " ActStarted ActFailed WtScheduled");
-    assert_int_equal(kit_event(k, 12)->activity_task_failed_event_attributes->retry_state, TN_RETRY_CANCEL_REQUESTED);
+    assert_int_equal(kit_event(k, 12)->activity_task_failed_event_attributes->retry_state,
+                     TN_RETRY_CANCEL_REQUESTED);
 }
 
 static void cancelled_twice_fails_the_task(void **state)
@@ -594,13 +625,17 @@ static void cancelled_when_just_done(void **state)
     kit_crash(k);
     assert_null(tn_ms_activity(k->ms, SCHEDULED));
     kit_poll(k);
-    assert_true(KIT_COMPLETE(k, kit_cmd_cancel_activity(k, SCHEDULED), kit_cmd_activity(k, "a", 1)));
-    KIT_EXPECT(k, BEGIN " Signaled WtScheduled WtStarted WtCompleted ActCancelRequested ActScheduled ActStarted "
-                        "ActCompleted WtScheduled");
-    assert_int_equal(kit_event(k, 13)->activity_task_completed_event_attributes->started_event_id, 12);
+    assert_true(
+        KIT_COMPLETE(k, kit_cmd_cancel_activity(k, SCHEDULED), kit_cmd_activity(k, "a", 1)));
+    KIT_EXPECT(
+        k, BEGIN
+        " Signaled WtScheduled WtStarted WtCompleted ActCancelRequested ActScheduled ActStarted "
+        "ActCompleted WtScheduled");
+    assert_int_equal(kit_event(k, 13)->activity_task_completed_event_attributes->started_event_id,
+                     12);
 }
 
-/* ---- by id ------------------------------------------------------------------------------------- */
+/* ---- by id ----------------------------------------------------------------------------------- */
 
 static void answers_by_id(void **state)
 {
@@ -610,8 +645,9 @@ static void answers_by_id(void **state)
     expect_fault(TN_GRPC_NOT_FOUND, GONE); /* no worker has it */
     assert_false(heartbeat(NULL, "a", NULL, NULL));
     assert_false(complete(NULL, "b"));
-    expect_fault(TN_GRPC_NOT_FOUND, "cannot find pending activity with ActivityID b, check workflow execution history "
-                                    "for more details");
+    expect_fault(TN_GRPC_NOT_FOUND,
+                 "cannot find pending activity with ActivityID b, check workflow execution history "
+                 "for more details");
     assert_false(complete(NULL, ""));
     expect_fault(TN_GRPC_INVALID_ARGUMENT, "activityID cannot be empty");
     started();
@@ -624,7 +660,7 @@ static void answers_by_id(void **state)
     assert_string_equal(kit_event(k, 6)->activity_task_started_event_attributes->request_id, "");
 }
 
-/* ---- crashes ----------------------------------------------------------------------------------- */
+/* ---- crashes --------------------------------------------------------------------------------- */
 
 static void a_lost_start_is_believed_once(void **state)
 {
@@ -674,7 +710,7 @@ static void nothing_after_the_close(void **state)
     expect_fault(TN_GRPC_NOT_FOUND, "workflow execution already completed");
 }
 
-/* ---- eager ------------------------------------------------------------------------------------- */
+/* ---- eager ----------------------------------------------------------------------------------- */
 
 static void eager_activities_are_started_at_once(void **state)
 {
@@ -690,7 +726,8 @@ static void eager_activities_are_started_at_once(void **state)
         c[i] = kit_cmd_activity(k, tn_arena_printf(k->arena, "a%zu", i), 10);
         c[i]->schedule_activity_task_command_attributes->request_eager_execution = i != 1;
     }
-    assert_true(kit_complete_with(k, kit_token(k), kit_complete_request(k, TN_COUNT_OF(c), c), &out));
+    assert_true(
+        kit_complete_with(k, kit_token(k), kit_complete_request(k, TN_COUNT_OF(c), c), &out));
     assert_int_equal(out.n_eager_activities, 16);
     assert_int_equal(out.eager_activities[0], 5);
     assert_int_equal(out.eager_activities[1], 7);
@@ -714,7 +751,7 @@ static void eager_activities_are_started_at_once(void **state)
     assert_int_equal(out.n_eager_activities, 0);
 }
 
-/* ---- what others are told ---------------------------------------------------------------------- */
+/* ---- what others are told -------------------------------------------------------------------- */
 
 static void told(activity_attrs *a)
 {
@@ -739,9 +776,10 @@ static void workers_get_the_whole_task(void **state)
     started();
     out = TN_MSG(k->arena, temporal__api__workflowservice__v1__poll_activity_task_queue_response);
     tn_machine_activity_task(k->ms, pending(), k->arena, TN_STR("default"), out);
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__workflowservice__v1__poll_activity_task_queue_response,
-                                     tn_msg_pack(k->arena, out), k->arena, &read, NULL),
-                     TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(temporal__api__workflowservice__v1__poll_activity_task_queue_response,
+                        tn_msg_pack(k->arena, out), k->arena, &read, NULL),
+        TN_OK);
     assert_string_equal(read->workflow_namespace, "default");
     assert_string_equal(read->workflow_type->name, "W");
     assert_string_equal(read->workflow_execution->workflow_id, "wf");
@@ -757,14 +795,14 @@ static void workers_get_the_whole_task(void **state)
     assert_int_equal(read->retry_policy->maximum_attempts, 3);
     assert_int_equal(read->priority->priority_key, 4);
     assert_non_null(read->scheduled_time);
-    assert_int_equal(read->current_attempt_scheduled_time->seconds - read->scheduled_time->seconds, 2);
+    assert_int_equal(read->current_attempt_scheduled_time->seconds - read->scheduled_time->seconds,
+                     2);
     assert_non_null(read->started_time);
 }
 
 static void descriptions_tell_the_state(void **state)
 {
-    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out =
-        NULL;
+    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out = NULL;
     Temporal__Api__Workflow__V1__PendingActivityInfo *info;
     Tenon__TaskToken *t;
 
@@ -772,7 +810,8 @@ static void descriptions_tell_the_state(void **state)
     schedule(told);
     t = started();
     assert_true(heartbeat(t, "", "progress", NULL));
-    out = TN_MSG(k->arena, temporal__api__workflowservice__v1__describe_workflow_execution_response);
+    out =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__describe_workflow_execution_response);
     tn_describe_activities(k->ms, k->arena, k->now_ns, out);
     assert_int_equal(out->n_pending_activities, 1);
     info = out->pending_activities[0];
@@ -786,7 +825,8 @@ static void descriptions_tell_the_state(void **state)
     assert_null(info->next_attempt_schedule_time);
     assert_true(answer_failed(t, "", failure("x", "T", false, -1), NULL));
     k->now_ns += TN_SEC;
-    out = TN_MSG(k->arena, temporal__api__workflowservice__v1__describe_workflow_execution_response);
+    out =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__describe_workflow_execution_response);
     tn_describe_activities(k->ms, k->arena, k->now_ns, out);
     info = out->pending_activities[0];
     assert_int_equal(info->state, 1); /* SCHEDULED */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Commands that are wrong: each fails its workflow task with the protocol's cause and text, and leaves no trace of
- * the right ones before it.  And what the right ones leave to default. */
+/* Commands that are wrong: each fails its workflow task with the protocol's cause and text, and
+ * leaves no trace of the right ones before it.  And what the right ones leave to default. */
 #include "machine_kit.h"
 
 #include "history/machine/command.h"
@@ -41,41 +41,45 @@ static void expect_failed(kit *k, const char *want, bool terminated)
     tn_event *failed = kit_event(k, 4);
 
     if (!k->fault || !tn_str_is(k->fault->message, want))
-        fail_msg("want: %s\n    got: " TN_STR_FMT, want, TN_STR_ARG(k->fault ? k->fault->message : TN_STR("success")));
+        fail_msg("want: %s\n    got: " TN_STR_FMT, want,
+                 TN_STR_ARG(k->fault ? k->fault->message : TN_STR("success")));
     assert_int_equal(k->fault->code, TN_GRPC_INVALID_ARGUMENT);
     if (k->trouble)
         fail_msg("%s: %s", want, k->trouble);
-    assert_string_equal(kit_history(k), terminated ? "Started WtScheduled WtStarted WtFailed Terminated"
-                                                   : "Started WtScheduled WtStarted WtFailed");
-    snprintf(cause, sizeof(cause), "%s",
-             tn_cause_name(k->arena, (int32_t)failed->workflow_task_failed_event_attributes->cause));
+    assert_string_equal(kit_history(k), terminated
+                                            ? "Started WtScheduled WtStarted WtFailed Terminated"
+                                            : "Started WtScheduled WtStarted WtFailed");
+    snprintf(
+        cause, sizeof(cause), "%s",
+        tn_cause_name(k->arena, (int32_t)failed->workflow_task_failed_event_attributes->cause));
     assert_int_equal(strncmp(want, cause, strlen(cause)), 0);
     assert_string_equal(failed->workflow_task_failed_event_attributes->failure->message, want);
     if (terminated)
-        assert_string_equal(kit_event(k, 5)->workflow_execution_terminated_event_attributes->reason, want);
+        assert_string_equal(kit_event(k, 5)->workflow_execution_terminated_event_attributes->reason,
+                            want);
 }
 
 /* A marker goes before the bad one: it must not be seen. */
-#define EXPECT_BAD(command_expr, want)                  \
-    do {                                                \
-        begin(k);                                       \
-        kit_command *bad_ = (command_expr);             \
+#define EXPECT_BAD(command_expr, want) \
+    do { \
+        begin(k); \
+        kit_command *bad_ = (command_expr); \
         assert_false(KIT_COMPLETE(k, kit_cmd_marker(k), bad_)); \
-        expect_failed(k, (want), false);                \
-        kit_close(k);                                   \
+        expect_failed(k, (want), false); \
+        kit_close(k); \
     } while (0)
-#define EXPECT_DOOM(command_expr, want)                 \
-    do {                                                \
-        begin(k);                                       \
-        k->limits.blob_bytes_max = 1000;                \
-        k->limits.memo_bytes_max = 2000;                \
-        kit_command *bad_ = (command_expr);             \
+#define EXPECT_DOOM(command_expr, want) \
+    do { \
+        begin(k); \
+        k->limits.blob_bytes_max = 1000; \
+        k->limits.memo_bytes_max = 2000; \
+        kit_command *bad_ = (command_expr); \
         assert_false(KIT_COMPLETE(k, kit_cmd_marker(k), bad_)); \
-        expect_failed(k, (want), true);                 \
-        kit_close(k);                                   \
+        expect_failed(k, (want), true); \
+        kit_close(k); \
     } while (0)
 
-/* ---- no attributes ----------------------------------------------------------------------------- */
+/* ---- no attributes --------------------------------------------------------------------------- */
 
 static void commands_without_attributes(void **state)
 {
@@ -86,34 +90,46 @@ static void commands_without_attributes(void **state)
     } table[] = {
         {1, "BadScheduleActivityAttributes: ScheduleActivityTaskCommandAttributes is not set on "
             "ScheduleActivityTaskCommand."},
-        {2, "BadRequestCancelActivityAttributes: RequestCancelActivityTaskCommandAttributes is not set on "
+        {2, "BadRequestCancelActivityAttributes: RequestCancelActivityTaskCommandAttributes is not "
+            "set on "
             "RequestCancelActivityTaskCommand."},
-        {3, "BadStartTimerAttributes: StartTimerCommandAttributes is not set on StartTimerCommand."},
-        {4, "BadCompleteWorkflowExecutionAttributes: CompleteWorkflowExecutionCommandAttributes is not set on "
+        {3,
+         "BadStartTimerAttributes: StartTimerCommandAttributes is not set on StartTimerCommand."},
+        {4, "BadCompleteWorkflowExecutionAttributes: CompleteWorkflowExecutionCommandAttributes is "
+            "not set on "
             "CompleteWorkflowExecutionCommand."},
-        {5, "BadFailWorkflowExecutionAttributes: FailWorkflowExecutionCommandAttributes is not set on "
-            "FailWorkflowExecutionCommand."},
-        {6, "BadCancelTimerAttributes: CancelTimerCommandAttributes is not set on CancelTimerCommand."},
-        {7, "BadCancelWorkflowExecutionAttributes: CancelWorkflowExecutionCommandAttributes is not set on "
+        {5,
+         "BadFailWorkflowExecutionAttributes: FailWorkflowExecutionCommandAttributes is not set on "
+         "FailWorkflowExecutionCommand."},
+        {6, "BadCancelTimerAttributes: CancelTimerCommandAttributes is not set on "
+            "CancelTimerCommand."},
+        {7, "BadCancelWorkflowExecutionAttributes: CancelWorkflowExecutionCommandAttributes is not "
+            "set on "
             "CancelWorkflowExecutionCommand."},
         {8, "BadRequestCancelExternalWorkflowExecutionAttributes: "
             "RequestCancelExternalWorkflowExecutionCommandAttributes is not set on "
             "RequestCancelExternalWorkflowExecutionCommand."},
-        {9, "BadRecordMarkerAttributes: RecordMarkerCommandAttributes is not set on RecordMarkerCommand."},
-        {10, "BadContinueAsNewAttributes: ContinueAsNewWorkflowExecutionCommandAttributes is not set on "
+        {9, "BadRecordMarkerAttributes: RecordMarkerCommandAttributes is not set on "
+            "RecordMarkerCommand."},
+        {10, "BadContinueAsNewAttributes: ContinueAsNewWorkflowExecutionCommandAttributes is not "
+             "set on "
              "ContinueAsNewWorkflowExecutionCommand."},
-        {11, "BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommandAttributes is not set on "
+        {11, "BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommandAttributes is "
+             "not set on "
              "StartChildWorkflowExecutionCommand."},
-        {12, "BadSignalWorkflowExecutionAttributes: SignalExternalWorkflowExecutionCommandAttributes is not set on "
+        {12, "BadSignalWorkflowExecutionAttributes: "
+             "SignalExternalWorkflowExecutionCommandAttributes is not set on "
              "SignalExternalWorkflowExecutionCommand."},
         {13, "BadSearchAttributes: UpsertWorkflowSearchAttributesCommandAttributes is not set on "
              "UpsertWorkflowSearchAttributesCommand."},
         {14, "BadUpdateWorkflowExecutionMessage: ProtocolMessageCommandAttributes is not set on "
              "ProtocolMessageCommand."},
-        {16, "BadModifyWorkflowPropertiesAttributes: ModifyWorkflowPropertiesCommandAttributes is not set on "
+        {16, "BadModifyWorkflowPropertiesAttributes: ModifyWorkflowPropertiesCommandAttributes is "
+             "not set on "
              "ModifyWorkflowPropertiesCommand."},
         {17, "BadScheduleNexusOperationAttributes: empty ScheduleNexusOperationCommandAttributes"},
-        {18, "BadRequestCancelNexusOperationAttributes: empty CancelNexusOperationCommandAttributes"},
+        {18,
+         "BadRequestCancelNexusOperationAttributes: empty CancelNexusOperationCommandAttributes"},
     };
 
     (void)state;
@@ -121,7 +137,7 @@ static void commands_without_attributes(void **state)
         EXPECT_BAD(bare(k, table[i].type), table[i].want);
 }
 
-/* ---- the sequence ------------------------------------------------------------------------------ */
+/* ---- the sequence ---------------------------------------------------------------------------- */
 
 static void misplaced_commands_fail_the_call(void **state)
 {
@@ -130,8 +146,9 @@ static void misplaced_commands_fail_the_call(void **state)
     (void)state;
     begin(k);
     assert_false(KIT_COMPLETE(k, kit_cmd_complete(k), kit_cmd_marker(k)));
-    assert_true(tn_str_is(k->fault->message, "invalid command sequence: [CompleteWorkflowExecution, RecordMarker], "
-                                             "command CompleteWorkflowExecution must be the last command."));
+    assert_true(tn_str_is(k->fault->message,
+                          "invalid command sequence: [CompleteWorkflowExecution, RecordMarker], "
+                          "command CompleteWorkflowExecution must be the last command."));
     assert_int_equal(k->fault->code, TN_GRPC_INVALID_ARGUMENT);
     assert_false(KIT_COMPLETE(k, kit_cmd_marker(k), bare(k, 99)));
     assert_true(tn_str_is(k->fault->message, "unknown command type: 99"));
@@ -143,7 +160,7 @@ static void misplaced_commands_fail_the_call(void **state)
     kit_close(k);
 }
 
-/* ---- activities -------------------------------------------------------------------------------- */
+/* ---- activities ------------------------------------------------------------------------------ */
 
 static kit_command *activity_with(kit *k, void (*change)(kit *k, activity_attrs *a))
 {
@@ -155,18 +172,42 @@ static kit_command *activity_with(kit *k, void (*change)(kit *k, activity_attrs 
 
 static void no_queue(kit *k, activity_attrs *a) { (void)k, a->task_queue = NULL; }
 static void empty_queue(kit *k, activity_attrs *a) { a->task_queue = kit_queue(k, "", 1); }
-static void long_queue(kit *k, activity_attrs *a) { a->task_queue = kit_queue(k, long_text(k, LONG_ID_BYTES), 1); }
-static void reserved_queue(kit *k, activity_attrs *a) { a->task_queue = kit_queue(k, "/_sys/x", 1); }
-static void system_queue(kit *k, activity_attrs *a) { a->task_queue = kit_queue(k, "temporal-sys-per-ns-tq", 1); }
+static void long_queue(kit *k, activity_attrs *a)
+{
+    a->task_queue = kit_queue(k, long_text(k, LONG_ID_BYTES), 1);
+}
+static void reserved_queue(kit *k, activity_attrs *a)
+{
+    a->task_queue = kit_queue(k, "/_sys/x", 1);
+}
+static void system_queue(kit *k, activity_attrs *a)
+{
+    a->task_queue = kit_queue(k, "temporal-sys-per-ns-tq", 1);
+}
 static void no_id(kit *k, activity_attrs *a) { (void)k, a->activity_id = (char *)""; }
 static void no_type(kit *k, activity_attrs *a) { (void)k, a->activity_type = NULL; }
 static void long_id(kit *k, activity_attrs *a) { a->activity_id = long_text(k, LONG_ID_BYTES); }
-static void long_type(kit *k, activity_attrs *a) { a->activity_type->name = long_text(k, LONG_ID_BYTES); }
+static void long_type(kit *k, activity_attrs *a)
+{
+    a->activity_type->name = long_text(k, LONG_ID_BYTES);
+}
 static void no_timeout(kit *k, activity_attrs *a) { (void)k, a->start_to_close_timeout = NULL; }
-static void negative_close(kit *k, activity_attrs *a) { a->start_to_close_timeout = kit_seconds(k, -1); }
-static void negative_total(kit *k, activity_attrs *a) { a->schedule_to_close_timeout = kit_seconds(k, -1); }
-static void negative_start(kit *k, activity_attrs *a) { a->schedule_to_start_timeout = kit_seconds(k, -1); }
-static void negative_heartbeat(kit *k, activity_attrs *a) { a->heartbeat_timeout = kit_seconds(k, -1); }
+static void negative_close(kit *k, activity_attrs *a)
+{
+    a->start_to_close_timeout = kit_seconds(k, -1);
+}
+static void negative_total(kit *k, activity_attrs *a)
+{
+    a->schedule_to_close_timeout = kit_seconds(k, -1);
+}
+static void negative_start(kit *k, activity_attrs *a)
+{
+    a->schedule_to_start_timeout = kit_seconds(k, -1);
+}
+static void negative_heartbeat(kit *k, activity_attrs *a)
+{
+    a->heartbeat_timeout = kit_seconds(k, -1);
+}
 static void bad_retry(kit *k, activity_attrs *a)
 {
     a->retry_policy = TN_MSG(k->arena, temporal__api__common__v1__retry_policy);
@@ -194,13 +235,15 @@ static void bad_activities(void **state)
         {empty_queue, "missing task queue name"},
         {long_queue, "taskQueue length exceeds limit"},
         {reserved_queue, "task queue name cannot start with reserved prefix /_sys/"},
-        {system_queue, "cannot use internal per-namespace task queue:temporal-sys-per-ns-tq (in parent component task "
+        {system_queue, "cannot use internal per-namespace task queue:temporal-sys-per-ns-tq (in "
+                       "parent component task "
                        "queue: tq)"},
         {no_id, "activityId is not set"},
         {no_type, "activityType is not set"},
         {long_id, "activityId exceeds length limit. Length=1001 Limit=1000"},
         {long_type, "activityType exceeds length limit. Length=1001 Limit=1000"},
-        {no_timeout, "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity. ActivityId=a "
+        {no_timeout, "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the "
+                     "activity. ActivityId=a "
                      "ActivityType=A"},
         {negative_close, "invalid StartToCloseTimeout: negative duration"},
         {negative_total, "invalid ScheduleToCloseTimeout: negative duration"},
@@ -226,19 +269,26 @@ static void ids_are_used_once(void **state)
     (void)state;
     begin(k);
     assert_false(KIT_COMPLETE(k, kit_cmd_activity(k, "a", 9), kit_cmd_activity(k, "a", 9)));
-    expect_failed(k, "ScheduleActivityDuplicateId: invalid history builder state for action: "
-                     "add-activitytask-scheduled-event, ActivityID: a", false);
+    expect_failed(k,
+                  "ScheduleActivityDuplicateId: invalid history builder state for action: "
+                  "add-activitytask-scheduled-event, ActivityID: a",
+                  false);
     kit_close(k);
     begin(k);
     assert_false(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 9), kit_cmd_timer(k, "t", 9)));
-    expect_failed(k, "StartTimerDuplicateId: invalid history builder state for action: add-timer-started-event, "
-                     "TimerID: t", false);
+    expect_failed(
+        k,
+        "StartTimerDuplicateId: invalid history builder state for action: add-timer-started-event, "
+        "TimerID: t",
+        false);
     kit_close(k);
     /* Free again once cancelled: a timer at once, an activity that no worker has had. */
     begin(k);
-    assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 9), kit_cmd_cancel_timer(k, "t"), kit_cmd_timer(k, "t", 9),
-                             kit_cmd_activity(k, "a", 9), kit_cmd_cancel_activity(k, 8), kit_cmd_activity(k, "a", 9)));
-    KIT_EXPECT(k, "Started WtScheduled WtStarted WtCompleted TimerStarted TimerCanceled TimerStarted ActScheduled "
+    assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 9), kit_cmd_cancel_timer(k, "t"),
+                             kit_cmd_timer(k, "t", 9), kit_cmd_activity(k, "a", 9),
+                             kit_cmd_cancel_activity(k, 8), kit_cmd_activity(k, "a", 9)));
+    KIT_EXPECT(k, "Started WtScheduled WtStarted WtCompleted TimerStarted TimerCanceled "
+                  "TimerStarted ActScheduled "
                   "ActCancelRequested ActScheduled ActCanceled WtScheduled");
     assert_int_equal(k->ms->n_activities, 1);
     assert_int_equal(k->ms->n_timers, 1);
@@ -251,25 +301,31 @@ static void cancels_need_their_object(void **state)
 
     (void)state;
     EXPECT_BAD(kit_cmd_cancel_activity(k, 0),
-               "BadRequestCancelActivityAttributes: ScheduledEventId is not set on RequestCancelActivityTaskCommand.");
+               "BadRequestCancelActivityAttributes: ScheduledEventId is not set on "
+               "RequestCancelActivityTaskCommand.");
     EXPECT_BAD(kit_cmd_cancel_activity(k, 77),
                "BadRequestCancelActivityAttributes: invalid history builder state for action: "
                "add-activitytask-cancel-requested-event, ScheduledEventID: 77");
-    EXPECT_BAD(kit_cmd_cancel_timer(k, ""), "BadCancelTimerAttributes: TimerId is not set on CancelTimerCommand.");
-    EXPECT_BAD(kit_cmd_cancel_timer(k, "t"),
-               "BadCancelTimerAttributes: invalid history builder state for action: add-timer-canceled-event, "
-               "TimerID: t");
+    EXPECT_BAD(kit_cmd_cancel_timer(k, ""),
+               "BadCancelTimerAttributes: TimerId is not set on CancelTimerCommand.");
+    EXPECT_BAD(kit_cmd_cancel_timer(k, "t"), "BadCancelTimerAttributes: invalid history builder "
+                                             "state for action: add-timer-canceled-event, "
+                                             "TimerID: t");
     begin(k);
-    assert_false(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 9), kit_cmd_cancel_timer(k, "t"), kit_cmd_cancel_timer(k, "t")));
-    expect_failed(k, "BadCancelTimerAttributes: invalid history builder state for action: add-timer-canceled-event, "
-                     "TimerID: t", false);
+    assert_false(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 9), kit_cmd_cancel_timer(k, "t"),
+                              kit_cmd_cancel_timer(k, "t")));
+    expect_failed(k,
+                  "BadCancelTimerAttributes: invalid history builder state for action: "
+                  "add-timer-canceled-event, "
+                  "TimerID: t",
+                  false);
     kit_close(k);
 }
 
 static void timeouts_are_filled_in(void **state)
 {
     static const struct {
-        double run, total, to_start, to_close, heartbeat;       /* as asked, -1: not at all */
+        double run, total, to_start, to_close, heartbeat; /* as asked, -1: not at all */
         uint64_t want_total, want_to_start, want_to_close, want_heartbeat; /* seconds */
     } table[] = {
         {0, 20, -1, -1, -1, 20, 20, 20, 0},
@@ -299,14 +355,19 @@ static void timeouts_are_filled_in(void **state)
         c = kit_cmd_activity(k, "a", 1);
         a = c->schedule_activity_task_command_attributes;
         a->schedule_to_close_timeout = table[i].total < 0 ? NULL : kit_seconds(k, table[i].total);
-        a->schedule_to_start_timeout = table[i].to_start < 0 ? NULL : kit_seconds(k, table[i].to_start);
-        a->start_to_close_timeout = table[i].to_close < 0 ? NULL : kit_seconds(k, table[i].to_close);
+        a->schedule_to_start_timeout =
+            table[i].to_start < 0 ? NULL : kit_seconds(k, table[i].to_start);
+        a->start_to_close_timeout =
+            table[i].to_close < 0 ? NULL : kit_seconds(k, table[i].to_close);
         a->heartbeat_timeout = table[i].heartbeat < 0 ? NULL : kit_seconds(k, table[i].heartbeat);
         assert_true(KIT_COMPLETE(k, c));
         got = kit_event(k, 5)->activity_task_scheduled_event_attributes;
-        assert_int_equal(tn_duration_ns(got->schedule_to_close_timeout) / TN_SEC, table[i].want_total);
-        assert_int_equal(tn_duration_ns(got->schedule_to_start_timeout) / TN_SEC, table[i].want_to_start);
-        assert_int_equal(tn_duration_ns(got->start_to_close_timeout) / TN_SEC, table[i].want_to_close);
+        assert_int_equal(tn_duration_ns(got->schedule_to_close_timeout) / TN_SEC,
+                         table[i].want_total);
+        assert_int_equal(tn_duration_ns(got->schedule_to_start_timeout) / TN_SEC,
+                         table[i].want_to_start);
+        assert_int_equal(tn_duration_ns(got->start_to_close_timeout) / TN_SEC,
+                         table[i].want_to_close);
         assert_int_equal(tn_duration_ns(got->heartbeat_timeout) / TN_SEC, table[i].want_heartbeat);
         /* All are there, also the empty ones, and so is a policy. */
         assert_non_null(got->schedule_to_close_timeout);
@@ -318,7 +379,7 @@ static void timeouts_are_filled_in(void **state)
     }
 }
 
-/* ---- timers and markers ------------------------------------------------------------------------ */
+/* ---- timers and markers ---------------------------------------------------------------------- */
 
 static void bad_timers_and_markers(void **state)
 {
@@ -326,12 +387,17 @@ static void bad_timers_and_markers(void **state)
     char want[4096];
 
     (void)state;
-    EXPECT_BAD(kit_cmd_timer(k, "", 9), "BadStartTimerAttributes: TimerId is not set on StartTimerCommand.");
-    EXPECT_BAD(kit_cmd_timer(k, "t", -1), "BadStartTimerAttributes: An invalid StartToFireTimeout is set on "
-                                          "StartTimerCommand: negative duration. TimerId=t");
-    EXPECT_BAD((snprintf(want, sizeof(want), "BadStartTimerAttributes: TimerId on StartTimerCommand exceeds length "
-                         "limit. TimerId=%s Length=1001 Limit=1000", long_text(k, LONG_ID_BYTES)),
-                kit_cmd_timer(k, long_text(k, LONG_ID_BYTES), 9)), want);
+    EXPECT_BAD(kit_cmd_timer(k, "", 9),
+               "BadStartTimerAttributes: TimerId is not set on StartTimerCommand.");
+    EXPECT_BAD(kit_cmd_timer(k, "t", -1),
+               "BadStartTimerAttributes: An invalid StartToFireTimeout is set on "
+               "StartTimerCommand: negative duration. TimerId=t");
+    EXPECT_BAD((snprintf(want, sizeof(want),
+                         "BadStartTimerAttributes: TimerId on StartTimerCommand exceeds length "
+                         "limit. TimerId=%s Length=1001 Limit=1000",
+                         long_text(k, LONG_ID_BYTES)),
+                kit_cmd_timer(k, long_text(k, LONG_ID_BYTES), 9)),
+               want);
     EXPECT_BAD(({
                    kit_command *c = kit_cmd_marker(k);
                    c->record_marker_command_attributes->marker_name = (char *)"";
@@ -340,7 +406,7 @@ static void bad_timers_and_markers(void **state)
                "BadRecordMarkerAttributes: MarkerName is not set on RecordMarkerCommand.");
 }
 
-/* ---- limits ------------------------------------------------------------------------------------ */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static kit_command *big(kit *k, int which)
 {
@@ -378,8 +444,8 @@ static kit_command *big(kit *k, int which)
         c = kit_cmd_marker(k);
         c->record_marker_command_attributes->n_details = 1;
         c->record_marker_command_attributes->details = tn_arena_array(k->arena, 1, sizeof(void *));
-        c->record_marker_command_attributes->details[0] =
-            TN_MSG(k->arena, temporal__api__command__v1__record_marker_command_attributes__details_entry);
+        c->record_marker_command_attributes->details[0] = TN_MSG(
+            k->arena, temporal__api__command__v1__record_marker_command_attributes__details_entry);
         c->record_marker_command_attributes->details[0]->key = (char *)"d";
         c->record_marker_command_attributes->details[0]->value = input;
         return c;
@@ -390,14 +456,21 @@ static void payloads_too_large_end_the_run(void **state)
 {
     kit kit_, *k = &kit_;
     static const char *const want[] = {
-        "BadScheduleActivityAttributes: ScheduleActivityTaskCommandAttributes.Input exceeds size limit.",
-        "BadScheduleActivityAttributes: CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit.",
-        "BadFailWorkflowExecutionAttributes: FailWorkflowExecutionCommandAttributes.Failure exceeds size limit.",
-        "BadContinueAsNewAttributes: ContinueAsNewWorkflowExecutionCommandAttributes. Input exceeds size limit.",
-        "BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommandAttributes. Input exceeds size limit.",
-        "BadSignalWorkflowExecutionAttributes: SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size "
+        "BadScheduleActivityAttributes: ScheduleActivityTaskCommandAttributes.Input exceeds size "
         "limit.",
-        "BadModifyWorkflowPropertiesAttributes: ModifyWorkflowPropertiesCommandAttributes exceeds size limit.",
+        "BadScheduleActivityAttributes: CompleteWorkflowExecutionCommandAttributes.Result exceeds "
+        "size limit.",
+        "BadFailWorkflowExecutionAttributes: FailWorkflowExecutionCommandAttributes.Failure "
+        "exceeds size limit.",
+        "BadContinueAsNewAttributes: ContinueAsNewWorkflowExecutionCommandAttributes. Input "
+        "exceeds size limit.",
+        "BadStartChildExecutionAttributes: StartChildWorkflowExecutionCommandAttributes. Input "
+        "exceeds size limit.",
+        "BadSignalWorkflowExecutionAttributes: "
+        "SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size "
+        "limit.",
+        "BadModifyWorkflowPropertiesAttributes: ModifyWorkflowPropertiesCommandAttributes exceeds "
+        "size limit.",
         "BadRecordMarkerAttributes: RecordMarkerCommandAttributes.Details exceeds size limit.",
     };
 
@@ -414,17 +487,20 @@ static void memos_add_up(void **state)
     (void)state;
     begin(k);
     k->limits.memo_bytes_max = 1000;
-    assert_true(KIT_COMPLETE(k, kit_cmd_memo(k, "a", long_text(k, 600)), kit_cmd_memo(k, "a", long_text(k, 700))));
+    assert_true(KIT_COMPLETE(k, kit_cmd_memo(k, "a", long_text(k, 600)),
+                             kit_cmd_memo(k, "a", long_text(k, 700))));
     assert_true(kit_signal(k, "s", "r"));
     assert_true(kit_poll(k));
     assert_false(KIT_COMPLETE(k, kit_cmd_memo(k, "b", long_text(k, 400))));
-    assert_true(tn_str_is(k->fault->message, "BadModifyWorkflowPropertiesAttributes: "
-                                             "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit."));
+    assert_true(tn_str_is(k->fault->message,
+                          "BadModifyWorkflowPropertiesAttributes: "
+                          "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit."));
     assert_false(tn_ms_running(k->ms));
     kit_close(k);
     begin(k);
     k->limits.memo_bytes_max = 1000;
-    assert_true(KIT_COMPLETE(k, kit_cmd_memo(k, "a", long_text(k, 700)), kit_cmd_memo(k, "a", "null"),
+    assert_true(KIT_COMPLETE(k, kit_cmd_memo(k, "a", long_text(k, 700)),
+                             kit_cmd_memo(k, "a", "null"),
                              kit_cmd_memo(k, "b", long_text(k, 700))));
     assert_int_equal(k->ms->memo.count, 1);
     kit_close(k);
@@ -433,12 +509,16 @@ static void memos_add_up(void **state)
 static void pending_things_are_limited(void **state)
 {
     static const char *const want[] = {
-        "PendingActivitiesLimitExceeded: the number of pending activities, 2, has reached the per-workflow limit of 2",
-        "PendingChildWorkflowsLimitExceeded: the number of pending child workflow executions, 2, has reached the "
+        "PendingActivitiesLimitExceeded: the number of pending activities, 2, has reached the "
         "per-workflow limit of 2",
-        "PendingSignalsLimitExceeded: the number of pending signals to external workflows, 2, has reached the "
+        "PendingChildWorkflowsLimitExceeded: the number of pending child workflow executions, 2, "
+        "has reached the "
         "per-workflow limit of 2",
-        "PendingRequestCancelLimitExceeded: the number of pending requests to cancel external workflows, 2, has "
+        "PendingSignalsLimitExceeded: the number of pending signals to external workflows, 2, has "
+        "reached the "
+        "per-workflow limit of 2",
+        "PendingRequestCancelLimitExceeded: the number of pending requests to cancel external "
+        "workflows, 2, has "
         "reached the per-workflow limit of 2",
     };
 
@@ -464,7 +544,7 @@ static void pending_things_are_limited(void **state)
     }
 }
 
-/* ---- other runs -------------------------------------------------------------------------------- */
+/* ---- other runs ------------------------------------------------------------------------------ */
 
 static kit_command *child_with(kit *k, int which)
 {
@@ -472,19 +552,37 @@ static kit_command *child_with(kit *k, int which)
     child_attrs *a = c->start_child_workflow_execution_command_attributes;
 
     switch (which) {
-    case 0: a->workflow_id = (char *)""; break;
-    case 1: a->workflow_type = NULL; break;
-    case 2: a->namespace_ = (char *)"other"; break;
-    case 3: a->workflow_run_timeout = kit_seconds(k, -1); break;
-    case 4: a->workflow_task_timeout = kit_seconds(k, -1); break;
-    case 5: a->workflow_execution_timeout = kit_seconds(k, -1); break;
-    case 6: a->cron_schedule = (char *)"* * *"; break;
-    case 7: a->cron_schedule = (char *)"0 0 30 2 *"; break;
+    case 0:
+        a->workflow_id = (char *)"";
+        break;
+    case 1:
+        a->workflow_type = NULL;
+        break;
+    case 2:
+        a->namespace_ = (char *)"other";
+        break;
+    case 3:
+        a->workflow_run_timeout = kit_seconds(k, -1);
+        break;
+    case 4:
+        a->workflow_task_timeout = kit_seconds(k, -1);
+        break;
+    case 5:
+        a->workflow_execution_timeout = kit_seconds(k, -1);
+        break;
+    case 6:
+        a->cron_schedule = (char *)"* * *";
+        break;
+    case 7:
+        a->cron_schedule = (char *)"0 0 30 2 *";
+        break;
     case 8:
         a->retry_policy = TN_MSG(k->arena, temporal__api__common__v1__retry_policy);
         a->retry_policy->backoff_coefficient = 0.1;
         break;
-    default: a->task_queue = kit_queue(k, "/_sys/x", 1); break;
+    default:
+        a->task_queue = kit_queue(k, "/_sys/x", 1);
+        break;
     }
     return c;
 }
@@ -493,23 +591,32 @@ static void bad_children(void **state)
 {
     kit kit_, *k = &kit_;
     static const char *const want[] = {
-        "Required field WorkflowId is not set on StartChildWorkflowExecutionCommand. WorkflowType=C Namespace=default",
-        "Required field WorkflowType is not set on StartChildWorkflowExecutionCommand. WorkflowId=kid "
+        "Required field WorkflowId is not set on StartChildWorkflowExecutionCommand. "
+        "WorkflowType=C Namespace=default",
+        "Required field WorkflowType is not set on StartChildWorkflowExecutionCommand. "
+        "WorkflowId=kid "
         "Namespace=default",
         NULL,
-        "Invalid WorkflowRunTimeout on StartChildWorkflowExecutionCommand: negative duration. WorkflowId=kid "
+        "Invalid WorkflowRunTimeout on StartChildWorkflowExecutionCommand: negative duration. "
+        "WorkflowId=kid "
         "WorkflowType=C Namespace=default",
-        "Invalid WorkflowTaskTimeout on StartChildWorkflowExecutionCommand: negative duration. WorkflowId=kid "
+        "Invalid WorkflowTaskTimeout on StartChildWorkflowExecutionCommand: negative duration. "
+        "WorkflowId=kid "
         "WorkflowType=C Namespace=default",
-        "Invalid WorkflowExecutionTimeout on StartChildWorkflowExecutionCommand: negative duration. WorkflowId=kid "
+        "Invalid WorkflowExecutionTimeout on StartChildWorkflowExecutionCommand: negative "
+        "duration. WorkflowId=kid "
         "WorkflowType=C Namespace=default",
-        "invalid CronSchedule on StartChildWorkflowExecutionCommand: invalid CronSchedule.. WorkflowId=kid "
+        "invalid CronSchedule on StartChildWorkflowExecutionCommand: invalid CronSchedule.. "
+        "WorkflowId=kid "
         "WorkflowType=C Namespace=default",
-        "invalid CronSchedule on StartChildWorkflowExecutionCommand: invalid CronSchedule, no time can be found to "
+        "invalid CronSchedule on StartChildWorkflowExecutionCommand: invalid CronSchedule, no time "
+        "can be found to "
         "satisfy the schedule. WorkflowId=kid WorkflowType=C Namespace=default",
-        "invalid WorkflowRetryPolicy on StartChildWorkflowExecutionCommand: BackoffCoefficient cannot be less than 1 "
+        "invalid WorkflowRetryPolicy on StartChildWorkflowExecutionCommand: BackoffCoefficient "
+        "cannot be less than 1 "
         "on retry policy.. WorkflowId=kid WorkflowType=C Namespace=default",
-        "invalid TaskQueue on StartChildWorkflowExecutionCommand: task queue name cannot start with reserved prefix "
+        "invalid TaskQueue on StartChildWorkflowExecutionCommand: task queue name cannot start "
+        "with reserved prefix "
         "/_sys/. WorkflowId=kid WorkflowType=C Namespace=default TaskQueue=name:\"/_sys/x\"  "
         "kind:TASK_QUEUE_KIND_NORMAL",
     };
@@ -524,7 +631,8 @@ static void bad_children(void **state)
     }
 }
 
-static kit_command *signal_with(kit *k, const char *id, const char *run_id, const char *name, const char *ns)
+static kit_command *signal_with(kit *k, const char *id, const char *run_id, const char *name,
+                                const char *ns)
 {
     kit_command *c = kit_cmd_signal_external(k, id);
     Temporal__Api__Command__V1__SignalExternalWorkflowExecutionCommandAttributes *a =
@@ -540,7 +648,8 @@ static kit_command *cancel_with(kit *k, const char *id, const char *run_id)
 {
     kit_command *c = kit_cmd_cancel_external(k, id);
 
-    c->request_cancel_external_workflow_execution_command_attributes->run_id = (char *)(uintptr_t)run_id;
+    c->request_cancel_external_workflow_execution_command_attributes->run_id =
+        (char *)(uintptr_t)run_id;
     return c;
 }
 
@@ -550,20 +659,24 @@ static void bad_requests_to_other_runs(void **state)
 
     (void)state;
     EXPECT_BAD(signal_with(k, "", "", "s", ""),
-               "BadSignalWorkflowExecutionAttributes: WorkflowId is not set on SignalExternalWorkflowExecutionCommand. "
+               "BadSignalWorkflowExecutionAttributes: WorkflowId is not set on "
+               "SignalExternalWorkflowExecutionCommand. "
                "Namespace= RunId= SignalName=s");
     EXPECT_BAD(signal_with(k, "x", "no", "s", "default"),
-               "BadSignalWorkflowExecutionAttributes: Invalid RunId set on SignalExternalWorkflowExecutionCommand. "
+               "BadSignalWorkflowExecutionAttributes: Invalid RunId set on "
+               "SignalExternalWorkflowExecutionCommand. "
                "WorkflowId=x Namespace=default RunId=no SignalName=s");
     EXPECT_BAD(signal_with(k, "x", "", "", ""),
-               "BadSignalWorkflowExecutionAttributes: SignalName is not set on SignalExternalWorkflowExecutionCommand. "
+               "BadSignalWorkflowExecutionAttributes: SignalName is not set on "
+               "SignalExternalWorkflowExecutionCommand. "
                "WorkflowId=x Namespace= RunId=");
     EXPECT_BAD(({
                    kit_command *c = signal_with(k, "x", "", "s", "");
                    c->signal_external_workflow_execution_command_attributes->execution = NULL;
                    c;
                }),
-               "BadSignalWorkflowExecutionAttributes: Execution is not set on SignalExternalWorkflowExecutionCommand.");
+               "BadSignalWorkflowExecutionAttributes: Execution is not set on "
+               "SignalExternalWorkflowExecutionCommand.");
     EXPECT_BAD(cancel_with(k, "", ""),
                "BadRequestCancelExternalWorkflowExecutionAttributes: WorkflowId is not set on "
                "RequestCancelExternalWorkflowExecutionCommand. Namespace= RunId=");
@@ -572,15 +685,19 @@ static void bad_requests_to_other_runs(void **state)
                "RequestCancelExternalWorkflowExecutionCommand. WorkflowId=x RunId=no Namespace=");
     begin(k);
     assert_false(KIT_COMPLETE(k, kit_cmd_child(k, "kid"), cancel_with(k, "kid", "")));
-    expect_failed(k, "BadRequestCancelExternalWorkflowExecutionAttributes: Start and RequestCancel for child workflow "
-                     "is not allowed in same workflow task. WorkflowId=kid RunId= Namespace=", false);
+    expect_failed(k,
+                  "BadRequestCancelExternalWorkflowExecutionAttributes: Start and RequestCancel "
+                  "for child workflow "
+                  "is not allowed in same workflow task. WorkflowId=kid RunId= Namespace=",
+                  false);
     kit_close(k);
     /* A namespace that is not there fails the call, not the task. */
     begin(k);
     assert_false(KIT_COMPLETE(k, signal_with(k, "x", "", "s", "nowhere")));
     assert_int_equal(k->fault->code, TN_GRPC_NOT_FOUND);
     assert_true(tn_str_is(k->fault->message, "Namespace nowhere is not found."));
-    assert_true(tn_str_is(k->fault->detail_type, "temporal.api.errordetails.v1.NamespaceNotFoundFailure"));
+    assert_true(
+        tn_str_is(k->fault->detail_type, "temporal.api.errordetails.v1.NamespaceNotFoundFailure"));
     KIT_EXPECT(k, "Started WtScheduled WtStarted");
     kit_close(k);
 }
@@ -588,12 +705,14 @@ static void bad_requests_to_other_runs(void **state)
 static tn_str two_namespaces(void *user, tn_str name)
 {
     (void)user;
-    return tn_str_is(name, "other") ? TN_STR("33333333-3333-4333-8333-333333333333") : (tn_str){NULL, 0};
+    return tn_str_is(name, "other") ? TN_STR("33333333-3333-4333-8333-333333333333")
+                                    : (tn_str){NULL, 0};
 }
 
 static void namespaces_are_not_crossed(void **state)
 {
-    static const char *const causes[] = {"BadStartChildExecutionAttributes", "BadSignalWorkflowExecutionAttributes",
+    static const char *const causes[] = {"BadStartChildExecutionAttributes",
+                                         "BadSignalWorkflowExecutionAttributes",
                                          "BadRequestCancelExternalWorkflowExecutionAttributes"};
 
     (void)state;
@@ -603,11 +722,16 @@ static void namespaces_are_not_crossed(void **state)
 
         begin(k);
         k->env.namespace_id = two_namespaces;
-        c = i == 0 ? child_with(k, 2) : i == 1 ? signal_with(k, "x", "", "s", "other") : cancel_with(k, "x", "");
+        c = i == 0   ? child_with(k, 2)
+            : i == 1 ? signal_with(k, "x", "", "s", "other")
+                     : cancel_with(k, "x", "");
         if (i == 2)
-            c->request_cancel_external_workflow_execution_command_attributes->namespace_ = (char *)"other";
+            c->request_cancel_external_workflow_execution_command_attributes->namespace_ =
+                (char *)"other";
         assert_false(KIT_COMPLETE(k, c));
-        expect_failed(k, tn_arena_printf(k->arena, "%s: cross namespace commands are not allowed", causes[i]), false);
+        expect_failed(
+            k, tn_arena_printf(k->arena, "%s: cross namespace commands are not allowed", causes[i]),
+            false);
         kit_close(k);
     }
 }
@@ -622,7 +746,8 @@ static void children_get_their_defaults(void **state)
     begin(k);
     c = kit_cmd_child(k, "kid");
     c->start_child_workflow_execution_command_attributes->task_queue = NULL;
-    c->start_child_workflow_execution_command_attributes->workflow_execution_timeout = kit_seconds(k, 5);
+    c->start_child_workflow_execution_command_attributes->workflow_execution_timeout =
+        kit_seconds(k, 5);
     c->start_child_workflow_execution_command_attributes->control = (char *)"ctl";
     assert_true(KIT_COMPLETE(k, c));
     got = kit_event(k, 5)->start_child_workflow_execution_initiated_event_attributes;
@@ -640,17 +765,19 @@ static void children_get_their_defaults(void **state)
     kit_close(k);
 }
 
-/* ---- search attributes ------------------------------------------------------------------------- */
+/* ---- search attributes ----------------------------------------------------------------------- */
 
 static kit_command *upsert(kit *k, const char *name, const char *value)
 {
     KIT_COMMAND(k, c, 13, UPSERT_WORKFLOW_SEARCH_ATTRIBUTES, upsert_workflow_search_attributes);
-    Temporal__Api__Common__V1__SearchAttributes *attrs = TN_MSG(k->arena, temporal__api__common__v1__search_attributes);
+    Temporal__Api__Common__V1__SearchAttributes *attrs =
+        TN_MSG(k->arena, temporal__api__common__v1__search_attributes);
 
     attrs->n_indexed_fields = name ? 1 : 0;
     attrs->indexed_fields = tn_arena_array(k->arena, 1, sizeof(void *));
     if (name) {
-        attrs->indexed_fields[0] = TN_MSG(k->arena, temporal__api__common__v1__search_attributes__indexed_fields_entry);
+        attrs->indexed_fields[0] =
+            TN_MSG(k->arena, temporal__api__common__v1__search_attributes__indexed_fields_entry);
         attrs->indexed_fields[0]->key = (char *)(uintptr_t)name;
         attrs->indexed_fields[0]->value = kit_payloads(k, value)->payloads[0];
     }
@@ -658,12 +785,14 @@ static kit_command *upsert(kit *k, const char *name, const char *value)
     return c;
 }
 
-static const tn_fault *only_good(void *user, tn_arena *arena, Temporal__Api__Common__V1__SearchAttributes *attrs)
+static const tn_fault *only_good(void *user, tn_arena *arena,
+                                 Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     (void)user;
     for (size_t i = 0; i < attrs->n_indexed_fields; i++)
         if (strncmp(attrs->indexed_fields[i]->key, "Good", 4) != 0)
-            return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "search attribute %s is not defined",
+            return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                                 "search attribute %s is not defined",
                                  attrs->indexed_fields[i]->key);
     return NULL;
 }
@@ -674,39 +803,47 @@ static void search_attributes_are_checked(void **state)
     kit_command *c;
 
     (void)state;
-    EXPECT_BAD((k->env.check_search_attributes = only_good, upsert(k, NULL, "")),
-               "BadSearchAttributes: IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.");
+    EXPECT_BAD(
+        (k->env.check_search_attributes = only_good, upsert(k, NULL, "")),
+        "BadSearchAttributes: IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.");
     EXPECT_BAD((k->env.check_search_attributes = only_good, upsert(k, "Bad", "1")),
                "BadSearchAttributes: search attribute Bad is not defined");
     EXPECT_BAD((k->env.check_search_attributes = only_good, c = kit_cmd_child(k, "kid"),
                 c->start_child_workflow_execution_command_attributes->search_attributes =
-                    upsert(k, "Bad", "1")->upsert_workflow_search_attributes_command_attributes->search_attributes,
+                    upsert(k, "Bad", "1")
+                        ->upsert_workflow_search_attributes_command_attributes->search_attributes,
                 c),
-               "BadSearchAttributes: invalid SearchAttributes on StartChildWorkflowCommand: search attribute Bad is not "
+               "BadSearchAttributes: invalid SearchAttributes on StartChildWorkflowCommand: search "
+               "attribute Bad is not "
                "defined. WorkflowId=kid WorkflowType=C Namespace=default");
     begin(k);
     k->env.check_search_attributes = only_good;
     assert_false(KIT_COMPLETE(k, upsert(k, "Good", long_text(k, 2049))));
-    expect_failed(k, "BadSearchAttributes: search attribute Good value size 2049 exceeds size limit 2048", true);
+    expect_failed(
+        k, "BadSearchAttributes: search attribute Good value size 2049 exceeds size limit 2048",
+        true);
     kit_close(k);
     begin(k);
-    assert_true(KIT_COMPLETE(k, upsert(k, "Good", "1"), upsert(k, "Good2", "2"), upsert(k, "Good", "null")));
+    assert_true(KIT_COMPLETE(k, upsert(k, "Good", "1"), upsert(k, "Good2", "2"),
+                             upsert(k, "Good", "null")));
     assert_int_equal(k->ms->search_attributes.count, 1);
     assert_true(kit_signal(k, "s", "r"));
     assert_true(kit_poll(k));
     /* 2,048 bytes each: twenty are too much. */
     for (int i = 0; i < 19; i++) {
-        assert_true(KIT_COMPLETE(k, upsert(k, tn_arena_printf(k->arena, "Good%d", 10 + i), long_text(k, 2048))));
+        assert_true(KIT_COMPLETE(
+            k, upsert(k, tn_arena_printf(k->arena, "Good%d", 10 + i), long_text(k, 2048))));
         assert_true(kit_signal(k, "s", tn_arena_printf(k->arena, "r%d", i)));
         assert_true(kit_poll(k));
     }
     assert_false(KIT_COMPLETE(k, upsert(k, "Good99", long_text(k, 2048))));
-    assert_true(tn_str_starts(k->fault->message, TN_STR("BadSearchAttributes: total size of search attributes ")));
+    assert_true(tn_str_starts(k->fault->message,
+                              TN_STR("BadSearchAttributes: total size of search attributes ")));
     assert_false(tn_ms_running(k->ms));
     kit_close(k);
 }
 
-/* ---- what is not offered ----------------------------------------------------------------------- */
+/* ---- what is not offered --------------------------------------------------------------------- */
 
 static void updates_and_operations_fail_the_task(void **state)
 {
@@ -719,7 +856,8 @@ static void updates_and_operations_fail_the_task(void **state)
                    c->protocol_message_command_attributes->message_id = (char *)"m1";
                    c;
                }),
-               "BadUpdateWorkflowExecutionMessage: ProtocolMessageCommand referenced absent message ID m1");
+               "BadUpdateWorkflowExecutionMessage: ProtocolMessageCommand referenced absent "
+               "message ID m1");
     EXPECT_BAD(({
                    KIT_COMMAND(k, c, 17, SCHEDULE_NEXUS_OPERATION, schedule_nexus_operation);
                    c->schedule_nexus_operation_command_attributes->endpoint = (char *)"e";
@@ -727,11 +865,13 @@ static void updates_and_operations_fail_the_task(void **state)
                }),
                "BadScheduleNexusOperationAttributes: endpoint \"e\" not found");
     EXPECT_BAD(({
-                   KIT_COMMAND(k, c, 18, REQUEST_CANCEL_NEXUS_OPERATION, request_cancel_nexus_operation);
+                   KIT_COMMAND(k, c, 18, REQUEST_CANCEL_NEXUS_OPERATION,
+                               request_cancel_nexus_operation);
                    c->request_cancel_nexus_operation_command_attributes->scheduled_event_id = 5;
                    c;
                }),
-               "BadRequestCancelNexusOperationAttributes: requested cancelation for a non-existing or already completed "
+               "BadRequestCancelNexusOperationAttributes: requested cancelation for a non-existing "
+               "or already completed "
                "operation with scheduled event ID of 5");
     begin(k);
     r = kit_complete_request(k, 0, NULL);
@@ -740,12 +880,15 @@ static void updates_and_operations_fail_the_task(void **state)
     r->messages[0] = TN_MSG(k->arena, temporal__api__protocol__v1__message);
     r->messages[0]->protocol_instance_id = (char *)"u1";
     assert_false(kit_complete_with(k, kit_token(k), r, NULL));
-    expect_failed(k, "BadUpdateWorkflowExecutionMessage: update u1 wasn't found on the server. This is most likely a "
-                     "transient error which will be resolved automatically by retries", false);
+    expect_failed(k,
+                  "BadUpdateWorkflowExecutionMessage: update u1 wasn't found on the server. This "
+                  "is most likely a "
+                  "transient error which will be resolved automatically by retries",
+                  false);
     kit_close(k);
 }
 
-/* ---- metadata ---------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 static void events_carry_the_commands_metadata(void **state)
 {

@@ -98,10 +98,7 @@ static const struct {
     {"TZ=/etc/localtime * * * * *", "2024-03-01T12:00:00Z", NULL},
 };
 
-static bool has_zones(void)
-{
-    return access("/usr/share/zoneinfo/Europe/Berlin", R_OK) == 0;
-}
+static bool has_zones(void) { return access("/usr/share/zoneinfo/Europe/Berlin", R_OK) == 0; }
 
 static void next_moments(void **state)
 {
@@ -127,14 +124,16 @@ static void next_moments(void **state)
     }
 }
 
-/* A run that closes late is followed at the next moment after its end, in whole seconds from there. */
+/* A run that closes late is followed at the next moment after its end, in whole seconds from
+ * there. */
 static void late_runs_catch_up(void **state)
 {
     static const struct {
         const char *spec, *start, *close, *want;
     } rows[] = {
         {"*/10 * * * *", "2024-03-01T12:00:00Z", "2024-03-01T12:03:00Z", "2024-03-01T12:10:00Z"},
-        {"*/10 * * * *", "2024-03-01T12:00:00Z", "2024-03-01T12:33:00.25Z", "2024-03-01T12:40:00.25Z"},
+        {"*/10 * * * *", "2024-03-01T12:00:00Z", "2024-03-01T12:33:00.25Z",
+         "2024-03-01T12:40:00.25Z"},
         {"*/10 * * * *", "2024-03-01T12:00:00Z", "2024-03-01T12:40:00Z", "2024-03-01T12:40:00Z"},
         {"*/10 * * * *", "2004-03-01T12:00:00Z", "2024-03-01T12:41:00Z", "2024-03-01T12:50:00Z"},
         {"@every 7s", "2024-03-01T12:00:00Z", "2024-03-01T12:00:15Z", "2024-03-01T12:00:21Z"},
@@ -150,19 +149,20 @@ static void late_runs_catch_up(void **state)
         uint64_t got;
         char err[100];
 
-        assert_true(tn_cron_next(tn_str_from(rows[i].spec), moment(rows[i].start), moment(rows[i].close), &got, err,
-                                 sizeof(err)));
+        assert_true(tn_cron_next(tn_str_from(rows[i].spec), moment(rows[i].start),
+                                 moment(rows[i].close), &got, err, sizeof(err)));
         if (got != moment(rows[i].want))
             fail_msg("%s %s: %llu", rows[i].spec, rows[i].close, (unsigned long long)got);
     }
 }
 
-/* ---- zones ------------------------------------------------------------------------------------- */
+/* ---- zones ----------------------------------------------------------------------------------- */
 
-static size_t put_section(uint8_t *out, size_t n, int time_bytes, const int64_t *times, const uint8_t *indexes,
-                          uint32_t n_times)
+static size_t put_section(uint8_t *out, size_t n, int time_bytes, const int64_t *times,
+                          const uint8_t *indexes, uint32_t n_times)
 {
-    static const uint8_t types[2][6] = {{0, 0, 0x0e, 0x10, 0, 0}, {0, 0, 0x1c, 0x20, 1, 4}}; /* 3600, 7200 */
+    static const uint8_t types[2][6] = {{0, 0, 0x0e, 0x10, 0, 0},
+                                        {0, 0, 0x1c, 0x20, 1, 4}}; /* 3600, 7200 */
 
     memcpy(out + n, "TZif2", 5);
     memset(out + n + 5, 0, 15);
@@ -199,17 +199,15 @@ static void zone_files_are_read(void **state)
         int64_t at, from, until;
         int32_t offset;
     } rows[] = {
-        {0, INT64_MIN, 1000000000, 3600},
-        {999999999, INT64_MIN, 1000000000, 3600},
-        {1000000000, 1000000000, 1500000000, 7200},
-        {1499999999, 1000000000, 1500000000, 7200},
+        {0, INT64_MIN, 1000000000, 3600},           {999999999, INT64_MIN, 1000000000, 3600},
+        {1000000000, 1000000000, 1500000000, 7200}, {1499999999, 1000000000, 1500000000, 7200},
         {1500000000, 1500000000, 1509238800, 7200}, /* the rule: summer until 2017-10-29 01:00 UTC */
         {1509238800, 1509238800, 1521939600, 3600},
     };
     uint8_t bytes[512];
     tn_arena *arena = tn_arena_create(0);
-    const tn_zone *zone =
-        tn_zone_parse(arena, tn_blob_from(bytes, zone_file(bytes, "\nAAA-1BBB,M3.5.0,M10.5.0/3\n")));
+    const tn_zone *zone = tn_zone_parse(
+        arena, tn_blob_from(bytes, zone_file(bytes, "\nAAA-1BBB,M3.5.0,M10.5.0/3\n")));
 
     (void)state;
     assert_non_null(zone);
@@ -225,9 +223,16 @@ static void zone_files_are_read(void **state)
 
 static void damaged_zone_files_are_refused(void **state)
 {
-    static const char *const rules[] = {"\nAA-1\n", "\nAAA\n", "\nAAA-1BBB\n", "\nAAA-1BBB,M3.5.0\n", "\nAAA-1BBB,M13.5.0,M1.1.1\n",
-                                        "\nAAA-1BBB,J0,J5\n", "\nAAA-1BBB,J1,366\n", "\nAAA-1BBB,M3.5.0,M10.5.0/3x\n",
-                                        "\n<AAA-1\n", "\nAAA-999\n"};
+    static const char *const rules[] = {"\nAA-1\n",
+                                        "\nAAA\n",
+                                        "\nAAA-1BBB\n",
+                                        "\nAAA-1BBB,M3.5.0\n",
+                                        "\nAAA-1BBB,M13.5.0,M1.1.1\n",
+                                        "\nAAA-1BBB,J0,J5\n",
+                                        "\nAAA-1BBB,J1,366\n",
+                                        "\nAAA-1BBB,M3.5.0,M10.5.0/3x\n",
+                                        "\n<AAA-1\n",
+                                        "\nAAA-999\n"};
     uint8_t bytes[512];
     tn_arena *arena = tn_arena_create(0);
     size_t n = zone_file(bytes, "\nAAA-1\n");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Timers, children and requests to other runs: how they begin, end, meet a started workflow task, and outlive a
- * crash. */
+/* Timers, children and requests to other runs: how they begin, end, meet a started workflow task,
+ * and outlive a crash. */
 #include "machine_kit.h"
 
 #include "history/machine/parts.h"
@@ -28,10 +28,11 @@ static int teardown(void **state)
 static void expect_fault(tn_grpc_code code, const char *text)
 {
     if (!k->fault || k->fault->code != code || !tn_str_is(k->fault->message, text))
-        fail_msg("want: %s\n    got: " TN_STR_FMT, text, TN_STR_ARG(k->fault ? k->fault->message : TN_STR("success")));
+        fail_msg("want: %s\n    got: " TN_STR_FMT, text,
+                 TN_STR_ARG(k->fault ? k->fault->message : TN_STR("success")));
 }
 
-/* ---- timers ------------------------------------------------------------------------------------ */
+/* ---- timers ---------------------------------------------------------------------------------- */
 
 static void timers_fire_together_in_order(void **state)
 {
@@ -39,15 +40,17 @@ static void timers_fire_together_in_order(void **state)
 
     (void)state;
     begin();
-    assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "late", 30), kit_cmd_timer(k, "b", 10), kit_cmd_timer(k, "a", 5),
-                             kit_cmd_timer(k, "c", 10)));
+    assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "late", 30), kit_cmd_timer(k, "b", 10),
+                             kit_cmd_timer(k, "a", 5), kit_cmd_timer(k, "c", 10)));
     assert_int_equal(tn_ms_deadline_ns(k->ms), k->now_ns + 5 * TN_SEC);
     k->now_ns += 12 * TN_SEC;
     records = k->n_records;
     assert_true(kit_fire(k));
     assert_int_equal(k->n_records, records + 1);
-    KIT_EXPECT(k, BEGIN " TimerStarted TimerStarted TimerStarted TimerStarted TimerFired TimerFired TimerFired "
-                        "WtScheduled");
+    KIT_EXPECT(
+        k, BEGIN
+        " TimerStarted TimerStarted TimerStarted TimerStarted TimerFired TimerFired TimerFired "
+        "WtScheduled");
     assert_string_equal(kit_event(k, 9)->timer_fired_event_attributes->timer_id, "a");
     assert_int_equal(kit_event(k, 9)->timer_fired_event_attributes->started_event_id, 7);
     assert_string_equal(kit_event(k, 10)->timer_fired_event_attributes->timer_id, "b");
@@ -73,7 +76,8 @@ static void a_cancelled_timer_does_not_fire(void **state)
     KIT_EXPECT(k, BEGIN " TimerStarted Signaled WtScheduled WtStarted WtCompleted TimerCanceled");
 }
 
-/* It has fired while the worker thought, and the worker uses its id again: two timers of one id for a moment. */
+/* It has fired while the worker thought, and the worker uses its id again: two timers of one id for
+ * a moment. */
 static void an_id_is_used_again_over_a_firing(void **state)
 {
     (void)state;
@@ -83,8 +87,10 @@ static void an_id_is_used_again_over_a_firing(void **state)
     assert_true(kit_poll(k));
     kit_wait(k, 6);
     assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 60), kit_cmd_marker(k)));
-    KIT_EXPECT(k, BEGIN " TimerStarted Signaled WtScheduled WtStarted WtCompleted TimerStarted Marker TimerFired "
-                        "WtScheduled");
+    KIT_EXPECT(
+        k, BEGIN
+        " TimerStarted Signaled WtScheduled WtStarted WtCompleted TimerStarted Marker TimerFired "
+        "WtScheduled");
     assert_int_equal(kit_event(k, 12)->timer_fired_event_attributes->started_event_id, 5);
     assert_int_equal(k->ms->n_timers, 1);
     assert_int_equal(tn_ms_timer(k->ms, TN_STR("t"))->started_id, 10);
@@ -98,16 +104,19 @@ static void both_timers_of_an_id_are_cancelled(void **state)
     assert_true(kit_signal(k, "s", ""));
     assert_true(kit_poll(k));
     kit_wait(k, 6);
-    /* The new one first, then the firing leaves the buffer: nothing new is left, the run may close. */
-    assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 60), kit_cmd_cancel_timer(k, "t"), kit_cmd_cancel_timer(k, "t"),
-                             kit_cmd_complete(k)));
-    KIT_EXPECT(k, BEGIN " TimerStarted Signaled WtScheduled WtStarted WtCompleted TimerStarted TimerCanceled "
-                        "TimerCanceled Completed");
+    /* The new one first, then the firing leaves the buffer: nothing new is left, the run may
+     * close. */
+    assert_true(KIT_COMPLETE(k, kit_cmd_timer(k, "t", 60), kit_cmd_cancel_timer(k, "t"),
+                             kit_cmd_cancel_timer(k, "t"), kit_cmd_complete(k)));
+    KIT_EXPECT(
+        k,
+        BEGIN " TimerStarted Signaled WtScheduled WtStarted WtCompleted TimerStarted TimerCanceled "
+              "TimerCanceled Completed");
     assert_int_equal(kit_event(k, 11)->timer_canceled_event_attributes->started_event_id, 10);
     assert_int_equal(kit_event(k, 12)->timer_canceled_event_attributes->started_event_id, 5);
 }
 
-/* ---- children ---------------------------------------------------------------------------------- */
+/* ---- children -------------------------------------------------------------------------------- */
 
 static bool child_started(int64_t id, const char *run_id)
 {
@@ -127,9 +136,10 @@ static tn_event *closing(int type)
 {
     tn_event *event = TN_MSG(k->arena, temporal__api__history__v1__history_event);
 
-#define MAKE(upper, lower)                                                                              \
-    event->attributes_case = TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_##upper##_EVENT_ATTRIBUTES; \
-    event->lower##_event_attributes =                                                                   \
+#define MAKE(upper, lower) \
+    event->attributes_case = \
+        TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_##upper##_EVENT_ATTRIBUTES; \
+    event->lower##_event_attributes = \
         TN_MSG(k->arena, temporal__api__history__v1__##lower##_event_attributes)
     event->event_type = (Temporal__Api__Enums__V1__EventType)type;
     switch (type) {
@@ -165,7 +175,8 @@ static bool child_closed(int64_t id, const char *run_id, const char *first_run_i
 {
     tn_tx *tx = kit_begin(k);
 
-    return kit_end(k, tn_machine_child_closed(tx, id, tn_str_from(run_id), tn_str_from(first_run_id), closing(type)));
+    return kit_end(k, tn_machine_child_closed(tx, id, tn_str_from(run_id),
+                                              tn_str_from(first_run_id), closing(type)));
 }
 
 static void with_child(void)
@@ -183,7 +194,10 @@ static void a_child_starts_and_closes(void **state)
     static const struct {
         int close, want;
         const char *word;
-    } table[] = {{2, 32, "ChildCompleted"}, {3, 33, "ChildFailed"}, {21, 34, "ChildCanceled"}, {4, 35, "ChildTimedOut"},
+    } table[] = {{2, 32, "ChildCompleted"},
+                 {3, 33, "ChildFailed"},
+                 {21, 34, "ChildCanceled"},
+                 {4, 35, "ChildTimedOut"},
                  {27, 36, "ChildTerminated"}};
 
     (void)state;
@@ -196,16 +210,23 @@ static void a_child_starts_and_closes(void **state)
         assert_false(child_started(5, RUN_2));
         expect_fault(TN_GRPC_NOT_FOUND, "Pending child execution not found.");
         KIT_EXPECT(k, BEGIN " ChildInitiated ChildStarted WtScheduled");
-        assert_string_equal(kit_event(k, 6)->child_workflow_execution_started_event_attributes->workflow_type->name, "C");
-        assert_string_equal(kit_event(k, 6)->child_workflow_execution_started_event_attributes->namespace_, "default");
+        assert_string_equal(
+            kit_event(k, 6)->child_workflow_execution_started_event_attributes->workflow_type->name,
+            "C");
+        assert_string_equal(
+            kit_event(k, 6)->child_workflow_execution_started_event_attributes->namespace_,
+            "default");
         assert_true(kit_poll(k));
         assert_true(kit_complete_none(k));
         assert_false(child_closed(5, RUN_2, RUN_2, table[i].close)); /* another one's end */
         expect_fault(TN_GRPC_NOT_FOUND, "Pending child execution not found.");
         /* It went on as RUN_2 and closed there: the parent sees the last run. */
         assert_true(child_closed(5, RUN_2, RUN_1, table[i].close));
-        KIT_EXPECT(k, tn_arena_printf(k->arena, BEGIN " ChildInitiated ChildStarted WtScheduled WtStarted WtCompleted "
-                                                      "%s WtScheduled", table[i].word));
+        KIT_EXPECT(k, tn_arena_printf(
+                          k->arena,
+                          BEGIN " ChildInitiated ChildStarted WtScheduled WtStarted WtCompleted "
+                                "%s WtScheduled",
+                          table[i].word));
         assert_int_equal(k->ms->n_children, 0);
         assert_false(child_closed(5, RUN_2, RUN_1, table[i].close));
         expect_fault(TN_GRPC_NOT_FOUND, "Pending child execution not found.");
@@ -222,8 +243,10 @@ static void closings_carry_what_the_child_said(void **state)
     /* The end may be told before the start was recorded. */
     assert_true(child_closed(5, RUN_2, RUN_1, 2));
     KIT_EXPECT(k, BEGIN " ChildInitiated ChildStarted ChildCompleted WtScheduled");
-    assert_string_equal(kit_event(k, 6)->child_workflow_execution_started_event_attributes->workflow_execution->run_id,
-                        RUN_1);
+    assert_string_equal(
+        kit_event(k, 6)
+            ->child_workflow_execution_started_event_attributes->workflow_execution->run_id,
+        RUN_1);
     done = kit_event(k, 7)->child_workflow_execution_completed_event_attributes;
     assert_int_equal(done->initiated_event_id, 5);
     assert_int_equal(done->started_event_id, 6);
@@ -279,9 +302,12 @@ static void a_short_child_meets_a_started_task(void **state)
     expect_fault(TN_GRPC_NOT_FOUND, "Pending child execution not found.");
     KIT_EXPECT(k, BEGIN " ChildInitiated Signaled WtScheduled WtStarted");
     assert_true(KIT_COMPLETE(k, kit_cmd_marker(k)));
-    KIT_EXPECT(k, BEGIN " ChildInitiated Signaled WtScheduled WtStarted WtCompleted Marker ChildStarted ChildCompleted "
+    KIT_EXPECT(k, BEGIN " ChildInitiated Signaled WtScheduled WtStarted WtCompleted Marker "
+                        "ChildStarted ChildCompleted "
                         "WtScheduled");
-    assert_int_equal(kit_event(k, 12)->child_workflow_execution_completed_event_attributes->started_event_id, 11);
+    assert_int_equal(
+        kit_event(k, 12)->child_workflow_execution_completed_event_attributes->started_event_id,
+        11);
 }
 
 static void request_ids_outlive_a_crash(void **state)
@@ -334,7 +360,7 @@ static void a_closed_parent_starts_no_child(void **state)
     assert_int_equal(wants(TN_WANT_SETTLE_CHILD), 1);
 }
 
-/* ---- requests to other runs -------------------------------------------------------------------- */
+/* ---- requests to other runs ------------------------------------------------------------------ */
 
 static bool external_done(int64_t id)
 {
@@ -369,14 +395,21 @@ static void requests_succeed(void **state)
     assert_int_equal(wants(TN_WANT_CANCEL), 1);
     assert_true(external_done(5));
     assert_true(external_done(6));
-    KIT_EXPECT(k, BEGIN " SignalExtInitiated CancelExtInitiated ExtSignaled WtScheduled ExtCancelRequested");
-    assert_string_equal(kit_event(k, 7)->external_workflow_execution_signaled_event_attributes->control, "ctl");
-    /* The command named no namespace; its result does. */
-    assert_string_equal(kit_event(k, 5)->signal_external_workflow_execution_initiated_event_attributes->namespace_, "");
-    assert_string_equal(kit_event(k, 7)->external_workflow_execution_signaled_event_attributes->namespace_, "default");
+    KIT_EXPECT(k, BEGIN
+               " SignalExtInitiated CancelExtInitiated ExtSignaled WtScheduled ExtCancelRequested");
     assert_string_equal(
-        kit_event(k, 9)->external_workflow_execution_cancel_requested_event_attributes->workflow_execution->workflow_id,
-        "y");
+        kit_event(k, 7)->external_workflow_execution_signaled_event_attributes->control, "ctl");
+    /* The command named no namespace; its result does. */
+    assert_string_equal(
+        kit_event(k, 5)->signal_external_workflow_execution_initiated_event_attributes->namespace_,
+        "");
+    assert_string_equal(
+        kit_event(k, 7)->external_workflow_execution_signaled_event_attributes->namespace_,
+        "default");
+    assert_string_equal(kit_event(k, 9)
+                            ->external_workflow_execution_cancel_requested_event_attributes
+                            ->workflow_execution->workflow_id,
+                        "y");
     assert_false(external_done(5));
     assert_int_equal(k->fault->code, TN_GRPC_NOT_FOUND);
     assert_int_equal(k->ms->n_signal_externals + k->ms->n_cancel_externals, 0);
@@ -388,12 +421,21 @@ static void requests_fail(void **state)
     with_requests();
     assert_true(external_failed(5, 3));
     assert_true(external_failed(6, 1));
-    KIT_EXPECT(k, BEGIN " SignalExtInitiated CancelExtInitiated SignalExtFailed WtScheduled CancelExtFailed");
-    assert_int_equal(kit_event(k, 7)->signal_external_workflow_execution_failed_event_attributes->cause, 3);
-    assert_string_equal(kit_event(k, 7)->signal_external_workflow_execution_failed_event_attributes->control, "ctl");
-    assert_int_equal(kit_event(k, 9)->request_cancel_external_workflow_execution_failed_event_attributes->cause, 1);
+    KIT_EXPECT(
+        k,
+        BEGIN " SignalExtInitiated CancelExtInitiated SignalExtFailed WtScheduled CancelExtFailed");
     assert_int_equal(
-        kit_event(k, 9)->request_cancel_external_workflow_execution_failed_event_attributes->initiated_event_id, 6);
+        kit_event(k, 7)->signal_external_workflow_execution_failed_event_attributes->cause, 3);
+    assert_string_equal(
+        kit_event(k, 7)->signal_external_workflow_execution_failed_event_attributes->control,
+        "ctl");
+    assert_int_equal(
+        kit_event(k, 9)->request_cancel_external_workflow_execution_failed_event_attributes->cause,
+        1);
+    assert_int_equal(kit_event(k, 9)
+                         ->request_cancel_external_workflow_execution_failed_event_attributes
+                         ->initiated_event_id,
+                     6);
 }
 
 static void requests_meet_a_started_task(void **state)
@@ -413,8 +455,9 @@ static void requests_meet_a_started_task(void **state)
     assert_string_not_equal(tn_ms_external_any(k->ms, 6)->request_id, id);
     kit_poll(k);
     assert_true(kit_complete_none(k));
-    KIT_EXPECT(k, BEGIN " SignalExtInitiated CancelExtInitiated Signaled WtScheduled WtStarted WtCompleted "
-                        "ExtCancelRequested WtScheduled");
+    KIT_EXPECT(k, BEGIN
+               " SignalExtInitiated CancelExtInitiated Signaled WtScheduled WtStarted WtCompleted "
+               "ExtCancelRequested WtScheduled");
 }
 
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)

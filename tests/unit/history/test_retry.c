@@ -34,8 +34,10 @@ static failure_msg *application_failure(const char *type, bool non_retryable, in
 {
     failure_msg *f = TN_MSG(arena, temporal__api__failure__v1__failure);
 
-    f->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO;
-    f->application_failure_info = TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
+    f->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO;
+    f->application_failure_info =
+        TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
     f->application_failure_info->type = tn_arena_strdup(arena, type);
     f->application_failure_info->non_retryable = non_retryable;
     if (delay_ns >= 0)
@@ -43,9 +45,9 @@ static failure_msg *application_failure(const char *type, bool non_retryable, in
     return f;
 }
 
-/* ---- back-off ---------------------------------------------------------------------------------- */
+/* ---- back-off -------------------------------------------------------------------------------- */
 
-#define S(n) ((uint64_t)(n) * TN_SEC)
+#define S(n) ((uint64_t)(n)*TN_SEC)
 
 static void backoff_follows_the_policy(void **state)
 {
@@ -79,14 +81,17 @@ static void backoff_follows_the_policy(void **state)
 
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(table); i++) {
-        tn_retry retry = {true, table[i].initial_ns, table[i].max_ns, table[i].coefficient, table[i].max_attempts, NULL};
+        tn_retry retry = {
+            true, table[i].initial_ns, table[i].max_ns, table[i].coefficient, table[i].max_attempts,
+            NULL};
         int32_t got = 0;
 
-        assert_int_equal(tn_retry_backoff_ns(&retry, table[i].attempt, table[i].now_ns, table[i].expire_ns, NULL, &got),
+        assert_int_equal(tn_retry_backoff_ns(&retry, table[i].attempt, table[i].now_ns,
+                                             table[i].expire_ns, NULL, &got),
                          table[i].want_ns);
         assert_int_equal(got, table[i].want_state);
-        assert_int_equal(tn_retry_activity_backoff_ns(&retry, table[i].attempt, table[i].now_ns, table[i].expire_ns,
-                                                      NULL, &got),
+        assert_int_equal(tn_retry_activity_backoff_ns(&retry, table[i].attempt, table[i].now_ns,
+                                                      table[i].expire_ns, NULL, &got),
                          table[i].want_ns);
         assert_int_equal(got, table[i].want_state);
     }
@@ -115,13 +120,14 @@ static void asked_delay_passes_the_limit_for_activities_only(void **state)
     assert_int_equal(tn_retry_activity_backoff_ns(&retry, 5, S(1), 0, hour, &got), S(3600));
     assert_int_equal(got, TN_RETRY_IN_PROGRESS);
     assert_int_equal(tn_retry_backoff_ns(&retry, 5, S(1), 0, hour, &got), S(10));
-    assert_int_equal(tn_retry_activity_backoff_ns(&retry, 5, S(1), S(3600), hour, &got), UINT64_MAX);
+    assert_int_equal(tn_retry_activity_backoff_ns(&retry, 5, S(1), S(3600), hour, &got),
+                     UINT64_MAX);
     assert_int_equal(got, TN_RETRY_TIMEOUT);
     assert_int_equal(tn_retry_activity_backoff_ns(&retry, 5, S(1), 0, zero, &got), UINT64_MAX);
     assert_int_equal(got, TN_RETRY_TIMEOUT);
 }
 
-/* ---- which failures ---------------------------------------------------------------------------- */
+/* ---- which failures -------------------------------------------------------------------------- */
 
 static failure_msg *bare(int info_case)
 {
@@ -146,23 +152,30 @@ static void some_failures_are_the_last(void **state)
     assert_true(tn_retry_allows(&retry, application_failure("Ba", false, -1)));
     assert_false(tn_retry_allows(&retry, application_failure("Bad", false, -1)));
     assert_false(tn_retry_allows(&retry, application_failure("Good", true, -1)));
-    assert_false(tn_retry_allows(&retry, bare(TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_CANCELED_FAILURE_INFO)));
-    assert_false(
-        tn_retry_allows(&retry, bare(TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TERMINATED_FAILURE_INFO)));
-    assert_true(tn_retry_allows(&retry, bare(TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_ACTIVITY_FAILURE_INFO)));
+    assert_false(tn_retry_allows(
+        &retry, bare(TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_CANCELED_FAILURE_INFO)));
+    assert_false(tn_retry_allows(
+        &retry, bare(TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TERMINATED_FAILURE_INFO)));
+    assert_true(tn_retry_allows(
+        &retry, bare(TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_ACTIVITY_FAILURE_INFO)));
     assert_true(tn_retry_allows(&retry, tn_failure_server(arena, "x", false)));
     assert_false(tn_retry_allows(&retry, tn_failure_server(arena, "x", true)));
     assert_true(tn_retry_allows(&retry, tn_failure_timeout(arena, "x", TN_TIMEOUT_START_TO_CLOSE)));
     assert_false(tn_retry_allows(&retry, tn_failure_timeout(arena, "x", TN_TIMEOUT_HEARTBEAT)));
-    assert_false(tn_retry_allows(&retry, tn_failure_timeout(arena, "x", TN_TIMEOUT_SCHEDULE_TO_START)));
-    assert_false(tn_retry_allows(&retry, tn_failure_timeout(arena, "x", TN_TIMEOUT_SCHEDULE_TO_CLOSE)));
-    assert_int_equal(tn_retry_backoff_ns(&retry, 1, S(1), 0, application_failure("Bad", false, -1), &got), UINT64_MAX);
+    assert_false(
+        tn_retry_allows(&retry, tn_failure_timeout(arena, "x", TN_TIMEOUT_SCHEDULE_TO_START)));
+    assert_false(
+        tn_retry_allows(&retry, tn_failure_timeout(arena, "x", TN_TIMEOUT_SCHEDULE_TO_CLOSE)));
+    assert_int_equal(
+        tn_retry_backoff_ns(&retry, 1, S(1), 0, application_failure("Bad", false, -1), &got),
+        UINT64_MAX);
     assert_int_equal(got, TN_RETRY_NON_RETRYABLE_FAILURE);
 }
 
-/* ---- policies ---------------------------------------------------------------------------------- */
+/* ---- policies -------------------------------------------------------------------------------- */
 
-static policy_msg *policy(int64_t initial_ns, int64_t max_ns, double coefficient, int32_t attempts, const char *type)
+static policy_msg *policy(int64_t initial_ns, int64_t max_ns, double coefficient, int32_t attempts,
+                          const char *type)
 {
     policy_msg *p = TN_MSG(arena, temporal__api__common__v1__retry_policy);
 
@@ -211,7 +224,8 @@ static void policies_are_checked(void **state)
         {0, -1, 0, 0, NULL, "invalid MaximumInterval set on retry policy: negative duration"},
         {0, 0, 0.5, 0, NULL, "BackoffCoefficient cannot be less than 1 on retry policy."},
         {0, 0, -2, 0, NULL, "BackoffCoefficient cannot be less than 1 on retry policy."},
-        {2000000000, 1000000000, 0, 0, NULL, "MaximumInterval cannot be less than InitialInterval on retry policy."},
+        {2000000000, 1000000000, 0, 0, NULL,
+         "MaximumInterval cannot be less than InitialInterval on retry policy."},
         {0, 0, 0, -1, NULL, "MaximumAttempts cannot be negative on retry policy."},
         {0, 0, 0, 0, "Anything", NULL},
         {0, 0, 0, 0, "TemporalTimeout:StartToClose", NULL},
@@ -223,7 +237,8 @@ static void policies_are_checked(void **state)
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(table); i++) {
         const char *got = tn_retry_policy_settle(arena, policy(table[i].initial_ns, table[i].max_ns,
-                                                               table[i].coefficient, table[i].attempts, table[i].type));
+                                                               table[i].coefficient,
+                                                               table[i].attempts, table[i].type));
 
         if (table[i].want)
             assert_string_equal(got, table[i].want);
@@ -239,9 +254,11 @@ static void durations_are_checked_and_cut(void **state)
     (void)state;
     assert_null(tn_duration_settle(NULL));
     d.seconds = 1, d.nanos = -1;
-    assert_string_equal(tn_duration_settle(&d), "duration has seconds and nanos with different signs");
+    assert_string_equal(tn_duration_settle(&d),
+                        "duration has seconds and nanos with different signs");
     d.seconds = -1, d.nanos = 1;
-    assert_string_equal(tn_duration_settle(&d), "duration has seconds and nanos with different signs");
+    assert_string_equal(tn_duration_settle(&d),
+                        "duration has seconds and nanos with different signs");
     d.seconds = 0, d.nanos = -1;
     assert_string_equal(tn_duration_settle(&d), "negative duration");
     d.seconds = INT64_MIN, d.nanos = 0;
@@ -254,12 +271,13 @@ static void durations_are_checked_and_cut(void **state)
     assert_int_equal(d.nanos, 0);
 }
 
-/* ---- cutting ----------------------------------------------------------------------------------- */
+/* ---- cutting --------------------------------------------------------------------------------- */
 
 static void long_failures_are_cut(void **state)
 {
     char *text = tn_arena_zalloc(arena, 9001);
-    failure_msg *f = application_failure("T", true, -1), *cause = TN_MSG(arena, temporal__api__failure__v1__failure);
+    failure_msg *f = application_failure("T", true, -1),
+                *cause = TN_MSG(arena, temporal__api__failure__v1__failure);
     const failure_msg *out;
 
     (void)state;
@@ -274,13 +292,15 @@ static void long_failures_are_cut(void **state)
     out = tn_failure_for_state(arena, f, 4096);
     assert_ptr_not_equal(out, f);
     assert_string_equal(out->message, "Failure exceeds size limit.");
-    assert_int_equal(out->failure_info_case, TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO);
+    assert_int_equal(out->failure_info_case,
+                     TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO);
     assert_false(out->server_failure_info->non_retryable);
     assert_string_equal(out->cause->message, "short");
     assert_true(out->cause->application_failure_info->non_retryable);
     assert_true(protobuf_c_message_get_packed_size(&out->cause->base) <= 4096);
     assert_true(strlen(out->cause->stack_trace) > 3900);
-    assert_true(tn_utf8_valid((const uint8_t *)out->cause->stack_trace, strlen(out->cause->stack_trace)));
+    assert_true(
+        tn_utf8_valid((const uint8_t *)out->cause->stack_trace, strlen(out->cause->stack_trace)));
     assert_null(out->cause->cause); /* no room is left */
     f->stack_trace = tn_arena_strdup(arena, "here");
     out = tn_failure_cut(arena, f, 1000);
@@ -312,7 +332,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(backoff_follows_the_policy, setup, teardown),
         cmocka_unit_test_setup_teardown(no_policy_no_retry, setup, teardown),
-        cmocka_unit_test_setup_teardown(asked_delay_passes_the_limit_for_activities_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(asked_delay_passes_the_limit_for_activities_only, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(some_failures_are_the_last, setup, teardown),
         cmocka_unit_test_setup_teardown(policies_are_completed, setup, teardown),
         cmocka_unit_test_setup_teardown(policies_are_checked, setup, teardown),
