@@ -8,8 +8,10 @@
 #include "rpc/private.h"
 
 #define NV(name_, value_) \
-    {(uint8_t *)(uintptr_t)(name_), (uint8_t *)(uintptr_t)(value_), sizeof(name_) - 1, \
-     sizeof(value_) - 1, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE}
+    { \
+        (uint8_t *)(uintptr_t)(name_), (uint8_t *)(uintptr_t)(value_), sizeof(name_) - 1, \
+            sizeof(value_) - 1, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE \
+    }
 
 static const nghttp2_nv nv_status_200 = NV(":status", "200");
 static const nghttp2_nv nv_content_type = NV("content-type", "application/grpc");
@@ -52,7 +54,7 @@ void rpc_answer_drop_pieces(rpc_call *call)
 
 /* ---- status ---- */
 
-static const char *const code_text[] = {"0", "1", "2",  "3",  "4",  "5",  "6",  "7", "8",
+static const char *const code_text[] = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",
                                         "9", "10", "11", "12", "13", "14", "15", "16"};
 
 static nghttp2_nv nv_of(const char *name, size_t name_n, tn_str value)
@@ -211,7 +213,8 @@ static void check_submit(rpc_call *call, int rv)
 
 static void submit_head(rpc_call *call, bool with_body)
 {
-    const nghttp2_data_provider provider = {.source = {.ptr = NULL}, .read_callback = rpc_answer_read};
+    const nghttp2_data_provider provider = {.source = {.ptr = NULL},
+                                            .read_callback = rpc_answer_read};
     nghttp2_nv nv[HEADS_MAX];
     size_t n = 0;
 
@@ -230,8 +233,10 @@ static void submit_head(rpc_call *call, bool with_body)
 static void submit_plain(rpc_call *call)
 {
     static const nghttp2_nv type = NV("content-type", "text/plain; charset=utf-8");
-    const nghttp2_data_provider provider = {.source = {.ptr = NULL}, .read_callback = rpc_answer_read};
-    nghttp2_nv nv[2] = {nv_of(":status", 7, call->http_status == 405 ? TN_STR("405") : TN_STR("415")), type};
+    const nghttp2_data_provider provider = {.source = {.ptr = NULL},
+                                            .read_callback = rpc_answer_read};
+    nghttp2_nv nv[2] = {
+        nv_of(":status", 7, call->http_status == 405 ? TN_STR("405") : TN_STR("415")), type};
     rpc_piece *piece = TN_NEW(call->pub.arena, rpc_piece);
 
     call->ended = true;
@@ -241,7 +246,8 @@ static void submit_plain(rpc_call *call)
         piece_add(call, piece);
         queue_bytes(call->conn, piece->n);
     }
-    check_submit(call, nghttp2_submit_response(call->conn->session, call->stream_id, nv, 2, &provider));
+    check_submit(call,
+                 nghttp2_submit_response(call->conn->session, call->stream_id, nv, 2, &provider));
 }
 
 static bool worth_gzip(const rpc_call *call)
@@ -265,7 +271,8 @@ static void compress(rpc_call *call)
     tn_buf_reserve(&buf, call->piece_bytes / 4 + 256);
     tn_buf_put_u8(&buf, 1);
     tn_buf_put_u32be(&buf, 0);
-    if (!piece || rpc_gzip_pieces(call->worker->gzip, call->pieces, RPC_FRAME_HEAD, &buf) != TN_OK ||
+    if (!piece ||
+        rpc_gzip_pieces(call->worker->gzip, call->pieces, RPC_FRAME_HEAD, &buf) != TN_OK ||
         buf.n >= call->piece_bytes) {
         tn_buf_done(&buf);
         return;
@@ -324,7 +331,10 @@ static void answer_home(rpc_call *call)
     rpc_call_done(call);
 }
 
-static void answer_came(tn_msg *msg) { answer_home(rpc_call_of(TN_CONTAINER_OF(msg, tn_call, msg))); }
+static void answer_came(tn_msg *msg)
+{
+    answer_home(rpc_call_of(TN_CONTAINER_OF(msg, tn_call, msg)));
+}
 
 /* The baton goes home: nothing of the call may be touched after this. */
 static void hand_back(rpc_call *call)
@@ -352,9 +362,10 @@ static void fail_packing(rpc_call *call, tn_status status)
     call->pieces = NULL;
     call->pieces_end = &call->pieces;
     call->piece_bytes = 0;
-    encode_fault(call, tn_fault_make(call->pub.arena, status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED
-                                                                             : TN_GRPC_INTERNAL,
-                                     "the response can't be encoded: %s", tn_status_name(status)));
+    encode_fault(
+        call, tn_fault_make(call->pub.arena,
+                            status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
+                            "the response can't be encoded: %s", tn_status_name(status)));
 }
 
 static tn_status add_spliced(rpc_call *call, rpc_piece *pieces, const tn_blob *spliced, size_t n)
@@ -372,8 +383,8 @@ static tn_status add_spliced(rpc_call *call, rpc_piece *pieces, const tn_blob *s
     return TN_OK;
 }
 
-static tn_status make_pieces(rpc_call *call, const ProtobufCMessage *response, const tn_blob *spliced,
-                             size_t n_spliced)
+static tn_status make_pieces(rpc_call *call, const ProtobufCMessage *response,
+                             const tn_blob *spliced, size_t n_spliced)
 {
     rpc_piece *pieces = tn_arena_array(call->pub.arena, n_spliced + 1, sizeof(*pieces));
     tn_blob packed = {NULL, 0};

@@ -187,7 +187,8 @@ static void refuse_http(rpc_call *call, uint16_t status, const char *text)
 static void refuse_method(rpc_call *call)
 {
     tn_str path = call->path, service;
-    const char *slash = path.n > 1 && path.p[0] == '/' ? memrchr(path.p + 1, '/', path.n - 1) : NULL;
+    const char *slash =
+        path.n > 1 && path.p[0] == '/' ? memrchr(path.p + 1, '/', path.n - 1) : NULL;
 
     if (!slash) {
         rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "malformed method name: \"" TN_STR_FMT "\"",
@@ -196,15 +197,20 @@ static void refuse_method(rpc_call *call)
     }
     service = (tn_str){path.p + 1, (size_t)(slash - path.p) - 1};
     if (!rpc_service_known(service))
-        rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "unknown service " TN_STR_FMT, TN_STR_ARG(service));
+        rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "unknown service " TN_STR_FMT,
+                        TN_STR_ARG(service));
     else
-        rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "unknown method " TN_STR_FMT " for service " TN_STR_FMT,
+        rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED,
+                        "unknown method " TN_STR_FMT " for service " TN_STR_FMT,
                         (int)(path.p + path.n - slash - 1), slash + 1, TN_STR_ARG(service));
 }
 
 /* ---- headers ---- */
 
-static bool takes_stream(const rpc_call *call) { return call->pub.method->flags & TN_RPC_STREAM_IN; }
+static bool takes_stream(const rpc_call *call)
+{
+    return call->pub.method->flags & TN_RPC_STREAM_IN;
+}
 
 void rpc_call_headers_done(rpc_call *call)
 {
@@ -249,7 +255,8 @@ static bool message_begins(rpc_call *call)
     bool compressed = rpc_framer_compressed(f);
 
     if (f->head[0] > 1 || (compressed && !call->request_gzip)) {
-        rpc_call_refuse(call, TN_GRPC_INTERNAL, f->head[0] > 1
+        rpc_call_refuse(call, TN_GRPC_INTERNAL,
+                        f->head[0] > 1
                             ? "grpc: received unexpected payload format"
                             : "grpc: compressed flag set with identity or empty encoding");
         return false;
@@ -269,7 +276,8 @@ static bool message_begins(rpc_call *call)
         }
         call->inbox->partial = w;
     } else if (call->body_whole) {
-        rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED, "request cardinality violation: more than one message");
+        rpc_call_refuse(call, TN_GRPC_UNIMPLEMENTED,
+                        "request cardinality violation: more than one message");
         return false;
     } else {
         f->body = tn_arena_alloc(call->pub.arena, f->need);
@@ -319,7 +327,8 @@ int rpc_call_data(rpc_call *call, const uint8_t *p, size_t n)
             rpc_answer_submit(call);
         return 0;
     }
-    if (call->deaf || call->phase == RPC_ANSWERED || (call->phase == RPC_HANDED && !takes_stream(call)))
+    if (call->deaf || call->phase == RPC_ANSWERED ||
+        (call->phase == RPC_HANDED && !takes_stream(call)))
         return 0;
     call->intake_bytes += n;
     conn->intake_bytes += n;
@@ -359,13 +368,15 @@ static bool open_message(rpc_call *call, tn_blob body, bool compressed, tn_arena
             return false;
         }
         if (status != TN_OK) {
-            rpc_call_refuse(call, TN_GRPC_INTERNAL, "grpc: failed to decompress the received message");
+            rpc_call_refuse(call, TN_GRPC_INTERNAL,
+                            "grpc: failed to decompress the received message");
             return false;
         }
     }
     status = tn_proto_unpack_peer(call->pub.method->input, body, arena, &request, &err);
     if (status != TN_OK) {
-        rpc_call_refuse(call, status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
+        rpc_call_refuse(call,
+                        status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
                         "grpc: error unmarshalling request: %s", err.text);
         return false;
     }

@@ -94,7 +94,8 @@ static void session_create(rpc_conn *conn)
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };
 
-    TN_ASSERT(nghttp2_session_server_new2(&conn->session, rpc_session_callbacks(), conn, option) == 0);
+    TN_ASSERT(nghttp2_session_server_new2(&conn->session, rpc_session_callbacks(), conn, option) ==
+              0);
     nghttp2_option_del(option);
     TN_ASSERT(nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, settings,
                                       TN_COUNT_OF(settings)) == 0);
@@ -195,7 +196,8 @@ void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
     tn_put_u32be(frame + 9, (uint32_t)last);
     tn_put_u32be(frame + 13, code);
     memcpy(frame + 17, why, why_n);
-    rpc_count(code == NGHTTP2_ENHANCE_YOUR_CALM ? RPC_COUNT_GOAWAYS_CALM : RPC_COUNT_GOAWAYS_ERROR, 1);
+    rpc_count(code == NGHTTP2_ENHANCE_YOUR_CALM ? RPC_COUNT_GOAWAYS_CALM : RPC_COUNT_GOAWAYS_ERROR,
+              1);
     log_end(conn, "connection ended for breaking a rule", why);
     if (tn_stream_pending_bytes(conn->stream) <= RPC_SOCKET_MARK)
         tn_stream_write(conn->stream, frame, 17 + why_n);
@@ -331,7 +333,8 @@ static void conn_flush(tn_msg *msg)
     }
     if (rv < 0 || conn->kill_why)
         session_failed(conn, rv);
-    else if (!nghttp2_session_want_read(conn->session) && !nghttp2_session_want_write(conn->session))
+    else if (!nghttp2_session_want_read(conn->session) &&
+             !nghttp2_session_want_write(conn->session))
         linger(conn);
     else if (conn->state == RPC_CONN_DRAINING && !conn->call_count &&
              !nghttp2_session_want_write(conn->session))
@@ -390,8 +393,8 @@ void rpc_conn_drain_final(rpc_conn *conn)
     conn->state = RPC_CONN_DRAINING;
     conn->state_since_ns = tn_now_mono_ns();
     nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE,
-                          nghttp2_session_get_last_proc_stream_id(conn->session), NGHTTP2_NO_ERROR, NULL,
-                          0);
+                          nghttp2_session_get_last_proc_stream_id(conn->session), NGHTTP2_NO_ERROR,
+                          NULL, 0);
     if (grace)
         rpc_conn_tick_at(conn, conn->state_since_ns + grace);
     rpc_conn_flush_later(conn);

@@ -95,7 +95,8 @@ static rpc_verdict frame_begin(rpc_guard *g, uint64_t now_ns)
     g->flags = g->head[4];
     g->stream_id = tn_get_u32be(g->head + 5) & INT32_MAX;
     g->head_n = 0;
-    if (is_control(g) && !rpc_bucket_take(&g->control, now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST))
+    if (is_control(g) &&
+        !rpc_bucket_take(&g->control, now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST))
         return calm("control_frame_flood");
     switch (g->type) {
     case FRAME_HEADERS:

@@ -39,11 +39,12 @@ typedef struct rpc_guard {
     bool in_block;      /* HEADERS without END_HEADERS yet */
     uint8_t block_frames;
     uint8_t ended_next;
-    int32_t ended[RPC_ENDED_IDS]; /* streams that the peer has ended or reset: it may send no more there */
+    int32_t ended
+        [RPC_ENDED_IDS]; /* streams that the peer has ended or reset: it may send no more there */
     uint32_t stream_id;
     uint32_t block_bytes;
-    uint32_t priority, priority_n; /* PRIORITY's first bytes */
-    uint32_t left; /* of the current frame's payload */
+    uint32_t priority, priority_n;           /* PRIORITY's first bytes */
+    uint32_t left;                           /* of the current frame's payload */
     uint64_t block_since_ns, frame_since_ns; /* of what is not whole, 0: nothing */
     rpc_bucket control, resets, glitches;
 } rpc_guard;

@@ -70,7 +70,8 @@ static tn_status inflate_all(struct rpc_gzip *gzip, size_t out_max)
     }
 }
 
-tn_status rpc_gunzip(struct rpc_gzip *gzip, tn_blob in, size_t out_max, tn_arena *arena, tn_blob *out)
+tn_status rpc_gunzip(struct rpc_gzip *gzip, tn_blob in, size_t out_max, tn_arena *arena,
+                     tn_blob *out)
 {
     tn_status status = TN_EINVALID;
     tn_blob copy;

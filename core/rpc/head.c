@@ -41,8 +41,8 @@ static void take_path(rpc_call *call, tn_str value)
 {
     call->pub.method = tn_rpc_find(value);
     if (!call->pub.method)
-        call->path = tn_arena_str(call->pub.arena,
-                                  (tn_str){value.p, value.n < PATH_KEPT_MAX ? value.n : PATH_KEPT_MAX});
+        call->path = tn_arena_str(
+            call->pub.arena, (tn_str){value.p, value.n < PATH_KEPT_MAX ? value.n : PATH_KEPT_MAX});
 }
 
 static void take_encoding(rpc_call *call, tn_str value)

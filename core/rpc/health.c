@@ -11,7 +11,8 @@
 
 #define SERVICES_MAX 64
 #define LOOPS_MAX 64
-#define STATUS_SERVICE_UNKNOWN GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
+#define STATUS_SERVICE_UNKNOWN \
+    GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
 
 typedef struct service {
     _Atomic(char *) name; /* set once; pairs with the readers' acquire */
@@ -130,7 +131,10 @@ static void watch_end(watcher *w, tn_grpc_code code, const char *text)
     tn_call_end(w->call, tn_fault_make(w->call->arena, code, "%s", text));
 }
 
-static void watch_cancelled(tn_call *call) { watch_end(call->user, TN_GRPC_CANCELLED, "cancelled"); }
+static void watch_cancelled(tn_call *call)
+{
+    watch_end(call->user, TN_GRPC_CANCELLED, "cancelled");
+}
 
 static void watch_tell(watcher *w)
 {
@@ -149,7 +153,7 @@ static void statuses_changed(tn_msg *msg)
     notice *n = TN_CONTAINER_OF(msg, notice, msg);
 
     atomic_store(&n->posted, false);
-    TN_LIST_FOREACH_SAFE(link, &n->watchers) {
+    TN_LIST_FOREACH_SAFE (link, &n->watchers) {
         watcher *w = TN_CONTAINER_OF(link, watcher, link);
         watch_tell(w);
         if (atomic_load(&shutting_down))

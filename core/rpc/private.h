@@ -31,24 +31,24 @@
 #define RPC_HEADER_BYTES_MAX (16u * 1024u) /* names, values and 32 each, as HPACK counts */
 #define RPC_STREAM_WINDOW (1 << 20)
 #define RPC_CONN_WINDOW (4 << 20)
-#define RPC_INTAKE_BYTES_MAX (64u << 20)  /* of requests that are not whole, a connection */
-#define RPC_QUEUED_BYTES_MAX (64u << 20)  /* of answers that the peer does not take, a connection */
-#define RPC_STREAM_QUEUED_MAX (4u << 20)  /* the same of one stream of messages */
-#define RPC_STREAM_WAITING_MAX 64         /* messages of a stream that its handler can't take yet */
-#define RPC_SOCKET_MARK (256u * 1024u)    /* unsent bytes above which no more frames are made */
-#define RPC_WRITE_BYTES (128u * 1024u)    /* gathered for one write */
-#define RPC_DISCARD_BYTES_MAX (1u << 20)  /* read and dropped before a refused call is answered */
-#define RPC_STATUS_BYTES_MAX 7000u        /* grpc-message and details, encoded */
+#define RPC_INTAKE_BYTES_MAX (64u << 20) /* of requests that are not whole, a connection */
+#define RPC_QUEUED_BYTES_MAX (64u << 20) /* of answers that the peer does not take, a connection */
+#define RPC_STREAM_QUEUED_MAX (4u << 20) /* the same of one stream of messages */
+#define RPC_STREAM_WAITING_MAX 64        /* messages of a stream that its handler can't take yet */
+#define RPC_SOCKET_MARK (256u * 1024u)   /* unsent bytes above which no more frames are made */
+#define RPC_WRITE_BYTES (128u * 1024u)   /* gathered for one write */
+#define RPC_DISCARD_BYTES_MAX (1u << 20) /* read and dropped before a refused call is answered */
+#define RPC_STATUS_BYTES_MAX 7000u       /* grpc-message and details, encoded */
 #define RPC_BRIEF_MESSAGE 500u
-#define RPC_EXTRA_BYTES_MAX 512u          /* of a value in tn_call_add_header */
-#define RPC_EXTRA_HEADERS_MAX 8           /* tn_call_add_header and _trailer */
+#define RPC_EXTRA_BYTES_MAX 512u /* of a value in tn_call_add_header */
+#define RPC_EXTRA_HEADERS_MAX 8  /* tn_call_add_header and _trailer */
 /* Times options.slow_ns. */
 #define RPC_SLOW_FRAME 3
 #define RPC_SLOW_BODY 3
 #define RPC_SLOW_STALL 6
 #define RPC_LINGER_NS (500 * TN_MS)
 #define RPC_DRAIN_NOTICE_NS TN_SEC
-#define RPC_GZIP_MIN 1024           /* smaller answers are not compressed */
+#define RPC_GZIP_MIN 1024                  /* smaller answers are not compressed */
 #define RPC_GZIP_UNASKED_MIN (16u * 1024u) /* for a client that accepts gzip but didn't use it */
 #define RPC_GZIP_UNASKED_MAX (64u * 1024u)
 #define RPC_GZIP_MAX (256u * 1024u) /* a larger one would hold the loop too long */
@@ -107,7 +107,7 @@ struct rpc_conn {
     nghttp2_session *session; /* made with the first bytes; NULL again from LINGER on */
     tn_list calls;            /* attached to a stream, any phase */
     uint32_t call_count, intake_count;
-    rpc_call *incoming; /* whose header block is being read */
+    rpc_call *incoming;              /* whose header block is being read */
     uint32_t head_count, head_bytes; /* of that block */
     rpc_conn_state state;
     bool in_session; /* a callback of nghttp2 may be on the stack */
@@ -115,7 +115,7 @@ struct rpc_conn {
     bool ping_out;      /* a keepalive ping waits for its answer */
     bool ping_forgiven; /* we have sent HEADERS or DATA since the last ping came */
     uint8_t ping_strikes;
-    uint8_t rst_counted; /* glitches that were counted when they came: not again when the RST leaves */
+    uint8_t rst_counted; /* glitches counted when they came: not again when the RST leaves */
     tn_msg flush;
     tn_loop_timer tick;
     rpc_guard guard;
@@ -177,10 +177,10 @@ typedef struct rpc_inbox {
 void rpc_peer_unref(rpc_peer *peer);
 
 typedef enum rpc_phase {
-    RPC_INTAKE,  /* headers and messages are coming */
-    RPC_REFUSED, /* a fault is known; the rest of the request is dropped, then it is sent */
-    RPC_HANDED,  /* the baton is out (a stream's messages may still come) */
-    RPC_ANSWERED,/* the answer is with nghttp2 */
+    RPC_INTAKE,   /* headers and messages are coming */
+    RPC_REFUSED,  /* a fault is known; the rest of the request is dropped, then it is sent */
+    RPC_HANDED,   /* the baton is out (a stream's messages may still come) */
+    RPC_ANSWERED, /* the answer is with nghttp2 */
 } rpc_phase;
 
 struct rpc_call {
@@ -191,9 +191,9 @@ struct rpc_call {
     tn_list link; /* conn->calls */
     tn_loop_timer deadline;
     int32_t stream_id;
-    uint8_t phase;        /* rpc_phase */
-    bool headers_over;    /* too many */
-    bool eof;             /* the peer has ended its side */
+    uint8_t phase;     /* rpc_phase */
+    bool headers_over; /* too many */
+    bool eof;          /* the peer has ended its side */
     bool request_gzip, accept_gzip, bad_encoding;
     bool content_type_seen, content_type_ok, bad_timeout, post;
     bool counted_intake;
@@ -220,7 +220,7 @@ struct rpc_call {
     size_t piece_offset, piece_bytes; /* of the first piece; not sent yet in all */
     int code;
     tn_str message, details; /* encoded */
-    rpc_header *extra; /* headers and trailers */
+    rpc_header *extra;       /* headers and trailers */
     void (*release)(void *user);
     void *release_user;
     /* ---- any ---- */

@@ -14,7 +14,15 @@
 
 /* Field numbers of google/protobuf/descriptor.proto. */
 enum { SET_FILE = 1 };
-enum { FILE_NAME = 1, FILE_PACKAGE, FILE_DEPENDENCY, FILE_MESSAGE, FILE_ENUM, FILE_SERVICE, FILE_EXTENSION };
+enum {
+    FILE_NAME = 1,
+    FILE_PACKAGE,
+    FILE_DEPENDENCY,
+    FILE_MESSAGE,
+    FILE_ENUM,
+    FILE_SERVICE,
+    FILE_EXTENSION
+};
 enum { MESSAGE_FIELD = 2, MESSAGE_NESTED, MESSAGE_ENUM, MESSAGE_EXTENSION = 6, MESSAGE_ONEOF = 8 };
 enum { ANY_NAME = 1, ENUM_VALUE = 2, SERVICE_METHOD = 2, FIELD_EXTENDEE = 2, FIELD_NUMBER = 3 };
 
@@ -224,7 +232,8 @@ static void add_closure(reflection *r, found *out, size_t index)
 typedef Grpc__Reflection__V1__ServerReflectionRequest request_type;
 typedef Grpc__Reflection__V1__ServerReflectionResponse response_type;
 
-static void answer_error(response_type *response, tn_arena *arena, tn_grpc_code code, const char *text)
+static void answer_error(response_type *response, tn_arena *arena, tn_grpc_code code,
+                         const char *text)
 {
     Grpc__Reflection__V1__ErrorResponse *error = TN_NEW(arena, Grpc__Reflection__V1__ErrorResponse);
 
@@ -258,7 +267,8 @@ static void answer_files(response_type *response, tn_arena *arena, reflection *r
         return;
     for (size_t i = 0; i < out.count; i++) {
         tn_blob bytes = files[out.index[i]].bytes;
-        list->file_descriptor_proto[i] = (ProtobufCBinaryData){bytes.n, (uint8_t *)(uintptr_t)bytes.p};
+        list->file_descriptor_proto[i] =
+            (ProtobufCBinaryData){bytes.n, (uint8_t *)(uintptr_t)bytes.p};
     }
     list->n_file_descriptor_proto = out.count;
     response->message_response_case =
@@ -354,14 +364,16 @@ static void answer(tn_call *call, request_type *request, tn_arena *arena)
                      "unknown file");
         break;
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
-        answer_files(&response, arena, r, file_with_symbol(tn_str_from(request->file_containing_symbol)),
+        answer_files(&response, arena, r,
+                     file_with_symbol(tn_str_from(request->file_containing_symbol)),
                      "unknown symbol");
         break;
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_EXTENSION:
-        answer_files(&response, arena, r,
-                     file_with_extension(tn_str_from(request->file_containing_extension->containing_type),
-                                         request->file_containing_extension->extension_number),
-                     "unknown extension");
+        answer_files(
+            &response, arena, r,
+            file_with_extension(tn_str_from(request->file_containing_extension->containing_type),
+                                request->file_containing_extension->extension_number),
+            "unknown extension");
         break;
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_ALL_EXTENSION_NUMBERS_OF_TYPE:
         answer_numbers(&response, arena, request->all_extension_numbers_of_type);

@@ -18,7 +18,7 @@
 typedef struct tn_call tn_call;
 typedef struct tn_rpc_server tn_rpc_server;
 
-#define TN_RPC_STREAM_OUT 1u /* server streaming or bidi: answered with tn_call_send ... tn_call_end */
+#define TN_RPC_STREAM_OUT 1u /* answered with tn_call_send ... tn_call_end */
 #define TN_RPC_STREAM_IN 2u  /* each message comes through call->on_message */
 
 typedef struct tn_rpc_method {
@@ -34,11 +34,11 @@ struct tn_call {
     tn_loop *home;
     const tn_rpc_method *method;
     tn_blob message;           /* the request as it came (after gunzip) */
-    ProtobufCMessage *request; /* unpacked into the arena; NULL until the first message of a stream */
+    ProtobufCMessage *request; /* unpacked; NULL until the first message of a stream */
     uint64_t deadline_mono_ns; /* from grpc-timeout; UINT64_MAX: none */
     uint64_t received_mono_ns;
-    void *user;                /* the handler's */
-    tn_msg msg;                /* for posting the baton */
+    void *user; /* the handler's */
+    tn_msg msg; /* for posting the baton */
     /* [home loop] The peer went away (RST_STREAM, connection lost) or the deadline passed before the
      * answer.  A hint: the call must still be answered, and the answer will be dropped (deadline: rpc
      * has told the peer DEADLINE_EXCEEDED already).  May be NULL.  Set and cleared on the home loop only. */
@@ -51,9 +51,10 @@ struct tn_call {
 };
 
 /* ---- what a handler asks ---- */
-tn_str tn_call_header(const tn_call *call, const char *lower_case_name); /* empty when absent; "-bin" decoded */
-tn_str tn_call_peer(const tn_call *call);                                /* "ip:port" */
-bool tn_call_cancelled(const tn_call *call);                             /* [any] a relaxed look */
+/* Empty when absent; "-bin" decoded; two of a name: both with a comma between. */
+tn_str tn_call_header(const tn_call *call, const char *lower_case_name);
+tn_str tn_call_peer(const tn_call *call);    /* "ip:port" */
+bool tn_call_cancelled(const tn_call *call); /* [any] a relaxed look */
 /* TLS peer, for auth: empty without TLS. */
 tn_blob tn_call_peer_cert(const tn_call *call);
 tn_str tn_call_tls_subject(const tn_call *call);
@@ -76,18 +77,18 @@ void tn_call_end(tn_call *call, const tn_fault *fault);
 /* ---- server ---- */
 typedef struct tn_rpc_options {
     const char *bind_ip;
-    uint16_t port;               /* 0: any */
-    size_t message_bytes_max;    /* 4 MiB */
-    uint32_t streams_max;        /* concurrent streams a connection; 1,000 allows many parked polls an SDK */
-    uint64_t idle_timeout_ns;    /* connection without streams; 0: none */
+    uint16_t port;            /* 0: any */
+    size_t message_bytes_max; /* 4 MiB */
+    uint32_t streams_max;     /* at once on a connection; 1,000 allows many parked polls an SDK */
+    uint64_t idle_timeout_ns; /* connection without streams; 0: none */
     uint64_t keepalive_ping_ns, keepalive_timeout_ns; /* server pings, 1 min / 10 s */
-    uint64_t keepalive_min_ns;   /* a client pinging more often gets GOAWAY too_many_pings, 10 s */
+    uint64_t keepalive_min_ns; /* a client pinging more often gets GOAWAY too_many_pings, 10 s */
     uint64_t age_max_ns, age_grace_ns; /* connection age until GOAWAY; 0: none */
     /* How long a peer may dally: the connection's preface and a header block must be whole within
      * this time (10 s), a frame and the next byte of a request's body within 3 times, and unread answers
      * may wait 6 times as long. */
     uint64_t slow_ns;
-    size_t arena_bytes_max;      /* cap of one request's arena */
+    size_t arena_bytes_max; /* cap of one request's arena */
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);
 } tn_rpc_options;
@@ -105,7 +106,8 @@ void tn_rpc_register_builtin(void);
 void tn_rpc_set_health(const char *service, int status);
 
 /* [main] Listens on every loop. */
-tn_status tn_rpc_server_start(const tn_rpc_options *options, tn_rpc_server **out, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_rpc_server_start(const tn_rpc_options *options, tn_rpc_server **out,
+                              tn_error *err) TN_WARN_UNUSED;
 uint16_t tn_rpc_server_port(const tn_rpc_server *server);
 /* [main] Drain: health NOT_SERVING, GOAWAY to every connection, no new ones; returns when all calls are
  * answered or grace_ns has passed, then closes what is left. */

@@ -33,8 +33,8 @@ static void make_counters(void)
 {
     for (size_t i = 0; i < RPC_COUNT_COUNT; i++) {
         tn_label kind = TN_LABEL_Z("kind", counters[i].kind);
-        rpc_counts[i] = tn_metrics_counter(counters[i].name, counters[i].help, &kind,
-                                           counters[i].kind ? 1 : 0);
+        rpc_counts[i] =
+            tn_metrics_counter(counters[i].name, counters[i].help, &kind, counters[i].kind ? 1 : 0);
     }
 }
 
@@ -188,7 +188,7 @@ static void worker_drain(void *arg)
 
     worker_close_listener(worker);
     worker->draining = true;
-    TN_LIST_FOREACH_SAFE(link, &worker->conns)
+    TN_LIST_FOREACH_SAFE (link, &worker->conns)
         rpc_conn_drain(TN_CONTAINER_OF(link, rpc_conn, link));
     rpc_worker_maybe_done(worker);
 }
@@ -200,7 +200,7 @@ static void worker_end(void *arg)
     worker_close_listener(worker);
     worker->draining = false;
     worker->ending = true;
-    TN_LIST_FOREACH_SAFE(link, &worker->conns)
+    TN_LIST_FOREACH_SAFE (link, &worker->conns)
         rpc_conn_close(TN_CONTAINER_OF(link, rpc_conn, link));
     rpc_worker_maybe_done(worker);
 }

@@ -30,7 +30,8 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
         conn->stream_id_max = hd->stream_id;
         return 0;
     }
-    return nghttp2_session_find_stream(session, hd->stream_id) ? 0 : old_stream(conn, hd->stream_id);
+    return nghttp2_session_find_stream(session, hd->stream_id) ? 0
+                                                               : old_stream(conn, hd->stream_id);
 }
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -157,8 +158,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     }
 }
 
-static int on_invalid_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, int lib_error,
-                                 void *user)
+static int on_invalid_frame_recv(nghttp2_session *session, const nghttp2_frame *frame,
+                                 int lib_error, void *user)
 {
     rpc_conn *conn = user;
 
@@ -232,7 +233,8 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
     return 0;
 }
 
-static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code, void *user)
+static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code,
+                           void *user)
 {
     rpc_conn *conn = user;
     rpc_call *call = call_of(session, stream_id);

@@ -36,8 +36,8 @@ static const char *slow_peer(rpc_conn *conn, uint64_t now, uint64_t *next)
         {g->settings_seen ? 0 : conn->accepted_ns, rpc_slow_ns(conn, 1), "handshake_timeout"},
         {g->block_since_ns, rpc_slow_ns(conn, 1), "headers_timeout"},
         {g->frame_since_ns, rpc_slow_ns(conn, RPC_SLOW_FRAME), "frame_timeout"},
-        {conn->queued_bytes || tn_stream_pending_bytes(conn->stream) ? conn->progress_ns : 0, rpc_slow_ns(conn, RPC_SLOW_STALL),
-         "write_stalled"},
+        {conn->queued_bytes || tn_stream_pending_bytes(conn->stream) ? conn->progress_ns : 0,
+         rpc_slow_ns(conn, RPC_SLOW_STALL), "write_stalled"},
     };
 
     for (size_t i = 0; i < TN_COUNT_OF(rules); i++) {
@@ -57,7 +57,7 @@ static void slow_requests(rpc_conn *conn, uint64_t now, uint64_t *next)
 {
     if (!conn->intake_count)
         return;
-    TN_LIST_FOREACH_SAFE(link, &conn->calls) {
+    TN_LIST_FOREACH_SAFE (link, &conn->calls) {
         rpc_call *call = TN_CONTAINER_OF(link, rpc_call, link);
         uint64_t at = after(call->body_seen_ns, rpc_slow_ns(conn, RPC_SLOW_BODY));
 
@@ -67,7 +67,8 @@ static void slow_requests(rpc_conn *conn, uint64_t now, uint64_t *next)
             note(next, at);
             continue;
         }
-        nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+        nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id,
+                                  NGHTTP2_CANCEL);
         rpc_call_intake_end(call);
         rpc_conn_flush_later(conn);
     }

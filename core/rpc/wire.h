@@ -14,7 +14,7 @@ bool rpc_timeout_parse(tn_str s, uint64_t *out_ns);
 size_t rpc_percent_encode(tn_str s, char *out, size_t cap);
 
 /* Binary headers: encoded without padding; decoded with or without, from the standard alphabet. */
-#define RPC_BASE64_SIZE(n) (((n) * 4 + 2) / 3)
+#define RPC_BASE64_SIZE(n) (((n)*4 + 2) / 3)
 size_t rpc_base64_encode(tn_blob in, char *out);
 #define RPC_BASE64_DECODED_MAX(n) ((n) / 4 * 3 + 3)
 bool rpc_base64_decode(tn_str in, uint8_t *out, size_t *out_n);
@@ -43,7 +43,10 @@ typedef enum rpc_framer_event {
 
 static inline bool rpc_framer_compressed(const rpc_framer *f) { return f->head[0] != 0; }
 /* True between messages: here the stream may end. */
-static inline bool rpc_framer_at_border(const rpc_framer *f) { return !f->in_body && f->head_n == 0; }
+static inline bool rpc_framer_at_border(const rpc_framer *f)
+{
+    return !f->in_body && f->head_n == 0;
+}
 rpc_framer_event rpc_framer_feed(rpc_framer *f, const uint8_t *p, size_t n, size_t *out_used);
 
 #endif

@@ -83,8 +83,9 @@ void tn_loop_timer_start(tn_loop_timer *timer, uint64_t at)
 }
 void tn_loop_timer_stop(tn_loop_timer *timer) { tn_heap_remove(&timers, &timer->node); }
 
-tn_status tn_listener_open(const char *ip, uint16_t port, void (*accepted)(void *user, tn_stream *stream),
-                           void *user, tn_listener **out, tn_error *err)
+tn_status tn_listener_open(const char *ip, uint16_t port,
+                           void (*accepted)(void *user, tn_stream *stream), void *user,
+                           tn_listener **out, tn_error *err)
 {
     (void)ip, (void)port, (void)err;
     accept_fn = accepted;
@@ -212,8 +213,10 @@ static void park(tn_call *call)
 }
 
 #define METHOD(name, function) \
-    {.path = "/f.F/" name, .input = &temporal__api__common__v1__payload__descriptor, \
-     .output = &temporal__api__common__v1__payload__descriptor, .handle = (function)}
+    { \
+        .path = "/f.F/" name, .input = &temporal__api__common__v1__payload__descriptor, \
+        .output = &temporal__api__common__v1__payload__descriptor, .handle = (function) \
+    }
 static const tn_rpc_method methods[] = {
     METHOD("Echo", echo),
     METHOD("Fail", fail),
@@ -226,7 +229,8 @@ static void codecs(const uint8_t *data, size_t size)
 {
     tn_str s = {(const char *)data, size};
     uint8_t *plain = malloc(RPC_BASE64_DECODED_MAX(size));
-    char *text = malloc(size * 3 + 1), *again = malloc(RPC_BASE64_SIZE(RPC_BASE64_DECODED_MAX(size)));
+    char *text = malloc(size * 3 + 1),
+         *again = malloc(RPC_BASE64_SIZE(RPC_BASE64_DECODED_MAX(size)));
     uint64_t ns;
     size_t n;
 

@@ -152,7 +152,8 @@ static void streaming_input_message(tn_call *call)
         return;
     }
     google__protobuf__empty__init(&response);
-    ProtobufCMessageUnknownField sum = {.tag = 1, .wire_type = PROTOBUF_C_WIRE_TYPE_VARINT, .data = varint};
+    ProtobufCMessageUnknownField sum = {
+        .tag = 1, .wire_type = PROTOBUF_C_WIRE_TYPE_VARINT, .data = varint};
     sum.len = (size_t)(tn_wire_write_varint(varint, *total) - varint);
     response.base.n_unknown_fields = 1;
     response.base.unknown_fields = &sum;
@@ -170,8 +171,10 @@ static void streaming_input_call(tn_call *call)
 }
 
 #define TEST(name, flags_, function) \
-    {.path = "/grpc.testing.TestService/" name, .input = &google__protobuf__empty__descriptor, \
-     .output = &google__protobuf__empty__descriptor, .flags = (flags_), .handle = (function)}
+    { \
+        .path = "/grpc.testing.TestService/" name, .input = &google__protobuf__empty__descriptor, \
+        .output = &google__protobuf__empty__descriptor, .flags = (flags_), .handle = (function) \
+    }
 
 void wire_test_service_register(void)
 {

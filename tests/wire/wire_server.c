@@ -167,7 +167,8 @@ static void release_step(tn_msg *msg)
 
     release_here(tn_loop_current(), &state[1]);
     if (state[0] == tn_loops_count()) {
-        reply_text(call, tn_str_from(tn_arena_printf(call->arena, "%llu", (unsigned long long)state[1])));
+        reply_text(call,
+                   tn_str_from(tn_arena_printf(call->arena, "%llu", (unsigned long long)state[1])));
         return;
     }
     tn_loop_post(tn_loops_get((uint32_t)state[0]++), &call->msg);
@@ -218,19 +219,22 @@ static void system_info(tn_call *call)
     Temporal__Api__Workflowservice__V1__GetSystemInfoResponse response =
         TEMPORAL__API__WORKFLOWSERVICE__V1__GET_SYSTEM_INFO_RESPONSE__INIT;
 
-    response.server_version = (char *)(uintptr_t)"0.0.0";
+    response.server_version = (char *)(uintptr_t) "0.0.0";
     tn_call_reply(call, &response.base);
 }
 
 #define D(name) temporal__api__##name##__descriptor
 #define TEST(name, function) \
-    {.path = "/tenon.wire.Test/" name, .input = &D(common__v1__payload), .output = &D(common__v1__payload), \
-     .handle = (function)}
+    { \
+        .path = "/tenon.wire.Test/" name, .input = &D(common__v1__payload), \
+        .output = &D(common__v1__payload), .handle = (function) \
+    }
 #define SERVICE(name, lower, function) \
-    {.path = "/temporal.api.workflowservice.v1.WorkflowService/" name, \
-     .input = &D(workflowservice__v1__##lower##_request), \
-     .output = &D(workflowservice__v1__##lower##_response), \
-     .handle = (function)}
+    { \
+        .path = "/temporal.api.workflowservice.v1.WorkflowService/" name, \
+        .input = &D(workflowservice__v1__##lower##_request), \
+        .output = &D(workflowservice__v1__##lower##_response), .handle = (function) \
+    }
 
 static const tn_rpc_method methods[] = {
     TEST("Echo", echo),
@@ -313,7 +317,8 @@ int main(int argc, char **argv)
     tn_rpc_server_destroy(server);
     tn_rpc_stats_get(&stats);
     printf("connections %llu requests %llu refused %llu resets_sent %llu resets_received %llu "
-           "deadlines %llu undelivered %llu calm %llu error %llu drain %llu in %llu out %llu writes %llu\n",
+           "deadlines %llu undelivered %llu calm %llu error %llu drain %llu in %llu out %llu "
+           "writes %llu\n",
            (unsigned long long)stats.connections, (unsigned long long)stats.requests,
            (unsigned long long)stats.refused, (unsigned long long)stats.resets_sent,
            (unsigned long long)stats.resets_received, (unsigned long long)stats.deadlines,

@@ -36,7 +36,8 @@ typedef struct script {
     tn_buf bytes;
 } script;
 
-static void put(script *s, uint8_t type, uint8_t flags, uint32_t stream, const char *payload, size_t n)
+static void put(script *s, uint8_t type, uint8_t flags, uint32_t stream, const char *payload,
+                size_t n)
 {
     const uint8_t head[5] = {(uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags};
 

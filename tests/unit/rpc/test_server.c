@@ -126,8 +126,10 @@ static void do_wait(tn_call *call)
 }
 
 #define METHOD(name, function) \
-    {.path = "/test.T/" name, .input = &temporal__api__common__v1__payload__descriptor, \
-     .output = &temporal__api__common__v1__payload__descriptor, .handle = (function)}
+    { \
+        .path = "/test.T/" name, .input = &temporal__api__common__v1__payload__descriptor, \
+        .output = &temporal__api__common__v1__payload__descriptor, .handle = (function) \
+    }
 static const tn_rpc_method methods[] = {
     METHOD("Echo", do_echo),
     METHOD("Travel", do_travel),
@@ -138,7 +140,8 @@ static const tn_rpc_method methods[] = {
 
 static int client_open(void)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(tn_rpc_server_port(server))};
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons(tn_rpc_server_port(server))};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -173,7 +176,8 @@ static void put_header(tn_buf *out, const char *name, const char *value)
     tn_buf_put(out, value, strlen(value));
 }
 
-static void put_request(tn_buf *out, uint32_t stream, const char *method, uint8_t hops, const char *timeout)
+static void put_request(tn_buf *out, uint32_t stream, const char *method, uint8_t hops,
+                        const char *timeout)
 {
     const uint8_t message[] = {0, 0, 0, 0, 3, 0x12, 1, hops};
     tn_buf block = {0};
@@ -298,8 +302,8 @@ static void collisions(void **state)
 
         put_begin(&out);
         for (uint32_t i = 0; i < count; i++) {
-            put_request(&out, 2 * i + 1, names[tn_rng_below(&rng, 4)], (uint8_t)tn_rng_below(&rng, 9),
-                        timeouts[tn_rng_below(&rng, 6)]);
+            put_request(&out, 2 * i + 1, names[tn_rng_below(&rng, 4)],
+                        (uint8_t)tn_rng_below(&rng, 9), timeouts[tn_rng_below(&rng, 6)]);
             if (!tn_rng_below(&rng, 4))
                 put_frame(&out, 3, 0, 2 * i + 1, tn_blob_from("\0\0\0\10", 4));
         }
@@ -352,7 +356,8 @@ static int start(void **state)
     (void)state;
     tn_rpc_options_default(&options);
     options.port = 0;
-    if (tn_loops_create(3, &err) != TN_OK || tn_rpc_server_start(&options, &server, &err) != TN_OK) {
+    if (tn_loops_create(3, &err) != TN_OK ||
+        tn_rpc_server_start(&options, &server, &err) != TN_OK) {
         fprintf(stderr, "%s\n", err.text);
         return -1;
     }

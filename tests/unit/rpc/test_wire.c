@@ -15,13 +15,18 @@ static void timeouts(void **state)
         const char *text;
         uint64_t ns;
     } good[] = {
-        {"0n", 0},           {"1n", 1},
-        {"1u", TN_US},       {"250m", 250 * TN_MS},
-        {"10S", 10 * TN_SEC}, {"2M", 120 * TN_SEC},
-        {"1H", 3600 * TN_SEC}, {"99999999S", 99999999 * TN_SEC},
+        {"0n", 0},
+        {"1n", 1},
+        {"1u", TN_US},
+        {"250m", 250 * TN_MS},
+        {"10S", 10 * TN_SEC},
+        {"2M", 120 * TN_SEC},
+        {"1H", 3600 * TN_SEC},
+        {"99999999S", 99999999 * TN_SEC},
         {"99999999H", UINT64_MAX},
     };
-    static const char *const bad[] = {"", "S", "1", "1s", "1 S", "-1S", "+1S", "1.5S", "123456789S", "1SS", "0x1S"};
+    static const char *const bad[] = {"",    "S",    "1",          "1s",  "1 S", "-1S",
+                                      "+1S", "1.5S", "123456789S", "1SS", "0x1S"};
     uint64_t ns;
 
     (void)state;
@@ -64,8 +69,10 @@ static void base64(void **state)
 {
     static const struct {
         const char *plain, *coded;
-    } pairs[] = {{"", ""}, {"f", "Zg"}, {"fo", "Zm8"}, {"foo", "Zm9v"}, {"foob", "Zm9vYg"}, {"\xff\xfe", "//4"}};
-    static const char *const bad[] = {"A", "Zg=", "Zh==", "Z===", "Zm9v=", "Zm 9v", "Zm-_", "====", "Zm9vY"};
+    } pairs[] = {{"", ""},        {"f", "Zg"},        {"fo", "Zm8"},
+                 {"foo", "Zm9v"}, {"foob", "Zm9vYg"}, {"\xff\xfe", "//4"}};
+    static const char *const bad[] = {
+        "A", "Zg=", "Zh==", "Z===", "Zm9v=", "Zm 9v", "Zm-_", "====", "Zm9vY"};
     char coded[64];
     uint8_t plain[64];
     size_t n;
@@ -89,10 +96,15 @@ static void base64(void **state)
 
 static void content_types(void **state)
 {
-    static const char *const good[] = {"application/grpc", "application/grpc+proto", "application/grpc;x=y",
-                                       "Application/gRPC+PROTO", "application/grpc+proto;x"};
-    static const char *const bad[] = {"", "application/grp", "application/grpc-web", "application/grpc+json",
-                                      "application/grpc+protobuf", "text/plain"};
+    static const char *const good[] = {"application/grpc", "application/grpc+proto",
+                                       "application/grpc;x=y", "Application/gRPC+PROTO",
+                                       "application/grpc+proto;x"};
+    static const char *const bad[] = {"",
+                                      "application/grp",
+                                      "application/grpc-web",
+                                      "application/grpc+json",
+                                      "application/grpc+protobuf",
+                                      "text/plain"};
 
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(good); i++)
