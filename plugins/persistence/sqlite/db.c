@@ -264,6 +264,11 @@ tn_status sq_db_open(const sq_options *options, bool writer, int64_t cache_bytes
     sqlite3 *db = NULL;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
                 (writer ? SQLITE_OPEN_CREATE : 0);
+    if (writer) { /* SQLite would let others read a new file, and its log after it */
+        int fd = open(options->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd >= 0)
+            close(fd);
+    }
     int rc = sqlite3_open_v2(options->path, &db, flags, NULL);
     tn_status status = TN_OK;
     if (rc != SQLITE_OK) {
