@@ -229,7 +229,7 @@ static void answer_denied(check *c)
 static void allowed(check *c)
 {
     tn_call *call = c->call;
-    void (*next)(tn_call *call) = c->next;
+    void (*next)(tn_call * call) = c->next;
 
     tn_arena_give_back(call->arena, c, sizeof(*c));
     next(call);
