@@ -16,6 +16,7 @@ void tn_do_system_info(tn_fcall *f)
     can.encoded_failure_attributes = true;
     can.upsert_memo = true;
     can.sdk_metadata = true;
+    can.build_id_based_versioning = true; /* workers then name their build, and histories tell it */
     can.count_group_by_execution_status = true;
     out.server_version = (char *)SERVER_VERSION;
     out.capabilities = &can;

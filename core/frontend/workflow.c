@@ -64,7 +64,13 @@ void tn_do_request_cancel(tn_fcall *f)
 
 void tn_do_terminate(tn_fcall *f)
 {
-    for_execution(f, TN_HOP_TERMINATE, REQUEST(f, TerminateWorkflowExecutionRequest)->workflow_execution);
+    Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *r =
+        REQUEST(f, TerminateWorkflowExecutionRequest);
+    if (!*r->reason)
+        r->reason = (char *)(uintptr_t)"terminated by user via frontend";
+    if (!*r->identity)
+        r->identity = (char *)(uintptr_t)"frontend-service";
+    for_execution(f, TN_HOP_TERMINATE, r->workflow_execution);
 }
 
 void tn_do_describe(tn_fcall *f)

@@ -212,22 +212,30 @@ static void xcall_done(tn_hreq *req)
     tn_wf_maybe_drop(wf);
 }
 
-static void ns_missing(tn_msg *msg)
+static void not_there(tn_msg *msg)
 {
     tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
-    req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "namespace not found");
+    req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "%s",
+                               req->ns ? "workflow execution not found" : "namespace not found");
     xcall_done(req);
+}
+
+/* A workflow that signals or cancels its own id is told that there is no such other run. */
+static bool to_itself(const xcall *x)
+{
+    return (x->want == TN_WANT_SIGNAL || x->want == TN_WANT_CANCEL) &&
+           tn_str_is(x->req.ns->id, x->ns_id) && tn_str_is(x->req.workflow_id, x->workflow_id);
 }
 
 static void xcall_send(xcall *x, tn_hop op)
 {
     x->req.op = op;
     x->req.done = xcall_done;
-    if (x->req.ns) {
+    if (x->req.ns && !to_itself(x)) {
         tn_client_history(&x->req);
         return;
     }
-    x->req.msg.run = ns_missing;
+    x->req.msg.run = not_there;
     tn_loop_defer(&x->req.msg);
 }
 

@@ -60,6 +60,7 @@ void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
     tn_uuid_v4(&txn->hl->rng, id);
     tn_uuid_format(id, request_id);
     tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(request_id)};
+    tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
     bool durable = false;
     txn->activity_id = req->u.task.ref.scheduled_id;
     const tn_fault *fault =

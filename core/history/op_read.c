@@ -126,7 +126,7 @@ static void read_now(reading *rd, tn_run *run)
     Tenon__HistoryPageToken *token = rd->token;
     tn_ms *ms = run->ms;
     if (shows_transient(rd->req))
-        rd->transient = tn_machine_wft_transient_events(ms, rd->req->arena);
+        rd->transient = tn_machine_wft_transient_events(ms, rd->req->arena, false);
     if (token->last_event_id) { /* in the middle of pages: the range stays what it was */
         read_page(rd, run, token->last_event_id, token->next_event_id - 1, request->maximum_page_size);
         return;

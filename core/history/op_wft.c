@@ -25,12 +25,24 @@ static void keep_in_tail(tn_run *run, tn_tx *tx)
     tn_buf_done(&tx->events);
 }
 
-static const tn_fault *start_wft(tn_txn *txn, tn_run *run, int64_t scheduled_id, uint64_t stamp, tn_str identity,
-                                 tn_str request_id)
+/* The build id that the poll names, which the started event tells; a worker of a versioned deployment tells its
+ * version with the completion. */
+void tn_poller_set_build(tn_poller *poller, const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
+                         const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
+{
+    if (options && options->worker_versioning_mode == 2 && options->deployment_name && *options->deployment_name)
+        return;
+    if (!can || (can->use_versioning && can->deployment_series_name && *can->deployment_series_name))
+        return;
+    poller->build_id = tn_str_from(can->build_id);
+    poller->use_versioning = can->use_versioning;
+}
+
+static const tn_fault *start_wft(tn_txn *txn, tn_run *run, int64_t scheduled_id, uint64_t stamp,
+                                 const tn_poller *poller)
 {
     tn_tx *tx = tn_txn_change(txn, run);
-    tn_poller poller = {.identity = identity, .request_id = request_id};
-    const tn_fault *fault = tn_machine_wft_start(tx, scheduled_id, stamp, &poller);
+    const tn_fault *fault = tn_machine_wft_start(tx, scheduled_id, stamp, poller);
     if (fault)
         return fault;
     keep_in_tail(run, tx);
@@ -66,8 +78,10 @@ void tn_op_wft_polled(tn_wf *wf, tn_hreq *req)
     uint8_t id[16];
     tn_uuid_v4(&txn->hl->rng, id);
     tn_uuid_format(id, request_id);
-    const tn_fault *fault = start_wft(txn, run, req->u.task.ref.scheduled_id, req->u.task.ref.stamp,
-                                      tn_str_from(poll->identity), tn_str_from(request_id));
+    tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(request_id)};
+    tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
+    const tn_fault *fault =
+        start_wft(txn, run, req->u.task.ref.scheduled_id, req->u.task.ref.stamp, &poller);
     txn->after = polled;
     tn_txn_commit(txn, fault);
 }
@@ -136,7 +150,8 @@ static void completed(tn_txn *txn)
     tn_queries_wft_ended(run);
 }
 
-static void start_eagerly(tn_txn *txn, tn_run *run, tn_str identity)
+static void start_eagerly(tn_txn *txn, tn_run *run, tn_str identity,
+                          const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
 {
     /* Their start rides along with the very record that schedules them. */
     for (size_t i = 0; i < txn->wft_out.n_eager_activities; i++) {
@@ -145,6 +160,8 @@ static void start_eagerly(tn_txn *txn, tn_run *run, tn_str identity)
             continue;
         bool durable = false;
         tn_poller poller = {.identity = identity};
+        if (stamp)
+            poller.build_id = tn_str_from(stamp->build_id);
         const tn_fault *fault = tn_machine_activity_start(&txn->changes[0].tx, activity->scheduled_id,
                                                           activity->stamp, &poller, &durable);
         if (!fault) {
@@ -166,7 +183,7 @@ void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
         const completed_request *request = (const completed_request *)req->request;
         fault = tn_machine_wft_completed(tx, req->token->msg, request, &txn->wft_out);
         if (!fault)
-            start_eagerly(txn, run, tn_str_from(request->identity));
+            start_eagerly(txn, run, tn_str_from(request->identity), request->worker_version_stamp);
     } else {
         fault = tn_machine_wft_failed(
             tx, req->token->msg,

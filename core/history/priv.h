@@ -266,4 +266,8 @@ const tn_fault *tn_fault_closed(tn_arena *arena); /* "workflow execution already
 const tn_fault *tn_fault_already_started(tn_arena *arena, const tn_wf *wf, const char *text);
 const tn_fault *tn_fault_unavailable(tn_arena *arena, const char *text);
 
+/* ---- op_wft.c ---- */
+void tn_poller_set_build(tn_poller *poller, const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
+                         const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
+
 #endif

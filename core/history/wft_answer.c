@@ -111,7 +111,7 @@ void tn_wft_history(tn_run *run, tn_hreq *req, bool sticky, poll_response *out,
     f->out = out;
     f->done = done;
     f->user = user;
-    f->transient = tn_machine_wft_transient_events(ms, req->arena);
+    f->transient = tn_machine_wft_transient_events(ms, req->arena, true);
     tenon__history_page_token__init(&f->token);
     f->token.ns_id = keep(req->arena, ms->ns_id);
     f->token.workflow_id = keep(req->arena, ms->workflow_id);

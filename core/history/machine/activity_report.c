@@ -39,6 +39,21 @@ void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started
     tn_ms_replace_str(ms, &activity->request_id, request_id);
 }
 
+/* The build that the worker of this attempt says it is: its started event will tell. */
+static void note_version(tn_tx *tx, tn_activity *activity, const tn_poller *poller)
+{
+    Temporal__Api__Common__V1__WorkerVersionStamp *version;
+
+    if (!poller->build_id.n) {
+        tn_ms_free_blob(tx->ms, &activity->worker_version);
+        return;
+    }
+    version = TN_MSG(tx->arena, temporal__api__common__v1__worker_version_stamp);
+    version->build_id = tn_tx_text(tx, poller->build_id);
+    version->use_versioning = poller->use_versioning;
+    tn_ms_replace_blob(tx->ms, &activity->worker_version, tn_msg_pack(tx->arena, version));
+}
+
 const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,
                                           const tn_poller *poller, bool *out_durable)
 {
@@ -63,6 +78,7 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
     tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id,
                              tn_rng_next(tx->rng));
     activity->dispatched = true;
+    note_version(tx, activity, poller);
     if (!activity->retry.present || activity->retry.max_attempts == 1)
         activity->started_durable = *out_durable = tx->extras_dirty = true;
     return NULL;
@@ -72,6 +88,7 @@ int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
                                  const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
 {
     Temporal__Api__History__V1__ActivityTaskStartedEventAttributes *attrs;
+    Temporal__Api__Common__V1__WorkerVersionStamp *version;
     Temporal__Api__Failure__V1__Failure *failure;
     tn_event *event;
     int64_t id;
@@ -86,6 +103,10 @@ int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
     attrs->identity = tn_tx_text(tx, tn_str_from(activity->identity));
     attrs->request_id = tn_tx_text(tx, tn_str_from(activity->request_id));
     attrs->worker_version = (Temporal__Api__Common__V1__WorkerVersionStamp *)(uintptr_t)stamp;
+    if (activity->worker_version.n &&
+        TN_PROTO_UNPACK(temporal__api__common__v1__worker_version_stamp, activity->worker_version, tx->arena,
+                        &version, NULL) == TN_OK)
+        attrs->worker_version = version;
     if (activity->last_failure.n &&
         TN_PROTO_UNPACK(temporal__api__failure__v1__failure, activity->last_failure, tx->arena,
                         &failure, NULL) == TN_OK)

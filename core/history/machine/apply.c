@@ -406,8 +406,11 @@ static void apply_closed(tn_ms *ms, const tn_event *event, tn_blob packed)
     ms->close_ns = tn_event_time_ns(event);
     ms->close_event_id = ms->close_batch_first_id = event->event_id;
     ms->close_event = tn_ms_blobdup(ms, packed);
-    tn_ms_clear_wft(ms);
-    ms->wft.attempt = 1;
+    /* One that still waits is shown as it was; nobody will get it. */
+    if (ms->wft.started_id || !ms->wft.scheduled_id) {
+        tn_ms_clear_wft(ms);
+        ms->wft.attempt = 1;
+    }
     tn_ms_clear_pending(ms);
     while ((link = tn_list_first(&ms->externals)))
         tn_external_destroy(ms, TN_CONTAINER_OF(link, tn_external, link));

@@ -153,6 +153,15 @@ static void describe_versions(const tn_ms *ms, tn_arena *arena,
     i->most_recent_worker_version_stamp = stamp;
 }
 
+/* A run that another one follows: its points are good as long as it is kept. */
+static void expire_reset_points(const tn_ms *ms, tn_arena *arena,
+                                Temporal__Api__Workflow__V1__ResetPoints *points)
+{
+    for (size_t i = 0; points && ms->new_run_id && i < points->n_points; i++)
+        if (strcmp(points->points[i]->run_id, ms->run_id_text) == 0)
+            points->points[i]->expire_time = tn_ts_from_ns(arena, (int64_t)ms->retention_due_ns);
+}
+
 static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a,
                           describe_response *out)
 {
@@ -176,6 +185,7 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
     i->memo = tn_machine_memo(ms, arena);
     i->search_attributes = tn_machine_search_attributes(ms, arena);
     i->auto_reset_points = tn_ms_reset_points(ms, arena);
+    expire_reset_points(ms, arena, i->auto_reset_points);
     if (!i->auto_reset_points)
         i->auto_reset_points = TN_MSG(arena, temporal__api__workflow__v1__reset_points);
     i->task_queue = ms->task_queue;
@@ -253,9 +263,9 @@ void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns, desc
     describe_config(ms, arena, a, out);
     describe_info(ms, arena, a, out);
     describe_extended(ms, arena, out);
+    describe_wft(ms, arena, out);
     if (!tn_ms_running(ms))
         return;
-    describe_wft(ms, arena, out);
     tn_describe_activities(ms, arena, now_ns, out);
     tn_describe_children(ms, arena, out);
 }

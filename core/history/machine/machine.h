@@ -132,7 +132,7 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
                                      const tn_poller *poller);
 /* The suffix for poll responses and history reads: the scheduled and started events of a started
  * (or pending) transient task, packed as History body; empty else. */
-tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena);
+tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena, bool for_worker);
 typedef struct tn_wft_completed_out {
     /* return_new_workflow_task: hand the new one out in the response */
     bool new_wft_wanted_inline;

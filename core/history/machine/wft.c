@@ -256,10 +256,10 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
     /* The sticky worker is gone, another one takes over. */
     if (wft->scheduled_sticky && !wft->sticky && ms->sticky_queue)
         unstick(ms);
-    if (poller->use_versioning && poller->build_id.n) {
+    if (poller->build_id.n) {
         version = TN_MSG(tx->arena, temporal__api__common__v1__worker_version_stamp);
         version->build_id = tn_tx_text(tx, poller->build_id);
-        version->use_versioning = true;
+        version->use_versioning = poller->use_versioning;
     }
     tn_tx_start_wft(tx, &(tn_wft_start){.identity = poller->identity,
                                         .request_id = poller->request_id,
@@ -400,7 +400,7 @@ static void put_event(tn_buf *buf, tn_event *event)
     TN_ASSERT(tn_proto_put_message(buf, 1, &event->base) == TN_OK);
 }
 
-tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena)
+tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena, bool for_worker)
 {
     const tn_wft *wft = &ms->wft;
     tn_tx tx = {.ms = (tn_ms *)(uintptr_t)ms, .arena = arena};
@@ -410,7 +410,8 @@ tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena)
     Temporal__Api__History__V1__WorkflowTaskScheduledEventAttributes *a;
 
     /* An event that came meanwhile has taken its place: it will be a first attempt. */
-    if (!wft->scheduled_id || !wft->transient || wft->scheduled_id != ms->next_event_id)
+    if (!tn_ms_running(ms) || !wft->scheduled_id || !wft->transient ||
+        wft->scheduled_id != ms->next_event_id)
         return (tn_blob){NULL, 0};
     event = tn_tx_event(&tx, 5);
     a = TN_EVENT_ATTRS(&tx, event, WORKFLOW_TASK_SCHEDULED, workflow_task_scheduled);
@@ -424,7 +425,7 @@ tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena)
         event = tn_tx_event(&tx, 6);
         event->event_id = wft->started_id;
         event->event_time = tn_ts_from_ns(arena, (int64_t)wft->started_ns);
-        fill_started(arena, wft, wft->scheduled_id, tn_str_from(wft->identity),
+        fill_started(arena, wft, wft->scheduled_id, tn_str_from(for_worker ? wft->identity : NULL),
                      TN_EVENT_ATTRS(&tx, event, WORKFLOW_TASK_STARTED, workflow_task_started));
         put_event(&buf, event);
     }

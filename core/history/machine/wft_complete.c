@@ -159,6 +159,10 @@ static void schedule_next(tn_tx *tx, const complete_request *request, uint64_t h
                             .identity = tn_str_from(request->identity),
                             .request_id = TN_STR("request-from-RespondWorkflowTaskCompleted"),
                             .at_ns = tn_tx_event_time(tx),
+                            .version = request->worker_version_stamp &&
+                                               !request->worker_version_stamp->use_versioning
+                                           ? request->worker_version_stamp
+                                           : NULL,
                         });
     out->new_wft_wanted_inline = true;
 }

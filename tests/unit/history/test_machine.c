@@ -279,7 +279,7 @@ static void test_transient(void **state)
     assert_true(k.ms->wft.transient);
     assert_int_equal(k.ms->wft.attempt, 2);
     assert_int_equal(k.ms->wft.scheduled_id, 5);
-    suffix = tn_machine_wft_transient_events(k.ms, k.arena);
+    suffix = tn_machine_wft_transient_events(k.ms, k.arena, true);
     assert_true(suffix.n > 0);
     kit_poll(&k);
     assert_int_equal(k.ms->wft.started_id, 6);
