@@ -89,7 +89,8 @@ static void page_read(tn_read *read)
         if (!last_page || rd->close_only)
             rd->transient = (tn_blob){NULL, 0};
         bool more = !last_page || (token->running && rd->long_poll);
-        answer(rd, tn_buf_blob(&body), more && !rd->close_only);
+        tn_blob events = tn_buf_blob(&body);
+        answer(rd, rd->close_only ? tn_close_event_for_client(req, events) : events, more && !rd->close_only);
     }
     tn_buf_done(&body);
     tn_wf_resume(wf, NULL);

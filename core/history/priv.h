@@ -232,6 +232,9 @@ typedef struct tn_read {
 void tn_read_events(tn_read *read, tn_run *run); /* done may run before this returns */
 /* New events, or the run has closed: parked readers go on. */
 void tn_history_notify(tn_run *run);
+
+/* The close event (framed as in History) in the words that this client understands. */
+tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body);
 void tn_history_unpark(tn_hreq *req); /* takes it from run->parked, its timer stopped */
 /* A poll response with what is true of any task of the run; then that of the started task, without its history. */
 Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_base_response(const tn_ms *ms,

@@ -323,8 +323,11 @@ static void start_eager(tn_command_run *run)
             continue;
         tn_uuid_v4(tx->rng, id);
         tn_uuid_format(id, request_id);
-        tn_activity_mark_started(tx, activity, tx->now_ns, tn_str_from(run->request->identity),
-                                 tn_str_from(request_id), tn_rng_next(tx->rng));
+        /* An attempt begins after it was scheduled, if only by a moment: of its time-outs the
+         * total one comes first. */
+        tn_activity_mark_started(tx, activity, tx->now_ns + TN_US,
+                                 tn_str_from(run->request->identity), tn_str_from(request_id),
+                                 tn_rng_next(tx->rng));
         /* Their start costs no commit of its own: it is in the record that schedules them. */
         activity->dispatched = activity->started_durable = tx->extras_dirty = true;
         run->out->eager_activities[kept++] = activity->scheduled_id;
