@@ -23,10 +23,7 @@ static bool client_follows(const tn_hreq *req)
     return false;
 }
 
-static bool set(const char *text)
-{
-    return text && *text;
-}
+static bool set(const char *text) { return text && *text; }
 
 static Temporal__Api__Failure__V1__Failure *timed_out(tn_arena *arena)
 {
@@ -37,25 +34,30 @@ static Temporal__Api__Failure__V1__Failure *timed_out(tn_arena *arena)
     info->timeout_type = (Temporal__Api__Enums__V1__TimeoutType)TIMEOUT_START_TO_CLOSE;
     failure->message = (char *)"workflow timeout";
     failure->source = (char *)"Server";
-    failure->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO;
+    failure->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO;
     failure->timeout_failure_info = info;
     return failure;
 }
 
 /* The next run and how this one ended; false when no run follows. */
-static bool next_run(tn_arena *arena, const Temporal__Api__History__V1__HistoryEvent *event, continued_attrs *out)
+static bool next_run(tn_arena *arena, const Temporal__Api__History__V1__HistoryEvent *event,
+                     continued_attrs *out)
 {
     switch (event->attributes_case) {
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_WORKFLOW_EXECUTION_COMPLETED_EVENT_ATTRIBUTES:
-        out->new_execution_run_id = event->workflow_execution_completed_event_attributes->new_execution_run_id;
+        out->new_execution_run_id =
+            event->workflow_execution_completed_event_attributes->new_execution_run_id;
         out->last_completion_result = event->workflow_execution_completed_event_attributes->result;
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_WORKFLOW_EXECUTION_FAILED_EVENT_ATTRIBUTES:
-        out->new_execution_run_id = event->workflow_execution_failed_event_attributes->new_execution_run_id;
+        out->new_execution_run_id =
+            event->workflow_execution_failed_event_attributes->new_execution_run_id;
         out->failure = event->workflow_execution_failed_event_attributes->failure;
         break;
     case TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_WORKFLOW_EXECUTION_TIMED_OUT_EVENT_ATTRIBUTES:
-        out->new_execution_run_id = event->workflow_execution_timed_out_event_attributes->new_execution_run_id;
+        out->new_execution_run_id =
+            event->workflow_execution_timed_out_event_attributes->new_execution_run_id;
         out->failure = timed_out(arena);
         break;
     default:
@@ -70,10 +72,11 @@ tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body)
         return body;
     ProtobufCMessage *unpacked = NULL;
     tn_error err;
-    tn_status status =
-        tn_proto_unpack(&temporal__api__history__v1__history__descriptor, body, req->arena, &unpacked, &err);
+    tn_status status = tn_proto_unpack(&temporal__api__history__v1__history__descriptor, body,
+                                       req->arena, &unpacked, &err);
     TN_ASSERT(status == TN_OK); /* our own bytes */
-    const Temporal__Api__History__V1__History *history = (const Temporal__Api__History__V1__History *)unpacked;
+    const Temporal__Api__History__V1__History *history =
+        (const Temporal__Api__History__V1__History *)unpacked;
     if (history->n_events == 0)
         return body;
     Temporal__Api__History__V1__HistoryEvent *event = history->events[history->n_events - 1];
@@ -81,7 +84,8 @@ tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body)
     temporal__api__history__v1__workflow_execution_continued_as_new_event_attributes__init(attrs);
     if (!next_run(req->arena, event, attrs))
         return body;
-    event->event_type = TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW;
+    event->event_type =
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW;
     event->attributes_case =
         TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_WORKFLOW_EXECUTION_CONTINUED_AS_NEW_EVENT_ATTRIBUTES;
     event->workflow_execution_continued_as_new_event_attributes = attrs;
