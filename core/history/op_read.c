@@ -291,6 +291,8 @@ void tn_op_describe(tn_wf *wf, tn_hreq *req)
         tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__describe_workflow_execution_response__init(out);
     tn_machine_describe(run->ms, req->arena, tn_now_wall_ns(), out);
-    req->response = &out->base;
+    /* The description points into the state, which goes on changing while the answer travels. */
+    req->response = tn_proto_copy(&out->base, req->arena);
+    TN_ASSERT(req->response);
     tn_req_finish(req, NULL);
 }
