@@ -155,10 +155,24 @@ static tn_status host_offload(tn_loop *loop, void (*work)(void *), void (*done)(
 /* ---- metrics ------------------------------------------------------------------------------------ */
 
 struct tn_metric { /* one of the three; never freed: a plugin's threads may hold it */
+    struct tn_metric *next;
     tn_counter *counter;
     tn_gauge *gauge;
     tn_histogram *histogram;
 };
+
+static tn_metric *metrics; /* [main] all of them; a plugin that is opened again finds its own */
+
+static tn_metric *metric_of(tn_counter *counter, tn_gauge *gauge, tn_histogram *histogram)
+{
+    for (tn_metric *m = metrics; m; m = m->next)
+        if (m->counter == counter && m->gauge == gauge && m->histogram == histogram)
+            return m;
+    tn_metric *m = tn_xcalloc(1, sizeof *m);
+    *m = (tn_metric){.next = metrics, .counter = counter, .gauge = gauge, .histogram = histogram};
+    metrics = m;
+    return m;
+}
 
 static void put_name(tn_buf *out, const char *name)
 {
@@ -180,13 +194,16 @@ static tn_metric *host_metric(const void *who, const char *name, int32_t type, c
     put_name(&full, name);
     tn_buf_put_u8(&full, 0);
     const char *text = (const char *)full.p;
-    tn_metric *m = tn_xcalloc(1, sizeof *m);
+    tn_counter *counter = NULL;
+    tn_gauge *gauge = NULL;
+    tn_histogram *histogram = NULL;
     if (type == TN_METRIC_COUNTER)
-        m->counter = tn_metrics_counter(text, help ? help : "", NULL, 0);
+        counter = tn_metrics_counter(text, help ? help : "", NULL, 0);
     else if (type == TN_METRIC_GAUGE)
-        m->gauge = tn_metrics_gauge(text, help ? help : "", NULL, 0);
+        gauge = tn_metrics_gauge(text, help ? help : "", NULL, 0);
     else
-        m->histogram = tn_metrics_histogram(text, help ? help : "", TN_BUCKETS_SECONDS, NULL, 0);
+        histogram = tn_metrics_histogram(text, help ? help : "", TN_BUCKETS_SECONDS, NULL, 0);
+    tn_metric *m = metric_of(counter, gauge, histogram);
     tn_buf_done(&full);
     return m;
 }
