@@ -219,7 +219,6 @@ async def case_continue_as_new(c):
         c.tq, memo=do.memo(m="next"), header=do.header(h="v"),
         search_attributes=do.search(CmpKeyword=text("next"))))
     await c.history(run)
-    await c.signal(WorkflowExecution(workflow_id=run.workflow_id))
     await c.step(do.continue_as_new(c.tq, workflow_type=WorkflowType(name="other"),
                                     workflow_run_timeout=sec(50), backoff_start_interval=sec(1)))
     latest = WorkflowExecution(workflow_id=run.workflow_id)
