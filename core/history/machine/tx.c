@@ -260,21 +260,20 @@ static bool *closing_flag(tn_ms *ms, const tn_event *event)
 
 void tn_ms_mark_closing(tn_ms *ms, const tn_event *event, bool closing)
 {
+    const Temporal__Api__History__V1__ChildWorkflowExecutionStartedEventAttributes *started;
     bool *flag;
     tn_child *child;
 
     if (event->attributes_case == TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES__NOT_SET)
         return;
     if (event->event_type == 31) {
-        child = tn_ms_child_any(
-            ms, event->child_workflow_execution_started_event_attributes->initiated_event_id);
+        started = event->child_workflow_execution_started_event_attributes;
+        child = tn_ms_child_any(ms, started->initiated_event_id);
         if (child) {
             child->started_buffered = closing;
-            if (closing)
-                tn_ms_replace_str(
-                    ms, &child->run_id,
-                    tn_str_from(event->child_workflow_execution_started_event_attributes
-                                    ->workflow_execution->run_id));
+            if (closing && started->workflow_execution)
+                tn_ms_replace_str(ms, &child->run_id,
+                                  tn_str_from(started->workflow_execution->run_id));
         }
         return;
     }
