@@ -270,6 +270,9 @@ tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_
     wf->current_known = wf->current_exists = true;
     wf->current_version = row->version;
     memcpy(wf->current_run_id, current->run_id.data, 16);
+    wf->current_first_run_id[0] = '\0';
+    if (current->first_run_id.len == 16)
+        tn_uuid_format(current->first_run_id.data, wf->current_first_run_id);
     free(wf->current_request_id);
     wf->current_request_id = tn_xstrdup(current->create_request_id);
     wf->current_status = current->status;

@@ -524,14 +524,27 @@ static tn_blob pack_map(tn_arena *arena, const tn_payload_map *map)
     return out;
 }
 
+/* The run's search attributes.  One whose worker has not been seen is listed as unversioned from the start: that
+ * spares the write that would say so after its first workflow task. */
 static tn_blob pack_search_attributes(tn_arena *arena, const tn_ms *ms)
 {
-    tn_blob out = {NULL, 0};
-    if (!tn_ms_has_problem(ms))
-        return pack_map(arena, &ms->search_attributes);
-    tn_status status = tn_proto_pack(&tn_machine_search_attributes(ms, arena)->base, arena, &out);
+    static const char unversioned[] = "\n\x16\n\x08" "encoding" "\x12\n" "json/plain"
+                                      "\n\x13\n\x04" "type" "\x12\x0b" "KeywordList"
+                                      "\x12\x0f" "[\"unversioned\"]"; /* a packed payload */
+    tn_blob packed;
+    tn_status status = tn_proto_pack(&tn_machine_search_attributes(ms, arena)->base, arena, &packed);
     TN_ASSERT(status == TN_OK); /* no cap on this arena */
-    return out;
+    for (size_t i = 0; i < ms->search_attributes.count; i++)
+        if (strcmp(ms->search_attributes.items[i].name, "BuildIds") == 0)
+            return packed;
+    tn_named_payload item = {.name = (char *)"BuildIds",
+                             .payload = tn_blob_from(unversioned, sizeof(unversioned) - 1)};
+    tn_blob more = pack_map(arena, &(tn_payload_map){.items = &item, .count = 1});
+    uint8_t *both = tn_arena_alloc(arena, packed.n + more.n);
+    if (packed.n)
+        memcpy(both, packed.p, packed.n);
+    memcpy(both + packed.n, more.p, more.n);
+    return tn_blob_from(both, packed.n + more.n);
 }
 
 static tn_str own(tn_arena *arena, const char *s) { return tn_arena_str(arena, tn_str_from(s)); }

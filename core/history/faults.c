@@ -16,7 +16,8 @@ const tn_fault *tn_fault_run_not_found(tn_arena *arena, tn_str workflow_id, tn_s
     Temporal__Api__Errordetails__V1__NotFoundFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
     return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base,
-                             "Workflow executionsRow not found.  WorkflowId: " TN_STR_FMT ", RunId: " TN_STR_FMT,
+                             "workflow execution not found for workflow ID \"" TN_STR_FMT
+                             "\" and run ID \"" TN_STR_FMT "\"",
                              TN_STR_ARG(workflow_id), TN_STR_ARG(run_id));
 }
 
@@ -35,6 +36,7 @@ const tn_fault *tn_fault_already_started(tn_arena *arena, const tn_wf *wf, const
     tn_uuid_format(wf->current_run_id, run_id);
     detail.start_request_id = wf->current_request_id ? wf->current_request_id : (char *)"";
     detail.run_id = run_id;
+    detail.first_execution_run_id = (char *)(uintptr_t)wf->current_first_run_id;
     return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base, text, wf->workflow_id, run_id);
 }
 

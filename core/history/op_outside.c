@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "proto/proto.h"
+#include "temporal/api/errordetails/v1/message.pb-c.h"
 
 static tn_external_source source_of(const tn_hreq *req)
 {
@@ -33,9 +34,12 @@ static const tn_fault *check_target(const tn_hreq *req, const tn_ms *ms)
 /* The chain the caller means may have moved on: first_execution_run_id names its first run. */
 static const tn_fault *check_chain(const tn_hreq *req, const tn_ms *ms, const char *first_run_id)
 {
-    if (!first_run_id || !*first_run_id || strcmp(first_run_id, ms->first_run_id) == 0)
+    /* What a closed run is told comes from the machine. */
+    if (!first_run_id || !*first_run_id || !tn_ms_running(ms) || strcmp(first_run_id, ms->first_run_id) == 0)
         return NULL;
-    return tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "workflow execution not found");
+    Temporal__Api__Errordetails__V1__NotFoundFailure detail =
+        TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
+    return tn_fault_detailed(req->arena, TN_GRPC_NOT_FOUND, &detail.base, "workflow execution not found");
 }
 
 static const tn_fault *apply_external(tn_txn *txn, tn_tx *tx, const tn_hreq *req)
@@ -73,6 +77,21 @@ static const tn_fault *apply_external(tn_txn *txn, tn_tx *tx, const tn_hreq *req
     }
 }
 
+static void signaled(tn_txn *txn)
+{
+    tn_hreq *req = txn->req;
+    if (txn->fault || !req->call)
+        return;
+    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
+    temporal__api__workflowservice__v1__signal_workflow_execution_response__init(out);
+    out->link = tn_link_to_request(
+        req, txn->changes[0].run->ms->run_id_text,
+        ((const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *)req->request)->request_id,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED);
+    req->response = &out->base;
+}
+
 void tn_op_external(tn_wf *wf, tn_hreq *req)
 {
     tn_run *run = tn_resolve(wf, req);
@@ -80,6 +99,8 @@ void tn_op_external(tn_wf *wf, tn_hreq *req)
         return;
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
+    if (req->op == TN_HOP_SIGNAL)
+        txn->after = signaled;
     tn_txn_commit(txn, apply_external(txn, tx, req));
 }
 

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "config/dynconfig.h"
 #include "proto/proto.h"
 
 typedef Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest start_request;
@@ -49,13 +50,17 @@ static start_request *start_of_signal(tn_arena *arena, const sws_request *s)
 static void respond(tn_hreq *req, const char *run_id, const char *first_run_id, bool started, int32_t status)
 {
     char *id = tn_arena_strdup(req->arena, run_id);
+    char *first = first_run_id && *first_run_id ? tn_arena_strdup(req->arena, first_run_id) : id;
     if (req->op == TN_HOP_SIGNAL_WITH_START) {
         Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionResponse *out =
             tn_arena_alloc(req->arena, sizeof(*out));
         temporal__api__workflowservice__v1__signal_with_start_workflow_execution_response__init(out);
         out->run_id = id;
-        out->first_execution_run_id = first_run_id ? tn_arena_strdup(req->arena, first_run_id) : id;
+        out->first_execution_run_id = first;
         out->started = started;
+        out->signal_link = tn_link_to_request(
+            req, run_id, ((const sws_request *)req->request)->request_id,
+            TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED);
         req->response = &out->base;
         return;
     }
@@ -63,35 +68,74 @@ static void respond(tn_hreq *req, const char *run_id, const char *first_run_id, 
         tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__start_workflow_execution_response__init(out);
     out->run_id = id;
-    out->first_execution_run_id = first_run_id ? tn_arena_strdup(req->arena, first_run_id) : id;
+    out->first_execution_run_id = first;
     out->started = started;
     out->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)status;
-    /* A link to the event that the start made, as callers follow it. */
-    Temporal__Api__Common__V1__Link *link = TN_NEW(req->arena, Temporal__Api__Common__V1__Link);
-    Temporal__Api__Common__V1__Link__WorkflowEvent *event =
-        TN_NEW(req->arena, Temporal__Api__Common__V1__Link__WorkflowEvent);
-    Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference *ref =
-        TN_NEW(req->arena, Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference);
-    temporal__api__common__v1__link__init(link);
-    temporal__api__common__v1__link__workflow_event__init(event);
-    temporal__api__common__v1__link__workflow_event__event_reference__init(ref);
-    ref->event_id = 1;
-    ref->event_type = TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_STARTED;
-    event->namespace_ = tn_arena_strdup(req->arena, req->ns->name.p);
-    event->workflow_id = tn_arena_strdup(req->arena, req->workflow_id.p);
-    event->run_id = id;
-    event->reference_case = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF;
-    event->event_ref = ref;
-    link->variant_case = TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW_EVENT;
-    link->workflow_event = event;
-    out->link = link;
+    out->link = tn_link_to_start(req, run_id);
     req->response = &out->base;
+}
+
+static void eager_read(tn_hreq *req, const tn_fault *fault, void *user)
+{
+    /* Without its history the task is of no use: the run goes on when it times out. */
+    if (!fault)
+        ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)req->response)
+            ->eager_workflow_task = user;
+    tn_req_finish(req, NULL);
 }
 
 static void started(tn_txn *txn)
 {
-    tn_ms *ms = txn->changes[txn->n_changes - 1].run->ms;
+    tn_run *run = txn->changes[txn->n_changes - 1].run;
+    tn_ms *ms = run->ms;
     respond(txn->req, ms->run_id_text, ms->first_run_id, true, ms->status ? ms->status : 1);
+    if (!txn->user || !ms->wft.started_id)
+        return;
+    ms->wft.started_durable = ms->wft.dispatched = true;
+    tn_arena_set_limit(txn->req->arena, 0);
+    Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *task =
+        tn_wft_response(run, txn->req->arena, txn->ns->name);
+    txn->keep_req = true;
+    tn_wft_history(run, txn->req, false, task, eager_read, task);
+}
+
+/* The caller has a worker at hand: the first workflow task goes out with the answer, started in the same commit. */
+static bool wants_eager_task(const tn_hreq *req, const start_request *request)
+{
+    return req->op == TN_HOP_START && req->call && request->request_eager_execution && !*request->cron_schedule &&
+           !tn_duration_ns(request->workflow_start_delay) &&
+           tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, req->ns->name, TN_STR(""));
+}
+
+static const tn_fault *start_eager_task(tn_txn *txn, tn_tx *tx, const start_request *request)
+{
+    tn_poller poller = {.identity = tn_str_from(request->identity), .request_id = tn_str_from(request->request_id)};
+    const tn_fault *fault = tn_machine_wft_start(tx, tx->ms->wft.scheduled_id, tx->ms->wft.stamp, &poller);
+    tx->rides_along = false; /* it is part of the run's first record */
+    txn->user = tx;
+    return fault;
+}
+
+/* One JSON payload. */
+static Temporal__Api__Common__V1__Payloads *json_text(tn_arena *arena, char *json)
+{
+    Temporal__Api__Common__V1__Payload__MetadataEntry *meta =
+        TN_NEW(arena, Temporal__Api__Common__V1__Payload__MetadataEntry);
+    temporal__api__common__v1__payload__metadata_entry__init(meta);
+    meta->key = (char *)"encoding";
+    meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
+    Temporal__Api__Common__V1__Payload *payload = TN_NEW(arena, Temporal__Api__Common__V1__Payload);
+    temporal__api__common__v1__payload__init(payload);
+    payload->n_metadata = 1;
+    payload->metadata = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
+    payload->metadata[0] = meta;
+    payload->data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
+    Temporal__Api__Common__V1__Payloads *payloads = TN_NEW(arena, Temporal__Api__Common__V1__Payloads);
+    temporal__api__common__v1__payloads__init(payloads);
+    payloads->n_payloads = 1;
+    payloads->payloads = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload *, 1);
+    payloads->payloads[0] = payload;
+    return payloads;
 }
 
 /* terminate_run: the running one that gives way, or NULL. */
@@ -104,25 +148,8 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
     if (terminate_run) {
         char text[37];
         tn_uuid_format(run_id, text);
-        Temporal__Api__Common__V1__Payloads *details = NULL;
-        char *why = tn_arena_printf(txn->arena, "terminated by new runID: %s", text);
-        Temporal__Api__Common__V1__Payload *payload = TN_NEW(txn->arena, Temporal__Api__Common__V1__Payload);
-        temporal__api__common__v1__payload__init(payload);
-        Temporal__Api__Common__V1__Payload__MetadataEntry *meta =
-            TN_NEW(txn->arena, Temporal__Api__Common__V1__Payload__MetadataEntry);
-        temporal__api__common__v1__payload__metadata_entry__init(meta);
-        meta->key = (char *)"encoding";
-        meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
-        payload->n_metadata = 1;
-        payload->metadata = TN_NEW_ARRAY(txn->arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
-        payload->metadata[0] = meta;
-        char *json = tn_arena_printf(txn->arena, "\"%s\"", why);
-        payload->data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
-        details = TN_NEW(txn->arena, Temporal__Api__Common__V1__Payloads);
-        temporal__api__common__v1__payloads__init(details);
-        details->n_payloads = 1;
-        details->payloads = TN_NEW_ARRAY(txn->arena, Temporal__Api__Common__V1__Payload *, 1);
-        details->payloads[0] = payload;
+        Temporal__Api__Common__V1__Payloads *details = json_text(
+            txn->arena, tn_arena_printf(txn->arena, "\"terminated by new runID: %s\"", text));
         fault = tn_machine_terminate(tn_txn_change(txn, terminate_run),
                                      TN_STR("TerminateIfRunning WorkflowIdReusePolicy"), details,
                                      TN_STR("history-service"));
@@ -145,8 +172,12 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
         start.parent_initiated_id = parent->initiated_id;
         start.hold = true;
     }
+    tn_fill_attr_types(req->arena, txn->ns, request->search_attributes);
+    start.eager = !parent && wants_eager_task(req, request);
     if (!fault)
         fault = tn_machine_start(tx, &start);
+    if (!fault && start.eager)
+        fault = start_eager_task(txn, tx, request);
     if (fault) {
         if (terminate_run)
             terminate_run->doomed = true; /* its memory is ahead of the store */
@@ -179,6 +210,10 @@ static void attached(tn_txn *txn)
 {
     tn_ms *ms = txn->changes[0].run->ms;
     respond(txn->req, ms->run_id_text, ms->first_run_id, false, 1);
+    if (txn->user)
+        ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)txn->req->response)->link =
+            tn_link_to_request(txn->req, ms->run_id_text, txn->user,
+                               TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED);
 }
 
 static void use_existing(tn_wf *wf, tn_hreq *req, const start_request *request)
@@ -192,8 +227,10 @@ static void use_existing(tn_wf *wf, tn_hreq *req, const start_request *request)
     tn_txn *txn = tn_txn_begin(wf, req);
     const tn_fault *fault = NULL;
     tn_tx *tx = tn_txn_change(txn, run);
-    if (options && options->attach_request_id)
+    if (options && options->attach_request_id) {
         fault = tn_machine_attach_request_id(tx, tn_str_from(request->request_id));
+        txn->user = request->request_id;
+    }
     txn->after = attached;
     tn_txn_commit(txn, fault);
 }
@@ -258,8 +295,7 @@ void tn_op_start(tn_wf *wf, tn_hreq *req)
         strcmp(wf->current_request_id, request->request_id) == 0) {
         char run_id[37];
         tn_uuid_format(wf->current_run_id, run_id);
-        tn_run *run = tn_run_find(wf, wf->current_run_id);
-        respond(req, run_id, run ? run->ms->first_run_id : NULL, req->op == TN_HOP_START, wf->current_status);
+        respond(req, run_id, wf->current_first_run_id, req->op == TN_HOP_START, wf->current_status);
         tn_req_finish(req, NULL);
         return;
     }

@@ -76,6 +76,7 @@ struct tn_wf {
     bool current_known, current_exists;
     uint64_t current_version;
     uint8_t current_run_id[16];
+    char current_first_run_id[37];
     char *current_request_id;
     int32_t current_status;
     uint64_t current_start_ns, current_close_ns;
@@ -250,6 +251,16 @@ void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky,
                        Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
 void tn_wft_failed_after(tn_txn *txn);
 tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena *arena);
+
+/* ---- links.c ---- */
+Temporal__Api__Common__V1__Link *tn_link_to_start(const tn_hreq *req, const char *run_id);
+/* To an event that may wait in the buffer and have no id yet: by the request that made it. */
+Temporal__Api__Common__V1__Link *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id,
+                                                    int32_t event_type);
+/* Names the type in payloads that do not: in arena, the messages are changed. */
+void tn_fill_attr_types(tn_arena *arena, const tn_namespace *ns, Temporal__Api__Common__V1__SearchAttributes *attrs);
+void tn_fill_command_attr_types(tn_arena *arena, const tn_namespace *ns,
+                                const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 
 /* ---- query.c ---- */
 void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);

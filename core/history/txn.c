@@ -234,6 +234,9 @@ static void put_current(tn_txn *txn)
     row.status = tn_ms_running(ms) ? 1 : ms->status;
     row.start_ns = ms->start_ns;
     row.close_ns = ms->close_ns;
+    uint8_t first_id[16];
+    if (tn_uuid_parse(tn_str_from(ms->first_run_id), first_id))
+        row.first_run_id = (ProtobufCBinaryData){16, first_id};
     tn_store_batch_put(&txn->batch, key, pack(txn, &row.base));
     txn->put_current = true;
 }
@@ -294,6 +297,7 @@ static void remember_current(tn_txn *txn)
     if (txn->op.u.commit.commit.version)
         wf->current_version = txn->op.u.commit.commit.version;
     memcpy(wf->current_run_id, ms->run_id, 16);
+    memcpy(wf->current_first_run_id, ms->first_run_id, sizeof(wf->current_first_run_id));
     free(wf->current_request_id);
     wf->current_request_id = tn_xstrdup(ms->create_request_id ? ms->create_request_id : "");
     wf->current_status = tn_ms_running(ms) ? 1 : ms->status;

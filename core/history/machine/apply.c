@@ -248,6 +248,77 @@ static void add_reset_point(tn_ms *ms, const tn_event *event, tn_str checksum, t
     tn_ms_replace_str(ms, &p->run_id, tn_str_from(ms->run_id_text));
 }
 
+/* ---- BuildIds: an attribute that the server keeps, of the workers that have completed tasks of the run ---- */
+
+#define BUILD_IDS_BYTES_MAX 2048u
+
+static void put_json_text(tn_buf *out, const char *s)
+{
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            tn_buf_printf(out, "\\%c", c);
+        else if (c < 0x20 || c == '<' || c == '>' || c == '&')
+            tn_buf_printf(out, "\\u%04x", c);
+        else
+            tn_buf_put_u8(out, c);
+    }
+}
+
+/* The JSON list, without its closing bracket, with the worker's build id at its end unless it is in it already. */
+static void list_build_ids(tn_buf *out, const tn_named_payload *known,
+                           const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
+{
+    bool versioned = stamp && stamp->use_versioning, fresh = true;
+    tn_wire_field data;
+    tn_buf entry = {0};
+
+    if (stamp && stamp->build_id && *stamp->build_id) {
+        tn_buf_printf(&entry, "\"%s:", versioned ? "versioned" : "unversioned");
+        put_json_text(&entry, stamp->build_id);
+        tn_buf_put_u8(&entry, '"');
+    }
+    if (known && tn_wire_find(known->payload, 2, &data) && data.bytes.n > 2) {
+        tn_buf_put(out, data.bytes.p, data.bytes.n - 1);
+        fresh = !entry.n || !memmem(data.bytes.p, data.bytes.n, entry.p, entry.n);
+    } else {
+        tn_buf_printf(out, versioned ? "[" : "[\"unversioned\"");
+    }
+    if (fresh && entry.n && out->n + entry.n + 2 <= BUILD_IDS_BYTES_MAX) {
+        if (out->n > 1)
+            tn_buf_put_u8(out, ',');
+        tn_buf_put(out, entry.p, entry.n);
+    }
+    tn_buf_done(&entry);
+}
+
+static void note_build_id(tn_ms *ms, const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
+{
+    const tn_named_payload *known = tn_payload_map_find(&ms->search_attributes, TN_STR("BuildIds"));
+    Temporal__Api__Common__V1__Payload payload = TEMPORAL__API__COMMON__V1__PAYLOAD__INIT;
+    Temporal__Api__Common__V1__Payload__MetadataEntry metadata[2] = {
+        TEMPORAL__API__COMMON__V1__PAYLOAD__METADATA_ENTRY__INIT,
+        TEMPORAL__API__COMMON__V1__PAYLOAD__METADATA_ENTRY__INIT};
+    Temporal__Api__Common__V1__Payload__MetadataEntry *entries[] = {&metadata[0], &metadata[1]};
+    tn_buf json = {0}, packed = {0};
+
+    if (known && !(stamp && stamp->build_id && *stamp->build_id))
+        return;
+    list_build_ids(&json, known, stamp);
+    tn_buf_put_u8(&json, ']');
+    metadata[0].key = (char *)(uintptr_t) "encoding";
+    metadata[0].value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t) "json/plain"};
+    metadata[1].key = (char *)(uintptr_t) "type";
+    metadata[1].value = (ProtobufCBinaryData){11, (uint8_t *)(uintptr_t) "KeywordList"};
+    payload.metadata = entries;
+    payload.n_metadata = TN_COUNT_OF(entries);
+    payload.data = (ProtobufCBinaryData){json.n, json.p};
+    TN_ASSERT(tn_proto_pack_buf(&payload.base, &packed) == TN_OK);
+    tn_payload_map_put(ms, &ms->search_attributes, TN_STR("BuildIds"), tn_buf_blob(&packed));
+    tn_buf_done(&json);
+    tn_buf_done(&packed);
+}
+
 static tn_status apply_wft_completed(tn_ms *ms, const tn_event *event, tn_error *err)
 {
     const Temporal__Api__History__V1__WorkflowTaskCompletedEventAttributes *a =
@@ -268,6 +339,7 @@ static tn_status apply_wft_completed(tn_ms *ms, const tn_event *event, tn_error 
         build_id = tn_str_from(a->deployment_version->build_id);
     tn_ms_replace_str(ms, &ms->last_build_id, build_id);
     add_reset_point(ms, event, tn_str_from(a->binary_checksum), build_id);
+    note_build_id(ms, a->worker_version);
     if (a->sdk_metadata && a->sdk_metadata->sdk_name && *a->sdk_metadata->sdk_name)
         set_str(ms, &ms->sdk_name, a->sdk_metadata->sdk_name);
     if (a->sdk_metadata && a->sdk_metadata->sdk_version && *a->sdk_metadata->sdk_version)
