@@ -73,7 +73,7 @@ static bool has(const Tenon__NamespaceRecord *record, const char *name)
 static bool add_one(tn_fcall *f, Tenon__NamespaceRecord *record, Tenon__SearchAttribute **list, size_t *n,
                     const char *name, int type)
 {
-    if (!*name || strlen(name) > TN_ID_BYTES_MAX) {
+    if (!*name || strlen(name) > tn_front_id_max()) {
         tn_front_invalid(f, "Search attribute name is empty or too long.");
         return false;
     }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "frontend/priv.h"
+#include "temporal/api/errordetails/v1/message.pb-c.h"
 
 #define WF(name) "/temporal.api.workflowservice.v1.WorkflowService/" name
 #define OP(name) "/temporal.api.operatorservice.v1.OperatorService/" name
@@ -26,19 +27,19 @@ const tn_fmethod tn_fmethods[] = {
     {WF("RequestCancelWorkflowExecution"), tn_do_request_cancel, TN_FM_NAMESPACE, 2},
     {WF("TerminateWorkflowExecution"), tn_do_terminate, TN_FM_NAMESPACE, 2},
     {WF("DescribeWorkflowExecution"), tn_do_describe, TN_FM_NAMESPACE, 3},
-    {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE, 2},
+    {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE | TN_FM_WAITS, 2},
     {WF("GetWorkflowExecutionHistoryReverse"), tn_do_get_history_reverse, TN_FM_NAMESPACE, 4},
-    {WF("QueryWorkflow"), tn_do_query, TN_FM_NAMESPACE, 3},
+    {WF("QueryWorkflow"), tn_do_query, TN_FM_NAMESPACE | TN_FM_WAITS, 3},
     {WF("ResetStickyTaskQueue"), tn_do_reset_sticky, TN_FM_NAMESPACE, 4},
     {WF("PollWorkflowTaskQueue"), tn_do_poll_workflow, TN_FM_NAMESPACE | TN_FM_POLL, 4},
     {WF("PollActivityTaskQueue"), tn_do_poll_activity, TN_FM_NAMESPACE | TN_FM_POLL, 4},
-    {WF("RespondWorkflowTaskCompleted"), tn_do_wft_completed, TN_FM_NAMESPACE, 1},
-    {WF("RespondWorkflowTaskFailed"), tn_do_wft_failed, TN_FM_NAMESPACE, 3},
-    {WF("RespondQueryTaskCompleted"), tn_do_query_completed, TN_FM_NAMESPACE, 1},
-    {WF("RespondActivityTaskCompleted"), tn_do_activity_completed, TN_FM_NAMESPACE, 1},
-    {WF("RespondActivityTaskFailed"), tn_do_activity_failed, TN_FM_NAMESPACE, 3},
-    {WF("RespondActivityTaskCanceled"), tn_do_activity_canceled, TN_FM_NAMESPACE, 3},
-    {WF("RecordActivityTaskHeartbeat"), tn_do_activity_heartbeat, TN_FM_NAMESPACE, 1},
+    {WF("RespondWorkflowTaskCompleted"), tn_do_wft_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
+    {WF("RespondWorkflowTaskFailed"), tn_do_wft_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3},
+    {WF("RespondQueryTaskCompleted"), tn_do_query_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
+    {WF("RespondActivityTaskCompleted"), tn_do_activity_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
+    {WF("RespondActivityTaskFailed"), tn_do_activity_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3},
+    {WF("RespondActivityTaskCanceled"), tn_do_activity_canceled, TN_FM_NAMESPACE | TN_FM_TOKEN, 3},
+    {WF("RecordActivityTaskHeartbeat"), tn_do_activity_heartbeat, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
     {WF("RespondActivityTaskCompletedById"), tn_do_activity_completed_by_id, TN_FM_NAMESPACE, 1},
     {WF("RespondActivityTaskFailedById"), tn_do_activity_failed_by_id, TN_FM_NAMESPACE, 3},
     {WF("RespondActivityTaskCanceledById"), tn_do_activity_canceled_by_id, TN_FM_NAMESPACE, 3},
@@ -129,21 +130,55 @@ static const char *namespace_of(const tn_call *call)
     return *(char *const *)(const void *)((const char *)call->request + field->offset);
 }
 
+/* A worker may leave the namespace out: its token knows it. */
+static const tn_fault *namespace_of_token(tn_fcall *f)
+{
+    tn_arena *arena = f->call->arena;
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(f->call->method->input, "task_token");
+    const ProtobufCBinaryData *bytes =
+        (const void *)((const char *)f->call->request + field->offset);
+    if (!bytes->len)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Task token not set on request.");
+    const Tenon__TaskToken *token = tn_front_token(f, *bytes);
+    if (!token)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Error deserializing task token.");
+    f->ns = tn_namespace_by_id(tn_str_from(token->ns_id));
+    return f->ns ? NULL : tn_namespace_not_found(arena, tn_str_from(token->ns_id));
+}
+
 static const tn_fault *find_namespace(tn_fcall *f, const tn_fmethod *method)
 {
     tn_arena *arena = f->call->arena;
     const char *name = namespace_of(f->call);
-    if (!name || !*name)
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace not set on request.");
-    if (strlen(name) > TN_ID_BYTES_MAX)
+    bool empty = !name || !*name;
+    if (empty && (method->flags & TN_FM_TOKEN))
+        return namespace_of_token(f);
+    if (empty)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace is empty.");
+    if (strlen(name) > tn_front_id_max())
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace length exceeds limit.");
     f->ns = tn_namespace_by_name(tn_str_from(name));
-    if (!f->ns)
-        return tn_namespace_not_found(arena, tn_str_from(name));
-    if ((method->flags & TN_FM_START) && f->ns->state != TN_NS_REGISTERED)
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Namespace has invalid state: %s. Must be Registered.",
-                             f->ns->state == TN_NS_DEPRECATED ? "Deprecated" : "Deleted");
-    return NULL;
+    return f->ns ? NULL : tn_namespace_not_found(arena, tn_str_from(name));
+}
+
+static const tn_fault *check_state(tn_fcall *f, const tn_fmethod *method)
+{
+    static const char *const names[] = {"Unspecified", "Registered", "Deprecated", "Deleted"};
+    int32_t allowed[] = {TN_NS_REGISTERED, TN_NS_DEPRECATED};
+    Temporal__Api__Errordetails__V1__NamespaceInvalidStateFailure detail =
+        TEMPORAL__API__ERRORDETAILS__V1__NAMESPACE_INVALID_STATE_FAILURE__INIT;
+    bool start = method->flags & TN_FM_START;
+    int32_t state = f->ns->state;
+    if (state == TN_NS_REGISTERED || (state == TN_NS_DEPRECATED && !start))
+        return NULL;
+    detail.namespace_ = (char *)(uintptr_t)tn_arena_str(f->call->arena, f->ns->name).p;
+    detail.state = (Temporal__Api__Enums__V1__NamespaceState)state;
+    detail.n_allowed_states = start ? 1 : 2;
+    detail.allowed_states = (Temporal__Api__Enums__V1__NamespaceState *)(void *)allowed;
+    return tn_fault_detailed(f->call->arena, TN_GRPC_FAILED_PRECONDITION, &detail.base,
+                             "Namespace has invalid state: %s. Must be %s.",
+                             names[state > 0 && state < 4 ? state : 0], start ? "Registered" : "Registered or Deprecated");
 }
 
 static void handle(tn_call *call)
@@ -159,6 +194,8 @@ static void handle(tn_call *call)
     const tn_fault *fault = method->flags & TN_FM_NAMESPACE ? find_namespace(f, method) : NULL;
     if (!fault)
         fault = tn_front_admit(f, method);
+    if (!fault && f->ns)
+        fault = check_state(f, method);
     if (fault) {
         tn_namespace_unref(f->ns);
         tn_call_fail(call, fault);

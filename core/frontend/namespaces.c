@@ -5,7 +5,6 @@
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
-#define RETENTION_MIN_NS (3600 * TN_SEC)
 #define PAGE_DEFAULT 100
 
 typedef Temporal__Api__Workflowservice__V1__DescribeNamespaceResponse describe_response;
@@ -33,8 +32,9 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     temporal__api__namespace__v1__namespace_info__capabilities__init(info->capabilities);
     info->limits = tn_arena_alloc(arena, sizeof(*info->limits));
     temporal__api__namespace__v1__namespace_info__limits__init(info->limits);
-    info->limits->blob_size_limit_error = 2 << 20;
-    info->limits->memo_size_limit_error = 2 << 20;
+    info->capabilities->eager_workflow_start = tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, ns->name, TN_STR(""));
+    info->limits->blob_size_limit_error = tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
+    info->limits->memo_size_limit_error = tn_dyn_i64(TN_DYN_LIMIT_MEMO_SIZE_ERROR, ns->name, TN_STR(""));
     return info;
 }
 
@@ -162,30 +162,32 @@ static void registered(tn_namespace_write *write)
         tn_front_reply(f, NULL);
 }
 
+/* 0: it is not a retention that a namespace may have. */
+static uint64_t retention_of(const Google__Protobuf__Duration *duration)
+{
+    int64_t min = tn_dyn_i64(TN_DYN_SYSTEM_RETENTION_MIN_LOCAL, TN_STR(""), TN_STR("")), ns;
+    return duration && tn_ns_from_duration(duration, &ns) && ns > 0 && ns >= min ? (uint64_t)ns : 0;
+}
+
 void tn_do_register_namespace(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *r = REQUEST(f, RegisterNamespaceRequest);
     tn_arena *arena = f->call->arena;
-    int64_t retention = 0;
     if (!*r->namespace_) {
         tn_front_invalid(f, "Namespace not set on request.");
         return;
     }
-    if (strlen(r->namespace_) > TN_ID_BYTES_MAX) {
+    if (strlen(r->namespace_) > tn_front_id_max()) {
         tn_front_invalid(f, "Namespace length exceeds limit.");
-        return;
-    }
-    if (!r->workflow_execution_retention_period) {
-        tn_front_invalid(f, "A valid retention period is not set on request.");
-        return;
-    }
-    if (!tn_ns_from_duration(r->workflow_execution_retention_period, &retention) ||
-        retention < (int64_t)RETENTION_MIN_NS) {
-        tn_front_invalid(f, "A valid retention period is not set on request.");
         return;
     }
     if (r->is_global_namespace) {
         tn_front_invalid(f, "Cannot register global namespace when not enabled");
+        return;
+    }
+    uint64_t retention = retention_of(r->workflow_execution_retention_period);
+    if (!retention) {
+        tn_front_invalid(f, "A valid retention period is not set on request.");
         return;
     }
     Tenon__NamespaceRecord *record = tn_arena_alloc(arena, sizeof(*record));
@@ -193,7 +195,7 @@ void tn_do_register_namespace(tn_fcall *f)
     record->id = tn_fresh_uuid(arena);
     record->name = r->namespace_;
     record->state = TN_NS_REGISTERED;
-    record->retention_ns = (uint64_t)retention;
+    record->retention_ns = retention;
     record->description = r->description;
     record->owner_email = r->owner_email;
     record->created_ns = tn_now_wall_ns();
@@ -247,12 +249,60 @@ static void merge_data(Tenon__NamespaceRecord *record, tn_arena *arena,
     record->n_data_keys = record->n_data_values = n;
 }
 
+/* Registered, deprecated, deleted: never back. */
+static bool may_become(int32_t from, int32_t to)
+{
+    return to == 0 || (to >= from && to <= TN_NS_DELETED);
+}
+
+/* What this release has no use for is refused, not forgotten.  NULL: nothing of that kind is asked. */
+static const char *refused_update(const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r)
+{
+    const Temporal__Api__Namespace__V1__NamespaceConfig *config = r->config;
+    if (r->promote_namespace ||
+        (r->replication_config && (*r->replication_config->active_cluster_name || r->replication_config->n_clusters)))
+        return "global namespace is not enabled on this cluster, cannot update global namespace or promote local "
+               "namespace";
+    if (config && config->n_custom_search_attribute_aliases)
+        return "search attributes have no aliases here: add them by name";
+    if ((config && config->bad_binaries && config->bad_binaries->n_binaries) || *r->delete_bad_binary)
+        return "bad binaries are not supported";
+    if (config && (config->history_archival_state == TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_ENABLED ||
+                   config->visibility_archival_state ==
+                       TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_ENABLED))
+        return "Cluster is not configured for archival.";
+    return NULL;
+}
+
+static const char *apply_update(tn_arena *arena, Tenon__NamespaceRecord *record,
+                                const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r)
+{
+    const Temporal__Api__Namespace__V1__UpdateNamespaceInfo *info = r->update_info;
+    if (info && !may_become(record->state, (int32_t)info->state))
+        return "Invalid namespace state update.";
+    if (info) {
+        if (*info->description)
+            record->description = info->description;
+        if (*info->owner_email)
+            record->owner_email = info->owner_email;
+        if (info->state)
+            record->state = (int32_t)info->state;
+        merge_data(record, arena, info);
+    }
+    if (r->config && r->config->workflow_execution_retention_ttl) {
+        record->retention_ns = retention_of(r->config->workflow_execution_retention_ttl);
+        if (!record->retention_ns)
+            return "A valid retention period is not set on request.";
+    }
+    return NULL;
+}
+
 void tn_do_update_namespace(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r = REQUEST(f, UpdateNamespaceRequest);
     tn_arena *arena = f->call->arena;
     if (!*r->namespace_) {
-        tn_front_invalid(f, "Namespace not set on request.");
+        tn_front_invalid(f, "Namespace is empty.");
         return;
     }
     f->ns = tn_namespace_by_name(tn_str_from(r->namespace_));
@@ -261,23 +311,13 @@ void tn_do_update_namespace(tn_fcall *f)
         tn_front_fail(f, tn_namespace_not_found(arena, tn_str_from(r->namespace_)));
         return;
     }
-    if (r->update_info) {
-        if (*r->update_info->description)
-            record->description = r->update_info->description;
-        if (*r->update_info->owner_email)
-            record->owner_email = r->update_info->owner_email;
-        merge_data(record, arena, r->update_info);
-    }
-    if (r->config && r->config->workflow_execution_retention_ttl) {
-        int64_t retention = 0;
-        if (!tn_ns_from_duration(r->config->workflow_execution_retention_ttl, &retention) ||
-            retention < (int64_t)RETENTION_MIN_NS) {
-            tn_front_invalid(f, "A valid retention period is not set on request.");
-            return;
-        }
-        record->retention_ns = (uint64_t)retention;
-    }
-    tn_front_write_namespace(f, record, f->ns->row_version, updated);
+    const char *why = refused_update(r);
+    if (!why)
+        why = apply_update(arena, record, r);
+    if (why)
+        tn_front_invalid(f, "%s", why);
+    else
+        tn_front_write_namespace(f, record, f->ns->row_version, updated);
 }
 
 void tn_do_deprecate_namespace(tn_fcall *f)

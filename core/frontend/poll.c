@@ -63,42 +63,55 @@ static void poll_cancelled(tn_call *call)
     tn_client_matching(m);
 }
 
-static void poll(tn_fcall *f, Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type, const char *identity)
+#define POLL_MIN_NS (2 * TN_SEC)
+
+/* A poll must wait for a while, or it would only come back again. */
+static const tn_fault *check_wait(const tn_fcall *f)
+{
+    uint64_t deadline = f->call->deadline_mono_ns;
+    if (deadline == UINT64_MAX)
+        return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "Context timeout is not set.");
+    if (deadline < tn_now_mono_ns() + POLL_MIN_NS)
+        return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "Context timeout is too short.");
+    return NULL;
+}
+
+typedef struct polling {
+    Temporal__Api__Taskqueue__V1__TaskQueue *queue;
+    uint32_t type;
+    const char *identity;
+    const Temporal__Api__Common__V1__WorkerVersionCapabilities *version;
+    const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *deployment;
+} polling;
+
+static void poll(tn_fcall *f, const polling *p)
 {
     tn_arena *arena = f->call->arena;
-    const tn_fault *fault = tn_front_check_task_queue(arena, queue);
-    if (fault) {
+    const tn_fault *fault = NULL;
+    if ((fault = check_wait(f)) || (fault = tn_front_check_identity(arena, p->identity)) ||
+        (fault = tn_front_check_version(f, p->version ? p->version->build_id : "",
+                                        p->version && p->version->use_versioning, p->deployment, p->queue)) ||
+        (fault = tn_front_check_task_queue(arena, p->queue))) {
         tn_front_fail(f, fault);
-        return;
-    }
-    if (strlen(identity) > TN_ID_BYTES_MAX) {
-        tn_front_invalid(f, "Identity length exceeds limit.");
-        return;
-    }
-    uint64_t now = tn_now_mono_ns(), deadline = f->call->deadline_mono_ns;
-    if (deadline == UINT64_MAX) {
-        tn_front_invalid(f, "Context timeout is not set.");
-        return;
-    }
-    if (deadline < now + 2 * TN_SEC) {
-        tn_front_invalid(f, "Context timeout is too short.");
         return;
     }
     f->mreq.poll_id = tn_client_next_poll_id();
     f->call->on_cancel = poll_cancelled;
-    to_matching(f, TN_MOP_POLL, queue, type);
+    to_matching(f, TN_MOP_POLL, p->queue, p->type);
 }
 
 void tn_do_poll_workflow(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *r = REQUEST(f, PollWorkflowTaskQueueRequest);
-    poll(f, r->task_queue, TN_TASK_WORKFLOW, r->identity);
+    poll(f, &(polling){r->task_queue, TN_TASK_WORKFLOW, r->identity, r->worker_version_capabilities,
+                       r->deployment_options});
 }
 
 void tn_do_poll_activity(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *r = REQUEST(f, PollActivityTaskQueueRequest);
-    poll(f, r->task_queue, TN_TASK_ACTIVITY, r->identity);
+    poll(f, &(polling){r->task_queue, TN_TASK_ACTIVITY, r->identity, r->worker_version_capabilities,
+                       r->deployment_options});
 }
 
 /* ---- about queues ---- */

@@ -5,12 +5,12 @@
 
 #include "client/client.h"
 #include "client/token.h"
+#include "config/dynconfig.h"
 #include "frontend/frontend.h"
 #include "proto/proto.h"
 #include "temporal/api/operatorservice/v1/request_response.pb-c.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
-#define TN_ID_BYTES_MAX 1000u
 
 typedef struct tn_fcall {
     tn_call *call;
@@ -34,6 +34,8 @@ typedef struct tn_fmethod {
 #define TN_FM_POLL 4u       /* long poll: counted apart */
 #define TN_FM_VISIBILITY 8u /* the visibility limiter */
 #define TN_FM_NS_CHANGE 16u /* namespace changes: their own limiter */
+#define TN_FM_TOKEN 32u     /* an empty `namespace` is that of the task token */
+#define TN_FM_WAITS 64u     /* may wait long for a worker or an event: counted as polls are */
 
 extern const tn_fmethod tn_fmethods[];
 extern const size_t tn_fmethods_count;
@@ -58,7 +60,20 @@ const tn_fault *tn_front_check_retry_policy(tn_arena *arena, Temporal__Api__Comm
 const tn_fault *tn_front_check_start(tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 const tn_fault *tn_front_check_signal_with_start(
     tn_fcall *f, Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r);
-const tn_fault *tn_front_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what);
+/* Against limit.blobSize.error of the call's namespace. */
+bool tn_front_blob_too_large(const tn_fcall *f, const ProtobufCMessage *blob);
+/* A worker's version: what a poll or an answer says of build id and deployment. */
+const tn_fault *tn_front_check_version(const tn_fcall *f, const char *build_id, bool use_versioning,
+                                       const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+                                       const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
+const tn_fault *tn_front_check_identity(tn_arena *arena, const char *identity);
+const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n, Temporal__Api__Common__V1__Link *const *links);
+/* Dynamic numbers: limit.maxIDLength; any key, for the call's namespace. */
+size_t tn_front_id_max(void);
+int64_t tn_front_limit(const tn_fcall *f, tn_dyn_key key);
+enum { TN_TOKEN_WORKFLOW = 1, TN_TOKEN_ACTIVITY = 2, TN_TOKEN_QUERY = 3 };
+/* respond.c: the token of a request, NULL when it is not ours. */
+Tenon__TaskToken *tn_front_token(const tn_fcall *f, ProtobufCBinaryData bytes);
 char *tn_fresh_uuid(tn_arena *arena);
 /* namespaces.c: writes the record of f's namespace (expect_version 0: a new one) through the registry. */
 void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint64_t expect_version,

@@ -2,7 +2,7 @@
 /* What the server says of itself: it claims exactly what works. */
 #include "frontend/priv.h"
 
-#define SERVER_VERSION "1.31.0" /* the reference whose behaviour clients may expect */
+#define SERVER_VERSION "1.32.0" /* the reference whose behaviour clients may expect */
 
 void tn_do_system_info(tn_fcall *f)
 {
@@ -16,7 +16,8 @@ void tn_do_system_info(tn_fcall *f)
     can.encoded_failure_attributes = true;
     can.upsert_memo = true;
     can.sdk_metadata = true;
-    can.build_id_based_versioning = true; /* workers then name their build, and histories tell it */
+    can.build_id_based_versioning = true; /* events name the build id of the worker */
+    can.eager_workflow_start = tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, TN_STR(""), TN_STR(""));
     can.count_group_by_execution_status = true;
     out.server_version = (char *)SERVER_VERSION;
     out.capabilities = &can;

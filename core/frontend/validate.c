@@ -1,15 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* What a request must fulfil, with the texts that clients know.  Defaults are filled in on the way. */
+#include "config/dynconfig.h"
 #include "frontend/priv.h"
 #include "history/machine/machine.h"
+#include "temporal/api/errordetails/v1/message.pb-c.h"
 #include "visibility/visibility.h"
 
 #define INVALID(arena, ...) tn_fault_make((arena), TN_GRPC_INVALID_ARGUMENT, __VA_ARGS__)
-#define BLOB_BYTES_MAX (2u << 20)
-#define MEMO_BYTES_MAX (2u << 20)
 
 typedef Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest start_request;
 typedef Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest sws_request;
+
+size_t tn_front_id_max(void)
+{
+    int64_t max = tn_dyn_i64(TN_DYN_LIMIT_ID_LENGTH, TN_STR(""), TN_STR(""));
+    return max > 0 ? (size_t)max : 0;
+}
+
+int64_t tn_front_limit(const tn_fcall *f, tn_dyn_key key)
+{
+    return tn_dyn_i64(key, f->ns ? f->ns->name : TN_STR(""), TN_STR(""));
+}
 
 char *tn_fresh_uuid(tn_arena *arena)
 {
@@ -41,10 +52,10 @@ const tn_fault *tn_front_check_execution(tn_arena *arena, const Temporal__Api__C
 
 static const tn_fault *check_queue_name(tn_arena *arena, const char *name)
 {
-    if (strlen(name) > TN_ID_BYTES_MAX)
+    if (strlen(name) > tn_front_id_max())
         return INVALID(arena, "taskQueue length exceeds limit");
     if (strncmp(name, "/_sys/", 6) == 0)
-        return INVALID(arena, "task queue family name cannot have prefix /_sys/: %s", name);
+        return INVALID(arena, "task queue name cannot start with reserved prefix /_sys/");
     return NULL;
 }
 
@@ -63,72 +74,111 @@ const tn_fault *tn_front_check_task_queue(tn_arena *arena, Temporal__Api__Taskqu
     return fault;
 }
 
-static bool duration_ok(const Google__Protobuf__Duration *duration, int64_t *out_ns)
-{
-    *out_ns = 0;
-    return !duration || (tn_ns_from_duration(duration, out_ns) && *out_ns >= 0);
-}
-
 const tn_fault *tn_front_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy)
 {
-    int64_t initial = 0, max = 0;
-    if (!policy)
-        return NULL;
-    if (!policy->initial_interval)
-        policy->initial_interval = tn_duration_from_ns(arena, (int64_t)TN_SEC);
-    if (policy->backoff_coefficient == 0)
-        policy->backoff_coefficient = 2.0;
-    if (!duration_ok(policy->initial_interval, &initial))
-        return policy->maximum_attempts == 1
-                   ? NULL
-                   : INVALID(arena, "invalid InitialInterval set on retry policy: negative duration");
-    if (initial == 0)
-        policy->initial_interval = tn_duration_from_ns(arena, initial = (int64_t)TN_SEC);
-    if (!duration_ok(policy->maximum_interval, &max))
-        return policy->maximum_attempts == 1
-                   ? NULL
-                   : INVALID(arena, "invalid MaximumInterval set on retry policy: negative duration");
-    if (max == 0)
-        policy->maximum_interval = tn_duration_from_ns(arena, max = initial > INT64_MAX / 100 ? INT64_MAX : initial * 100);
-    if (policy->maximum_attempts == 1)
-        return NULL;
-    if (policy->backoff_coefficient < 1)
-        return INVALID(arena, "BackoffCoefficient cannot be less than 1 on retry policy.");
-    if (max < initial)
-        return INVALID(arena, "MaximumInterval cannot be less than InitialInterval on retry policy.");
-    if (policy->maximum_attempts < 0)
-        return INVALID(arena, "MaximumAttempts cannot be negative on retry policy.");
-    for (size_t i = 0; i < policy->n_non_retryable_error_types; i++) {
-        static const char prefix[] = "TemporalTimeout:";
-        const char *type = policy->non_retryable_error_types[i];
-        if (strncmp(type, prefix, sizeof(prefix) - 1) != 0)
-            continue;
-        const char *kind = type + sizeof(prefix) - 1;
-        if (strcmp(kind, "StartToClose") && strcmp(kind, "ScheduleToStart") && strcmp(kind, "ScheduleToClose") &&
-            strcmp(kind, "Heartbeat"))
-            return INVALID(arena, "Invalid timeout type value: %s.", kind);
+    const char *why = tn_retry_policy_settle(arena, policy);
+    return why ? INVALID(arena, "%s", why) : NULL;
+}
+
+bool tn_front_blob_too_large(const tn_fcall *f, const ProtobufCMessage *blob)
+{
+    int64_t max = tn_front_limit(f, TN_DYN_LIMIT_BLOB_SIZE_ERROR);
+    return blob && max > 0 && protobuf_c_message_get_packed_size(blob) > (size_t)max;
+}
+
+const tn_fault *tn_front_check_identity(tn_arena *arena, const char *identity)
+{
+    return strlen(identity) > tn_front_id_max() ? INVALID(arena, "Identity length exceeds limit.") : NULL;
+}
+
+/* Versioning by build id alone is over: a worker that asks for it is refused, as where it is switched off. */
+const tn_fault *tn_front_check_version(const tn_fcall *f, const char *build_id, bool use_versioning,
+                                       const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+                                       const Temporal__Api__Taskqueue__V1__TaskQueue *queue)
+{
+    tn_arena *arena = f->call->arena;
+    int64_t build_max = tn_front_limit(f, TN_DYN_LIMIT_BUILD_ID_LENGTH);
+    Temporal__Api__Errordetails__V1__PermissionDeniedFailure detail =
+        TEMPORAL__API__ERRORDETAILS__V1__PERMISSION_DENIED_FAILURE__INIT;
+    if (use_versioning)
+        return tn_fault_detailed(arena, TN_GRPC_PERMISSION_DENIED, &detail.base,
+                                 "Worker versioning in workflow progress APIs is disabled on this namespace.");
+    if (queue && queue->kind == TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_STICKY &&
+        !*queue->normal_name && options)
+        return INVALID(arena, "NormalName must be set on sticky queue when UseVersioning is true or DeploymentOptions "
+                              "are set.");
+    if (build_id && (int64_t)strlen(build_id) > build_max)
+        return INVALID(arena, "Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID.");
+    if (options && (int)options->worker_versioning_mode == 2 && (!*options->deployment_name || !*options->build_id))
+        return INVALID(arena, "Deployment name and build id must be set together.");
+    return NULL;
+}
+
+/* ---- links and priority ---- */
+
+static const tn_fault *check_event_link(tn_arena *arena, const Temporal__Api__Common__V1__Link__WorkflowEvent *event)
+{
+    const Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference *ref =
+        event->reference_case == TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF
+            ? event->event_ref
+            : NULL;
+    if (!*event->namespace_)
+        return INVALID(arena, "workflow event link must not have an empty namespace field");
+    if (!*event->workflow_id)
+        return INVALID(arena, "workflow event link must not have an empty workflow ID field");
+    if (!*event->run_id)
+        return INVALID(arena, "workflow event link must not have an empty run ID field");
+    if (ref && !ref->event_type && ref->event_id)
+        return INVALID(arena, "workflow event link ref cannot have an unspecified event type and a non-zero event ID");
+    return NULL;
+}
+
+const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n, Temporal__Api__Common__V1__Link *const *links)
+{
+    tn_arena *arena = f->call->arena;
+    int64_t count_max = tn_front_limit(f, TN_DYN_FRONTEND_LINKS), size_max = tn_front_limit(f, TN_DYN_FRONTEND_LINK_SIZE);
+    if ((int64_t)n > count_max)
+        return INVALID(arena, "cannot attach more than %lld links per request, got %zu", (long long)count_max, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t size = protobuf_c_message_get_packed_size(&links[i]->base);
+        const tn_fault *fault = NULL;
+        if ((int64_t)size > size_max)
+            return INVALID(arena, "link exceeds allowed size of %lld, got %zu", (long long)size_max, size);
+        if (links[i]->variant_case == TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW_EVENT)
+            fault = check_event_link(arena, links[i]->workflow_event);
+        else if (links[i]->variant_case == TEMPORAL__API__COMMON__V1__LINK__VARIANT_BATCH_JOB &&
+                 !*links[i]->batch_job->job_id)
+            fault = INVALID(arena, "batch job link must not have an empty job ID");
+        if (fault)
+            return fault;
     }
     return NULL;
 }
 
-const tn_fault *tn_front_check_blob(tn_fcall *f, const ProtobufCMessage *blob, const char *what)
+static const tn_fault *check_priority(tn_arena *arena, const Temporal__Api__Common__V1__Priority *priority)
 {
-    if (!blob || protobuf_c_message_get_packed_size(blob) <= BLOB_BYTES_MAX)
+    if (!priority)
         return NULL;
-    return INVALID(f->call->arena, "%s exceeds size limit.", what);
+    if (priority->priority_key < 0)
+        return INVALID(arena, "priority key can't be negative");
+    if (strlen(priority->fairness_key) > 64)
+        return INVALID(arena, "fairness key length exceeds limit");
+    if (priority->fairness_weight < 0)
+        return INVALID(arena, "must be greater than zero");
+    return NULL;
 }
 
 /* ---- start ---- */
 
 static const tn_fault *check_timeouts(tn_arena *arena, const start_request *r)
 {
-    int64_t ns;
-    if (!duration_ok(r->workflow_execution_timeout, &ns))
-        return INVALID(arena, "An invalid WorkflowExecutionTimeoutSeconds is set on request.");
-    if (!duration_ok(r->workflow_run_timeout, &ns))
-        return INVALID(arena, "An invalid WorkflowRunTimeoutSeconds is set on request.");
-    if (!duration_ok(r->workflow_task_timeout, &ns))
-        return INVALID(arena, "An invalid WorkflowTaskTimeoutSeconds is set on request.");
+    const char *why;
+    if ((why = tn_duration_settle(r->workflow_execution_timeout)))
+        return INVALID(arena, "An invalid WorkflowExecutionTimeoutSeconds is set on request. cause: %s", why);
+    if ((why = tn_duration_settle(r->workflow_run_timeout)))
+        return INVALID(arena, "An invalid WorkflowRunTimeoutSeconds is set on request. cause: %s", why);
+    if ((why = tn_duration_settle(r->workflow_task_timeout)))
+        return INVALID(arena, "An invalid WorkflowTaskTimeoutSeconds is set on request. cause: %s", why);
     return NULL;
 }
 
@@ -160,106 +210,176 @@ static const tn_fault *check_cron(tn_arena *arena, const char *spec)
     uint64_t next;
     if (!*spec || tn_cron_next(tn_str_from(spec), tn_now_wall_ns(), tn_now_wall_ns(), &next, why, sizeof(why)))
         return NULL;
-    return INVALID(arena, "invalid CronSchedule: %s", why);
+    return INVALID(arena, "invalid CronSchedule.");
 }
 
-static const tn_fault *check_sizes(tn_fcall *f, const start_request *r)
+static const tn_fault *check_delay(tn_arena *arena, const start_request *r)
+{
+    const char *why;
+    if (r->workflow_start_delay && *r->cron_schedule)
+        return INVALID(arena, "CronSchedule and WorkflowStartDelay may not be used together.");
+    if ((why = tn_duration_settle(r->workflow_start_delay)))
+        return INVALID(arena, "An invalid WorkflowStartDelaySeconds is set on request. cause: %s", why);
+    return NULL;
+}
+
+static const tn_fault *check_search_attributes(tn_fcall *f, const start_request *r)
 {
     tn_arena *arena = f->call->arena;
-    const tn_fault *fault = tn_front_check_blob(f, r->input ? &r->input->base : NULL, "Blob data size");
-    if (fault)
-        return INVALID(arena, "Blob data size exceeds limit.");
-    if (r->memo && protobuf_c_message_get_packed_size(&r->memo->base) > MEMO_BYTES_MAX)
-        return INVALID(arena, "Memo size exceeds limit.");
-    const Temporal__Api__Sdk__V1__UserMetadata *meta = r->user_metadata;
-    if (meta && meta->summary && protobuf_c_message_get_packed_size(&meta->summary->base) > 400)
-        return INVALID(arena, "Workflow start user metadata summary exceeds limit of 400 bytes");
-    if (meta && meta->details && protobuf_c_message_get_packed_size(&meta->details->base) > 20000)
-        return INVALID(arena, "Workflow start user metadata details exceeds limit of 20000 bytes");
+    tn_search_attr_limits limits = {
+        .count_max = (uint32_t)tn_front_limit(f, TN_DYN_FRONTEND_SA_KEYS),
+        .value_bytes_max = (uint32_t)tn_front_limit(f, TN_DYN_FRONTEND_SA_VALUE_SIZE),
+        .total_bytes_max = (uint32_t)tn_front_limit(f, TN_DYN_FRONTEND_SA_TOTAL_SIZE),
+    };
+    tn_blob packed;
     if (!r->search_attributes)
         return NULL;
-    tn_blob packed;
     if (tn_proto_pack(&r->search_attributes->base, arena, &packed) != TN_OK)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "search attributes take too much memory");
-    fault = tn_search_attrs_validate(arena, f->ns, packed, NULL);
+    const tn_fault *fault = tn_search_attrs_validate(arena, f->ns, packed, &limits);
     if (!fault)
         tn_search_attrs_add_types(arena, f->ns, r->search_attributes);
     return fault;
 }
 
-static const tn_fault *check_common(tn_fcall *f, start_request *r, int default_conflict)
+static bool larger(const ProtobufCMessage *message, int64_t max)
+{
+    return message && max > 0 && protobuf_c_message_get_packed_size(message) > (size_t)max;
+}
+
+static const tn_fault *check_sizes(tn_fcall *f, const start_request *r)
+{
+    tn_arena *arena = f->call->arena;
+    const Temporal__Api__Sdk__V1__UserMetadata *meta = r->user_metadata;
+    int64_t summary_max = tn_front_limit(f, TN_DYN_LIMIT_SUMMARY_SIZE);
+    int64_t details_max = tn_front_limit(f, TN_DYN_LIMIT_DETAILS_SIZE);
+    if (tn_front_blob_too_large(f, r->input ? &r->input->base : NULL))
+        return INVALID(arena, "Blob data size exceeds limit.");
+    if (larger(r->memo ? &r->memo->base : NULL, tn_front_limit(f, TN_DYN_LIMIT_MEMO_SIZE_ERROR)))
+        return INVALID(arena, "Memo size exceeds limit.");
+    if (meta && larger(meta->summary ? &meta->summary->base : NULL, summary_max))
+        return INVALID(arena, "Workflow start user metadata summary exceeds limit of %lld bytes",
+                       (long long)summary_max);
+    if (meta && larger(meta->details ? &meta->details->base : NULL, details_max))
+        return INVALID(arena, "Workflow start user metadata details exceeds limit of %lld bytes",
+                       (long long)details_max);
+    return NULL;
+}
+
+static const tn_fault *check_workflow_id(tn_arena *arena, const char *id)
+{
+    if (!*id)
+        return INVALID(arena, "WorkflowId is not set on request.");
+    if (strlen(id) > tn_front_id_max())
+        return INVALID(arena, "WorkflowId exceeds maximum allowed length (%zu/%zu)", strlen(id), tn_front_id_max());
+    return NULL;
+}
+
+/* What a start and a signal-with-start have in common, last. */
+static const tn_fault *check_rest(tn_fcall *f, start_request *r)
 {
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = NULL;
-    if (!*r->workflow_id)
-        return INVALID(arena, "WorkflowId is not set on request.");
-    if (strlen(r->workflow_id) > TN_ID_BYTES_MAX)
-        return INVALID(arena, "WorkflowId exceeds maximum allowed length (%zu/%u)", strlen(r->workflow_id),
-                       TN_ID_BYTES_MAX);
-    int64_t delay;
-    if ((fault = tn_front_check_retry_policy(arena, r->retry_policy)))
+    if ((fault = check_search_attributes(f, r)) || (fault = check_priority(arena, r->priority)) ||
+        (fault = tn_front_check_links(f, r->n_links, r->links)) ||
+        (fault = tn_front_check_identity(arena, r->identity)))
         return fault;
-    if (r->workflow_start_delay && *r->cron_schedule)
-        return INVALID(arena, "CronSchedule and WorkflowStartDelay may not be used together.");
-    if (!duration_ok(r->workflow_start_delay, &delay))
-        return INVALID(arena, "An invalid WorkflowStartDelaySeconds is set on request.");
-    if ((fault = check_cron(arena, r->cron_schedule)))
+    return check_sizes(f, r);
+}
+
+const tn_fault *tn_front_check_start(tn_fcall *f, start_request *r)
+{
+    tn_arena *arena = f->call->arena;
+    const tn_fault *fault = NULL;
+    if ((fault = check_workflow_id(arena, r->workflow_id)) ||
+        (fault = tn_front_check_retry_policy(arena, r->retry_policy)) || (fault = check_delay(arena, r)) ||
+        (fault = check_cron(arena, r->cron_schedule)))
         return fault;
     if (!r->workflow_type || !*r->workflow_type->name)
         return INVALID(arena, "WorkflowType is not set on request.");
-    if (strlen(r->workflow_type->name) > TN_ID_BYTES_MAX)
+    if (strlen(r->workflow_type->name) > tn_front_id_max())
         return INVALID(arena, "WorkflowType length exceeds limit.");
     if ((fault = tn_front_check_task_queue(arena, r->task_queue)) || (fault = check_timeouts(arena, r)))
         return fault;
     if (!*r->request_id)
         r->request_id = tn_fresh_uuid(arena);
-    if (strlen(r->request_id) > TN_ID_BYTES_MAX)
+    if (strlen(r->request_id) > tn_front_id_max())
         return INVALID(arena, "RequestId length exceeds limit.");
-    if (strlen(r->identity) > TN_ID_BYTES_MAX)
-        return INVALID(arena, "Identity length exceeds limit.");
-    if ((fault = check_policies(arena, r, default_conflict)))
+    if ((fault = check_policies(arena, r, 1)))
         return fault;
-    return check_sizes(f, r);
+    if (r->on_conflict_options && r->on_conflict_options->attach_completion_callbacks &&
+        !r->on_conflict_options->attach_request_id)
+        return INVALID(arena, "attaching request ID is required for attaching completion callbacks");
+    return check_rest(f, r);
 }
 
-const tn_fault *tn_front_check_start(tn_fcall *f, start_request *r) { return check_common(f, r, 1); }
+static void start_of_signal(const sws_request *s, start_request *r)
+{
+    temporal__api__workflowservice__v1__start_workflow_execution_request__init(r);
+    r->workflow_id = s->workflow_id;
+    r->workflow_type = s->workflow_type;
+    r->task_queue = s->task_queue;
+    r->input = s->input;
+    r->workflow_execution_timeout = s->workflow_execution_timeout;
+    r->workflow_run_timeout = s->workflow_run_timeout;
+    r->workflow_task_timeout = s->workflow_task_timeout;
+    r->identity = s->identity;
+    r->request_id = s->request_id;
+    r->workflow_id_reuse_policy = s->workflow_id_reuse_policy;
+    r->workflow_id_conflict_policy = s->workflow_id_conflict_policy;
+    r->retry_policy = s->retry_policy;
+    r->cron_schedule = s->cron_schedule;
+    r->memo = s->memo;
+    r->search_attributes = s->search_attributes;
+    r->workflow_start_delay = s->workflow_start_delay;
+    r->user_metadata = s->user_metadata;
+    r->priority = s->priority;
+    r->n_links = s->n_links;
+    r->links = s->links;
+}
+
+static const tn_fault *check_signal_names(tn_arena *arena, const sws_request *s)
+{
+    size_t max = tn_front_id_max();
+    if (!*s->signal_name)
+        return INVALID(arena, "signal not set");
+    if (strlen(s->signal_name) > max)
+        return INVALID(arena, "signal name exceeds maximum allowed length (%zu/%zu)", strlen(s->signal_name), max);
+    if (!s->workflow_type || !*s->workflow_type->name)
+        return INVALID(arena, "workflow type not set");
+    if (strlen(s->workflow_type->name) > max)
+        return INVALID(arena, "workflow type name exceeds maximum allowed length (%zu/%zu)",
+                       strlen(s->workflow_type->name), max);
+    return NULL;
+}
 
 const tn_fault *tn_front_check_signal_with_start(tn_fcall *f, sws_request *s)
 {
     tn_arena *arena = f->call->arena;
-    if (!*s->signal_name)
-        return INVALID(arena, "signal not set");
-    if (strlen(s->signal_name) > TN_ID_BYTES_MAX)
-        return INVALID(arena, "signal name exceeds maximum allowed length (%zu/%u)", strlen(s->signal_name),
-                       TN_ID_BYTES_MAX);
-    if (!s->workflow_type || !*s->workflow_type->name)
-        return INVALID(arena, "workflow type not set");
+    const tn_fault *fault = NULL;
+    start_request r;
+    if ((fault = check_cron(arena, s->cron_schedule)) || (fault = check_workflow_id(arena, s->workflow_id)) ||
+        (fault = check_signal_names(arena, s)) || (fault = tn_front_check_task_queue(arena, s->task_queue)))
+        return fault;
+    if (!*s->request_id)
+        s->request_id = tn_fresh_uuid(arena);
+    if (strlen(s->request_id) > tn_front_id_max())
+        return INVALID(arena, "Request ID exceeds maximum allowed length (%zu/%zu)", strlen(s->request_id),
+                       tn_front_id_max());
+    start_of_signal(s, &r);
+    if ((fault = check_timeouts(arena, &r)) || (fault = tn_front_check_retry_policy(arena, r.retry_policy)) ||
+        (fault = check_delay(arena, &r)))
+        return fault;
     if ((int)s->workflow_id_conflict_policy == 1)
         return INVALID(arena, "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported "
                               "for this operation.");
-    start_request r = TEMPORAL__API__WORKFLOWSERVICE__V1__START_WORKFLOW_EXECUTION_REQUEST__INIT;
-    r.workflow_id = s->workflow_id;
-    r.workflow_type = s->workflow_type;
-    r.task_queue = s->task_queue;
-    r.input = s->input;
-    r.workflow_execution_timeout = s->workflow_execution_timeout;
-    r.workflow_run_timeout = s->workflow_run_timeout;
-    r.workflow_task_timeout = s->workflow_task_timeout;
-    r.identity = s->identity;
-    r.request_id = s->request_id;
-    r.workflow_id_reuse_policy = s->workflow_id_reuse_policy;
-    r.workflow_id_conflict_policy = s->workflow_id_conflict_policy;
-    r.retry_policy = s->retry_policy;
-    r.cron_schedule = s->cron_schedule;
-    r.memo = s->memo;
-    r.search_attributes = s->search_attributes;
-    r.workflow_start_delay = s->workflow_start_delay;
-    r.user_metadata = s->user_metadata;
-    const tn_fault *fault = check_common(f, &r, 2);
-    s->request_id = r.request_id;
+    if ((fault = check_policies(arena, &r, 2)))
+        return fault;
     s->workflow_id_reuse_policy = r.workflow_id_reuse_policy;
     s->workflow_id_conflict_policy = r.workflow_id_conflict_policy;
-    if (!fault && s->signal_input)
-        fault = tn_front_check_blob(f, &s->signal_input->base, "Blob data size");
-    return fault;
+    if ((fault = check_rest(f, &r)))
+        return fault;
+    if (tn_front_blob_too_large(f, s->signal_input ? &s->signal_input->base : NULL))
+        return INVALID(arena, "Blob data size exceeds limit.");
+    return NULL;
 }

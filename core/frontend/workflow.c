@@ -34,6 +34,17 @@ static void for_execution(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V
         tn_front_history(f, op, execution->workflow_id, execution->run_id, f->call->request);
 }
 
+/* With the first run of a chain given, the chain is meant and not one run of it. */
+static void for_chain(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V1__WorkflowExecution *execution,
+                      const char *first_run_id)
+{
+    const tn_fault *fault = tn_front_check_execution(f->call->arena, execution);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        tn_front_history(f, op, execution->workflow_id, *first_run_id ? NULL : execution->run_id, f->call->request);
+}
+
 void tn_do_signal(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r = REQUEST(f, SignalWorkflowExecutionRequest);
@@ -42,11 +53,13 @@ void tn_do_signal(tn_fcall *f)
         tn_front_fail(f, fault);
     else if (!*r->signal_name)
         tn_front_invalid(f, "SignalName is not set on request.");
-    else if (strlen(r->signal_name) > TN_ID_BYTES_MAX)
+    else if (strlen(r->signal_name) > tn_front_id_max())
         tn_front_invalid(f, "SignalName length exceeds limit.");
-    else if (strlen(r->request_id) > TN_ID_BYTES_MAX)
+    else if (strlen(r->request_id) > tn_front_id_max())
         tn_front_invalid(f, "RequestId length exceeds limit.");
-    else if (r->input && (fault = tn_front_check_blob(f, &r->input->base, "Blob data size")))
+    else if ((fault = tn_front_check_links(f, r->n_links, r->links)))
+        tn_front_fail(f, fault);
+    else if (tn_front_blob_too_large(f, r->input ? &r->input->base : NULL))
         tn_front_invalid(f, "Blob data size exceeds limit.");
     else
         for_execution(f, TN_HOP_SIGNAL, r->workflow_execution);
@@ -56,21 +69,28 @@ void tn_do_request_cancel(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *r =
         REQUEST(f, RequestCancelWorkflowExecutionRequest);
-    if (strlen(r->request_id) > TN_ID_BYTES_MAX)
+    const tn_fault *fault = tn_front_check_links(f, r->n_links, r->links);
+    if (fault)
+        tn_front_fail(f, fault);
+    else if (strlen(r->request_id) > tn_front_id_max())
         tn_front_invalid(f, "RequestId length exceeds limit.");
     else
-        for_execution(f, TN_HOP_REQUEST_CANCEL, r->workflow_execution);
+        for_chain(f, TN_HOP_REQUEST_CANCEL, r->workflow_execution, r->first_execution_run_id);
 }
 
 void tn_do_terminate(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *r =
         REQUEST(f, TerminateWorkflowExecutionRequest);
+    const tn_fault *fault = tn_front_check_links(f, r->n_links, r->links);
     if (!*r->reason)
-        r->reason = (char *)(uintptr_t)"terminated by user via frontend";
+        r->reason = (char *)"terminated by user via frontend";
     if (!*r->identity)
-        r->identity = (char *)(uintptr_t)"frontend-service";
-    for_execution(f, TN_HOP_TERMINATE, r->workflow_execution);
+        r->identity = (char *)"frontend-service";
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        for_chain(f, TN_HOP_TERMINATE, r->workflow_execution, r->first_execution_run_id);
 }
 
 void tn_do_describe(tn_fcall *f)

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What an answer says of the run it has touched: links to events, and the types of search attributes that a caller
- * has left out. */
+/* What an answer says of the run it has touched: links to events. */
 #include "history/priv.h"
-
-#include "visibility/visibility.h"
 
 typedef Temporal__Api__Common__V1__Link link_msg;
 typedef Temporal__Api__Common__V1__Link__WorkflowEvent event_link;
-typedef Temporal__Api__Common__V1__Payload__MetadataEntry metadata_entry;
 
 static link_msg *link_to_run(const tn_hreq *req, const char *run_id)
 {
@@ -49,61 +45,4 @@ link_msg *tn_link_to_request(const tn_hreq *req, const char *run_id, const char 
         TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_REQUEST_ID_REF;
     link->workflow_event->request_id_ref = ref;
     return link;
-}
-
-/* ---- types of search attributes ---- */
-
-static bool names_type(const Temporal__Api__Common__V1__Payload *payload)
-{
-    for (size_t i = 0; i < payload->n_metadata; i++)
-        if (strcmp(payload->metadata[i]->key, "type") == 0)
-            return true;
-    return false;
-}
-
-static void add_type(tn_arena *arena, Temporal__Api__Common__V1__Payload *payload, const char *type)
-{
-    metadata_entry **metadata = TN_NEW_ARRAY(arena, metadata_entry *, payload->n_metadata + 1);
-    metadata_entry *entry = TN_NEW(arena, metadata_entry);
-    if (!metadata || !entry)
-        return; /* the request is full: the namespace knows the type still */
-    if (payload->n_metadata)
-        memcpy(metadata, payload->metadata, payload->n_metadata * sizeof(metadata[0]));
-    temporal__api__common__v1__payload__metadata_entry__init(entry);
-    entry->key = (char *)"type";
-    entry->value = (ProtobufCBinaryData){strlen(type), (uint8_t *)(uintptr_t)type};
-    metadata[payload->n_metadata++] = entry;
-    payload->metadata = metadata;
-}
-
-void tn_fill_attr_types(tn_arena *arena, const tn_namespace *ns, Temporal__Api__Common__V1__SearchAttributes *attrs)
-{
-    for (size_t i = 0; attrs && i < attrs->n_indexed_fields; i++) {
-        Temporal__Api__Common__V1__Payload *payload = attrs->indexed_fields[i]->value;
-        uint32_t type = tn_search_attr_type(ns, tn_str_from(attrs->indexed_fields[i]->key));
-        if (payload && type && !names_type(payload))
-            add_type(arena, payload, tn_search_attr_type_name(type));
-    }
-}
-
-void tn_fill_command_attr_types(tn_arena *arena, const tn_namespace *ns,
-                                const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request)
-{
-    for (size_t i = 0; i < request->n_commands; i++) {
-        const Temporal__Api__Command__V1__Command *c = request->commands[i];
-        switch (c->attributes_case) {
-        case TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES_COMMAND_ATTRIBUTES:
-            tn_fill_attr_types(arena, ns, c->upsert_workflow_search_attributes_command_attributes->search_attributes);
-            break;
-        case TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_CONTINUE_AS_NEW_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES:
-            tn_fill_attr_types(arena, ns,
-                               c->continue_as_new_workflow_execution_command_attributes->search_attributes);
-            break;
-        case TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_START_CHILD_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES:
-            tn_fill_attr_types(arena, ns, c->start_child_workflow_execution_command_attributes->search_attributes);
-            break;
-        default:
-            break;
-        }
-    }
 }

@@ -172,7 +172,6 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
         start.parent_initiated_id = parent->initiated_id;
         start.hold = true;
     }
-    tn_fill_attr_types(req->arena, txn->ns, request->search_attributes);
     start.eager = !parent && wants_eager_task(req, request);
     if (!fault)
         fault = tn_machine_start(tx, &start);

@@ -181,7 +181,6 @@ void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
     const tn_fault *fault;
     if (req->op == TN_HOP_WFT_COMPLETED) {
         const completed_request *request = (const completed_request *)req->request;
-        tn_fill_command_attr_types(req->arena, txn->ns, request);
         fault = tn_machine_wft_completed(tx, req->token->msg, request, &txn->wft_out);
         if (!fault)
             start_eagerly(txn, run, tn_str_from(request->identity), request->worker_version_stamp);

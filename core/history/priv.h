@@ -257,10 +257,6 @@ Temporal__Api__Common__V1__Link *tn_link_to_start(const tn_hreq *req, const char
 /* To an event that may wait in the buffer and have no id yet: by the request that made it. */
 Temporal__Api__Common__V1__Link *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id,
                                                     int32_t event_type);
-/* Names the type in payloads that do not: in arena, the messages are changed. */
-void tn_fill_attr_types(tn_arena *arena, const tn_namespace *ns, Temporal__Api__Common__V1__SearchAttributes *attrs);
-void tn_fill_command_attr_types(tn_arena *arena, const tn_namespace *ns,
-                                const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 
 /* ---- query.c ---- */
 void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);

@@ -106,6 +106,9 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req)
         uint32_t type = request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
         tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
         out->pollers = pollers_of(tq, arena, &out->n_pollers);
+        out->versioning_info = tn_arena_alloc(arena, sizeof(*out->versioning_info));
+        temporal__api__taskqueue__v1__task_queue_versioning_info__init(out->versioning_info);
+        out->versioning_info->current_version = (char *)"__unversioned__";
         if (request->include_task_queue_status)
             out->task_queue_status = status_of(tq, arena);
         if (request->report_stats)

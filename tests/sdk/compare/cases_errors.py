@@ -144,7 +144,7 @@ async def case_refused_signals(c):
 
 
 async def case_refused_tokens(c):
-    for token in (b"", b"not a token", b"\x00\xff\x08\x01", b"x" * 5000):
+    for token in (b"", b"not a token", b"\x00\xff\x08\x01", b"\xff" * 5000):
         base = dict(namespace=c.ns, task_token=token, identity=IDENTITY)
         await c.fails("respond_workflow_task_completed", **base)
         await c.fails("respond_workflow_task_failed", **base)

@@ -250,6 +250,7 @@ async def case_cron(c):
     await c.step(do.complete("tick again"))
     latest = WorkflowExecution(workflow_id=run.workflow_id)
     await c.history(run, "history of the first run")
+    await c.until_event(latest, "EVENT_TYPE_WORKFLOW_TASK_SCHEDULED")
     events = await c.history(latest, "history of the last run")
     before = events[0].workflow_execution_started_event_attributes.continued_execution_run_id
     await c.history(WorkflowExecution(workflow_id=run.workflow_id, run_id=before),

@@ -185,10 +185,10 @@ async def case_sticky(c):
     queue, attributes = c.sticky()
     run = await c.start()
     await c.done(await c.poll(), sticky_attributes=attributes)
-    waiting = asyncio.create_task(c.poll(queue))
+    waiting = c.poll_aside(queue)
     await asyncio.sleep(0.2)
     await c.signal(run)
-    task = await waiting
+    task = await c.polled(waiting)
     await c.done(task, do.marker(), sticky_attributes=attributes)
     await c.call("reset_sticky_task_queue", namespace=c.ns, execution=run)
     await c.signal(run)
@@ -200,10 +200,10 @@ async def case_sticky_timeout(c):
     queue, attributes = c.sticky(limit=1.0)
     run = await c.start()
     await c.done(await c.poll(), sticky_attributes=attributes)
-    waiting = asyncio.create_task(c.poll(queue))
+    waiting = c.poll_aside(queue)
     await asyncio.sleep(0.2)
     await c.signal(run)
-    await c.done(await waiting, sticky_attributes=attributes)
+    await c.done(await c.polled(waiting), sticky_attributes=attributes)
     await c.signal(run)
     task = await c.poll()
     await c.done(task, do.complete())
@@ -214,10 +214,10 @@ async def case_sticky_task_failure(c):
     queue, attributes = c.sticky()
     run = await c.start()
     await c.done(await c.poll(), sticky_attributes=attributes)
-    waiting = asyncio.create_task(c.poll(queue))
+    waiting = c.poll_aside(queue)
     await asyncio.sleep(0.2)
     await c.signal(run)
-    await task_failed(c, await waiting)
+    await task_failed(c, await c.polled(waiting))
     await c.step(do.complete())
     await c.history(run)
 
@@ -226,11 +226,11 @@ async def case_sticky_query(c):
     queue, attributes = c.sticky()
     run = await c.start()
     await c.done(await c.poll(), sticky_attributes=attributes)
-    waiting = asyncio.create_task(c.poll(queue))
+    waiting = c.poll_aside(queue)
     await asyncio.sleep(0.2)
     asked = c.aside("query_workflow", namespace=c.ns, execution=run,
                     query=WorkflowQuery(query_type="q"))
-    task = await waiting
+    task = await c.polled(waiting)
     await c.call("respond_query_task_completed", namespace=c.ns, task_token=task.task_token,
                  completed_type=1, query_result=data("sticky answer"))
     await c.joined(asked)
@@ -339,6 +339,8 @@ async def case_bad_commands(c):
         run = await c.start(f"w{i}")
         task = await c.poll()
         await c.done_fails(task, *make(c))
+        if label == "timer of no length":
+            await c.until_event(run, "EVENT_TYPE_TIMER_FIRED")
         events = await c.history(run, label)
         last = events[-1].event_type
         if last not in (2, 3, 21, 28):

@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import (
 import commands as do
 from cases_flow import number
 from driver import RPCError, data, sec, text
-from normal import normalise
+from normal import normalise, row
 
 
 async def until_count(c, query, count):
@@ -82,7 +82,7 @@ async def case_list_and_count(c):
         await c.call("count_workflow_executions", namespace=c.ns, query=query)
     rows = (await c.call("list_workflow_executions", quiet=True, namespace=c.ns,
                          query=f"WorkflowType = '{kind}'")).executions
-    c.record("whole rows", [normalise(r, c.names) for r in sorted(
+    c.record("whole rows", [row(r, c.names) for r in sorted(
         rows, key=lambda r: r.execution.workflow_id)])
     groups = await c.call("count_workflow_executions", quiet=True, namespace=c.ns,
                           query=f"WorkflowType = '{kind}' GROUP BY ExecutionStatus")

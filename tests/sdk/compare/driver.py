@@ -222,6 +222,17 @@ class Case:
                 return task
         raise TimeoutError(f"no workflow task on {task_queue.name}")
 
+    def poll_aside(self, queue):
+        """Begins a poll that waits while the case goes on; polled() records what it got."""
+        return asyncio.create_task(self.server.call(
+            "poll_workflow_task_queue", wsv.PollWorkflowTaskQueueRequest(
+                namespace=self.ns, task_queue=queue, identity=IDENTITY), POLL_LIMIT))
+
+    async def polled(self, waiting):
+        task = await waiting
+        self.record("poll_workflow_task_queue", normalise(task, self.names))
+        return task
+
     async def done(self, task, *commands, **fields):
         return await self.call("respond_workflow_task_completed", namespace=self.ns,
                                task_token=task.task_token, identity=IDENTITY,

@@ -826,7 +826,7 @@ static void search_attributes_are_checked(void **state)
     begin(k);
     assert_true(KIT_COMPLETE(k, upsert(k, "Good", "1"), upsert(k, "Good2", "2"),
                              upsert(k, "Good", "null")));
-    assert_int_equal(k->ms->search_attributes.count, 1);
+    assert_int_equal(k->ms->search_attributes.count, 2);
     assert_true(kit_signal(k, "s", "r"));
     assert_true(kit_poll(k));
     /* 2,048 bytes each: twenty are too much. */
