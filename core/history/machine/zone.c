@@ -155,12 +155,13 @@ static bool take_date(cursor *at, rule_date *out)
 
 static bool parse_rule(tn_str text, zone_rule *out)
 {
-    cursor at = {text.p, text.p + text.n};
+    cursor at;
     int64_t west_s;
 
     *out = (zone_rule){0};
     if (text.n == 0)
         return true;
+    at = (cursor){text.p, text.p + text.n};
     if (!take_name(&at) || !take_time(&at, &west_s))
         return false;
     out->present = true;
