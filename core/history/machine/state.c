@@ -322,29 +322,6 @@ tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id)
     return NULL;
 }
 
-tn_timer_info *tn_ms_timer_any(const tn_ms *ms, tn_str timer_id)
-{
-    TN_LIST_FOREACH (link, &ms->timers) {
-        tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
-
-        if (tn_str_is(timer_id, timer->timer_id))
-            return timer;
-    }
-    return NULL;
-}
-
-/* A closing one may have left its id to another. */
-tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id)
-{
-    TN_LIST_FOREACH (link, &ms->timers) {
-        tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
-
-        if (!timer->closing && tn_str_is(timer_id, timer->timer_id))
-            return timer;
-    }
-    return NULL;
-}
-
 tn_child *tn_ms_child_any(const tn_ms *ms, int64_t initiated_id)
 {
     TN_LIST_FOREACH (link, &ms->children) {

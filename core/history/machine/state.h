@@ -91,6 +91,7 @@ typedef struct tn_timer_info {
     int64_t started_id;
     uint64_t fire_ns; /* wall */
     bool closing;     /* memory only: TIMER_FIRED waits in the buffer */
+    struct tn_timer_entry *entry; /* memory only: in the index, when there is one */
 } tn_timer_info;
 
 typedef struct tn_child {
@@ -177,6 +178,7 @@ typedef struct tn_ms {
     int64_t last_completed_wft_id;
     int64_t first_wft_scheduled_id;
     tn_list activities, timers, children, externals, buffered;
+    struct tn_timer_index *timer_index; /* memory only: NULL while timers are few */
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
     tn_payload_map memo, search_attributes;

@@ -1,42 +1,86 @@
 /* SPDX-License-Identifier: MIT */
 /* The timers that workflows start: their fold, their place in snapshots, and firing them. */
+#include <stdlib.h>
+
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
-/* By the time they fire at, then by started id: the list's order is the order in which they
- * fire. */
-static bool fires_after(const tn_timer_info *timer, uint64_t fire_ns, int64_t started_id)
+/* A run may have as many timers as its history has events; past a few they are found by an index. */
+#define INDEX_FROM 32
+
+typedef struct tn_timer_entry {
+    tn_map_link by_event, by_id;
+    uint8_t event_key[8];
+    tn_timer_info *timer;
+    bool in_ids;
+} timer_entry;
+
+typedef struct tn_timer_index {
+    tn_map events; /* by started id */
+    tn_map ids;    /* by timer id: of two of one id the later, the earlier one is closing */
+} timer_index;
+
+/* ---- finding --------------------------------------------------------------------------------- */
+
+static timer_entry *entry_of_id(const tn_ms *ms, tn_str timer_id)
 {
-    return timer->fire_ns != fire_ns ? timer->fire_ns > fire_ns : timer->started_id > started_id;
+    tn_map_link *link = tn_map_find(&ms->timer_index->ids, tn_blob_of_str(timer_id));
+
+    return link ? TN_CONTAINER_OF(link, timer_entry, by_id) : NULL;
 }
 
-static void timer_create(tn_ms *ms, tn_str timer_id, int64_t started_id, uint64_t fire_ns)
+static void index_add(tn_ms *ms, tn_timer_info *timer)
 {
-    tn_timer_info *timer = tn_ms_alloc(ms, sizeof(*timer));
-    tn_list *at = &ms->timers;
+    tn_str id = tn_str_from(timer->timer_id);
+    timer_entry *entry = tn_ms_alloc(ms, sizeof(*entry)), *earlier = entry_of_id(ms, id);
 
-    timer->timer_id = tn_ms_strdup(ms, timer_id);
-    timer->started_id = started_id;
-    timer->fire_ns = fire_ns;
-    while (at->prev != &ms->timers &&
-           fires_after(TN_CONTAINER_OF(at->prev, tn_timer_info, link), fire_ns, started_id))
-        at = at->prev;
-    tn_list_insert_before(at, &timer->link);
-    ms->n_timers++;
+    entry->timer = timer;
+    timer->entry = entry;
+    tn_put_u64be(entry->event_key, (uint64_t)timer->started_id);
+    tn_map_insert(&ms->timer_index->events, &entry->by_event, tn_blob_from(entry->event_key, 8));
+    if (earlier) {
+        tn_map_remove(&ms->timer_index->ids, &earlier->by_id);
+        earlier->in_ids = false;
+    }
+    tn_map_insert(&ms->timer_index->ids, &entry->by_id, tn_blob_of_str(id));
+    entry->in_ids = true;
 }
 
-void tn_timer_info_destroy(tn_ms *ms, tn_timer_info *timer)
+static void index_remove(tn_ms *ms, tn_timer_info *timer)
 {
-    tn_list_remove(&timer->link);
-    ms->n_timers--;
-    tn_ms_free(ms, timer->timer_id);
-    tn_ms_free(ms, timer);
+    tn_map_remove(&ms->timer_index->events, &timer->entry->by_event);
+    if (timer->entry->in_ids)
+        tn_map_remove(&ms->timer_index->ids, &timer->entry->by_id);
+    tn_ms_free(ms, timer->entry);
+    if (ms->n_timers)
+        return;
+    tn_map_done(&ms->timer_index->events);
+    tn_map_done(&ms->timer_index->ids);
+    tn_ms_free(ms, ms->timer_index);
+    ms->timer_index = NULL;
+}
+
+static void index_make(tn_ms *ms)
+{
+    ms->timer_index = tn_ms_alloc(ms, sizeof(*ms->timer_index));
+    tn_map_init(&ms->timer_index->events);
+    tn_map_init(&ms->timer_index->ids);
+    TN_LIST_FOREACH (link, &ms->timers)
+        index_add(ms, TN_CONTAINER_OF(link, tn_timer_info, link));
 }
 
 /* An id may be used again while the firing of the timer that had it waits in the buffer: the
  * started event tells them apart. */
 static tn_timer_info *by_started_id(const tn_ms *ms, int64_t started_id)
 {
+    uint8_t key[8];
+    tn_map_link *found;
+
+    if (ms->timer_index) {
+        tn_put_u64be(key, (uint64_t)started_id);
+        found = tn_map_find(&ms->timer_index->events, tn_blob_from(key, 8));
+        return found ? TN_CONTAINER_OF(found, timer_entry, by_event)->timer : NULL;
+    }
     TN_LIST_FOREACH (link, &ms->timers) {
         tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
 
@@ -45,6 +89,66 @@ static tn_timer_info *by_started_id(const tn_ms *ms, int64_t started_id)
     }
     return NULL;
 }
+
+static tn_timer_info *find_in_list(const tn_ms *ms, tn_str timer_id, bool closing_too)
+{
+    TN_LIST_FOREACH (link, &ms->timers) {
+        tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
+
+        if ((closing_too || !timer->closing) && tn_str_is(timer_id, timer->timer_id))
+            return timer;
+    }
+    return NULL;
+}
+
+tn_timer_info *tn_ms_timer_any(const tn_ms *ms, tn_str timer_id)
+{
+    timer_entry *entry = ms->timer_index ? entry_of_id(ms, timer_id) : NULL;
+
+    /* One that has lost its id to a later one is in the list only; that is rare. */
+    return entry ? entry->timer : find_in_list(ms, timer_id, true);
+}
+
+tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id)
+{
+    timer_entry *entry;
+
+    if (!ms->timer_index)
+        return find_in_list(ms, timer_id, false);
+    entry = entry_of_id(ms, timer_id);
+    if (entry)
+        return entry->timer->closing ? NULL : entry->timer;
+    return find_in_list(ms, timer_id, false);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void timer_create(tn_ms *ms, tn_str timer_id, int64_t started_id, uint64_t fire_ns)
+{
+    tn_timer_info *timer = tn_ms_alloc(ms, sizeof(*timer));
+
+    timer->timer_id = tn_ms_strdup(ms, timer_id);
+    timer->started_id = started_id;
+    timer->fire_ns = fire_ns;
+    tn_list_push_back(&ms->timers, &timer->link);
+    ms->n_timers++;
+    if (ms->timer_index)
+        index_add(ms, timer);
+    else if (ms->n_timers > INDEX_FROM)
+        index_make(ms);
+}
+
+void tn_timer_info_destroy(tn_ms *ms, tn_timer_info *timer)
+{
+    tn_list_remove(&timer->link);
+    ms->n_timers--;
+    if (ms->timer_index)
+        index_remove(ms, timer);
+    tn_ms_free(ms, timer->timer_id);
+    tn_ms_free(ms, timer);
+}
+
+/* ---- the fold -------------------------------------------------------------------------------- */
 
 static tn_status apply_started(tn_ms *ms, const tn_event *event, tn_error *err)
 {
@@ -95,26 +199,53 @@ tn_status tn_timer_load(tn_ms *ms, const Tenon__TimerState *saved, tn_error *err
     return TN_OK;
 }
 
+/* ---- firing ---------------------------------------------------------------------------------- */
+
+/* By the time they fire at, then by started id. */
+static int compare_timers(const void *a, const void *b)
+{
+    const tn_timer_info *x = *(tn_timer_info *const *)a, *y = *(tn_timer_info *const *)b;
+
+    if (x->fire_ns != y->fire_ns)
+        return x->fire_ns < y->fire_ns ? -1 : 1;
+    return (x->started_id > y->started_id) - (x->started_id < y->started_id);
+}
+
+static size_t list_due(const tn_tx *tx, tn_timer_info **out)
+{
+    size_t n = 0;
+
+    TN_LIST_FOREACH (link, &tx->ms->timers) {
+        tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
+
+        if (timer->closing || timer->fire_ns > tx->now_ns)
+            continue;
+        if (out)
+            out[n] = timer;
+        n++;
+    }
+    return n;
+}
+
 bool tn_fire_timers(tn_tx *tx)
 {
-    tn_ms *ms = tx->ms;
-    bool fired = false;
+    size_t n = list_due(tx, NULL);
+    tn_timer_info **due;
 
-    TN_LIST_FOREACH_SAFE (link, &ms->timers) {
-        tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
-        Temporal__Api__History__V1__TimerFiredEventAttributes *attrs;
-        tn_event *event;
+    if (n == 0)
+        return false;
+    due = tn_tx_alloc(tx, n * sizeof(*due));
+    list_due(tx, due);
+    qsort(due, n, sizeof(*due), compare_timers);
+    for (size_t i = 0; i < n; i++) {
+        tn_event *event =
+            tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_TIMER_FIRED);
+        Temporal__Api__History__V1__TimerFiredEventAttributes *attrs =
+            TN_EVENT_ATTRS(tx, event, TIMER_FIRED, timer_fired);
 
-        if (timer->fire_ns > tx->now_ns)
-            break;
-        if (timer->closing)
-            continue;
-        event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_TIMER_FIRED);
-        attrs = TN_EVENT_ATTRS(tx, event, TIMER_FIRED, timer_fired);
-        attrs->timer_id = tn_tx_text(tx, tn_str_from(timer->timer_id));
-        attrs->started_event_id = timer->started_id;
+        attrs->timer_id = tn_tx_text(tx, tn_str_from(due[i]->timer_id));
+        attrs->started_event_id = due[i]->started_id;
         tn_tx_add(tx, event);
-        fired = true;
     }
-    return fired;
+    return true;
 }

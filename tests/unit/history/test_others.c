@@ -116,6 +116,39 @@ static void both_timers_of_an_id_are_cancelled(void **state)
     assert_int_equal(kit_event(k, 12)->timer_canceled_event_attributes->started_event_id, 5);
 }
 
+/* Many: by an index, and without time that grows with their square. */
+static void many_timers(void **state)
+{
+    enum { MANY = 20000 };
+    kit_command **c;
+    tn_wft_completed_out out;
+
+    (void)state;
+    begin();
+    k->check = false;
+    c = tn_arena_array(k->arena, MANY, sizeof(*c));
+    for (int i = 0; i < MANY; i++)
+        c[i] = kit_cmd_timer(k, tn_arena_printf(k->arena, "t%d", i),
+                             1 + (double)tn_rng_below(&k->rng, 1000));
+    assert_true(kit_complete_with(k, kit_token(k), kit_complete_request(k, MANY, c), &out));
+    assert_int_equal(k->ms->n_timers, MANY);
+    assert_int_equal(tn_ms_timer(k->ms, TN_STR("t777"))->started_id, 5 + 777);
+    assert_null(tn_ms_timer(k->ms, TN_STR("nobody")));
+    assert_true(kit_signal(k, "s", ""));
+    assert_true(kit_poll(k));
+    for (int i = 0; i < MANY / 2; i++)
+        c[i] = kit_cmd_cancel_timer(k, tn_arena_printf(k->arena, "t%d", 2 * i));
+    assert_true(kit_complete_with(k, kit_token(k), kit_complete_request(k, MANY / 2, c), &out));
+    assert_int_equal(k->ms->n_timers, MANY / 2);
+    assert_null(tn_ms_timer(k->ms, TN_STR("t778")));
+    kit_crash(k);
+    assert_int_equal(k->ms->n_timers, MANY / 2);
+    k->now_ns += 2000 * TN_SEC;
+    assert_true(kit_fire(k));
+    assert_int_equal(k->ms->n_timers, 0);
+    assert_null(k->ms->timer_index);
+}
+
 /* ---- children -------------------------------------------------------------------------------- */
 
 static bool child_started(int64_t id, const char *run_id)
@@ -469,6 +502,7 @@ int main(void)
         TEST(a_cancelled_timer_does_not_fire),
         TEST(an_id_is_used_again_over_a_firing),
         TEST(both_timers_of_an_id_are_cancelled),
+        TEST(many_timers),
         TEST(a_child_starts_and_closes),
         TEST(closings_carry_what_the_child_said),
         TEST(a_child_cannot_start),
