@@ -175,80 +175,85 @@ int64_t tn_tx_add_now(tn_tx *tx, tn_event *event)
 
 /* ---- the buffer ------------------------------------------------------------------------------ */
 
-/* What an event closes: the flag of that object, NULL: nothing (or it is not there). */
-static bool *closing_flag(tn_ms *ms, const tn_event *event)
+static tn_child *closed_child(const tn_ms *ms, const tn_event *event)
 {
-    tn_activity *activity = NULL;
-    tn_child *child = NULL;
-    tn_external *external = NULL;
-    tn_timer_info *timer = NULL;
-
     switch ((int)event->event_type) {
-    case 12:
-        activity = tn_ms_activity_any(
-            ms, event->activity_task_completed_event_attributes->scheduled_event_id);
-        break;
-    case 13:
-        activity = tn_ms_activity_any(
-            ms, event->activity_task_failed_event_attributes->scheduled_event_id);
-        break;
-    case 14:
-        activity = tn_ms_activity_any(
-            ms, event->activity_task_timed_out_event_attributes->scheduled_event_id);
-        break;
-    case 16:
-        activity = tn_ms_activity_any(
-            ms, event->activity_task_canceled_event_attributes->scheduled_event_id);
-        break;
-    case 18:
-        timer = tn_ms_timer_any(ms, tn_str_from(event->timer_fired_event_attributes->timer_id));
-        break;
+    case 30:
+        return tn_ms_child_any(
+            ms, event->start_child_workflow_execution_failed_event_attributes->initiated_event_id);
+    case 32:
+        return tn_ms_child_any(
+            ms, event->child_workflow_execution_completed_event_attributes->initiated_event_id);
+    case 33:
+        return tn_ms_child_any(
+            ms, event->child_workflow_execution_failed_event_attributes->initiated_event_id);
+    case 34:
+        return tn_ms_child_any(
+            ms, event->child_workflow_execution_canceled_event_attributes->initiated_event_id);
+    case 35:
+        return tn_ms_child_any(
+            ms, event->child_workflow_execution_timed_out_event_attributes->initiated_event_id);
+    case 36:
+        return tn_ms_child_any(
+            ms, event->child_workflow_execution_terminated_event_attributes->initiated_event_id);
+    default:
+        return NULL;
+    }
+}
+
+static tn_external *closed_external(const tn_ms *ms, const tn_event *event)
+{
+    switch ((int)event->event_type) {
     case 23:
-        external = tn_ms_external_any(
+        return tn_ms_external_any(
             ms, event->request_cancel_external_workflow_execution_failed_event_attributes
                     ->initiated_event_id);
-        break;
     case 24:
-        external = tn_ms_external_any(
+        return tn_ms_external_any(
             ms, event->external_workflow_execution_cancel_requested_event_attributes
                     ->initiated_event_id);
-        break;
     case 38:
-        external = tn_ms_external_any(
+        return tn_ms_external_any(
             ms,
             event->signal_external_workflow_execution_failed_event_attributes->initiated_event_id);
-        break;
     case 39:
-        external = tn_ms_external_any(
+        return tn_ms_external_any(
             ms, event->external_workflow_execution_signaled_event_attributes->initiated_event_id);
-        break;
-    case 30:
-        child = tn_ms_child_any(
-            ms, event->start_child_workflow_execution_failed_event_attributes->initiated_event_id);
-        break;
-    case 32:
-        child = tn_ms_child_any(
-            ms, event->child_workflow_execution_completed_event_attributes->initiated_event_id);
-        break;
-    case 33:
-        child = tn_ms_child_any(
-            ms, event->child_workflow_execution_failed_event_attributes->initiated_event_id);
-        break;
-    case 34:
-        child = tn_ms_child_any(
-            ms, event->child_workflow_execution_canceled_event_attributes->initiated_event_id);
-        break;
-    case 35:
-        child = tn_ms_child_any(
-            ms, event->child_workflow_execution_timed_out_event_attributes->initiated_event_id);
-        break;
-    case 36:
-        child = tn_ms_child_any(
-            ms, event->child_workflow_execution_terminated_event_attributes->initiated_event_id);
-        break;
     default:
-        break;
+        return NULL;
     }
+}
+
+static tn_activity *closed_activity(const tn_ms *ms, const tn_event *event)
+{
+    switch ((int)event->event_type) {
+    case 12:
+        return tn_ms_activity_any(
+            ms, event->activity_task_completed_event_attributes->scheduled_event_id);
+    case 13:
+        return tn_ms_activity_any(ms,
+                                  event->activity_task_failed_event_attributes->scheduled_event_id);
+    case 14:
+        return tn_ms_activity_any(
+            ms, event->activity_task_timed_out_event_attributes->scheduled_event_id);
+    case 16:
+        return tn_ms_activity_any(
+            ms, event->activity_task_canceled_event_attributes->scheduled_event_id);
+    default:
+        return NULL;
+    }
+}
+
+/* What an event closes: the flag of that object, NULL: nothing (or it is not there). */
+static bool *closing_flag(const tn_ms *ms, const tn_event *event)
+{
+    tn_activity *activity = closed_activity(ms, event);
+    tn_child *child = closed_child(ms, event);
+    tn_external *external = closed_external(ms, event);
+    tn_timer_info *timer = NULL;
+
+    if (event->event_type == 18)
+        timer = tn_ms_timer_any(ms, tn_str_from(event->timer_fired_event_attributes->timer_id));
     if (activity)
         return &activity->closing;
     if (child)
