@@ -10,14 +10,17 @@
 
 static const tn_history_role *history_role;
 static const tn_matching_role *matching_role;
+static const tn_worker_role *worker_role;
 static uint32_t shard_count;
 static atomic_uint_fast64_t poll_ids = 1;
 
-void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, uint32_t shards)
+void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, const tn_worker_role *worker,
+                    uint32_t shards)
 {
     TN_ASSERT(shards > 0);
     history_role = history;
     matching_role = matching;
+    worker_role = worker;
     shard_count = shards;
 }
 
@@ -139,4 +142,9 @@ void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
     c->queue = tn_arena_str(arena, queue);
     c->msg.run = credit_arrive;
     travel(tn_client_shard_loop(shard), &c->msg);
+}
+
+void tn_client_retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
+{
+    worker_role->retire(ns, workflow_id, run_id);
 }

@@ -186,6 +186,14 @@ typedef struct tn_history_role {
 typedef struct tn_matching_role {
     void (*submit)(tn_mreq *req); /* on the partition's loop */
 } tn_matching_role;
-void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, uint32_t shard_count);
+typedef struct tn_worker_role {
+    void (*retire)(const tn_namespace *ns, tn_str workflow_id, tn_str run_id); /* on the shard's loop */
+} tn_worker_role;
+void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, const tn_worker_role *worker,
+                    uint32_t shard_count);
+
+/* ---- worker ------------------------------------------------------------------------------------ */
+/* [loop] History -> worker: the retention of a closed run has passed; it comes back as TN_HOP_DELETE_RUN. */
+void tn_client_retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
 
 #endif

@@ -105,6 +105,8 @@ tn_run *tn_run_find(const tn_wf *wf, const uint8_t run_id[16])
 
 static void free_batches(tn_run *run, size_t count)
 {
+    if (!count)
+        return;
     for (size_t i = 0; i < count; i++) {
         run->batches_bytes -= run->batches[i].events.n;
         free((void *)(uintptr_t)run->batches[i].events.p);

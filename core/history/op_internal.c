@@ -107,25 +107,16 @@ static const tn_fault *machine_settled(tn_tx *tx, tn_iop *iop)
 
 /* ---- waking up ---- */
 
-static void delete_closed(tn_wf *wf, tn_hreq *req, tn_run *run)
-{
-    tn_hloop *hl = wf->shard->hl;
-    if (!tn_retention_allows(hl)) { /* in a while; the wake row stays */
-        tn_shard_wake_at(wf->shard, tn_now_wall_ns() + TN_SEC);
-        tn_req_finish(req, NULL);
-        return;
-    }
-    (void)run;
-    tn_op_delete(wf, req);
-}
-
 static void wake(tn_wf *wf, tn_hreq *req, tn_run *run)
 {
     tn_ms *ms = run->ms;
     run->wake_queued = false;
     if (!tn_ms_running(ms) && run->wake_stored_ns != 0 && run->wake_stored_ns != UINT64_MAX) {
         if (run->wake_stored_ns <= tn_now_wall_ns()) {
-            delete_closed(wf, req, run);
+            /* The row stays until it is deleted; should that fail, it is found again in a while. */
+            tn_client_retire(req->ns, req->workflow_id, req->run_id);
+            tn_shard_wake_at(wf->shard, tn_now_wall_ns() + 60 * TN_SEC);
+            tn_req_finish(req, NULL);
             return;
         }
         tn_req_finish(req, NULL);

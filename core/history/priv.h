@@ -107,7 +107,8 @@ struct tn_hloop { /* one a loop */
     bool stopping;
     size_t txns; /* in flight */
     tn_machine_limits limits;
-    uint64_t retention_next_ns;
+    size_t wakes_in_flight; /* runs being woken by scans */
+    tn_list paused_scans;
 };
 
 /* An internal request: an hreq in an arena of its own. */
@@ -118,6 +119,7 @@ typedef struct tn_iop {
     char result_run_id[37];
     uint64_t nonce;
     uint64_t outbox_seq;
+    bool counted; /* in wakes_in_flight */
     bool again; /* the other side could not be reached: try later */
     tn_loop_timer delay;
 } tn_iop;
@@ -153,7 +155,7 @@ struct tn_txn {
 
 /* ---- shard.c ---- */
 tn_hloop *tn_hloop_current(void);
-bool tn_retention_allows(tn_hloop *hl); /* one more deletion now? */
+void tn_wake_served(tn_hloop *hl); /* a run that a wake scan found has been looked at */
 tn_shard *tn_shard_find(uint32_t id);
 void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns);
 void tn_shard_lost(tn_shard *shard, const tn_error *err);

@@ -127,8 +127,11 @@ void tn_history_submit(tn_hreq *req)
 
 static void iop_free(tn_iop *iop)
 {
+    bool counted = iop->counted;
     tn_namespace_unref(iop->req.ns);
     tn_arena_destroy(iop->req.arena);
+    if (counted)
+        tn_wake_served(tn_hloop_current());
 }
 
 void tn_req_finish(tn_hreq *req, const tn_fault *fault)

@@ -14,7 +14,6 @@
 #include "proto/proto.h"
 
 #define WAKE_SCAN_ROWS 256u
-#define RETENTION_DELETES_PER_SEC 200u
 
 static tn_shard *shards; /* [1..count] */
 static uint32_t shards_count;
@@ -29,29 +28,20 @@ tn_hloop *tn_hloop_current(void)
 
 tn_shard *tn_shard_find(uint32_t id) { return id >= 1 && id <= shards_count ? &shards[id] : NULL; }
 
-bool tn_retention_allows(tn_hloop *hl)
-{
-    uint64_t now = tn_now_mono_ns();
-    uint64_t step = TN_SEC / RETENTION_DELETES_PER_SEC;
-    if (hl->retention_next_ns < now)
-        hl->retention_next_ns = now;
-    if (hl->retention_next_ns > now + TN_SEC / 2)
-        return false;
-    hl->retention_next_ns += step;
-    return true;
-}
-
 /* ---- the wake index ---- */
 
 typedef struct wake_scan {
-    tn_arena *arena;
+    tn_arena *arena; /* of one page */
     tn_shard *shard;
+    tn_list paused; /* hl->paused_scans */
     tn_store_op op;
     uint64_t until_ns; /* rows up to here are woken */
-    bool take_over;
 } wake_scan;
 
-static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns, bool take_over);
+/* So many runs are being woken at a time: a server that was down for long finds many due, and loads them bit by bit. */
+#define WAKES_IN_FLIGHT_MAX 256u
+
+static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns);
 
 static void wake_timer_fired(tn_loop_timer *timer)
 {
@@ -64,7 +54,7 @@ static void wake_timer_fired(tn_loop_timer *timer)
         return;
     }
     shard->next_wake_ns = UINT64_MAX;
-    scan_wakes(shard, 1, now, false);
+    scan_wakes(shard, shard->rejected ? 0 : 1, now);
 }
 
 void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns)
@@ -96,7 +86,10 @@ static void wake_row(tn_shard *shard, const tn_row *row)
         if (!run || !run->wake_queued) {
             if (run)
                 run->wake_queued = true;
-            tn_iop_send(tn_iop_create(wf, row->key.row.p + 8, TN_IOP_WAKE));
+            tn_iop *iop = tn_iop_create(wf, row->key.row.p + 8, TN_IOP_WAKE);
+            iop->counted = true;
+            shard->hl->wakes_in_flight++;
+            tn_iop_send(iop);
         }
         tn_wf_maybe_drop(wf);
     } else {
@@ -105,22 +98,67 @@ static void wake_row(tn_shard *shard, const tn_row *row)
     tn_arena_destroy(arena);
 }
 
+static void scan_free(wake_scan *scan)
+{
+    tn_arena_destroy(scan->arena);
+    free(scan);
+}
+
+static void wakes_came(tn_store_op *op);
+
+/* Asks for the next page, in an arena of its own. */
+static void scan_next(wake_scan *scan, tn_blob from_row)
+{
+    tn_shard *shard = scan->shard;
+    tn_arena *arena = tn_arena_create(0);
+    memset(&scan->op, 0, sizeof(scan->op));
+    scan->op.arena = arena;
+    scan->op.user = scan;
+    scan->op.done = wakes_came;
+    scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
+    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_arena_blob(arena, from_row));
+    tn_arena_destroy(scan->arena);
+    scan->arena = arena;
+    shard->hl->txns++;
+    tn_store_scan(&scan->op);
+}
+
+static void scan_go_on(wake_scan *scan)
+{
+    const tn_page *page = &scan->op.u.scan.page;
+    tn_blob last = page->rows[page->n_rows - 1].key.row;
+    uint8_t *after = tn_arena_zalloc(scan->arena, last.n + 1); /* the least row behind the last one */
+    memcpy(after, last.p, last.n);
+    scan_next(scan, tn_blob_from(after, last.n + 1));
+}
+
+void tn_wake_served(tn_hloop *hl)
+{
+    hl->wakes_in_flight--;
+    if (hl->wakes_in_flight > WAKES_IN_FLIGHT_MAX / 2 || tn_list_empty(&hl->paused_scans))
+        return;
+    wake_scan *scan = TN_CONTAINER_OF(tn_list_pop_front(&hl->paused_scans), wake_scan, paused);
+    if (hl->stopping)
+        scan_free(scan);
+    else
+        scan_go_on(scan);
+}
+
 static void wakes_came(tn_store_op *op)
 {
     wake_scan *scan = op->user;
     tn_shard *shard = scan->shard;
-    shard->scanning = false;
-    shard->hl->txns--;
+    tn_hloop *hl = shard->hl;
+    const tn_page *page = &op->u.scan.page;
+    uint64_t next_ns = UINT64_MAX;
+    hl->txns--;
     if (op->status != TN_OK) {
         TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read", TN_LOG_U("shard", shard->id),
                TN_LOG_Z("why", op->error.text));
-        tn_shard_wake_at(shard, tn_now_wall_ns() + TN_SEC);
-        tn_arena_destroy(scan->arena);
-        return;
+        shard->rejected = true; /* waiting tasks may be among what was not read */
+        next_ns = tn_now_wall_ns() + TN_SEC;
     }
-    const tn_page *page = &op->u.scan.page;
-    uint64_t next_ns = UINT64_MAX;
-    for (size_t i = 0; i < page->n_rows; i++) {
+    for (size_t i = 0; op->status == TN_OK && i < page->n_rows && !hl->stopping; i++) {
         uint64_t at = tn_get_u64be(page->rows[i].key.row.p);
         if (at > scan->until_ns) {
             next_ns = at;
@@ -128,38 +166,31 @@ static void wakes_came(tn_store_op *op)
         }
         wake_row(shard, &page->rows[i]);
     }
-    if (next_ns == UINT64_MAX && page->next.n) { /* more is due: go on behind the last row */
-        op->u.scan.range.page = tn_arena_blob(scan->arena, page->next);
-        shard->scanning = true;
-        shard->hl->txns++;
-        tn_store_scan(op);
+    if (next_ns == UINT64_MAX && page->next.n && !hl->stopping) { /* more is due */
+        if (hl->wakes_in_flight > WAKES_IN_FLIGHT_MAX)
+            tn_list_push_back(&hl->paused_scans, &scan->paused);
+        else
+            scan_go_on(scan);
         return;
     }
-    tn_arena_destroy(scan->arena);
+    shard->scanning = false;
+    scan_free(scan);
     if (next_ns != UINT64_MAX)
         tn_shard_wake_at(shard, next_ns);
 }
 
-static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns, bool take_over)
+static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns)
 {
+    static const uint8_t zero[16];
     if (shard->scanning || shard->hl->stopping)
         return;
-    tn_arena *arena = tn_arena_create(0);
-    wake_scan *scan = TN_NEW(arena, wake_scan);
-    scan->arena = arena;
+    wake_scan *scan = tn_xcalloc(1, sizeof(*scan));
+    scan->arena = tn_arena_create(0);
     scan->shard = shard;
     scan->until_ns = until_ns;
-    scan->take_over = take_over;
-    scan->op.arena = arena;
-    scan->op.user = scan;
-    scan->op.done = wakes_came;
-    scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
-    static const uint8_t zero[16];
-    scan->op.u.scan.range.from =
-        tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_store_row_wake(arena, from_ns, zero));
+    tn_list_init(&scan->paused);
     shard->scanning = true;
-    shard->hl->txns++;
-    tn_store_scan(&scan->op);
+    scan_next(scan, tn_store_row_wake(scan->arena, from_ns, zero));
 }
 
 static void credit(uint32_t shard_id, tn_str ns_id, tn_str queue, uint32_t type)
@@ -169,7 +200,7 @@ static void credit(uint32_t shard_id, tn_str ns_id, tn_str queue, uint32_t type)
     if (!shard || !shard->owned || !shard->rejected)
         return;
     shard->rejected = false;
-    scan_wakes(shard, 0, 0, false);
+    scan_wakes(shard, 0, 0);
 }
 
 /* ---- taking a shard ---- */
@@ -370,7 +401,7 @@ static void outbox_came(tn_store_op *op)
         TN_LOG(TN_LOG_ERROR, "history", "the outbox could not be read", TN_LOG_U("shard", shard->id),
                TN_LOG_Z("why", op->error.text));
     tn_arena_destroy(scan->arena);
-    scan_wakes(shard, 0, tn_now_wall_ns(), true);
+    scan_wakes(shard, 0, tn_now_wall_ns());
 }
 
 static void take_over(tn_shard *shard)
@@ -412,6 +443,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         hl->bytes_max = options->cache_bytes_max / loops;
         tn_map_init(&hl->wfs);
         tn_list_init(&hl->lru);
+        tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
         tn_machine_limits_default(&hl->limits);
     }

@@ -25,6 +25,7 @@
 #include "rpc/rpc.h"
 #include "store/store.h"
 #include "visibility/visibility.h"
+#include "worker/worker.h"
 
 #define SCHEMA 1u
 
@@ -41,7 +42,7 @@ typedef struct server {
     tn_rpc_server *rpc;
     tn_metrics_server *metrics;
     struct {
-        bool loops, auth, store, visibility, namespaces, dynconfig, matching, history;
+        bool loops, auth, store, visibility, namespaces, dynconfig, matching, history, worker;
     } up;
 } server;
 
@@ -204,7 +205,9 @@ static int start_stores(server *s)
 static int start_roles(server *s)
 {
     tn_error err = {0};
-    tn_client_wire(tn_history_role_table(), tn_matching_role_table(), s->shards);
+    tn_client_wire(tn_history_role_table(), tn_matching_role_table(), tn_worker_role_table(), s->shards);
+    tn_worker_start();
+    s->up.worker = true;
     tn_matching_start(s->host);
     s->up.matching = true;
     tn_history_options history = {
@@ -427,6 +430,8 @@ static void stop(server *s)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
     if (s->rpc)
         tn_rpc_server_drain(s->rpc, s->settings->rpc_drain_ns);
+    if (s->up.worker)
+        tn_worker_stop();
     if (s->up.history)
         tn_history_stop();
     tn_rpc_server_destroy(s->rpc);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker role: background work that nobody waits for.  Today that is retention: a closed run whose time has come is
+ * retired, meaning that its state, history and visibility record are deleted, at a bounded rate.  What is to be done
+ * is not kept here: a run that was not retired is found again by its shard's wake index, after a restart too. */
+#ifndef TN_WORKER_WORKER_H
+#define TN_WORKER_WORKER_H
+
+#include "client/client.h"
+
+void tn_worker_start(void); /* [main, loops created] */
+const tn_worker_role *tn_worker_role_table(void);
+void tn_worker_stop(void); /* [main] drops what waits */
+
+#endif
