@@ -243,7 +243,11 @@ static void load_end(load *ld, const tn_fault *fault)
     wf->shard->hl->txns--;
     if (fault) {
         const tn_fault *copy = tn_fault_copy(req->arena, fault);
-        if (req->op >= 100) {
+        /* Ours, and the run has been deleted meanwhile: its visibility document went with it. */
+        bool deleted = req->op >= 100 && copy->code == TN_GRPC_NOT_FOUND;
+        if (deleted && (int)req->op == TN_IOP_OUTBOX)
+            tn_outbox_ack(wf->shard, TN_CONTAINER_OF(req, tn_iop, req)->outbox_seq);
+        if (req->op >= 100 && !deleted) {
             TN_LOG(TN_LOG_WARN, "history", "could not load a run", TN_LOG_Z("workflow_id", wf->workflow_id),
                    TN_LOG_S("why", copy->message));
         }

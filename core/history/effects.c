@@ -472,6 +472,52 @@ static void vis_send(vis_write *w)
 
 static void vis_again(tn_loop_timer *timer) { vis_send(TN_CONTAINER_OF(timer, vis_write, again)); }
 
+void tn_outbox_ack(tn_shard *shard, uint64_t seq)
+{
+    if (shard->n_outbox_acked == shard->cap_outbox_acked) {
+        shard->cap_outbox_acked = shard->cap_outbox_acked ? shard->cap_outbox_acked * 2 : 16;
+        shard->outbox_acked = tn_xreallocarray(shard->outbox_acked, shard->cap_outbox_acked, sizeof(uint64_t));
+    }
+    shard->outbox_acked[shard->n_outbox_acked++] = seq;
+}
+
+typedef struct outbox_flush {
+    tn_arena *arena;
+    tn_shard *shard;
+    tn_store_op op;
+} outbox_flush;
+
+static void outbox_flushed(tn_store_op *op)
+{
+    outbox_flush *flush = op->user;
+    flush->shard->hl->txns--; /* failed: the rows are repeated by the next take-over, which does no harm */
+    tn_arena_destroy(flush->arena);
+}
+
+void tn_outbox_flush(tn_shard *shard)
+{
+    if (!shard->n_outbox_acked || !shard->owned)
+        return;
+    tn_arena *arena = tn_arena_create(0);
+    outbox_flush *flush = TN_NEW(arena, outbox_flush);
+    tn_store_batch batch;
+    flush->arena = arena;
+    flush->shard = shard;
+    tn_store_batch_init(&batch, arena);
+    tn_store_batch_cond(&batch, TN_COND_FENCE, tn_store_key(arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0}),
+                        shard->fence_version);
+    for (size_t i = 0; i < shard->n_outbox_acked; i++)
+        tn_store_batch_delete(&batch, tn_store_key(arena, TN_TABLE_OUTBOX, shard->id,
+                                                   tn_store_row_u64(arena, shard->outbox_acked[i])));
+    shard->n_outbox_acked = 0;
+    flush->op.arena = arena;
+    flush->op.user = flush;
+    flush->op.done = outbox_flushed;
+    flush->op.u.commit.batch = tn_store_batch_finish(&batch);
+    shard->hl->txns++;
+    tn_store_commit(&flush->op);
+}
+
 static void vis_done(tn_vis_op *op)
 {
     vis_write *w = op->user;
@@ -482,13 +528,8 @@ static void vis_done(tn_vis_op *op)
         tn_loop_timer_start(&w->again, tn_now_mono_ns() + RETRY_NS);
         return;
     }
-    if (op->status == TN_OK || op->status == TN_ENOTFOUND) {
-        if (shard->n_outbox_acked == shard->cap_outbox_acked) {
-            shard->cap_outbox_acked = shard->cap_outbox_acked ? shard->cap_outbox_acked * 2 : 16;
-            shard->outbox_acked = tn_xreallocarray(shard->outbox_acked, shard->cap_outbox_acked, sizeof(uint64_t));
-        }
-        shard->outbox_acked[shard->n_outbox_acked++] = w->seq;
-    }
+    if (op->status == TN_OK || op->status == TN_ENOTFOUND)
+        tn_outbox_ack(shard, w->seq);
     shard->hl->txns--;
     tn_arena_destroy(w->arena);
 }

@@ -268,6 +268,8 @@ void tn_queries_fail(tn_run *run, const tn_fault *fault);
 
 /* ---- effects.c ---- */
 void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */
+void tn_outbox_ack(tn_shard *shard, uint64_t seq); /* its row may go, with the next commit */
+void tn_outbox_flush(tn_shard *shard);             /* or with a commit of its own */
 void tn_visibility_write(tn_run *run, uint64_t outbox_seq);
 void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id, uint64_t outbox_seq);
 

@@ -492,10 +492,30 @@ static void loop_stop(void *arg)
     }
 }
 
+static void loop_flush_outbox(void *arg)
+{
+    for (uint32_t id = 1; id <= shards_count; id++)
+        if (shards[id].hl == arg)
+            tn_outbox_flush(&shards[id]);
+}
+
 static void loop_busy(void *arg)
 {
     size_t *busy = arg;
     *busy += tn_hloop_current()->txns;
+}
+
+/* Commits on their way end by themselves: the store answers each, at its deadline at the latest. */
+static void wait_until_idle(void)
+{
+    for (int tries = 0; tries < 1500; tries++) {
+        size_t busy = 0;
+        for (uint32_t i = 0; i < tn_loops_count(); i++)
+            tn_loop_call(hloops[i].loop, loop_busy, &busy);
+        if (!busy)
+            return;
+        usleep(10000);
+    }
 }
 
 static void loop_clear(void *arg)
@@ -518,15 +538,10 @@ void tn_history_stop(void)
         return;
     for (uint32_t i = 0; i < tn_loops_count(); i++)
         tn_loop_call(hloops[i].loop, loop_stop, &hloops[i]);
-    /* Commits on their way end by themselves: the store answers each, at its deadline at the latest. */
-    for (int tries = 0; tries < 1500; tries++) {
-        size_t busy = 0;
-        for (uint32_t i = 0; i < tn_loops_count(); i++)
-            tn_loop_call(hloops[i].loop, loop_busy, &busy);
-        if (!busy)
-            break;
-        usleep(10000);
-    }
+    wait_until_idle();
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        tn_loop_call(hloops[i].loop, loop_flush_outbox, &hloops[i]);
+    wait_until_idle();
     for (uint32_t i = 0; i < tn_loops_count(); i++)
         tn_loop_call(hloops[i].loop, loop_clear, &hloops[i]);
 }
