@@ -1,11 +1,22 @@
 # SPDX-License-Identifier: MIT
 """A tenond of the test's own: started, killed, started again on the same files."""
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import time
+
+
+def die_with_parent():
+    """In the child: a test that is cut off leaves no server behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Server:
@@ -25,18 +36,18 @@ class Server:
             self.process = subprocess.Popen(
                 self.wrapper + [self.binary, "start-dev", "--ip", "127.0.0.1", "--port", str(self.port),
                                 "--db-filename", self.database, "--log-level", "warn", *self.arguments],
-                stdout=log, stderr=log, env=self.env, start_new_session=True)
+                stdout=log, stderr=log, env=self.env, start_new_session=True,
+                preexec_fn=die_with_parent)
         return self.wait_ready() if wait else True
 
-    def wait_ready(self, seconds=20):
+    def wait_ready(self, seconds=60):
         """True when the port answers; False when the process has ended before that."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 return False
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return True
+            if listening(self.port):
+                return True
             time.sleep(0.005)
         raise RuntimeError("tenond neither serves nor ends")
 
@@ -46,8 +57,12 @@ class Server:
         except ProcessLookupError:
             pass
         self.process.wait()
+        # Below strace the server is no child of ours: it may still be dying, with its socket open.
+        end = time.monotonic() + 10
+        while listening(self.port) and time.monotonic() < end:
+            time.sleep(0.005)
 
-    def stop(self, seconds=20):
+    def stop(self, seconds=60):
         """SIGTERM; the exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -62,7 +77,6 @@ class Server:
 
 def free_port(first):
     for port in range(first, first + 100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+        if not listening(port):
+            return port
     raise RuntimeError("no free port")

@@ -76,6 +76,8 @@ class World:
         except RPCError as error:
             outcome = "unknown" if error.status in UNKNOWN else "no"
             told = f"{error.status.name}: {error.message}"
+        except RuntimeError as error:  # the SDK's word for a first connection that is refused
+            outcome, told = "unknown", str(error)
         if what:
             self.log.write(what=what, asked=asked, answered=time.time(), outcome=outcome, told=told,
                            **facts, **({"run": response.run_id} if response is not None and what == "start" else {}))
