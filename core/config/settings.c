@@ -44,7 +44,7 @@ static const struct row rows[] = {
     {"dynamicConfigClient.filepath", ROW_TEXT, AT(dynamic_config_path), 0, 0},
     {"dynamicConfigClient.pollInterval", ROW_DURATION, AT(dynamic_config_poll_ns), 5 * TN_SEC,
      24 * HOUR},
-    {"cache.maxBytes", ROW_BYTES, AT(cache_bytes_max), UINT64_C(1) << 20, UINT64_C(1) << 40},
+    {"cache.maxBytes", ROW_BYTES, AT(cache_bytes_max), UINT64_C(1) << 16, UINT64_C(1) << 40},
     {"rpc.maxMessageBytes", ROW_BYTES, AT(rpc_message_bytes_max), 64u << 10, 64u << 20},
     {"rpc.maxRequestMemory", ROW_BYTES, AT(rpc_request_memory_max), 1u << 20, UINT64_C(1) << 32},
     {"rpc.maxStreamsPerConnection", ROW_NUMBER, AT(rpc_streams_max), 1, 1000000},
