@@ -236,22 +236,40 @@ static load *load_begin(tn_wf *wf, tn_hreq *req)
     return ld;
 }
 
+/* The run could not be read.  What the role asked itself is asked again when the store may have recovered; a task
+ * that matching has just given up wants to be offered anew. */
+static void load_gave_up(load *ld, tn_hreq *req, const tn_fault *fault)
+{
+    tn_wf *wf = ld->wf;
+    tn_hloop *hl = wf->shard->hl;
+    bool passing = fault->code == TN_GRPC_UNAVAILABLE || fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
+                   fault->code == TN_GRPC_DEADLINE_EXCEEDED;
+    uint8_t run_id[16];
+    if (req->op >= 100) {
+        tn_iop *iop = TN_CONTAINER_OF(req, tn_iop, req);
+        if (fault->code != TN_GRPC_NOT_FOUND) /* deleted meanwhile */
+            TN_LOG(TN_LOG_WARN, "history", "could not load a run", TN_LOG_Z("workflow_id", wf->workflow_id),
+                   TN_LOG_S("why", fault->message));
+        if (passing && !hl->stopping) {
+            tn_iop_send_later(iop, TN_SEC);
+            return;
+        }
+        if (req->op == (tn_hop)TN_IOP_OUTBOX && fault->code == TN_GRPC_NOT_FOUND)
+            tn_outbox_ack(wf->shard, iop->outbox_seq); /* deleted since: its removal has a row of its own */
+    } else if ((req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED) && passing && !hl->stopping &&
+               tn_uuid_parse(req->run_id, run_id)) {
+        tn_iop_send_later(tn_iop_create(wf, run_id, TN_IOP_WAKE), TN_SEC);
+    }
+    tn_req_finish(req, fault);
+}
+
 static void load_end(load *ld, const tn_fault *fault)
 {
     tn_wf *wf = ld->wf;
     tn_hreq *req = ld->req;
     wf->shard->hl->txns--;
     if (fault) {
-        const tn_fault *copy = tn_fault_copy(req->arena, fault);
-        /* Ours, and the run has been deleted meanwhile: its visibility document went with it. */
-        bool deleted = req->op >= 100 && copy->code == TN_GRPC_NOT_FOUND;
-        if (deleted && (int)req->op == TN_IOP_OUTBOX)
-            tn_outbox_ack(wf->shard, TN_CONTAINER_OF(req, tn_iop, req)->outbox_seq);
-        if (req->op >= 100 && !deleted) {
-            TN_LOG(TN_LOG_WARN, "history", "could not load a run", TN_LOG_Z("workflow_id", wf->workflow_id),
-                   TN_LOG_S("why", copy->message));
-        }
-        tn_req_finish(req, copy);
+        load_gave_up(ld, req, tn_fault_copy(req->arena, fault));
         req = NULL;
     }
     tn_arena_destroy(ld->arena);
@@ -344,6 +362,29 @@ static void load_failed(load *ld, tn_status status, const tn_error *err)
 
 static void load_records(load *ld);
 
+/* A poll has brought the run back: the task it was offered for is still that of the store, so the offer holds.
+ * Otherwise a backlog longer than the cache would be offered for ever, each offer stale when its turn came. */
+static void offered_before(tn_ms *ms, const tn_hreq *req)
+{
+    const tn_task_ref *ref = &req->u.task.ref;
+    if (req->op == TN_HOP_WFT_POLLED) {
+        if (ms->wft.scheduled_id != ref->scheduled_id || ms->wft.started_id)
+            return;
+        ms->wft.dispatched = true;
+        ms->wft.stamp = ref->stamp;
+    } else if (req->op == TN_HOP_ACT_POLLED) {
+        tn_activity *activity = tn_ms_activity(ms, ref->scheduled_id);
+        if (!activity || activity->started_ns || activity->attempt != ref->attempt)
+            return;
+        activity->dispatched = true;
+        activity->stamp = ref->stamp;
+    } else {
+        return;
+    }
+    if (ms->next_stamp < ref->stamp)
+        ms->next_stamp = ref->stamp;
+}
+
 static void records_loaded(tn_store_op *op)
 {
     load *ld = op->user;
@@ -374,6 +415,7 @@ static void records_loaded(tn_store_op *op)
         tn_ms_set_create_request_id(run->ms, tn_str_from(ld->wf->current_request_id));
     }
     tn_ms_set_owned_since(run->ms, ld->wf->shard->owned_since_ns);
+    offered_before(run->ms, ld->req);
     tn_run_account(run);
     tn_run_effects(run);
     load_end(ld, NULL);

@@ -149,11 +149,15 @@ static void deleted(tn_store_op *op)
     tn_wf *wf = del->wf;
     tn_hreq *req = del->req;
     const tn_fault *fault = NULL;
-    if (op->status != TN_OK)
+    if (op->status == TN_EFENCED)
+        tn_shard_lost(wf->shard, &op->error);
+    if (op->status != TN_OK) {
         fault = tn_fault_from_status(req->arena, op->status, &op->error);
-    else
+        tn_shard_wake_at(wf->shard, tn_now_wall_ns() + TN_SEC); /* the wake row is still there */
+    } else {
         tn_visibility_remove(wf->shard, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id), del->run_id,
                              del->outbox_seq);
+    }
     if (del->was_current)
         wf->current_known = false;
     wf->shard->hl->txns--;

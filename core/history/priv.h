@@ -93,7 +93,7 @@ struct tn_shard {
     size_t n_outbox_acked, cap_outbox_acked;
     uint64_t next_wake_ns; /* earliest durable deadline of a run that may be out of the cache */
     tn_loop_timer wake_timer;
-    bool scanning;
+    bool scanning, scan_again, scan_from_zero;
     bool rejected; /* matching has refused tasks: scan again on credit */
 };
 
@@ -144,6 +144,8 @@ struct tn_txn {
     size_t n_changes;
     tn_store_op op;
     tn_store_batch batch;
+    uint64_t *outbox_gone; /* rows that this commit deletes */
+    size_t n_outbox_gone;
     bool put_current;
     const tn_fault *fault; /* for the caller, also when the commit succeeds */
     void (*after)(tn_txn *txn); /* durable: build the answer (fault and response of req) */

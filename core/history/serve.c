@@ -78,7 +78,11 @@ static void step(tn_wf *wf)
         tn_list *link = tn_list_pop_front(&wf->queue);
         if (!link)
             break;
-        serve(wf, TN_CONTAINER_OF(link, tn_hreq, link));
+        tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
+        if (req->ns)
+            serve(wf, req);
+        else /* the namespace is gone, and its runs with it */
+            tn_req_finish(req, NULL);
     }
     wf->stepping = false;
     tn_wf_maybe_drop(wf);
@@ -144,8 +148,14 @@ void tn_req_finish(tn_hreq *req, const tn_fault *fault)
     tn_client_history_done(req);
 }
 
+/* What a run does may end it, and then the current-run row must say so: that row is known before the run is looked
+ * at, whichever way it was reached. */
 static tn_run *resolve_by_id(tn_wf *wf, tn_hreq *req, const uint8_t run_id[16])
 {
+    if (!wf->current_known) {
+        tn_load_current(wf, req);
+        return NULL;
+    }
     tn_run *run = tn_run_find(wf, run_id);
     if (!run) {
         tn_load_run(wf, run_id, req);
@@ -165,11 +175,7 @@ tn_run *tn_resolve(tn_wf *wf, tn_hreq *req)
         }
         return resolve_by_id(wf, req, run_id);
     }
-    if (!wf->current_known) {
-        tn_load_current(wf, req);
-        return NULL;
-    }
-    if (!wf->current_exists) {
+    if (wf->current_known && !wf->current_exists) {
         tn_req_finish(req, tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
         return NULL;
     }

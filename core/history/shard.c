@@ -36,6 +36,7 @@ typedef struct wake_scan {
     tn_list paused; /* hl->paused_scans */
     tn_store_op op;
     uint64_t until_ns; /* rows up to here are woken */
+    bool from_zero;
 } wake_scan;
 
 /* So many runs are being woken at a time: a server that was down for long finds many due, and loads them bit by bit. */
@@ -155,7 +156,7 @@ static void wakes_came(tn_store_op *op)
     if (op->status != TN_OK) {
         TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read", TN_LOG_U("shard", shard->id),
                TN_LOG_Z("why", op->error.text));
-        shard->rejected = true; /* waiting tasks may be among what was not read */
+        shard->scan_from_zero = shard->scan_from_zero || scan->from_zero; /* waiting tasks may be among them */
         next_ns = tn_now_wall_ns() + TN_SEC;
     }
     for (size_t i = 0; op->status == TN_OK && i < page->n_rows && !hl->stopping; i++) {
@@ -177,17 +178,30 @@ static void wakes_came(tn_store_op *op)
     scan_free(scan);
     if (next_ns != UINT64_MAX)
         tn_shard_wake_at(shard, next_ns);
+    if (shard->scan_again) {
+        shard->scan_again = false;
+        scan_wakes(shard, 1, tn_now_wall_ns());
+    }
 }
 
+/* from_ns 0: the runs that want attention at once as well as those whose time has come. */
 static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns)
 {
     static const uint8_t zero[16];
-    if (shard->scanning || shard->hl->stopping)
+    if (shard->hl->stopping)
         return;
+    shard->scan_from_zero = shard->scan_from_zero || from_ns == 0;
+    if (shard->scanning) {
+        shard->scan_again = true;
+        return;
+    }
+    from_ns = shard->scan_from_zero ? 0 : from_ns;
+    shard->scan_from_zero = false;
     wake_scan *scan = tn_xcalloc(1, sizeof(*scan));
     scan->arena = tn_arena_create(0);
     scan->shard = shard;
     scan->until_ns = until_ns;
+    scan->from_zero = from_ns == 0;
     tn_list_init(&scan->paused);
     shard->scanning = true;
     scan_next(scan, tn_store_row_wake(scan->arena, from_ns, zero));
@@ -357,8 +371,15 @@ static tn_status acquire_loop(tn_hloop *hl, tn_error *err)
 typedef struct outbox_scan {
     tn_arena *arena;
     tn_shard *shard;
+    tn_loop_timer again;
     tn_store_op op;
 } outbox_scan;
+
+static void outbox_again(tn_loop_timer *timer)
+{
+    outbox_scan *scan = TN_CONTAINER_OF(timer, outbox_scan, again);
+    tn_store_scan(&scan->op);
+}
 
 static void outbox_row(tn_shard *shard, uint64_t seq, const Tenon__Outbox *row)
 {
@@ -396,10 +417,15 @@ static void outbox_came(tn_store_op *op)
         tn_store_scan(op);
         return;
     }
-    shard->hl->txns--;
-    if (op->status != TN_OK)
-        TN_LOG(TN_LOG_ERROR, "history", "the outbox could not be read", TN_LOG_U("shard", shard->id),
+    if (op->status != TN_OK) {
+        TN_LOG(TN_LOG_WARN, "history", "the outbox could not be read", TN_LOG_U("shard", shard->id),
                TN_LOG_Z("why", op->error.text));
+        if (!shard->hl->stopping) { /* from where it stopped */
+            tn_loop_timer_start(&scan->again, tn_now_mono_ns() + TN_SEC);
+            return;
+        }
+    }
+    shard->hl->txns--;
     tn_arena_destroy(scan->arena);
     scan_wakes(shard, 0, tn_now_wall_ns());
 }
@@ -413,6 +439,7 @@ static void take_over(tn_shard *shard)
     scan->op.arena = arena;
     scan->op.user = scan;
     scan->op.done = outbox_came;
+    tn_loop_timer_init(&scan->again, outbox_again);
     scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 500};
     scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_OUTBOX, shard->id, (tn_blob){NULL, 0});
     shard->hl->txns++;

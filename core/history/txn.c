@@ -244,9 +244,12 @@ static void put_current(tn_txn *txn)
 static void put_acked_outbox(tn_txn *txn)
 {
     tn_shard *shard = txn->wf->shard;
-    for (size_t i = 0; i < shard->n_outbox_acked; i++)
+    txn->outbox_gone = TN_NEW_ARRAY(txn->arena, uint64_t, shard->n_outbox_acked + 1);
+    for (size_t i = 0; i < shard->n_outbox_acked; i++) {
+        txn->outbox_gone[txn->n_outbox_gone++] = shard->outbox_acked[i];
         tn_store_batch_delete(&txn->batch, key_of(txn, TN_TABLE_OUTBOX,
                                                   tn_store_row_u64(txn->arena, shard->outbox_acked[i])));
+    }
     shard->n_outbox_acked = 0;
 }
 
@@ -338,11 +341,14 @@ static void fail(tn_txn *txn)
     bool lost_race = status == TN_ECONFLICT;
     for (size_t i = 0; i < txn->n_changes; i++) {
         tn_run *run = txn->changes[i].run;
-        if (!txn->changes[i].created && !wf->shard->hl->stopping)
+        /* A run that may have been created after all is woken too: nobody else knows of it yet. */
+        if ((!txn->changes[i].created || status == TN_EUNCERTAIN) && !wf->shard->hl->stopping)
             tn_iop_send_later(tn_iop_create(wf, run->run_id, TN_IOP_WAKE), TN_SEC);
         run->doomed = true;
     }
     wf->current_known = false;
+    for (size_t i = 0; i < txn->n_outbox_gone; i++)
+        tn_outbox_ack(wf->shard, txn->outbox_gone[i]);
     tn_error err;
     if (lost_race && tn_wf_learn_current(wf, txn->arena, &txn->op.u.commit.commit.current, &err) != TN_OK)
         wf->current_known = lost_race = false;
