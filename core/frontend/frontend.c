@@ -14,49 +14,49 @@ tn_frontend_options tn_frontend;
 
 /* Priorities and limiters as in behaviour.md 1.1. */
 const tn_fmethod tn_fmethods[] = {
-    {WF("GetSystemInfo"), tn_do_system_info, 0, 0},
-    {WF("GetClusterInfo"), tn_do_cluster_info, 0, 0},
-    {WF("RegisterNamespace"), tn_do_register_namespace, TN_FM_NS_CHANGE, 1},
-    {WF("DescribeNamespace"), tn_do_describe_namespace, 0, 0},
-    {WF("ListNamespaces"), tn_do_list_namespaces, 0, 0},
-    {WF("UpdateNamespace"), tn_do_update_namespace, TN_FM_NS_CHANGE, 1},
-    {WF("DeprecateNamespace"), tn_do_deprecate_namespace, TN_FM_NS_CHANGE, 1},
-    {WF("StartWorkflowExecution"), tn_do_start, TN_FM_NAMESPACE | TN_FM_START, 1},
-    {WF("SignalWithStartWorkflowExecution"), tn_do_signal_with_start, TN_FM_NAMESPACE | TN_FM_START, 1},
-    {WF("SignalWorkflowExecution"), tn_do_signal, TN_FM_NAMESPACE, 1},
-    {WF("RequestCancelWorkflowExecution"), tn_do_request_cancel, TN_FM_NAMESPACE, 2},
-    {WF("TerminateWorkflowExecution"), tn_do_terminate, TN_FM_NAMESPACE, 2},
-    {WF("DescribeWorkflowExecution"), tn_do_describe, TN_FM_NAMESPACE, 3},
-    {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE | TN_FM_WAITS, 2},
-    {WF("GetWorkflowExecutionHistoryReverse"), tn_do_get_history_reverse, TN_FM_NAMESPACE, 4},
-    {WF("QueryWorkflow"), tn_do_query, TN_FM_NAMESPACE | TN_FM_WAITS, 3},
-    {WF("ResetStickyTaskQueue"), tn_do_reset_sticky, TN_FM_NAMESPACE, 4},
-    {WF("PollWorkflowTaskQueue"), tn_do_poll_workflow, TN_FM_NAMESPACE | TN_FM_POLL, 4},
-    {WF("PollActivityTaskQueue"), tn_do_poll_activity, TN_FM_NAMESPACE | TN_FM_POLL, 4},
-    {WF("RespondWorkflowTaskCompleted"), tn_do_wft_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
-    {WF("RespondWorkflowTaskFailed"), tn_do_wft_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3},
-    {WF("RespondQueryTaskCompleted"), tn_do_query_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
-    {WF("RespondActivityTaskCompleted"), tn_do_activity_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
-    {WF("RespondActivityTaskFailed"), tn_do_activity_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3},
-    {WF("RespondActivityTaskCanceled"), tn_do_activity_canceled, TN_FM_NAMESPACE | TN_FM_TOKEN, 3},
-    {WF("RecordActivityTaskHeartbeat"), tn_do_activity_heartbeat, TN_FM_NAMESPACE | TN_FM_TOKEN, 1},
-    {WF("RespondActivityTaskCompletedById"), tn_do_activity_completed_by_id, TN_FM_NAMESPACE, 1},
-    {WF("RespondActivityTaskFailedById"), tn_do_activity_failed_by_id, TN_FM_NAMESPACE, 3},
-    {WF("RespondActivityTaskCanceledById"), tn_do_activity_canceled_by_id, TN_FM_NAMESPACE, 3},
-    {WF("RecordActivityTaskHeartbeatById"), tn_do_activity_heartbeat_by_id, TN_FM_NAMESPACE, 1},
-    {WF("DescribeTaskQueue"), tn_do_describe_task_queue, TN_FM_NAMESPACE, 3},
-    {WF("ListTaskQueuePartitions"), tn_do_list_partitions, TN_FM_NAMESPACE, 3},
-    {WF("ShutdownWorker"), tn_do_shutdown_worker, TN_FM_NAMESPACE, 4},
-    {WF("RecordWorkerHeartbeat"), tn_do_worker_heartbeat, TN_FM_NAMESPACE, 4},
-    {WF("ListWorkflowExecutions"), tn_do_list, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
-    {WF("ScanWorkflowExecutions"), tn_do_scan, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
-    {WF("ListOpenWorkflowExecutions"), tn_do_list_open, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
-    {WF("ListClosedWorkflowExecutions"), tn_do_list_closed, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
-    {WF("CountWorkflowExecutions"), tn_do_count, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1},
-    {WF("GetSearchAttributes"), tn_do_get_search_attributes, 0, 0},
-    {OP("AddSearchAttributes"), tn_do_add_search_attributes, 0, 0},
-    {OP("RemoveSearchAttributes"), tn_do_remove_search_attributes, 0, 0},
-    {OP("ListSearchAttributes"), tn_do_list_search_attributes, 0, 0},
+    {WF("GetSystemInfo"), tn_do_system_info, 0, 0, TN_WAIT_NONE},
+    {WF("GetClusterInfo"), tn_do_cluster_info, 0, 0, TN_WAIT_NONE},
+    {WF("RegisterNamespace"), tn_do_register_namespace, TN_FM_NS_CHANGE, 1, TN_WAIT_NONE},
+    {WF("DescribeNamespace"), tn_do_describe_namespace, 0, 0, TN_WAIT_NONE},
+    {WF("ListNamespaces"), tn_do_list_namespaces, 0, 0, TN_WAIT_NONE},
+    {WF("UpdateNamespace"), tn_do_update_namespace, TN_FM_NS_CHANGE, 1, TN_WAIT_NONE},
+    {WF("DeprecateNamespace"), tn_do_deprecate_namespace, 0, 0, TN_WAIT_NONE},
+    {WF("StartWorkflowExecution"), tn_do_start, TN_FM_NAMESPACE | TN_FM_START, 1, TN_WAIT_NONE},
+    {WF("SignalWithStartWorkflowExecution"), tn_do_signal_with_start, TN_FM_NAMESPACE | TN_FM_START, 1, TN_WAIT_NONE},
+    {WF("SignalWorkflowExecution"), tn_do_signal, TN_FM_NAMESPACE, 1, TN_WAIT_NONE},
+    {WF("RequestCancelWorkflowExecution"), tn_do_request_cancel, TN_FM_NAMESPACE, 2, TN_WAIT_NONE},
+    {WF("TerminateWorkflowExecution"), tn_do_terminate, TN_FM_NAMESPACE, 2, TN_WAIT_NONE},
+    {WF("DescribeWorkflowExecution"), tn_do_describe, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
+    {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE, 2, TN_WAIT_HISTORY},
+    {WF("GetWorkflowExecutionHistoryReverse"), tn_do_get_history_reverse, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},
+    {WF("QueryWorkflow"), tn_do_query, TN_FM_NAMESPACE, 3, TN_WAIT_QUERY},
+    {WF("ResetStickyTaskQueue"), tn_do_reset_sticky, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},
+    {WF("PollWorkflowTaskQueue"), tn_do_poll_workflow, TN_FM_NAMESPACE, 4, TN_WAIT_POLL_WORKFLOW},
+    {WF("PollActivityTaskQueue"), tn_do_poll_activity, TN_FM_NAMESPACE, 4, TN_WAIT_POLL_ACTIVITY},
+    {WF("RespondWorkflowTaskCompleted"), tn_do_wft_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1, TN_WAIT_NONE},
+    {WF("RespondWorkflowTaskFailed"), tn_do_wft_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3, TN_WAIT_NONE},
+    {WF("RespondQueryTaskCompleted"), tn_do_query_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1, TN_WAIT_NONE},
+    {WF("RespondActivityTaskCompleted"), tn_do_activity_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1, TN_WAIT_NONE},
+    {WF("RespondActivityTaskFailed"), tn_do_activity_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3, TN_WAIT_NONE},
+    {WF("RespondActivityTaskCanceled"), tn_do_activity_canceled, TN_FM_NAMESPACE | TN_FM_TOKEN, 3, TN_WAIT_NONE},
+    {WF("RecordActivityTaskHeartbeat"), tn_do_activity_heartbeat, TN_FM_NAMESPACE | TN_FM_TOKEN, 1, TN_WAIT_NONE},
+    {WF("RespondActivityTaskCompletedById"), tn_do_activity_completed_by_id, TN_FM_NAMESPACE, 1, TN_WAIT_NONE},
+    {WF("RespondActivityTaskFailedById"), tn_do_activity_failed_by_id, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
+    {WF("RespondActivityTaskCanceledById"), tn_do_activity_canceled_by_id, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
+    {WF("RecordActivityTaskHeartbeatById"), tn_do_activity_heartbeat_by_id, TN_FM_NAMESPACE, 1, TN_WAIT_NONE},
+    {WF("DescribeTaskQueue"), tn_do_describe_task_queue, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
+    {WF("ListTaskQueuePartitions"), tn_do_list_partitions, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
+    {WF("ShutdownWorker"), tn_do_shutdown_worker, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},
+    {WF("RecordWorkerHeartbeat"), tn_do_worker_heartbeat, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},
+    {WF("ListWorkflowExecutions"), tn_do_list, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
+    {WF("ScanWorkflowExecutions"), tn_do_scan, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
+    {WF("ListOpenWorkflowExecutions"), tn_do_list_open, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
+    {WF("ListClosedWorkflowExecutions"), tn_do_list_closed, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
+    {WF("CountWorkflowExecutions"), tn_do_count, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
+    {WF("GetSearchAttributes"), tn_do_get_search_attributes, 0, 0, TN_WAIT_NONE},
+    {OP("AddSearchAttributes"), tn_do_add_search_attributes, 0, 0, TN_WAIT_NONE},
+    {OP("RemoveSearchAttributes"), tn_do_remove_search_attributes, 0, 0, TN_WAIT_NONE},
+    {OP("ListSearchAttributes"), tn_do_list_search_attributes, 0, 0, TN_WAIT_NONE},
 };
 const size_t tn_fmethods_count = TN_COUNT_OF(tn_fmethods);
 
@@ -64,7 +64,8 @@ const size_t tn_fmethods_count = TN_COUNT_OF(tn_fmethods);
 
 static void let_go(tn_fcall *f)
 {
-    tn_front_release(f, f->call->method->user);
+    tn_front_count_end(f);
+    tn_front_release(f);
     tn_namespace_unref(f->ns);
     f->ns = NULL;
     f->call->on_cancel = NULL;
@@ -73,7 +74,9 @@ static void let_go(tn_fcall *f)
 void tn_front_fail(tn_fcall *f, const tn_fault *fault)
 {
     tn_call *call = f->call;
+    tn_front_count_error(f, fault);
     let_go(f);
+    tn_front_exhausted_headers(call, fault);
     tn_call_fail(call, fault);
 }
 
@@ -96,6 +99,10 @@ void tn_front_reply(tn_fcall *f, const ProtobufCMessage *response)
 static void history_answered(tn_hreq *req)
 {
     tn_fcall *f = req->user;
+    if (req->fault) {
+        tn_front_count_error(f, req->fault);
+        tn_front_exhausted_headers(req->call, req->fault);
+    }
     let_go(f);
     tn_client_reply_call(req);
 }
@@ -192,16 +199,15 @@ static void handle(tn_call *call)
     f->call = call;
     call->user = f;
     const tn_fault *fault = method->flags & TN_FM_NAMESPACE ? find_namespace(f, method) : NULL;
+    tn_front_count_begin(f, method);
     if (!fault)
         fault = tn_front_admit(f, method);
     if (!fault && f->ns)
         fault = check_state(f, method);
-    if (fault) {
-        tn_namespace_unref(f->ns);
-        tn_call_fail(call, fault);
-        return;
-    }
-    method->handle(f);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        method->handle(f);
 }
 
 void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }
@@ -209,6 +215,7 @@ void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }
 void tn_frontend_start(const tn_frontend_options *options)
 {
     tn_frontend = *options;
+    tn_front_counts_start();
     static tn_rpc_method methods[TN_COUNT_OF(tn_fmethods)];
     for (size_t i = 0; i < tn_fmethods_count; i++) {
         const tn_method *known = tn_proto_method(tn_str_from(tn_fmethods[i].path));

@@ -1,11 +1,207 @@
 /* SPDX-License-Identifier: MIT */
-/* Before a method runs: client versions, request rates, long-running calls. */
-#include "frontend/priv.h"
+/* Before a method runs: client versions, request rates of the host and of the namespace, and how many calls that wait
+ * for long may wait at once.  Numbers are read from dynamic config at every call, so a change holds at once. */
+#include "frontend/limits.h"
 
-const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method)
+#include "frontend/priv.h"
+#include "proto/proto.h"
+
+enum { RATE_CALLS, RATE_VISIBILITY, RATE_NS_CHANGES, RATES };
+enum { CAUSE_RPS_LIMIT = 1, CAUSE_CONCURRENT_LIMIT = 2 };   /* temporal.api.enums.v1.ResourceExhaustedCause */
+enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 };             /* ...ResourceExhaustedScope */
+#define HOST_BURST 2.0
+
+/* What is counted for one namespace.  The table never shrinks and never moves; when it is full, further namespaces
+ * share the last place (and its numbers). */
+typedef struct ns_place {
+    atomic_uint_fast64_t key; /* hash of the namespace's id; 0: free */
+    tn_rate_buckets rates[RATES];
+    atomic_int waiting[TN_WAITS];
+} ns_place;
+#define PLACES 4096u
+
+static ns_place places[PLACES];
+static tn_rate_buckets host_rates[RATES];
+
+/* ---- buckets ---- */
+
+static bool take(atomic_uint_fast64_t *full_at_ns, double per_second, double burst, uint64_t now_ns)
 {
-    (void)f, (void)method;
+    uint64_t step = (uint64_t)(1e9 / per_second);
+    uint64_t room = burst > 1 ? (uint64_t)((burst - 1) * 1e9 / per_second) : 0;
+    uint64_t at = atomic_load_explicit(full_at_ns, memory_order_relaxed);
+    for (;;) {
+        uint64_t from = at > now_ns ? at : now_ns;
+        if (from - now_ns > room)
+            return false;
+        if (atomic_compare_exchange_weak_explicit(full_at_ns, &at, from + step, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
+    }
+}
+
+bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority, uint64_t now_ns)
+{
+    uint32_t lower = priority + 1;
+    if (rate.per_second <= 0)
+        return true;
+    if (priority == TN_PRIORITY_OPERATOR) {
+        double share = operator_ratio > 0 ? operator_ratio : 1;
+        if (!take(&buckets->operator_at_ns, rate.per_second * share, rate.burst * share, now_ns))
+            return false;
+        lower = 0;
+    } else {
+        priority = priority < TN_PRIORITIES ? priority : TN_PRIORITIES - 1;
+        if (!take(&buckets->full_at_ns[priority], rate.per_second, rate.burst, now_ns))
+            return false;
+    }
+    for (; lower < TN_PRIORITIES; lower++)
+        (void)take(&buckets->full_at_ns[lower], rate.per_second, rate.burst, now_ns);
+    return true;
+}
+
+/* ---- namespaces ---- */
+
+static ns_place *place_of(const tn_namespace *ns)
+{
+    uint64_t key = tn_hash64_stable(tn_blob_of_str(ns->id), (tn_blob){NULL, 0}) | 1;
+    for (size_t i = 0; i + 1 < PLACES; i++) {
+        ns_place *place = &places[(key + i) % (PLACES - 1)];
+        uint64_t held = atomic_load_explicit(&place->key, memory_order_relaxed);
+        if (held == key)
+            return place;
+        if (held == 0 && (atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed,
+                                                                  memory_order_relaxed) ||
+                          held == key))
+            return place;
+    }
+    return &places[PLACES - 1];
+}
+
+static tn_rate rate_of(int kind, tn_str ns)
+{
+    static const struct {
+        tn_dyn_key rps, burst;
+    } keys[RATES] = {
+        [RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
+        [RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_VISIBILITY_BURST},
+        [RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS, TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
+    };
+    double rps = (double)tn_dyn_i64(keys[kind].rps, ns, TN_STR(""));
+    return (tn_rate){rps, rps * tn_dyn_f64(keys[kind].burst, ns, TN_STR(""))};
+}
+
+static tn_rate host_rate_of(int kind)
+{
+    tn_dyn_key key = kind == RATE_NS_CHANGES ? TN_DYN_FRONTEND_REPLICATION_RPS : TN_DYN_FRONTEND_RPS;
+    double rps = (double)tn_dyn_i64(key, TN_STR(""), TN_STR(""));
+    return (tn_rate){rps, rps * HOST_BURST};
+}
+
+/* ---- admission ---- */
+
+static bool waits_for_events(const tn_fcall *f)
+{
+    const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *r = (const void *)f->call->request;
+    return r->wait_new_event;
+}
+
+static uint32_t priority_of(const tn_fcall *f, const tn_fmethod *method)
+{
+    if (tn_str_is(tn_call_header(f->call, "caller-type"), "operator"))
+        return TN_PRIORITY_OPERATOR;
+    if (method->waits == TN_WAIT_HISTORY && waits_for_events(f))
+        return 5; /* a long poll for events yields to the polls that workers live by */
+    return method->priority;
+}
+
+static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_place *place)
+{
+    int kind = method->flags & TN_FM_VISIBILITY  ? RATE_VISIBILITY
+               : method->flags & TN_FM_NS_CHANGE ? RATE_NS_CHANGES
+                                                 : RATE_CALLS;
+    uint64_t now = tn_now_mono_ns();
+    double ratio = tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, TN_STR(""), TN_STR(""));
+    uint32_t priority = priority_of(f, method);
+    if (place && !tn_rate_allows(&place->rates[kind], rate_of(kind, f->ns->name), ratio, priority, now))
+        return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE, "namespace rate limit exceeded");
+    if (!tn_rate_allows(&host_rates[kind], host_rate_of(kind), ratio, priority, now))
+        return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM, "service rate limit exceeded");
     return NULL;
 }
 
-void tn_front_release(tn_fcall *f, const tn_fmethod *method) { (void)f, (void)method; }
+/* One more that waits; let_go gives the place back. */
+static const tn_fault *check_waiting(tn_fcall *f, const tn_fmethod *method, ns_place *place)
+{
+    int64_t max;
+    if (!place || method->waits == TN_WAIT_NONE || (method->waits == TN_WAIT_HISTORY && !waits_for_events(f)))
+        return NULL;
+    f->waiting = &place->waiting[method->waits];
+    int before = atomic_fetch_add_explicit(f->waiting, 1, memory_order_relaxed);
+    max = tn_front_limit(f, TN_DYN_FRONTEND_NAMESPACE_COUNT);
+    if (max <= 0 || before < max)
+        return NULL;
+    tn_front_release(f);
+    return tn_fault_exhausted(f->call->arena, CAUSE_CONCURRENT_LIMIT, SCOPE_NAMESPACE,
+                              "namespace concurrent poller limit exceeded");
+}
+
+const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method)
+{
+    tn_call *call = f->call;
+    ns_place *place = f->ns ? place_of(f->ns) : NULL;
+    const tn_fault *fault = check_waiting(f, method, place);
+    if (!fault)
+        fault = check_rates(f, method, place);
+    if (!fault)
+        fault = tn_versions_check(call->arena, tn_call_header(call, "client-name"),
+                                  tn_call_header(call, "client-version"),
+                                  tn_call_header(call, "supported-server-versions"));
+    if (fault)
+        tn_front_release(f);
+    return fault;
+}
+
+void tn_front_release(tn_fcall *f)
+{
+    if (f->waiting)
+        atomic_fetch_sub_explicit(f->waiting, 1, memory_order_relaxed);
+    f->waiting = NULL;
+}
+
+/* ---- what a refused caller reads from headers ---- */
+
+static const char *enum_word(const ProtobufCEnumDescriptor *type, int32_t value, const char *prefix, char out[64])
+{
+    const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(type, value);
+    size_t n = 0, skip = strlen(prefix);
+    bool upper = true;
+    if (!known || strncmp(known->name, prefix, skip) != 0)
+        return "Unspecified";
+    for (const char *s = known->name + skip; *s && n < 63; s++) {
+        if (*s == '_') {
+            upper = true;
+            continue;
+        }
+        out[n++] = upper || *s < 'A' || *s > 'Z' ? *s : (char)(*s + ('a' - 'A'));
+        upper = false;
+    }
+    out[n] = '\0';
+    return out;
+}
+
+void tn_front_exhausted_headers(tn_call *call, const tn_fault *fault)
+{
+    char cause[64], scope[64];
+    tn_wire_field field;
+    if (fault->code != TN_GRPC_RESOURCE_EXHAUSTED || !fault->detail.n)
+        return;
+    int32_t cause_no = tn_wire_find(fault->detail, 1, &field) ? (int32_t)field.value : 0;
+    int32_t scope_no = tn_wire_find(fault->detail, 2, &field) ? (int32_t)field.value : 0;
+    const char *c = enum_word(&temporal__api__enums__v1__resource_exhausted_cause__descriptor, cause_no,
+                              "RESOURCE_EXHAUSTED_CAUSE_", cause);
+    const char *s = enum_word(&temporal__api__enums__v1__resource_exhausted_scope__descriptor, scope_no,
+                              "RESOURCE_EXHAUSTED_SCOPE_", scope);
+    tn_call_add_header(call, "x-resource-exhausted-cause", tn_arena_str(call->arena, tn_str_from(c)));
+    tn_call_add_header(call, "x-resource-exhausted-scope", tn_arena_str(call->arena, tn_str_from(s)));
+}

@@ -4,7 +4,6 @@
 #include "visibility/visibility.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
-#define PAGE_MAX 1000
 
 typedef Temporal__Api__Workflow__V1__WorkflowExecutionInfo execution_info;
 
@@ -40,8 +39,10 @@ static void list(tn_fcall *f, const char *query, int32_t page_size, ProtobufCBin
 {
     tn_arena *arena = f->call->arena;
     listing *l = TN_NEW(arena, listing);
-    if (page_size > PAGE_MAX) {
-        tn_front_invalid(f, "PageSize is larger than allowed %d.", PAGE_MAX);
+    int64_t page_max = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE);
+    page_max = page_max > 0 && page_max <= UINT32_MAX ? page_max : 1;
+    if (page_size > page_max) {
+        tn_front_invalid(f, "PageSize is larger than allowed %lld.", (long long)page_max);
         return;
     }
     l->f = f;
@@ -57,7 +58,7 @@ static void list(tn_fcall *f, const char *query, int32_t page_size, ProtobufCBin
         tn_front_fail(f, fault);
         return;
     }
-    q->limit = page_size > 0 ? (uint32_t)page_size : PAGE_MAX;
+    q->limit = page_size > 0 ? (uint32_t)page_size : (uint32_t)page_max;
     tn_arena_set_limit(arena, 0);
     tn_vis_list(&l->op);
 }

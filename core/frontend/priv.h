@@ -3,6 +3,8 @@
 #ifndef TN_FRONTEND_PRIV_H
 #define TN_FRONTEND_PRIV_H
 
+#include <stdatomic.h>
+
 #include "client/client.h"
 #include "client/token.h"
 #include "config/dynconfig.h"
@@ -20,6 +22,8 @@ typedef struct tn_fcall {
         tn_mreq mreq;
     };
     tn_task_token token;
+    atomic_int *waiting; /* the count that this call is in; NULL: none */
+    const struct tn_fseries *series; /* metrics of its namespace */
     void *user;
 } tn_fcall;
 
@@ -28,14 +32,15 @@ typedef struct tn_fmethod {
     void (*handle)(tn_fcall *f);
     uint32_t flags;
     uint32_t priority; /* of the rate limiter: 0 first */
+    uint32_t waits;    /* TN_WAIT_*: may wait long for a worker or an event, and is counted */
 } tn_fmethod;
+enum { TN_WAIT_NONE, TN_WAIT_POLL_WORKFLOW, TN_WAIT_POLL_ACTIVITY, TN_WAIT_HISTORY, TN_WAIT_QUERY, TN_WAITS };
 #define TN_FM_NAMESPACE 1u  /* `namespace` must name a namespace that exists */
 #define TN_FM_START 2u      /* ... and is not deprecated */
-#define TN_FM_POLL 4u       /* long poll: counted apart */
 #define TN_FM_VISIBILITY 8u /* the visibility limiter */
 #define TN_FM_NS_CHANGE 16u /* namespace changes: their own limiter */
 #define TN_FM_TOKEN 32u     /* an empty `namespace` is that of the task token */
-#define TN_FM_WAITS 64u     /* may wait long for a worker or an event: counted as polls are */
+
 
 extern const tn_fmethod tn_fmethods[];
 extern const size_t tn_fmethods_count;
@@ -51,7 +56,31 @@ void tn_front_history(tn_fcall *f, tn_hop op, const char *workflow_id, const cha
 
 /* limits.c: what must hold before a method runs.  NULL: go on. */
 const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method);
-void tn_front_release(tn_fcall *f, const tn_fmethod *method); /* concurrency counts */
+void tn_front_release(tn_fcall *f); /* concurrency counts */
+void tn_front_exhausted_headers(tn_call *call, const tn_fault *fault);
+
+/* counts.c */
+void tn_front_counts_start(void); /* [main] */
+void tn_front_count_begin(tn_fcall *f, const tn_fmethod *method);
+void tn_front_count_end(tn_fcall *f);
+void tn_front_count_error(const tn_fcall *f, const tn_fault *fault);
+
+/* versions.c */
+#define TN_SERVER_VERSION "1.32.0" /* the reference whose behaviour clients may expect */
+typedef struct tn_supported_client {
+    const char *name, *range;
+} tn_supported_client;
+extern const tn_supported_client tn_supported_clients[];
+extern const size_t tn_supported_clients_count;
+typedef struct tn_version {
+    uint64_t part[3];
+    tn_str pre;
+} tn_version;
+bool tn_version_parse(tn_str s, tn_version *out);
+int tn_version_compare(const tn_version *a, const tn_version *b);
+bool tn_version_in_range(const tn_version *v, tn_str range, bool *out_inside); /* false: not a range */
+/* NULL, or why this client and this server do not fit. */
+const tn_fault *tn_versions_check(tn_arena *arena, tn_str client_name, tn_str client_version, tn_str server_range);
 
 /* validate.c: NULL or an INVALID_ARGUMENT fault with the reference's text. */
 const tn_fault *tn_front_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution);

@@ -2,7 +2,7 @@
 /* What the server says of itself: it claims exactly what works. */
 #include "frontend/priv.h"
 
-#define SERVER_VERSION "1.32.0" /* the reference whose behaviour clients may expect */
+#define CLIENTS_MAX 16u
 
 void tn_do_system_info(tn_fcall *f)
 {
@@ -19,34 +19,29 @@ void tn_do_system_info(tn_fcall *f)
     can.build_id_based_versioning = true; /* events name the build id of the worker */
     can.eager_workflow_start = tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, TN_STR(""), TN_STR(""));
     can.count_group_by_execution_status = true;
-    out.server_version = (char *)SERVER_VERSION;
+    out.server_version = (char *)TN_SERVER_VERSION;
     out.capabilities = &can;
     tn_front_reply(f, &out.base);
 }
-
-static const char *const clients[][2] = {
-    {"temporal-cli", "<2.0.0"},    {"temporal-dotnet", "<2.0.0"}, {"temporal-go", "<2.0.0"},
-    {"temporal-java", "<2.0.0"},   {"temporal-php", "<2.0.0"},    {"temporal-python", "<2.0.0"},
-    {"temporal-server", "<2.0.0"}, {"temporal-typescript", "<2.0.0"}, {"temporal-ui", "<3.0.0"},
-};
 
 void tn_do_cluster_info(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__GetClusterInfoResponse out =
         TEMPORAL__API__WORKFLOWSERVICE__V1__GET_CLUSTER_INFO_RESPONSE__INIT;
     typedef Temporal__Api__Workflowservice__V1__GetClusterInfoResponse__SupportedClientsEntry entry;
-    entry entries[TN_COUNT_OF(clients)];
-    entry *list[TN_COUNT_OF(clients)];
-    for (size_t i = 0; i < TN_COUNT_OF(clients); i++) {
+    TN_ASSERT(tn_supported_clients_count <= CLIENTS_MAX);
+    entry entries[CLIENTS_MAX];
+    entry *list[CLIENTS_MAX];
+    for (size_t i = 0; i < tn_supported_clients_count; i++) {
         temporal__api__workflowservice__v1__get_cluster_info_response__supported_clients_entry__init(&entries[i]);
-        entries[i].key = (char *)(uintptr_t)clients[i][0];
-        entries[i].value = (char *)(uintptr_t)clients[i][1];
+        entries[i].key = (char *)(uintptr_t)tn_supported_clients[i].name;
+        entries[i].value = (char *)(uintptr_t)tn_supported_clients[i].range;
         list[i] = &entries[i];
     }
     out.supported_clients = list;
-    out.n_supported_clients = TN_COUNT_OF(clients);
+    out.n_supported_clients = tn_supported_clients_count;
     Temporal__Api__Version__V1__VersionInfo version = TEMPORAL__API__VERSION__V1__VERSION_INFO__INIT;
-    out.server_version = (char *)SERVER_VERSION;
+    out.server_version = (char *)TN_SERVER_VERSION;
     out.version_info = &version;
     out.cluster_id = (char *)(uintptr_t)tn_frontend.cluster_id;
     out.cluster_name = (char *)(uintptr_t)tn_frontend.cluster_name;

@@ -114,6 +114,8 @@ void tn_do_query(tn_fcall *f)
     const tn_fault *fault = tn_front_check_execution(f->call->arena, r->execution);
     if (fault)
         tn_front_fail(f, fault);
+    else if (tn_dyn_bool(TN_DYN_SYSTEM_DISALLOW_QUERY, f->ns->name, TN_STR("")))
+        tn_front_invalid(f, "Namespace is not allowed to query, please contact temporal team to re-enable queries.");
     else if (!r->query)
         tn_front_invalid(f, "WorkflowQuery is not set on request.");
     else if (!*r->query->query_type)

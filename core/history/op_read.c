@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "config/dynconfig.h"
 #include "proto/proto.h"
 
 typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest history_request;
@@ -11,10 +12,8 @@ typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse 
 typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseRequest reverse_request;
 typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseResponse reverse_response;
 
-#define PAGE_EVENTS_MAX 256u
 #define PAGE_BYTES_MAX (2u << 20)
 #define FILTER_CLOSE_EVENT 2
-#define LONG_POLL_NS (20 * TN_SEC)
 #define LONG_POLL_MARGIN_NS (1 * TN_SEC) /* answer before the caller's own deadline */
 
 /* A read in progress, or parked: in the request's arena, so it needs no freeing. */
@@ -96,6 +95,13 @@ static void page_read(tn_read *read)
     tn_wf_resume(wf, NULL);
 }
 
+static size_t page_events(const tn_namespace *ns, int32_t page_size)
+{
+    int64_t max = tn_dyn_i64(TN_DYN_LIMIT_HISTORY_PAGE, ns->name, TN_STR(""));
+    max = max > 0 ? max : 1;
+    return page_size > 0 && page_size < max ? (size_t)page_size : (size_t)max;
+}
+
 static void read_page(reading *rd, tn_run *run, int64_t from, int64_t to, int32_t page_size)
 {
     rd->wf->busy = true; /* the run must not change under the read */
@@ -103,8 +109,7 @@ static void read_page(reading *rd, tn_run *run, int64_t from, int64_t to, int32_
                          .req = rd->req,
                          .from = from,
                          .to = to,
-                         .events_max = page_size > 0 && (uint32_t)page_size < PAGE_EVENTS_MAX ? (size_t)page_size
-                                                                                               : PAGE_EVENTS_MAX,
+                         .events_max = page_events(rd->req->ns, page_size),
                          .bytes_max = PAGE_BYTES_MAX,
                          .reverse = rd->reverse,
                          .done = page_read,
@@ -192,7 +197,8 @@ static bool must_wait(const reading *rd, const tn_ms *ms)
 static void park(reading *rd, tn_run *run)
 {
     uint64_t now = tn_now_mono_ns();
-    uint64_t until = now + LONG_POLL_NS;
+    uint64_t until =
+        now + (uint64_t)tn_dyn_i64(TN_DYN_HISTORY_LONG_POLL, rd->req->ns->name, TN_STR(""));
     uint64_t deadline = rd->req->deadline_mono_ns;
     if (deadline != UINT64_MAX && deadline < until + LONG_POLL_MARGIN_NS)
         until = deadline > now + LONG_POLL_MARGIN_NS ? deadline - LONG_POLL_MARGIN_NS : now;

@@ -106,7 +106,6 @@ struct tn_hloop { /* one a loop */
     tn_rng rng;
     bool stopping;
     size_t txns; /* in flight */
-    tn_machine_limits limits;
     size_t wakes_in_flight; /* runs being woken by scans */
     tn_list paused_scans;
 };
@@ -139,6 +138,7 @@ struct tn_txn {
     tn_wf *wf;
     tn_hreq *req;
     tn_machine_env env;
+    tn_machine_limits limits;
     const tn_namespace *ns; /* +1 */
     tn_change changes[TN_TXN_CHANGES_MAX];
     size_t n_changes;
@@ -255,6 +255,10 @@ void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky,
                        Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
 void tn_wft_failed_after(tn_txn *txn);
 tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena *arena);
+
+/* ---- figures.c ---- */
+void tn_history_limits(tn_str ns, tn_machine_limits *out); /* by dynamic config */
+void tn_history_count(const tn_txn *txn, const tn_change *change); /* of a durable commit */
 
 /* ---- links.c ---- */
 Temporal__Api__Common__V1__Link *tn_link_to_start(const tn_hreq *req, const char *run_id);

@@ -472,7 +472,6 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_list_init(&hl->lru);
         tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
-        tn_machine_limits_default(&hl->limits);
     }
     for (uint32_t id = 1; id <= shards_count; id++) {
         shards[id].id = id;

@@ -48,11 +48,12 @@ tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
     txn->wf = wf;
     txn->req = req;
     txn->ns = tn_namespace_ref(req->ns);
+    tn_history_limits(txn->ns->name, &txn->limits);
     txn->env = (tn_machine_env){
         .ns_name = txn->ns->name,
         .ns_id = txn->ns->id,
         .retention_ns = txn->ns->retention_ns,
-        .limits = &txn->hl->limits,
+        .limits = &txn->limits,
         .namespace_id = env_namespace_id,
         .check_search_attributes = env_check_search_attributes,
         .user = txn,
@@ -312,8 +313,10 @@ static void succeed(tn_txn *txn)
 {
     tn_wf *wf = txn->wf;
     tn_hreq *req = txn->req;
-    for (size_t i = 0; i < txn->n_changes; i++)
+    for (size_t i = 0; i < txn->n_changes; i++) {
         change_committed(&txn->changes[i]);
+        tn_history_count(txn, &txn->changes[i]);
+    }
     remember_current(txn);
     if (txn->after)
         txn->after(txn);

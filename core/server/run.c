@@ -92,12 +92,29 @@ static int open_plugins(server *s, tn_config_problems *problems)
     return bad ? print_problems(problems) : 0;
 }
 
+/* A development server has one user, whom nobody else must be protected from: no request rates unless asked for. */
+static const char *const dev_values[] = {
+    "frontend.rps=0",
+    "frontend.namespaceRPS=0",
+    "frontend.namespaceCount=0",
+    "frontend.namespaceRPS.visibility=0",
+    "frontend.rps.namespaceReplicationInducingAPIs=0",
+    "frontend.namespaceRPS.namespaceReplicationInducingAPIs=0",
+};
+
 static int start_dynconfig(server *s, tn_config_problems *problems)
 {
+    const char *values[TN_COUNT_OF(dev_values) + TN_ARGS_LIST_MAX];
+    size_t n = 0;
+    bool dev = s->args->command == TN_CMD_START_DEV && !s->settings->dynamic_config_path;
+    for (size_t i = 0; dev && i < TN_COUNT_OF(dev_values); i++)
+        values[n++] = dev_values[i];
+    for (size_t i = 0; i < s->args->n_dynamic_values; i++)
+        values[n++] = s->args->dynamic_values[i]; /* a later one wins */
     tn_dynconfig_options options = {.path = s->settings->dynamic_config_path,
                                     .poll_ns = s->settings->dynamic_config_poll_ns,
-                                    .overrides = s->args->dynamic_values,
-                                    .overrides_count = s->args->n_dynamic_values};
+                                    .overrides = values,
+                                    .overrides_count = n};
     if (tn_dynconfig_start(&options, problems) != TN_OK)
         return print_problems(problems);
     s->up.dynconfig = true;

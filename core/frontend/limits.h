@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Rates that all loops share, without a lock: a bucket is one number, the time at which it would be full of room
+ * again (the generic cell rate algorithm).  Time comes from the caller. */
+#ifndef TN_FRONTEND_LIMITS_H
+#define TN_FRONTEND_LIMITS_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+
+#define TN_PRIORITIES 6u
+
+/* One bucket a priority.  A call takes from its own bucket, which decides, and from those of all lower priorities:
+ * so the urgent ones leave less for the others, never the other way round. */
+typedef struct tn_rate_buckets {
+    atomic_uint_fast64_t full_at_ns[TN_PRIORITIES];
+    atomic_uint_fast64_t operator_at_ns; /* calls of operators have a share of their own */
+} tn_rate_buckets;
+
+typedef struct tn_rate {
+    double per_second; /* 0 or less: no limit */
+    double burst;
+} tn_rate;
+
+#define TN_PRIORITY_OPERATOR UINT32_MAX
+/* [any] False: too many. */
+bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority, uint64_t now_ns);
+
+#endif
