@@ -19,7 +19,7 @@ static poller_info **pollers_of(const tn_tq *tq, tn_arena *arena, size_t *out_co
     uint64_t wall = tn_now_wall_ns();
     for (tn_list *link = tq->pollers.prev; link != &tq->pollers; link = link->prev) { /* newest first */
         const tn_poller_seen *seen = TN_CONTAINER_OF(link, tn_poller_seen, link);
-        if (seen->last_wall_ns + TN_POLLER_SHOWN_NS < wall)
+        if (seen->last_wall_ns + tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL) < wall)
             continue;
         poller_info *info = tn_arena_alloc(arena, sizeof(*info));
         temporal__api__taskqueue__v1__poller_info__init(info);

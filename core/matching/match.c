@@ -33,7 +33,7 @@ static tn_wtask *task_of(const tn_mreq *req)
 static bool sticky_worker_gone(const tn_tq *tq)
 {
     return tn_list_empty(&tq->polls) &&
-           (!tq->last_poll_mono_ns || tn_now_mono_ns() - tq->last_poll_mono_ns > TN_STICKY_GONE_NS);
+           (!tq->last_poll_mono_ns || tn_now_mono_ns() - tq->last_poll_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_STICKY_TTL));
 }
 
 void tn_match_add(tn_mloop *ml, tn_mreq *req)
@@ -53,9 +53,12 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
     tn_wtask *task = task_of(req);
     tn_list_push_back(&tq->tasks, &task->link);
     tq->n_tasks++;
+    tn_gauge_add(tq->backlog, 1);
     tn_tq_count(tq, false);
     tn_client_matching_done(req);
+    tq->adding = true;
     tn_match(tq);
+    tq->adding = false;
 }
 
 /* ---- polls ---- */
@@ -64,12 +67,14 @@ bool tn_wpoll_usable(const tn_wpoll *poll) { return !poll->cancelled && !tn_call
 
 static void poll_waited(tn_loop_timer *timer)
 {
-    tn_wpoll_finish(TN_CONTAINER_OF(timer, tn_wpoll, timer), NULL);
+    tn_wpoll *poll = TN_CONTAINER_OF(timer, tn_wpoll, timer);
+    tn_counter_inc(poll->tq->polls_timed_out);
+    tn_wpoll_finish(poll, NULL);
 }
 
-static uint64_t poll_until(const tn_mreq *req)
+static uint64_t poll_until(const tn_tq *tq, const tn_mreq *req)
 {
-    uint64_t now = tn_now_mono_ns(), until = now + TN_LONG_POLL_NS;
+    uint64_t now = tn_now_mono_ns(), until = now + tn_tq_number(tq, TN_DYN_MATCHING_LONG_POLL);
     if (req->deadline_mono_ns != UINT64_MAX && req->deadline_mono_ns < until + TN_LONG_POLL_MARGIN_NS)
         until = req->deadline_mono_ns > now + TN_LONG_POLL_MARGIN_NS ? req->deadline_mono_ns - TN_LONG_POLL_MARGIN_NS
                                                                      : now;
@@ -153,7 +158,7 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req)
     tn_list_init(&poll->link);
     tn_map_insert(&ml->polls, &poll->by_id, tn_blob_from(&poll->id, sizeof(poll->id)));
     tn_loop_timer_init(&poll->timer, poll_waited);
-    poll->until_mono_ns = poll_until(req);
+    poll->until_mono_ns = poll_until(tq, req);
     tn_loop_timer_start(&poll->timer, poll->until_mono_ns);
     tn_wpoll_park(poll, false);
     tn_match(tq);
@@ -184,10 +189,16 @@ static void handed_out(tn_hreq *hreq)
 {
     tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
     tn_tq *tq = poll->tq;
+    bool matched = !hreq->fault && hreq->response;
+    if (matched)
+        tn_tq_count_match(tq, poll->task, poll->sync);
     tn_match_task_free(poll->task);
     poll->task = NULL;
-    if (!hreq->fault && hreq->response) {
+    if (matched) {
         tn_tq_count(tq, true);
+        tn_counter_inc(tq->polls_won);
+        if (poll->sync)
+            tn_counter_inc(tq->polls_won_sync);
         poll->mreq->response = hreq->response;
         tn_wpoll_finish(poll, NULL);
     } else if (!tn_wpoll_usable(poll)) {
@@ -207,6 +218,7 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
     tn_mreq *req = poll->mreq;
     tn_loop_timer_stop(&poll->timer);
     poll->task = task;
+    poll->sync = tq->adding;
     tn_hreq *h = &poll->hreq;
     *h = (tn_hreq){
         .arena = req->arena,
@@ -243,6 +255,7 @@ static tn_wtask *take_task(tn_tq *tq)
     while (!tn_list_empty(&tq->tasks)) {
         tn_wtask *task = TN_CONTAINER_OF(tn_list_pop_front(&tq->tasks), tn_wtask, link);
         tq->n_tasks--;
+        tn_gauge_add(tq->backlog, -1);
         if (task->expire_mono_ns == UINT64_MAX || task->expire_mono_ns > tn_now_mono_ns())
             return task;
         tn_match_task_free(task);

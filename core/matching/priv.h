@@ -3,17 +3,14 @@
 #ifndef TN_MATCHING_PRIV_H
 #define TN_MATCHING_PRIV_H
 
+#include "config/dynconfig.h"
 #include "matching/matching.h"
+#include "metrics/metrics.h"
 
 #define TN_TASKS_WINDOW_MAX 100000u       /* a queue's tasks in memory; past it history keeps them */
 #define TN_POLLERS_SHOWN_MAX 256u         /* identities remembered a queue */
-#define TN_POLLER_SHOWN_NS (300 * TN_SEC) /* how long after their last poll */
-#define TN_STICKY_GONE_NS (10 * TN_SEC)   /* a sticky queue not polled for so long has no worker */
-#define TN_QUERY_POLLER_NS (20 * TN_SEC)  /* a query needs a poller seen so lately */
 #define TN_STICKY_QUERY_NS (5 * TN_SEC)   /* then any worker may answer */
-#define TN_LONG_POLL_NS (60 * TN_SEC)
 #define TN_LONG_POLL_MARGIN_NS TN_SEC     /* answer so long before the caller's own deadline */
-#define TN_QUEUE_IDLE_NS (300 * TN_SEC)
 
 typedef struct tn_mloop {
     tn_loop *loop;
@@ -64,6 +61,11 @@ typedef struct tn_tq {
     /* statistics: counts in 30 slots of one second */
     uint32_t added[30], dispatched[30];
     uint64_t slot_sec;
+    bool adding; /* a task comes in: a poll that gets it now was there before it */
+    /* held series */
+    tn_counter *polls_won, *polls_won_sync, *polls_timed_out;
+    tn_gauge *backlog;
+    tn_histogram *sync_latency, *async_latency;
 } tn_tq;
 
 typedef struct tn_wpoll { /* in the call's arena */
@@ -77,6 +79,7 @@ typedef struct tn_wpoll { /* in the call's arena */
     bool parked;
     bool cancelled;
     tn_wtask *task; /* being handed out */
+    bool sync;      /* ... in the moment it came */
     tn_hreq hreq;
 } tn_wpoll;
 
@@ -112,6 +115,10 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req);
 void tn_match_query_done(tn_mloop *ml, tn_mreq *req);
 bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll); /* true: the poll was used */
 void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
+/* counts.c */
+void tn_tq_hold_series(tn_tq *tq);
+void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync);
+uint64_t tn_tq_number(const tn_tq *tq, tn_dyn_key key); /* from dynamic config, for this queue */
 /* describe.c */
 void tn_match_describe(tn_mloop *ml, tn_mreq *req);
 void tn_match_partitions(tn_mloop *ml, tn_mreq *req);

@@ -31,7 +31,7 @@ static void query_waited(tn_loop_timer *timer)
 {
     tn_wquery *query = TN_CONTAINER_OF(timer, tn_wquery, timer);
     bool no_poller = !query->handed_out && tn_list_empty(&query->tq->polls) &&
-                     tn_now_mono_ns() - query->tq->last_poll_mono_ns > TN_QUERY_POLLER_NS;
+                     tn_now_mono_ns() - query->tq->last_poll_mono_ns > tn_tq_number(query->tq, TN_DYN_MATCHING_QUERY_POLLER_WINDOW);
     tn_query_refuse(query, no_poller ? tn_fault_make(query->mreq->arena, TN_GRPC_FAILED_PRECONDITION,
                                                      "no poller seen for task queue recently, worker may be down")
                                      : tn_fault_make(query->mreq->arena, TN_GRPC_DEADLINE_EXCEEDED,
@@ -47,7 +47,7 @@ static bool poller_seen(const tn_tq *tq, uint64_t window_ns)
 void tn_match_query(tn_mloop *ml, tn_mreq *req)
 {
     tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
-    if (ml->stopping || !poller_seen(tq, req->sticky ? TN_STICKY_GONE_NS : TN_QUERY_POLLER_NS)) {
+    if (ml->stopping || !poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL : TN_DYN_MATCHING_QUERY_POLLER_WINDOW))) {
         req->accepted = false;
         req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION,
                                    "no poller seen for task queue recently, worker may be down");

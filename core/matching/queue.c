@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define SWEEP_NS (60 * TN_SEC)
+
 static tn_blob key_of(tn_buf *buf, tn_str ns_id, tn_str name, uint32_t type)
 {
     tn_buf_put(buf, ns_id.p, ns_id.n);
@@ -46,9 +48,10 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tn_list_init(&tq->queries);
     tn_list_init(&tq->pollers);
     tn_loop_timer_init(&tq->rate_timer, rate_allows_again);
+    tn_tq_hold_series(tq);
     tn_map_insert(&ml->queues, &tq->link, key);
     if (!tn_loop_timer_active(&ml->sweep))
-        tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + TN_QUEUE_IDLE_NS);
+        tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + SWEEP_NS);
     return tq;
 }
 
@@ -82,10 +85,11 @@ static void sweep_one(void *user, tn_map_link *link)
     tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
     uint64_t now = *(uint64_t *)user;
     uint64_t wall = tn_now_wall_ns();
-    forget_pollers(tq, wall > TN_POLLER_SHOWN_NS ? wall - TN_POLLER_SHOWN_NS : 0);
+    uint64_t shown = tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL);
+    forget_pollers(tq, wall > shown ? wall - shown : 0);
     bool idle = tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) && tn_list_empty(&tq->queries) &&
                 tn_list_empty(&tq->pollers) && !tq->any_starved;
-    if (idle && now - tq->used_mono_ns > TN_QUEUE_IDLE_NS)
+    if (idle && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
         tq_destroy(tq);
 }
 
@@ -95,7 +99,7 @@ void tn_tq_sweep(tn_mloop *ml)
     uint64_t now = tn_now_mono_ns();
     tn_map_each(&ml->queues, sweep_one, &now);
     if (ml->queues.count)
-        tn_loop_timer_start(&ml->sweep, now + TN_QUEUE_IDLE_NS / 5);
+        tn_loop_timer_start(&ml->sweep, now + SWEEP_NS);
 }
 
 /* ---- pollers ---- */
