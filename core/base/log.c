@@ -71,8 +71,8 @@ static size_t utf8_char_len(const uint8_t *p, size_t n)
     return 0;
 }
 
-/* Escaped as in a JSON string, without the quotes: valid inside both formats. */
-static void put_escaped(line *l, tn_str s)
+/* Escaped as in a JSON string, without the quotes; `bare`: not inside quotes, which need no escape then. */
+static void put_escaped(line *l, tn_str s, bool bare)
 {
     const uint8_t *p = (const uint8_t *)s.p;
     size_t n = s.n < VALUE_MAX_BYTES ? s.n : VALUE_MAX_BYTES;
@@ -80,7 +80,7 @@ static void put_escaped(line *l, tn_str s)
     for (size_t i = 0; i < n && l->n < room;) {
         char esc[8];
         uint8_t c = p[i];
-        if (c == '"' || c == '\\') {
+        if (!bare && (c == '"' || c == '\\')) {
             put(l, (const char[]){'\\', (char)c}, 2);
             i++;
         } else if (c == '\n') {
@@ -125,7 +125,7 @@ static void put_value(line *l, const tn_log_field *f, bool json)
         bool quote = json || !plain_word(f->v.s);
         if (quote)
             put(l, "\"", 1);
-        put_escaped(l, f->v.s);
+        put_escaped(l, f->v.s, false);
         if (quote)
             put(l, "\"", 1);
         return;
@@ -183,7 +183,7 @@ void tn_log_write(tn_log_level level, const char *room, const char *msg, const t
     putz(&l, json ? "\",\"room\":\"" : " ");
     putz(&l, room);
     putz(&l, json ? "\",\"msg\":\"" : ": ");
-    put_escaped(&l, tn_str_from(msg));
+    put_escaped(&l, tn_str_from(msg), !json);
     putz(&l, json ? "\"" : "");
     for (const tn_log_field *f = fields; f && f->type; f++) {
         /* A field that would not fit whole is left out, so that the line stays well formed. */

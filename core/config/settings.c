@@ -453,6 +453,9 @@ static void put_setting(tn_buf *out, const char *key, const char *value, const c
     tn_buf_put_u8(out, '\n');
 }
 
+/* One process and one file: more shards would only spread the rows of a flush over more pages. */
+#define DEV_SHARDS 16u
+
 void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
 {
     tn_buf_printf(out, "log:\n");
@@ -464,7 +467,9 @@ void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
     put_setting(out, "      bindOnIP", o->ip, "");
     tn_buf_printf(out, "  history: {}\n  matching: {}\n  worker: {}\n"
                        "persistence:\n  defaultStore: main\n  visibilityStore: visibility\n"
-                       "  datastores:\n    main:\n      plugin: sqlite\n");
+                       "  numHistoryShards: %u\n"
+                       "  datastores:\n    main:\n      plugin: sqlite\n",
+                  DEV_SHARDS);
     put_setting(out, "      path", o->db_filename ? o->db_filename : ":memory:", "");
     tn_buf_printf(out, "    visibility:\n      plugin: sqlite\n");
     put_setting(out, "      path", o->db_filename ? o->db_filename : ":memory:",

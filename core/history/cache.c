@@ -89,6 +89,7 @@ tn_run *tn_run_create(tn_wf *wf, tn_ms *ms)
     tn_list_push_back(&wf->runs, &run->in_wf);
     tn_list_push_back(&wf->shard->hl->lru, &run->lru);
     wf->shard->hl->runs++;
+    tn_sleeper_forget(wf->shard->hl, run->run_id);
     tn_run_account(run);
     return run;
 }
@@ -178,9 +179,7 @@ static bool run_idle(const tn_run *run)
            tn_list_empty(&run->queries);
 }
 
-/* Oldest first.  A run that knows something only in memory is made durable before it goes.  A run that waits
- * and has a deadline which its wake row does not say (0: it also waits for a worker) would sleep past it: it
- * leaves a reminder by being woken from the shard's timer. */
+/* Oldest first.  A run that knows something only in memory is made durable before it goes. */
 void tn_cache_shrink(tn_hloop *hl)
 {
     size_t looked = 0, look_max = hl->runs;
@@ -191,16 +190,14 @@ void tn_cache_shrink(tn_hloop *hl)
         looked++;
         tn_run *run = TN_CONTAINER_OF(oldest, tn_run, lru);
         tn_run_touch(run);
-        uint64_t deadline = tn_ms_deadline_ns(run->ms);
-        if (!run_idle(run) || (run->wake_stored_ns == 0 && deadline != UINT64_MAX && tn_ms_running(run->ms)))
+        if (!run_idle(run))
             continue;
         if (run->tail_events || run->extras_pending) {
             tn_iop *iop = tn_iop_create(run->wf, run->run_id, TN_IOP_FLUSH);
             tn_wf_enqueue(run->wf, &iop->req);
             continue;
         }
-        if (run->wake_stored_ns != UINT64_MAX && run->wake_stored_ns != 0)
-            tn_shard_wake_at(run->wf->shard, run->wake_stored_ns);
+        tn_sleep(run);
         tn_wf *wf = run->wf;
         tn_run_drop(run);
         tn_wf_maybe_drop(wf);

@@ -115,7 +115,7 @@ static void wake(tn_wf *wf, tn_hreq *req, tn_run *run)
         if (run->wake_stored_ns <= tn_now_wall_ns()) {
             /* The row stays until it is deleted; should that fail, it is found again in a while. */
             tn_client_retire(req->ns, req->workflow_id, req->run_id);
-            tn_shard_wake_at(wf->shard, tn_now_wall_ns() + 60 * TN_SEC);
+            tn_shard_wake_again(wf->shard, run->wake_stored_ns, tn_now_wall_ns() + 60 * TN_SEC);
             tn_req_finish(req, NULL);
             return;
         }

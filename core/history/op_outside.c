@@ -132,6 +132,8 @@ void tn_op_child(tn_wf *wf, tn_hreq *req)
 
 /* ---- retention ---- */
 
+#define RETRY_NS (5 * TN_SEC)
+
 typedef struct deletion {
     tn_arena *arena;
     tn_wf *wf;
@@ -140,7 +142,7 @@ typedef struct deletion {
     tn_store_batch batch;
     bool was_current;
     tn_str run_id;
-    uint64_t outbox_seq;
+    uint64_t outbox_seq, wake_ns;
 } deletion;
 
 static void deleted(tn_store_op *op)
@@ -153,7 +155,8 @@ static void deleted(tn_store_op *op)
         tn_shard_lost(wf->shard, &op->error);
     if (op->status != TN_OK) {
         fault = tn_fault_from_status(req->arena, op->status, &op->error);
-        tn_shard_wake_at(wf->shard, tn_now_wall_ns() + TN_SEC); /* the wake row is still there */
+        if (del->wake_ns != UINT64_MAX) /* the row is still there */
+            tn_shard_wake_again(wf->shard, del->wake_ns, tn_now_wall_ns() + RETRY_NS);
     } else {
         tn_visibility_remove(wf->shard, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id), del->run_id,
                              del->outbox_seq);
@@ -227,6 +230,7 @@ void tn_op_delete(tn_wf *wf, tn_hreq *req)
     del->req = req;
     del->was_current = wf->current_exists && memcmp(wf->current_run_id, run->run_id, 16) == 0;
     del->run_id = tn_arena_str(arena, tn_str_from(run->ms->run_id_text));
+    del->wake_ns = run->wake_stored_ns;
     tn_store_batch_init(&del->batch, arena);
     wf->busy = true;
     wf->shard->hl->txns++;

@@ -93,13 +93,17 @@ struct tn_shard {
     size_t n_outbox_acked, cap_outbox_acked;
     uint64_t next_wake_ns; /* earliest durable deadline of a run that may be out of the cache */
     tn_loop_timer wake_timer;
-    bool scanning, scan_again, scan_from_zero;
+    uint64_t scanned_ns; /* wake rows up to here have been acted upon: what is new there is known in memory */
+    bool scanning;
+    bool scan_all_again, scan_due; /* asked for while a scan was under way */
+    uint64_t retry_from_ns, retry_at_ns; /* rows from here are to be looked at again then; UINT64_MAX: none */
     bool rejected; /* matching has refused tasks: scan again on credit */
 };
 
 struct tn_hloop { /* one a loop */
     tn_loop *loop;
     tn_map wfs;
+    tn_map sleepers; /* of runs that have left the cache; key: run id */
     tn_list lru;
     size_t bytes, bytes_max;
     size_t runs;
@@ -157,10 +161,21 @@ struct tn_txn {
 
 /* ---- shard.c ---- */
 tn_hloop *tn_hloop_current(void);
-void tn_wake_served(tn_hloop *hl); /* a run that a wake scan found has been looked at */
 tn_shard *tn_shard_find(uint32_t id);
-void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns);
 void tn_shard_lost(tn_shard *shard, const tn_error *err);
+
+/* ---- wakes.c ---- */
+void tn_wakes_init(tn_shard *shard);
+/* All runs that want something now, also those whose rows were seen before. */
+void tn_wakes_scan_all(tn_shard *shard);
+void tn_wake_served(tn_hloop *hl); /* a run that a scan found has been looked at */
+void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns);
+/* The row at row_ns could not be served now: look at it again at wall_ns. */
+void tn_shard_wake_again(tn_shard *shard, uint64_t row_ns, uint64_t wall_ns);
+/* The run leaves the cache: sees to it that its next deadline is met. */
+void tn_sleep(const tn_run *run);
+void tn_sleeper_forget(tn_hloop *hl, const uint8_t run_id[16]); /* the run is in the cache again */
+void tn_sleepers_clear(tn_hloop *hl);
 
 /* ---- cache.c ---- */
 tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id); /* makes it when absent */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Shards: taking them over, their wake index, and the role's start and end.
+/* Shards: taking them over, and the role's start and end.
  *
  * A shard is taken by raising its range id; every commit is fenced by the version of that row, so a former owner can
  * write nothing any more.  Then the outbox is repeated, the runs that want attention at once are woken, and a timer
@@ -13,8 +13,6 @@
 #include "history/priv.h"
 #include "proto/proto.h"
 
-#define WAKE_SCAN_ROWS 256u
-
 static tn_shard *shards; /* [1..count] */
 static uint32_t shards_count;
 static tn_hloop *hloops;
@@ -27,195 +25,6 @@ tn_hloop *tn_hloop_current(void)
 }
 
 tn_shard *tn_shard_find(uint32_t id) { return id >= 1 && id <= shards_count ? &shards[id] : NULL; }
-
-/* ---- the wake index ---- */
-
-typedef struct wake_scan {
-    tn_arena *arena; /* of one page */
-    tn_shard *shard;
-    tn_list paused; /* hl->paused_scans */
-    tn_store_op op;
-    uint64_t until_ns; /* rows up to here are woken */
-    bool from_zero;
-} wake_scan;
-
-/* So many runs are being woken at a time: a server that was down for long finds many due, and loads them bit by bit. */
-#define WAKES_IN_FLIGHT_MAX 256u
-
-static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns);
-
-static void wake_timer_fired(tn_loop_timer *timer)
-{
-    tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, wake_timer);
-    uint64_t now = tn_now_wall_ns();
-    if (shard->next_wake_ns > now) { /* the wall clock went back: wait on */
-        uint64_t at = shard->next_wake_ns;
-        shard->next_wake_ns = UINT64_MAX;
-        tn_shard_wake_at(shard, at);
-        return;
-    }
-    shard->next_wake_ns = UINT64_MAX;
-    scan_wakes(shard, shard->rejected ? 0 : 1, now);
-}
-
-void tn_shard_wake_at(tn_shard *shard, uint64_t wall_ns)
-{
-    if (wall_ns >= shard->next_wake_ns || shard->hl->stopping)
-        return;
-    shard->next_wake_ns = wall_ns;
-    uint64_t wall = tn_now_wall_ns(), mono = tn_now_mono_ns();
-    uint64_t delay = wall_ns > wall ? wall_ns - wall : 0;
-    /* Look again at least once an hour: the wall clock may jump ahead. */
-    if (delay > 3600 * TN_SEC)
-        delay = 3600 * TN_SEC;
-    tn_loop_timer_start(&shard->wake_timer, mono + delay);
-}
-
-static void wake_row(tn_shard *shard, const tn_row *row)
-{
-    Tenon__Wake *wake = NULL;
-    tn_arena *arena = tn_arena_create(0);
-    tn_error err;
-    if (row->key.row.n == 24 &&
-        tn_proto_unpack(&tenon__wake__descriptor, row->value, arena, (ProtobufCMessage **)(void *)&wake, &err) ==
-            TN_OK &&
-        wake->ns_id.len == 16) {
-        char ns_id[37];
-        tn_uuid_format(wake->ns_id.data, ns_id);
-        tn_wf *wf = tn_wf_get(shard, tn_str_from(ns_id), tn_str_from(wake->workflow_id));
-        tn_run *run = tn_run_find(wf, row->key.row.p + 8);
-        if (!run || !run->wake_queued) {
-            if (run)
-                run->wake_queued = true;
-            tn_iop *iop = tn_iop_create(wf, row->key.row.p + 8, TN_IOP_WAKE);
-            iop->counted = true;
-            shard->hl->wakes_in_flight++;
-            tn_iop_send(iop);
-        }
-        tn_wf_maybe_drop(wf);
-    } else {
-        TN_LOG(TN_LOG_ERROR, "history", "a wake row is damaged", TN_LOG_U("shard", shard->id));
-    }
-    tn_arena_destroy(arena);
-}
-
-static void scan_free(wake_scan *scan)
-{
-    tn_arena_destroy(scan->arena);
-    free(scan);
-}
-
-static void wakes_came(tn_store_op *op);
-
-/* Asks for the next page, in an arena of its own. */
-static void scan_next(wake_scan *scan, tn_blob from_row)
-{
-    tn_shard *shard = scan->shard;
-    tn_arena *arena = tn_arena_create(0);
-    memset(&scan->op, 0, sizeof(scan->op));
-    scan->op.arena = arena;
-    scan->op.user = scan;
-    scan->op.done = wakes_came;
-    scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
-    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_arena_blob(arena, from_row));
-    tn_arena_destroy(scan->arena);
-    scan->arena = arena;
-    shard->hl->txns++;
-    tn_store_scan(&scan->op);
-}
-
-static void scan_go_on(wake_scan *scan)
-{
-    const tn_page *page = &scan->op.u.scan.page;
-    tn_blob last = page->rows[page->n_rows - 1].key.row;
-    uint8_t *after = tn_arena_zalloc(scan->arena, last.n + 1); /* the least row behind the last one */
-    memcpy(after, last.p, last.n);
-    scan_next(scan, tn_blob_from(after, last.n + 1));
-}
-
-void tn_wake_served(tn_hloop *hl)
-{
-    hl->wakes_in_flight--;
-    if (hl->wakes_in_flight > WAKES_IN_FLIGHT_MAX / 2 || tn_list_empty(&hl->paused_scans))
-        return;
-    wake_scan *scan = TN_CONTAINER_OF(tn_list_pop_front(&hl->paused_scans), wake_scan, paused);
-    if (hl->stopping)
-        scan_free(scan);
-    else
-        scan_go_on(scan);
-}
-
-static void wakes_came(tn_store_op *op)
-{
-    wake_scan *scan = op->user;
-    tn_shard *shard = scan->shard;
-    tn_hloop *hl = shard->hl;
-    const tn_page *page = &op->u.scan.page;
-    uint64_t next_ns = UINT64_MAX;
-    hl->txns--;
-    if (op->status != TN_OK) {
-        TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read", TN_LOG_U("shard", shard->id),
-               TN_LOG_Z("why", op->error.text));
-        shard->scan_from_zero = shard->scan_from_zero || scan->from_zero; /* waiting tasks may be among them */
-        next_ns = tn_now_wall_ns() + TN_SEC;
-    }
-    for (size_t i = 0; op->status == TN_OK && i < page->n_rows && !hl->stopping; i++) {
-        uint64_t at = tn_get_u64be(page->rows[i].key.row.p);
-        if (at > scan->until_ns) {
-            next_ns = at;
-            break;
-        }
-        wake_row(shard, &page->rows[i]);
-    }
-    if (next_ns == UINT64_MAX && page->next.n && !hl->stopping) { /* more is due */
-        if (hl->wakes_in_flight > WAKES_IN_FLIGHT_MAX)
-            tn_list_push_back(&hl->paused_scans, &scan->paused);
-        else
-            scan_go_on(scan);
-        return;
-    }
-    shard->scanning = false;
-    scan_free(scan);
-    if (next_ns != UINT64_MAX)
-        tn_shard_wake_at(shard, next_ns);
-    if (shard->scan_again) {
-        shard->scan_again = false;
-        scan_wakes(shard, 1, tn_now_wall_ns());
-    }
-}
-
-/* from_ns 0: the runs that want attention at once as well as those whose time has come. */
-static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns)
-{
-    static const uint8_t zero[16];
-    if (shard->hl->stopping)
-        return;
-    shard->scan_from_zero = shard->scan_from_zero || from_ns == 0;
-    if (shard->scanning) {
-        shard->scan_again = true;
-        return;
-    }
-    from_ns = shard->scan_from_zero ? 0 : from_ns;
-    shard->scan_from_zero = false;
-    wake_scan *scan = tn_xcalloc(1, sizeof(*scan));
-    scan->arena = tn_arena_create(0);
-    scan->shard = shard;
-    scan->until_ns = until_ns;
-    scan->from_zero = from_ns == 0;
-    tn_list_init(&scan->paused);
-    shard->scanning = true;
-    scan_next(scan, tn_store_row_wake(scan->arena, from_ns, zero));
-}
-
-static void credit(uint32_t shard_id, tn_str ns_id, tn_str queue, uint32_t type)
-{
-    (void)ns_id, (void)queue, (void)type;
-    tn_shard *shard = tn_shard_find(shard_id);
-    if (!shard || !shard->owned || !shard->rejected)
-        return;
-    shard->rejected = false;
-    scan_wakes(shard, 0, 0);
-}
 
 /* ---- taking a shard ---- */
 
@@ -427,7 +236,7 @@ static void outbox_came(tn_store_op *op)
     }
     shard->hl->txns--;
     tn_arena_destroy(scan->arena);
-    scan_wakes(shard, 0, tn_now_wall_ns());
+    tn_wakes_scan_all(shard);
 }
 
 static void take_over(tn_shard *shard)
@@ -469,6 +278,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         hl->loop = tn_loops_get(i);
         hl->bytes_max = options->cache_bytes_max / loops;
         tn_map_init(&hl->wfs);
+        tn_map_init(&hl->sleepers);
         tn_list_init(&hl->lru);
         tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
@@ -476,8 +286,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
     for (uint32_t id = 1; id <= shards_count; id++) {
         shards[id].id = id;
         shards[id].hl = &hloops[(id - 1) % loops];
-        shards[id].next_wake_ns = UINT64_MAX;
-        tn_loop_timer_init(&shards[id].wake_timer, wake_timer_fired);
+        tn_wakes_init(&shards[id]);
     }
     for (uint32_t i = 0; i < loops; i++) {
         tn_status status = acquire_loop(&hloops[i], err);
@@ -487,6 +296,16 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
     for (uint32_t i = 0; i < loops; i++)
         tn_loop_call(hloops[i].loop, loop_start, &hloops[i]);
     return TN_OK;
+}
+
+static void credit(uint32_t shard_id, tn_str ns_id, tn_str queue, uint32_t type)
+{
+    (void)ns_id, (void)queue, (void)type;
+    tn_shard *shard = tn_shard_find(shard_id);
+    if (!shard || !shard->owned || !shard->rejected)
+        return;
+    shard->rejected = false;
+    tn_wakes_scan_all(shard);
 }
 
 const tn_history_role *tn_history_role_table(void)
@@ -553,6 +372,7 @@ static void loop_clear(void *arg)
         tn_run_drop(run);
         tn_wf_maybe_drop(wf);
     }
+    tn_sleepers_clear(hl);
     for (uint32_t id = 1; id <= shards_count; id++)
         if (shards[id].hl == hl)
             tn_loop_timer_stop(&shards[id].wake_timer);

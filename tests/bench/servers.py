@@ -12,13 +12,14 @@ import time
 import urllib.request
 
 WFBENCH = os.environ["WFBENCH"]
-_next_port = [int(os.environ.get("TEST_PORT") or 17200)]
+_first_port = int(os.environ.get("TEST_PORT") or 17200)
+_next_port = [_first_port]
 
 
 def free_port():
     while True:
         port = _next_port[0]
-        _next_port[0] += 1
+        _next_port[0] = port + 1 if port < _first_port + 45 else _first_port
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
