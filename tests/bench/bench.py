@@ -282,8 +282,8 @@ def main():
             failed += 1
     kinds = list(bench.kinds)
     if arguments.restate:
-        import restate
-        restate.measure(bench.table, arguments.repeats, arguments.n, bench.folder())
+        import restate_server
+        restate_server.measure(bench.table, arguments.repeats, arguments.n, bench.folder())
         kinds.append("restate")
     text = (f"{time.strftime('%Y-%m-%d')}, {machine()}; median of {arguments.repeats}"
             f" (least–most).\n\n" + bench.table.markdown(kinds) + "\n")

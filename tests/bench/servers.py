@@ -29,15 +29,52 @@ def free_port():
             return port
 
 
-class Server:
+class Watched:
+    """A process seen through /proc."""
+
+    def __init__(self, process):
+        self.process = process
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def _status(self, path, key):
+        for line in pathlib.Path(path).read_text().splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1])
+        return 0
+
+    def rss_mb(self):
+        return self._status(f"/proc/{self.pid}/status", "VmRSS") / 1024
+
+    def written(self):
+        return self._status(f"/proc/{self.pid}/io", "write_bytes")
+
+    def wakeups(self):
+        """Voluntary context switches of all its threads so far: each is a sleep that ended."""
+        total = 0
+        for task in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
+            try:
+                total += self._status(task / "status", "voluntary_ctxt_switches")
+            except FileNotFoundError:
+                pass
+        return total
+
+    def cpu_s(self):
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Server(Watched):
     """kind: "tenond" or "reference"; folder: where its database file lies."""
 
     def __init__(self, kind, folder):
+        super().__init__(None)
         self.kind, self.folder = kind, pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.metrics_port = free_port()
-        self.process = None
 
     @property
     def address(self):
@@ -86,38 +123,6 @@ class Server:
 
     def __exit__(self, *_):
         self.stop()
-
-    # ---- /proc -------------------------------------------------------------------------------
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def _status(self, path, key):
-        for line in pathlib.Path(path).read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1])
-        return 0
-
-    def rss_mb(self):
-        return self._status(f"/proc/{self.pid}/status", "VmRSS") / 1024
-
-    def written(self):
-        return self._status(f"/proc/{self.pid}/io", "write_bytes")
-
-    def wakeups(self):
-        """Voluntary context switches of all its threads so far: each is a sleep that ended."""
-        total = 0
-        for task in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
-            try:
-                total += self._status(task / "status", "voluntary_ctxt_switches")
-            except FileNotFoundError:
-                pass
-        return total
-
-    def cpu_s(self):
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def metrics(self):
         """{name{labels}: value} of its metrics port; empty when there is none."""
