@@ -31,6 +31,7 @@ from normal import differences
 MODULES = (cases_flow, cases_task, cases_activity, cases_child, cases_view,
            cases_errors, cases_sdk)
 AT_ONCE = 12
+TRIES = 3
 CASE_LIMIT_S = 90
 LINES_SHOWN = 25
 WORKFLOWS_MIN = 30
@@ -165,15 +166,39 @@ def judge(score, chosen, results):
         score.say(calls >= FAILING_CALLS_MIN, f"{side} refused {calls} calls", "too few")
 
 
-async def run(arguments):
-    chosen = all_cases(arguments.only)
+async def play(arguments, chosen):
     servers = [Server("A", arguments.a, arguments.namespace),
                Server("B", arguments.b, arguments.namespace)]
+    return await asyncio.gather(*(run_server(server, chosen) for server in servers))
+
+
+def differing(results):
+    """The cases that did not go alike."""
+    return [name for name in sorted(results[0])
+            if any(result[name][1] for result in results) or
+            compare_records(*(result[name][0].records for result in results))]
+
+
+async def again(arguments, chosen, results):
+    """Plays once more what differed: on a busy machine a short time-out can run out on either side.
+    What differs every time is no race."""
+    for _ in range(1, TRIES):
+        names = differing(results)
+        if not names:
+            return
+        print(f"# once more: {' '.join(names)}")
+        for result, new in zip(results, await play(arguments, {n: chosen[n] for n in names})):
+            result.update(new)
+
+
+async def run(arguments):
+    chosen = all_cases(arguments.only)
     began = time.monotonic()
-    results = await asyncio.gather(*(run_server(server, chosen) for server in servers))
+    results = await play(arguments, chosen)
+    await again(arguments, chosen, results)
     if arguments.dump:
-        for server, result in zip(servers, results):
-            folder = pathlib.Path(arguments.dump) / server.name
+        for side, result in zip("AB", results):
+            folder = pathlib.Path(arguments.dump) / side
             folder.mkdir(parents=True, exist_ok=True)
             for name, (case, _) in result.items():
                 (folder / f"{name}.json").write_text(json.dumps(case.records, indent=1))
