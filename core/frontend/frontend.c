@@ -198,6 +198,8 @@ static void handle(tn_call *call)
     }
     f->call = call;
     call->user = f;
+    /* The cap was for what the peer had made us unpack; what comes now is of our own measure. */
+    tn_arena_set_limit(call->arena, 0);
     const tn_fault *fault = method->flags & TN_FM_NAMESPACE ? find_namespace(f, method) : NULL;
     tn_front_count_begin(f, method);
     if (!fault)
