@@ -45,6 +45,7 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
         wf->key = tn_xmalloc(key.n);
         memcpy(wf->key, key.p, key.n);
         tn_list_init(&wf->queue);
+        tn_list_init(&wf->paused);
         tn_list_init(&wf->runs);
         tn_map_insert(&shard->hl->wfs, &wf->link, tn_blob_from(wf->key, key.n));
     }
@@ -54,7 +55,7 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
 
 void tn_wf_maybe_drop(tn_wf *wf)
 {
-    if (wf->busy || wf->stepping || !tn_list_empty(&wf->queue) || !tn_list_empty(&wf->runs))
+    if (wf->busy || wf->stepping || !tn_list_empty(&wf->paused) || !tn_list_empty(&wf->queue) || !tn_list_empty(&wf->runs))
         return;
     tn_map_remove(&wf->shard->hl->wfs, &wf->link);
     free(wf->ns_id);
@@ -116,17 +117,26 @@ static void free_batches(tn_run *run, size_t count)
     memmove(run->batches, run->batches + count, run->n_batches * sizeof(run->batches[0]));
 }
 
-void tn_run_drop(tn_run *run)
+/* Those who wait are served again by whoever drops it, when it has been read again; at the end they are told. */
+static void send_waiting_on(tn_run *run)
 {
-    tn_hloop *hl = run->wf->shard->hl;
+    tn_shard *shard = run->wf->shard;
+    bool over = shard->hl->stopping || !shard->owned;
     while (!tn_list_empty(&run->parked)) {
         tn_hreq *req = TN_CONTAINER_OF(tn_list_first(&run->parked), tn_hreq, link);
         tn_history_unpark(req);
-        tn_req_finish(req, tn_fault_unavailable(req->arena, "workflow state is being reloaded, try again"));
+        if (over)
+            tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+        else
+            tn_list_push_back(&run->wf->queue, &req->link);
     }
-    static const tn_fault reload = {.code = TN_GRPC_UNAVAILABLE,
-                                    .message = {"workflow state is being reloaded, try again", 43}};
-    tn_queries_fail(run, &reload);
+    tn_queries_send_on(run, over);
+}
+
+void tn_run_drop(tn_run *run)
+{
+    tn_hloop *hl = run->wf->shard->hl;
+    send_waiting_on(run);
     tn_loop_timer_stop(&run->timer);
     tn_list_remove(&run->in_wf);
     tn_list_remove(&run->lru);
@@ -211,6 +221,7 @@ typedef struct load {
     tn_wf *wf;
     tn_hreq *req;
     uint8_t run_id[16];
+    bool run_wanted; /* run_id says which; else the current-run row alone */
     tn_ms *ms;
     tn_run *run;
     uint64_t wake_ns;
@@ -234,7 +245,7 @@ static load *load_begin(tn_wf *wf, tn_hreq *req)
 }
 
 /* The run could not be read.  What the role asked itself is asked again when the store may have recovered; a task
- * that matching has just given up wants to be offered anew. */
+ * that matching has just given up wants to be offered anew, and the run's sleeper has gone when the reading began. */
 static void load_gave_up(load *ld, tn_hreq *req, const tn_fault *fault)
 {
     tn_wf *wf = ld->wf;
@@ -253,9 +264,10 @@ static void load_gave_up(load *ld, tn_hreq *req, const tn_fault *fault)
         }
         if (req->op == (tn_hop)TN_IOP_OUTBOX && fault->code == TN_GRPC_NOT_FOUND)
             tn_outbox_ack(wf->shard, iop->outbox_seq); /* deleted since: its removal has a row of its own */
-    } else if ((req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED) && passing && !hl->stopping &&
-               tn_uuid_parse(req->run_id, run_id)) {
+    } else if (passing && !hl->stopping && tn_uuid_parse(req->run_id, run_id)) {
         tn_iop_send_later(tn_iop_create(wf, run_id, TN_IOP_WAKE), TN_SEC);
+    } else if (passing && !hl->stopping && ld->run_wanted) {
+        tn_iop_send_later(tn_iop_create(wf, ld->run_id, TN_IOP_WAKE), TN_SEC);
     }
     tn_req_finish(req, fault);
 }
@@ -464,6 +476,7 @@ void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req)
 {
     load *ld = load_begin(wf, req);
     memcpy(ld->run_id, run_id, 16);
+    ld->run_wanted = true;
     ld->op.done = snapshot_loaded;
     ld->op.u.get.key =
         tn_store_key(ld->arena, TN_TABLE_SNAPSHOT, wf->shard->id, tn_store_row_run(ld->arena, run_id));

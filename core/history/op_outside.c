@@ -142,7 +142,7 @@ typedef struct deletion {
     tn_store_batch batch;
     bool was_current;
     tn_str run_id;
-    uint64_t outbox_seq, wake_ns;
+    uint64_t outbox_seq, wake_ns, fence_version;
 } deletion;
 
 static void deleted(tn_store_op *op)
@@ -151,8 +151,8 @@ static void deleted(tn_store_op *op)
     tn_wf *wf = del->wf;
     tn_hreq *req = del->req;
     const tn_fault *fault = NULL;
-    if (op->status == TN_EFENCED)
-        tn_shard_lost(wf->shard, &op->error);
+    if (op->status == TN_EUNCERTAIN || (op->status == TN_EFENCED && del->fence_version == wf->shard->fence_version))
+        tn_shard_doubt(wf->shard, op->error.text);
     if (op->status != TN_OK) {
         fault = tn_fault_from_status(req->arena, op->status, &op->error);
         if (del->wake_ns != UINT64_MAX) /* the row is still there */
@@ -179,6 +179,7 @@ static void delete_rows(deletion *del, tn_run *run)
     memcpy(end, run->run_id, 16);
     for (int i = 15; i >= 0 && ++end[i] == 0; i--) {
     }
+    del->fence_version = wf->shard->fence_version;
     tn_store_batch_cond(batch, TN_COND_FENCE, tn_store_key(arena, TN_TABLE_SHARD, shard, (tn_blob){NULL, 0}),
                         wf->shard->fence_version);
     tn_store_batch_delete_range(

@@ -178,8 +178,10 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
     if (!fault && start.eager)
         fault = start_eager_task(txn, tx, request);
     if (fault) {
-        if (terminate_run)
-            terminate_run->doomed = true; /* its memory is ahead of the store */
+        if (terminate_run) { /* its memory is ahead of the store */
+            terminate_run->doomed = true;
+            tn_iop_send(tn_iop_create(wf, terminate_run->run_id, TN_IOP_WAKE));
+        }
         tn_txn_abandon(txn, fault);
         return;
     }

@@ -72,6 +72,7 @@ struct tn_wf {
     bool stepping; /* the queue is being served further up the stack */
     tn_list queue; /* hreqs */
     tn_list runs;
+    tn_list paused; /* shard->paused */
     /* the current run's row */
     bool current_known, current_exists;
     uint64_t current_version;
@@ -97,6 +98,8 @@ struct tn_shard {
     bool scanning;
     bool scan_all_again, scan_due; /* asked for while a scan was under way */
     uint64_t retry_from_ns, retry_at_ns; /* rows from here are to be looked at again then; UINT64_MAX: none */
+    bool renewing;  /* the fence is being raised: nothing is served (renew.c) */
+    tn_list paused; /* workflows with requests meanwhile */
     bool rejected; /* matching has refused tasks: scan again on credit */
 };
 
@@ -150,6 +153,7 @@ struct tn_txn {
     tn_store_batch batch;
     uint64_t *outbox_gone; /* rows that this commit deletes */
     size_t n_outbox_gone;
+    uint64_t fence_version; /* that the commit stands on */
     bool put_current;
     const tn_fault *fault; /* for the caller, also when the commit succeeds */
     void (*after)(tn_txn *txn); /* durable: build the answer (fault and response of req) */
@@ -162,7 +166,15 @@ struct tn_txn {
 /* ---- shard.c ---- */
 tn_hloop *tn_hloop_current(void);
 tn_shard *tn_shard_find(uint32_t id);
-void tn_shard_lost(tn_shard *shard, const tn_error *err);
+void tn_shard_take_over(tn_shard *shard); /* repeats the outbox, wakes what waits */
+const char *tn_shard_owner_name(void);
+
+/* ---- renew.c ---- */
+/* [loop] A commit is uncertain, or was refused by the fence: the shard stands still until its fence has been raised,
+ * so that nothing written before can still arrive.  Found to be another's: the shard is lost. */
+void tn_shard_doubt(tn_shard *shard, const char *why);
+void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
+void tn_shard_go_on(tn_shard *shard);
 
 /* ---- wakes.c ---- */
 void tn_wakes_init(tn_shard *shard);
@@ -182,7 +194,7 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id); /* makes it
 void tn_wf_maybe_drop(tn_wf *wf);
 tn_run *tn_run_create(tn_wf *wf, tn_ms *ms);
 tn_run *tn_run_find(const tn_wf *wf, const uint8_t run_id[16]);
-void tn_run_drop(tn_run *run); /* fails what is parked on it */
+void tn_run_drop(tn_run *run); /* what is parked on it goes back to the queue */
 void tn_run_touch(tn_run *run);
 void tn_run_account(tn_run *run);
 void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events);
@@ -195,6 +207,7 @@ void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req);
 /* ---- serve.c ---- */
 void tn_history_submit(tn_hreq *req);
 void tn_wf_enqueue(tn_wf *wf, tn_hreq *req);
+void tn_wf_step(tn_wf *wf);
 void tn_wf_resume(tn_wf *wf, tn_hreq *req_again); /* not busy any more; req_again (may be NULL) is served first */
 void tn_req_finish(tn_hreq *req, const tn_fault *fault);
 /* The run that the request means: NULL and the request is waiting, or was answered. */
@@ -285,7 +298,7 @@ Temporal__Api__Common__V1__Link *tn_link_to_request(const tn_hreq *req, const ch
 void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
 void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 void tn_queries_wft_ended(tn_run *run); /* what was not answered goes on: with the next task or directly */
-void tn_queries_fail(tn_run *run, const tn_fault *fault);
+void tn_queries_send_on(tn_run *run, bool over); /* the run goes: back to the queue, or refused */
 
 /* ---- effects.c ---- */
 void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */

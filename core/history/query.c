@@ -280,11 +280,15 @@ void tn_queries_wft_ended(tn_run *run)
     }
 }
 
-void tn_queries_fail(tn_run *run, const tn_fault *fault)
+void tn_queries_send_on(tn_run *run, bool over)
 {
     while (!tn_list_empty(&run->queries)) {
         tn_hreq *req = take(tn_list_first(&run->queries));
-        tn_req_finish(req, tn_fault_copy(req->arena, fault));
+        ((waiting *)req->progress)->attached = false;
+        if (over)
+            tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+        else
+            tn_list_push_back(&run->wf->queue, &req->link);
     }
 }
 

@@ -68,30 +68,38 @@ static void drop_doomed(tn_wf *wf)
 }
 
 /* Never nested: what ends inside is gone on with by the loop further out, so that a long queue needs no stack. */
-static void step(tn_wf *wf)
+void tn_wf_step(tn_wf *wf)
 {
     if (wf->stepping)
         return;
+    if (wf->shard->renewing && !wf->shard->hl->stopping) {
+        tn_shard_pause(wf);
+        return;
+    }
     wf->stepping = true;
-    while (!wf->busy) {
+    while (!wf->busy && (!wf->shard->renewing || wf->shard->hl->stopping)) {
         drop_doomed(wf);
         tn_list *link = tn_list_pop_front(&wf->queue);
         if (!link)
             break;
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        if (req->ns)
+        if (!wf->shard->owned)
+            tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+        else if (req->ns)
             serve(wf, req);
         else /* the namespace is gone, and its runs with it */
             tn_req_finish(req, NULL);
     }
     wf->stepping = false;
+    if (wf->shard->renewing && !wf->busy)
+        tn_shard_pause(wf);
     tn_wf_maybe_drop(wf);
 }
 
 void tn_wf_enqueue(tn_wf *wf, tn_hreq *req)
 {
     tn_list_push_back(&wf->queue, &req->link);
-    step(wf);
+    tn_wf_step(wf);
 }
 
 void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
@@ -102,7 +110,7 @@ void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
         tn_list_push_front(&wf->queue, &req_again->link);
     tn_hloop *hl = wf->shard->hl;
     bool outermost = !wf->stepping;
-    step(wf);
+    tn_wf_step(wf);
     if (outermost && hl->bytes > hl->bytes_max)
         tn_cache_shrink(hl);
 }

@@ -7,16 +7,19 @@
 #include "history/history.h"
 
 #include <semaphore.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "history/priv.h"
 #include "proto/proto.h"
 
+#define ACQUIRE_PATIENCE_NS (30 * TN_SEC)
+
 static tn_shard *shards; /* [1..count] */
 static uint32_t shards_count;
 static tn_hloop *hloops;
-static const char *owner_name;
+static char owner_name[300]; /* the host, and which of its processes this is */
 
 tn_hloop *tn_hloop_current(void)
 {
@@ -28,14 +31,7 @@ tn_shard *tn_shard_find(uint32_t id) { return id >= 1 && id <= shards_count ? &s
 
 /* ---- taking a shard ---- */
 
-void tn_shard_lost(tn_shard *shard, const tn_error *err)
-{
-    if (!shard->owned)
-        return;
-    shard->owned = false;
-    TN_LOG(TN_LOG_ERROR, "history", "another process has taken this shard", TN_LOG_U("shard", shard->id),
-           TN_LOG_Z("why", err->text));
-}
+const char *tn_shard_owner_name(void) { return owner_name; }
 
 /* Taking over all shards of a loop: first every row is read, then all are raised in one loop iteration, so that the
  * store sees one group and the disk one fsync. */
@@ -125,7 +121,7 @@ static void shard_row_came(tn_store_op *op)
         acquire_failed(all, op);
     tenon__shard_record__init(&item->record);
     item->record.range_id = old ? old->range_id + 1 : 1;
-    item->record.owner = (char *)(uintptr_t)owner_name;
+    item->record.owner = owner_name;
     item->record.acquired_ns = tn_now_wall_ns();
     item->old_version = old ? op->u.get.row.version : 0;
     if (--all->waiting == 0)
@@ -173,6 +169,30 @@ static tn_status acquire_loop(tn_hloop *hl, tn_error *err)
     if (all.status != TN_OK && err)
         *err = all.error;
     return all.status;
+}
+
+static bool may_pass(tn_status status)
+{
+    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED || status == TN_ECONFLICT;
+}
+
+/* A store that stutters while the process starts is asked again; what was raised already is raised once more. */
+static tn_status acquire_patiently(tn_hloop *hl, tn_error *err)
+{
+    uint64_t until = tn_now_mono_ns() + ACQUIRE_PATIENCE_NS;
+    for (;;) {
+        tn_error why = {0};
+        tn_status status = acquire_loop(hl, &why);
+        if (status == TN_OK)
+            return TN_OK;
+        if (!may_pass(status) || tn_now_mono_ns() >= until) {
+            if (err)
+                *err = why;
+            return status;
+        }
+        TN_LOG(TN_LOG_WARN, "history", "shards could not be taken, trying again", TN_LOG_Z("why", why.text));
+        usleep(200000);
+    }
 }
 
 /* ---- the outbox, repeated ---- */
@@ -239,7 +259,7 @@ static void outbox_came(tn_store_op *op)
     tn_wakes_scan_all(shard);
 }
 
-static void take_over(tn_shard *shard)
+void tn_shard_take_over(tn_shard *shard)
 {
     tn_arena *arena = tn_arena_create(0);
     outbox_scan *scan = TN_NEW(arena, outbox_scan);
@@ -263,13 +283,22 @@ static void loop_start(void *arg)
     uint32_t loop_index = tn_loop_index(hl->loop);
     for (uint32_t id = 1; id <= shards_count; id++)
         if ((id - 1) % tn_loops_count() == loop_index)
-            take_over(&shards[id]);
+            tn_shard_take_over(&shards[id]);
+}
+
+static void name_owner(const char *host)
+{
+    uint8_t id[16];
+    char text[37];
+    tn_random_bytes(id, sizeof(id));
+    tn_uuid_format(id, text);
+    snprintf(owner_name, sizeof(owner_name), "%.250s %s", host, text);
 }
 
 tn_status tn_history_start(const tn_history_options *options, tn_error *err)
 {
     uint32_t loops = tn_loops_count();
-    owner_name = options->owner ? options->owner : "";
+    name_owner(options->owner ? options->owner : "");
     shards_count = options->shard_count;
     shards = tn_xcalloc(shards_count + 1, sizeof(*shards));
     hloops = tn_xcalloc(loops, sizeof(*hloops));
@@ -286,10 +315,11 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
     for (uint32_t id = 1; id <= shards_count; id++) {
         shards[id].id = id;
         shards[id].hl = &hloops[(id - 1) % loops];
+        tn_list_init(&shards[id].paused);
         tn_wakes_init(&shards[id]);
     }
     for (uint32_t i = 0; i < loops; i++) {
-        tn_status status = acquire_loop(&hloops[i], err);
+        tn_status status = acquire_patiently(&hloops[i], err);
         if (status != TN_OK)
             return status;
     }
@@ -330,6 +360,9 @@ static void loop_stop(void *arg)
 {
     tn_hloop *hl = arg;
     hl->stopping = true;
+    for (uint32_t id = 1; id <= shards_count; id++)
+        if (shards[id].hl == hl)
+            tn_shard_go_on(&shards[id]);
     TN_LIST_FOREACH_SAFE (link, &hl->lru) {
         tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
         tn_loop_timer_stop(&run->timer);

@@ -262,6 +262,7 @@ static bool change_writes(const tn_change *change)
 static void build_batch(tn_txn *txn)
 {
     tn_shard *shard = txn->wf->shard;
+    txn->fence_version = shard->fence_version;
     tn_store_batch_cond(&txn->batch, TN_COND_FENCE,
                         tn_store_key(txn->arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0}),
                         shard->fence_version);
@@ -355,8 +356,8 @@ static void fail(tn_txn *txn)
     tn_error err;
     if (lost_race && tn_wf_learn_current(wf, txn->arena, &txn->op.u.commit.commit.current, &err) != TN_OK)
         wf->current_known = lost_race = false;
-    if (status == TN_EFENCED)
-        tn_shard_lost(wf->shard, &txn->op.error);
+    if (status == TN_EUNCERTAIN || (status == TN_EFENCED && txn->fence_version == wf->shard->fence_version))
+        tn_shard_doubt(wf->shard, txn->op.error.text);
     if (!lost_race) {
         TN_LOG(TN_LOG_WARN, "history", "a commit failed", TN_LOG_Z("workflow_id", wf->workflow_id),
                TN_LOG_Z("status", tn_status_name(status)), TN_LOG_Z("why", txn->op.error.text));

@@ -90,8 +90,9 @@ async def campaign(arguments, folder):
             return 1
         if i < arguments.kills:
             server.kill()
-            while not server.start():
-                pass
+            if not server.start() and not server.start():
+                print(f"seed {seed}: tenond does not start again")
+                return 1
     set_rate(folder, 0, 0)
     await until_quiet(world, tasks, log_path, 90)
     verdict, runs, oks = await judge(server.address, log_path, effects_path)

@@ -90,12 +90,20 @@ static void read_rate(instance *inst)
     atomic_store(&inst->fenced, fenced);
 }
 
-static enum fate fate_of(instance *inst, int writes)
+static int has_fence(const tn_batch *batch)
+{
+    for (size_t i = 0; i < batch->n_conds; i++)
+        if (batch->conds[i].test == TN_COND_FENCE)
+            return 1;
+    return 0;
+}
+
+static enum fate fate_of(instance *inst, const tn_batch *writes)
 {
     static const enum fate reads[] = {REFUSED, REFUSED, FAILS_AFTER, SLOW, SLOW};
     static const enum fate commits[] = {REFUSED, FAILS_AFTER, UNCERTAIN_NOT_APPLIED, SLOW, LATE};
     read_rate(inst);
-    if (writes && atomic_load(&inst->fenced) && chance(inst) % 100000 < atomic_load(&inst->fenced))
+    if (writes && has_fence(writes) && atomic_load(&inst->fenced) && chance(inst) % 100000 < atomic_load(&inst->fenced))
         return FENCED;
     if (chance(inst) % 1000 >= atomic_load(&inst->per_mille))
         return FINE;
@@ -215,7 +223,7 @@ static tn_status came(tn_op *op, enum fate fate, tn_status status)
 static tn_status get(void *user, tn_op *op, const tn_key *key, tn_row *out)
 {
     context *ctx = user;
-    enum fate fate = fate_of(ctx->inst, 0);
+    enum fate fate = fate_of(ctx->inst, NULL);
     if (fate == REFUSED)
         return refuse(op, TN_EUNAVAILABLE, "a fault of the test: not read");
     if (fate != FINE) {
@@ -228,7 +236,7 @@ static tn_status get(void *user, tn_op *op, const tn_key *key, tn_row *out)
 static tn_status scan(void *user, tn_op *op, const tn_range *range, tn_page *out)
 {
     context *ctx = user;
-    enum fate fate = fate_of(ctx->inst, 0);
+    enum fate fate = fate_of(ctx->inst, NULL);
     if (fate == REFUSED)
         return refuse(op, TN_EUNAVAILABLE, "a fault of the test: not scanned");
     if (fate != FINE) {
@@ -258,7 +266,7 @@ static void commit(void *user, tn_commit_req *const *reqs, size_t n)
     if (!through)
         abort();
     for (size_t i = 0; i < n; i++) {
-        enum fate fate = fate_of(ctx->inst, 1);
+        enum fate fate = fate_of(ctx->inst, reqs[i]->batch);
         if (fate == REFUSED || fate == UNCERTAIN_NOT_APPLIED || fate == FENCED) {
             reqs[i]->status = no_commit(reqs[i]->op, fate);
             continue;
