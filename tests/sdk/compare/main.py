@@ -187,6 +187,11 @@ async def again(arguments, chosen, results):
         if not names:
             return
         print(f"# once more: {' '.join(names)}")
+        for name in names:
+            (case_a, trouble_a), (case_b, trouble_b) = (result[name] for result in results)
+            print(f"# {name}: A {trouble_a or 'ran'}, B {trouble_b or 'ran'}")
+            for line in compare_records(case_a.records, case_b.records)[:LINES_SHOWN]:
+                print("#" + line)
         for result, new in zip(results, await play(arguments, {n: chosen[n] for n in names})):
             result.update(new)
 

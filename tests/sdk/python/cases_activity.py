@@ -250,7 +250,7 @@ async def case_local_activity_waits_by_timer(env):
 
 async def case_local_activity_outlives_its_task(env):
     from datetime import timedelta
-    handle = await env.start(flows.LocalSlow.run, task_timeout=timedelta(seconds=1))
+    handle = await env.start(flows.LocalSlow.run, task_timeout=timedelta(seconds=2))
     assert await handle.result() == "slow"
     kinds = await env.kinds(handle)
     assert kinds.count("WORKFLOW_TASK_COMPLETED") > 1, kinds

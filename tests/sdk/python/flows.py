@@ -129,7 +129,7 @@ async def local_flaky(good_from: int) -> int:
 
 @activity.defn
 async def local_slow() -> str:
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(4)
     return "slow"
 
 
