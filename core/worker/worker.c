@@ -39,8 +39,7 @@ static void forget(retirement *r)
 static uint64_t step_ns(void)
 {
     int64_t rate = tn_dyn_i64(TN_DYN_WORKER_RETENTION_RPS, (tn_str){NULL, 0}, (tn_str){NULL, 0});
-    uint64_t per_loop = rate > 0 ? (uint64_t)rate / tn_loops_count() : 0;
-    return TN_SEC / (per_loop ? per_loop : 1);
+    return TN_SEC * tn_loops_count() / (rate > 0 ? (uint64_t)rate : 1);
 }
 
 static void pump(wloop *wl);
