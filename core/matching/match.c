@@ -190,6 +190,7 @@ static void handed_out(tn_hreq *hreq)
     tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
     tn_tq *tq = poll->tq;
     bool matched = !hreq->fault && hreq->response;
+    tq->n_out--;
     if (matched)
         tn_tq_count_match(tq, poll->task, poll->sync);
     tn_match_task_free(poll->task);
@@ -218,6 +219,7 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
     tn_mreq *req = poll->mreq;
     tn_loop_timer_stop(&poll->timer);
     poll->task = task;
+    tq->n_out++;
     poll->sync = tq->adding;
     tn_hreq *h = &poll->hreq;
     *h = (tn_hreq){
@@ -270,14 +272,20 @@ void tn_match(tn_tq *tq)
         if (!query && !tn_tq_may_dispatch(tq))
             return;
         tn_wpoll *poll = take_poll(tq);
-        if (!poll)
+        if (!poll) {
+            if (!query)
+                tn_tq_keep_token(tq);
             return;
+        }
         if (query && tn_match_hand_out_query(tq, poll))
             continue;
         tn_wtask *task = query ? NULL : take_task(tq);
-        if (task)
+        if (task) {
             hand_out(tq, poll, task);
-        else
+        } else { /* all that waited had expired: none took the token, and there is room now */
+            tn_tq_keep_token(tq);
             tn_wpoll_park(poll, true);
+            tn_tq_give_credit(tq);
+        }
     }
 }

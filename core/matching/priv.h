@@ -48,6 +48,7 @@ typedef struct tn_tq {
     bool sticky;
     tn_list tasks, polls, queries;
     size_t n_tasks, n_polls;
+    size_t n_out; /* polls at a run, queries at a worker: they point here, so the queue must stay */
     tn_list pollers; /* tn_poller_seen */
     size_t n_pollers;
     uint64_t last_poll_mono_ns; /* 0: never, or its worker has shut down */
@@ -103,6 +104,7 @@ float tn_tq_rate(const tn_tq *tq, bool dispatched);
 void tn_tq_starve(tn_tq *tq, uint32_t shard);
 void tn_tq_give_credit(tn_tq *tq);
 bool tn_tq_may_dispatch(tn_tq *tq); /* takes a token; else sets the timer */
+void tn_tq_keep_token(tn_tq *tq);   /* nothing was dispatched after all */
 /* match.c */
 void tn_match(tn_tq *tq);
 void tn_match_add(tn_mloop *ml, tn_mreq *req);

@@ -13,10 +13,12 @@ typedef Temporal__Api__Workflowservice__V1__QueryWorkflowResponse query_response
 static void query_end(tn_wquery *query)
 {
     tn_loop_timer_stop(&query->timer);
-    if (query->handed_out)
+    if (query->handed_out) {
+        query->tq->n_out--;
         tn_map_remove(&query->tq->ml->queries, &query->by_id);
-    else
+    } else {
         tn_list_remove(&query->link);
+    }
     tn_client_matching_done(query->mreq);
 }
 
@@ -54,6 +56,7 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
         tn_client_matching_done(req);
         return;
     }
+    tn_arena_set_limit(req->arena, 0);
     tn_wquery *query = TN_NEW(req->arena, tn_wquery);
     query->mreq = req;
     query->tq = tq;
@@ -70,6 +73,7 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
 static void query_handed_out(tn_hreq *hreq)
 {
     tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
+    poll->tq->n_out--;
     if (!hreq->fault && hreq->response) {
         tn_tq_count(poll->tq, true);
         poll->mreq->response = hreq->response;
@@ -100,6 +104,7 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
     tn_wquery *query = TN_CONTAINER_OF(link, tn_wquery, link);
     tn_mreq *asked = query->mreq;
     query->handed_out = true;
+    tq->n_out += 2; /* the query, and the poll that takes it */
     asked->accepted = true;
     tn_map_insert(&tq->ml->queries, &query->by_id, tn_blob_from(&asked->query.id, sizeof(asked->query.id)));
     uint64_t until =
@@ -108,6 +113,7 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
     tn_loop_timer_stop(&poll->timer);
     tn_mreq *req = poll->mreq;
     /* The poll outlives the query's arena in no case that matters, yet its copy costs little. */
+    tn_arena_set_limit(req->arena, 0);
     tn_mquery *copy = TN_NEW(req->arena, tn_mquery);
     copy->id = asked->query.id;
     copy->query = tn_proto_copy(asked->query.query, req->arena);

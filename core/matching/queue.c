@@ -87,13 +87,12 @@ static void sweep_one(void *user, tn_map_link *link)
     uint64_t wall = tn_now_wall_ns();
     uint64_t shown = tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL);
     forget_pollers(tq, wall > shown ? wall - shown : 0);
-    bool idle = tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) && tn_list_empty(&tq->queries) &&
+    bool idle = !tq->n_out && tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) && tn_list_empty(&tq->queries) &&
                 tn_list_empty(&tq->pollers) && !tq->any_starved;
     if (idle && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
         tq_destroy(tq);
 }
 
-/* A queue that is on its way somewhere (a poll being answered holds a pointer) has been used just now. */
 void tn_tq_sweep(tn_mloop *ml)
 {
     uint64_t now = tn_now_mono_ns();
@@ -204,4 +203,10 @@ bool tn_tq_may_dispatch(tn_tq *tq)
     }
     tn_loop_timer_start(&tq->rate_timer, now + (uint64_t)((1 - tq->tokens) / tq->rate * (double)TN_SEC) + TN_MS);
     return false;
+}
+
+void tn_tq_keep_token(tn_tq *tq)
+{
+    if (tq->rate > 0)
+        tq->tokens += 1;
 }

@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: MIT */
+/* Task queues with played loops and a played history: tasks meet polls, stale ones are dropped, polls end in every
+ * phase, windows fill and give credit, queries wait, are answered or time out, and idle queues are forgotten only
+ * when nothing points to them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "config/dynconfig.h"
+#include "matching/matching.h"
+#include "matching/priv.h"
+#include "../played.h"
+#include "temporal/api/workflowservice/v1/request_response.pb-c.h"
+
+#define SHARDS 4u
+
+static const tn_namespace ns = {.name = {"test", 4},
+                                .id = {"11111111-1111-4111-8111-111111111111", 36}};
+
+/* ---- what stands around matching ---- */
+
+int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue, int32_t task_type)
+{
+    (void)ns_name, (void)task_queue, (void)task_type;
+    switch (key) {
+    case TN_DYN_MATCHING_LONG_POLL:
+        return (int64_t)(60 * TN_SEC);
+    case TN_DYN_MATCHING_STICKY_TTL:
+        return (int64_t)(10 * TN_SEC);
+    case TN_DYN_MATCHING_QUERY_POLLER_WINDOW:
+        return (int64_t)(20 * TN_SEC);
+    default:
+        return (int64_t)(300 * TN_SEC);
+    }
+}
+
+bool tn_call_cancelled(const tn_call *call) { return call->user != NULL; }
+void tn_call_reply(tn_call *call, const ProtobufCMessage *response) { (void)call, (void)response; }
+void tn_call_fail(tn_call *call, const tn_fault *fault) { (void)call, (void)fault; }
+
+static struct {
+    tn_hreq *held[8]; /* asked and not answered while `hold` */
+    size_t n_held, n_asked;
+    bool hold, stale;
+    int64_t last_task;
+    unsigned credits;
+    uint32_t credit_shard;
+} history;
+
+static Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse polled =
+    TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_WORKFLOW_TASK_QUEUE_RESPONSE__INIT;
+
+static void answer(tn_hreq *req)
+{
+    if (history.stale)
+        req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "stale");
+    else
+        req->response = &polled.base;
+    tn_client_history_done(req);
+}
+
+static void history_submit(tn_hreq *req)
+{
+    history.n_asked++;
+    if (req->op != TN_HOP_QUERY_POLLED)
+        history.last_task = req->u.task.ref.scheduled_id;
+    if (history.hold)
+        history.held[history.n_held++] = req;
+    else
+        answer(req);
+}
+
+static void history_answers(void)
+{
+    for (size_t i = 0; i < history.n_held; i++)
+        answer(history.held[i]);
+    history.n_held = 0;
+    played_run();
+}
+
+static void history_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
+{
+    (void)ns_id, (void)queue, (void)type;
+    history.credits++;
+    history.credit_shard = shard;
+}
+
+static const tn_history_role history_role = {.submit = history_submit, .credit = history_credit};
+
+/* ---- asking ---- */
+
+typedef struct asked {
+    tn_mreq req;
+    tn_call call;
+    unsigned answers;
+} asked;
+
+static tn_arena *arena;
+static double rate_asked;
+
+static void asked_done(tn_mreq *req) { ((asked *)req->user)->answers++; }
+
+static asked *ask(tn_mop op, uint32_t type, const char *queue)
+{
+    asked *a = TN_NEW(arena, asked);
+    a->call.arena = arena;
+    a->req = (tn_mreq){.arena = arena,
+                       .home = tn_loops_get(0),
+                       .op = op,
+                       .ns = &ns,
+                       .queue = tn_str_from(queue),
+                       .type = type,
+                       .call = &a->call,
+                       .deadline_mono_ns = UINT64_MAX,
+                       .expire_mono_ns = UINT64_MAX,
+                       .workflow_id = TN_STR("w"),
+                       .run_id = TN_STR("22222222-2222-4222-8222-222222222222"),
+                       .done = asked_done,
+                       .user = a};
+    return a;
+}
+
+static asked *send_off(asked *a)
+{
+    tn_client_matching(&a->req);
+    played_run();
+    return a;
+}
+
+static asked *add_task_until(const char *queue, uint32_t type, int64_t id, uint64_t expire_ns)
+{
+    asked *a = ask(TN_MOP_ADD, type, queue);
+    a->req.task =
+        (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
+    a->req.expire_mono_ns = expire_ns;
+    return send_off(a);
+}
+
+static asked *add_task(const char *queue, int64_t id)
+{
+    return add_task_until(queue, TN_TASK_WORKFLOW, id, UINT64_MAX);
+}
+
+static asked *poll_of(uint32_t type, const char *queue)
+{
+    asked *a = ask(TN_MOP_POLL, type, queue);
+    a->req.poll_id = tn_client_next_poll_id();
+    if (type == TN_TASK_WORKFLOW) {
+        Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *r =
+            TN_NEW(arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest);
+        temporal__api__workflowservice__v1__poll_workflow_task_queue_request__init(r);
+        r->identity = (char *)"worker";
+        a->req.request = &r->base;
+        return a;
+    }
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *r =
+        TN_NEW(arena, Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest);
+    temporal__api__workflowservice__v1__poll_activity_task_queue_request__init(r);
+    r->identity = (char *)"worker";
+    if (rate_asked > 0) {
+        r->task_queue_metadata = TN_NEW(arena, Temporal__Api__Taskqueue__V1__TaskQueueMetadata);
+        temporal__api__taskqueue__v1__task_queue_metadata__init(r->task_queue_metadata);
+        r->task_queue_metadata->max_tasks_per_second = TN_NEW(arena, Google__Protobuf__DoubleValue);
+        google__protobuf__double_value__init(r->task_queue_metadata->max_tasks_per_second);
+        r->task_queue_metadata->max_tasks_per_second->value = rate_asked;
+    }
+    a->req.request = &r->base;
+    return a;
+}
+
+static asked *poll(const char *queue) { return send_off(poll_of(TN_TASK_WORKFLOW, queue)); }
+
+static asked *cancel(const asked *p)
+{
+    asked *a = ask(TN_MOP_CANCEL_POLL, p->req.type, p->req.queue.p);
+    a->req.poll_id = p->req.poll_id;
+    return send_off(a);
+}
+
+static asked *query_on(const char *queue, bool sticky)
+{
+    static Temporal__Api__Query__V1__WorkflowQuery q =
+        TEMPORAL__API__QUERY__V1__WORKFLOW_QUERY__INIT;
+    asked *a = ask(TN_MOP_QUERY, TN_TASK_WORKFLOW, queue);
+    a->req.sticky = sticky;
+    a->req.query =
+        (tn_mquery){.workflow_id = TN_STR("w"), .run_id = a->req.run_id, .query = &q.base};
+    return send_off(a);
+}
+
+static asked *answer_query(const char *queue, uint64_t id, int type)
+{
+    Temporal__Api__Workflowservice__V1__RespondQueryTaskCompletedRequest *r =
+        TN_NEW(arena, Temporal__Api__Workflowservice__V1__RespondQueryTaskCompletedRequest);
+    temporal__api__workflowservice__v1__respond_query_task_completed_request__init(r);
+    r->completed_type = type;
+    r->error_message = (char *)"no such query";
+    asked *a = ask(TN_MOP_QUERY_DONE, TN_TASK_WORKFLOW, queue);
+    a->req.query.id = id;
+    a->req.request = &r->base;
+    return send_off(a);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    played_start();
+    history = (typeof(history)){0};
+    rate_asked = 0;
+    arena = tn_arena_create(0);
+    tn_client_wire(&history_role, tn_matching_role_table(), NULL, SHARDS);
+    tn_matching_start("host");
+    return 0;
+}
+
+/* A case ends with no poll and no task left, so after the idle time nothing at all may be. */
+static int teardown(void **state)
+{
+    (void)state;
+    played_pass(3600 * TN_SEC);
+    tn_matching_stop();
+    played_run();
+    tn_arena_destroy(arena);
+    return 0;
+}
+
+/* ---- tasks and polls ---- */
+
+static void a_task_waits_for_a_poll_and_a_poll_for_a_task(void **state)
+{
+    (void)state;
+    assert_true(add_task("q", 1)->req.accepted);
+    assert_int_equal(history.n_asked, 0);
+    asked *first = poll("q");
+    assert_int_equal(first->answers, 1);
+    assert_ptr_equal(first->req.response, &polled.base);
+    assert_int_equal(history.last_task, 1);
+    asked *second = poll("q");
+    assert_int_equal(second->answers, 0);
+    add_task("q", 2);
+    assert_int_equal(second->answers, 1);
+    assert_int_equal(history.last_task, 2);
+}
+
+static void first_come_first_served(void **state)
+{
+    (void)state;
+    for (int64_t i = 1; i <= 3; i++)
+        add_task("q", i);
+    for (int64_t i = 1; i <= 3; i++) {
+        poll("q");
+        assert_int_equal(history.last_task, i);
+    }
+    asked *polls[3] = {poll("q"), poll("q"), poll("q")};
+    for (size_t i = 0; i < 3; i++) {
+        add_task("q", 10);
+        assert_int_equal(polls[i]->answers, 1);
+    }
+}
+
+static void queues_types_and_namespaces_do_not_mix(void **state)
+{
+    (void)state;
+    asked *p = poll("q"), *activity = send_off(poll_of(TN_TASK_ACTIVITY, "q"));
+    asked *other = add_task("r", 1);
+    assert_int_equal(p->answers + activity->answers, 0);
+    add_task_until("q", TN_TASK_ACTIVITY, 2, UINT64_MAX);
+    assert_int_equal(p->answers, 0);
+    assert_int_equal(activity->answers, 1);
+    assert_true(other->req.accepted);
+    cancel(p);
+    assert_int_equal(poll("r")->answers, 1);
+}
+
+static void a_stale_task_is_dropped_and_the_poll_waits_on(void **state)
+{
+    (void)state;
+    history.stale = true;
+    asked *p = poll("q");
+    add_task("q", 1);
+    add_task("q", 2);
+    assert_int_equal(history.n_asked, 2);
+    assert_int_equal(p->answers, 0);
+    history.stale = false;
+    add_task("q", 3);
+    assert_int_equal(p->answers, 1);
+    assert_ptr_equal(p->req.response, &polled.base);
+}
+
+static void a_poll_ends_empty_after_a_minute_or_before_its_deadline(void **state)
+{
+    (void)state;
+    asked *p = poll("q"), *early = poll_of(TN_TASK_WORKFLOW, "q");
+    early->req.deadline_mono_ns = tn_now_mono_ns() + 10 * TN_SEC;
+    send_off(early);
+    played_pass(9 * TN_SEC);
+    assert_int_equal(early->answers, 1);
+    assert_null(early->req.fault);
+    assert_null(early->req.response);
+    assert_int_equal(p->answers, 0);
+    played_pass(52 * TN_SEC);
+    assert_int_equal(p->answers, 1);
+    assert_null(p->req.response);
+    assert_null(p->req.fault);
+}
+
+static void an_expired_task_is_not_handed_out(void **state)
+{
+    (void)state;
+    add_task_until("q", TN_TASK_WORKFLOW, 1, tn_now_mono_ns() + TN_SEC);
+    add_task("q", 2);
+    played_pass(2 * TN_SEC);
+    assert_int_equal(poll("q")->answers, 1);
+    assert_int_equal(history.last_task, 2);
+    assert_int_equal(history.n_asked, 1);
+}
+
+/* ---- a poll's peer goes ---- */
+
+static void a_parked_poll_is_cancelled(void **state)
+{
+    (void)state;
+    asked *p = poll("q");
+    assert_int_equal(cancel(p)->answers, 1);
+    assert_int_equal(p->answers, 1);
+    assert_int_equal(p->req.fault->code, TN_GRPC_CANCELLED);
+    add_task("q", 1);
+    assert_int_equal(history.n_asked, 0);
+    assert_int_equal(cancel(p)->answers, 1);
+    assert_int_equal(poll("q")->answers, 1);
+}
+
+static void a_poll_cancelled_at_its_run_gives_a_stale_task_back_to_none(void **state)
+{
+    (void)state;
+    history.hold = true;
+    asked *p = poll("q");
+    add_task("q", 1);
+    assert_int_equal(history.n_held, 1);
+    cancel(p);
+    assert_int_equal(p->answers, 0);
+    history.stale = true;
+    history_answers();
+    assert_int_equal(p->answers, 1);
+    assert_int_equal(p->req.fault->code, TN_GRPC_CANCELLED);
+}
+
+/* The run has said that the task is started: that answer must go out even if it is likely to be lost. */
+static void a_poll_cancelled_at_its_run_keeps_its_answer(void **state)
+{
+    (void)state;
+    history.hold = true;
+    asked *p = poll("q");
+    add_task("q", 1);
+    cancel(p);
+    history_answers();
+    assert_int_equal(p->answers, 1);
+    assert_null(p->req.fault);
+    assert_ptr_equal(p->req.response, &polled.base);
+}
+
+static void a_poll_whose_peer_is_gone_gets_no_task(void **state)
+{
+    (void)state;
+    asked *gone = poll("q"), *there = poll("q");
+    gone->call.user = gone;
+    add_task("q", 1);
+    assert_int_equal(gone->req.fault->code, TN_GRPC_CANCELLED);
+    assert_ptr_equal(there->req.response, &polled.base);
+}
+
+/* ---- sticky queues ---- */
+
+static void a_sticky_queue_without_its_worker_refuses(void **state)
+{
+    (void)state;
+    asked *task = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, "s");
+    task->req.sticky = true;
+    assert_false(send_off(task)->req.accepted);
+
+    asked *p = poll_of(TN_TASK_WORKFLOW, "s");
+    p->req.sticky = true;
+    send_off(p);
+    cancel(p);
+    played_pass(9 * TN_SEC);
+    assert_true(send_off(task)->req.accepted);
+    played_pass(2 * TN_SEC);
+    assert_false(send_off(task)->req.accepted);
+    asked *again = poll_of(TN_TASK_WORKFLOW, "s");
+    again->req.sticky = true;
+    assert_int_equal(send_off(again)->answers, 1);
+}
+
+static void a_worker_that_shuts_down_leaves_its_sticky_queue(void **state)
+{
+    (void)state;
+    asked *p = poll_of(TN_TASK_WORKFLOW, "s");
+    p->req.sticky = true;
+    send_off(p);
+    asked *bye = send_off(ask(TN_MOP_SHUTDOWN_WORKER, TN_TASK_WORKFLOW, "s"));
+    assert_int_equal(bye->answers, 1);
+    assert_int_equal(p->answers, 1);
+    assert_null(p->req.fault);
+    asked *task = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, "s");
+    task->req.sticky = true;
+    assert_false(send_off(task)->req.accepted);
+}
+
+/* ---- rate, window, credit ---- */
+
+static void the_rate_that_workers_asked_for_is_kept(void **state)
+{
+    (void)state;
+    rate_asked = 2;
+    asked *polls[8];
+    for (size_t i = 0; i < TN_COUNT_OF(polls); i++)
+        polls[i] = send_off(poll_of(TN_TASK_ACTIVITY, "q"));
+    for (int64_t i = 0; i < 8; i++)
+        add_task_until("q", TN_TASK_ACTIVITY, i, UINT64_MAX);
+    assert_int_equal(history.n_asked, 2);
+    for (size_t i = 1; i <= 6; i++) {
+        played_pass(500 * TN_MS + 5 * TN_MS);
+        assert_int_equal(history.n_asked, 2 + i);
+    }
+    for (size_t i = 0; i < TN_COUNT_OF(polls); i++)
+        assert_int_equal(polls[i]->answers, 1);
+}
+
+static void expired_tasks_cost_no_rate(void **state)
+{
+    (void)state;
+    rate_asked = 0.1;
+    asked *p = send_off(poll_of(TN_TASK_ACTIVITY, "q"));
+    for (int i = 0; i < 5; i++)
+        add_task_until("q", TN_TASK_ACTIVITY, 1, tn_now_mono_ns());
+    add_task_until("q", TN_TASK_ACTIVITY, 2, UINT64_MAX);
+    assert_int_equal(p->answers, 1);
+    assert_int_equal(history.last_task, 2);
+}
+
+static void fill(uint64_t expire_ns)
+{
+    tn_arena *all = arena;
+    for (uint32_t i = 0; i < TN_TASKS_WINDOW_MAX; i++) {
+        arena = tn_arena_create(0);
+        assert_true(add_task_until("q", TN_TASK_WORKFLOW, i, expire_ns)->req.accepted);
+        tn_arena_destroy(arena);
+    }
+    arena = all;
+}
+
+static void a_full_window_refuses_and_gives_credit_at_half(void **state)
+{
+    (void)state;
+    fill(UINT64_MAX);
+    assert_false(add_task("q", 1)->req.accepted);
+    assert_false(add_task("q", 1)->req.accepted);
+    tn_arena *all = arena;
+    for (uint32_t i = 0; i < TN_TASKS_WINDOW_MAX; i++) {
+        assert_int_equal(history.credits, i > TN_TASKS_WINDOW_MAX / 2 ? 1 : history.credits);
+        if (i < TN_TASKS_WINDOW_MAX / 2)
+            assert_int_equal(history.credits, 0);
+        arena = tn_arena_create(0);
+        assert_int_equal(poll("q")->answers, 1);
+        tn_arena_destroy(arena);
+    }
+    arena = all;
+    assert_int_equal(history.credits, 1);
+    assert_int_equal(history.credit_shard, 2);
+}
+
+static void a_window_of_expired_tasks_gives_credit(void **state)
+{
+    (void)state;
+    fill(tn_now_mono_ns() + TN_SEC);
+    assert_false(add_task("q", 1)->req.accepted);
+    played_pass(2 * TN_SEC);
+    asked *p = poll("q");
+    assert_int_equal(p->answers, 0);
+    assert_int_equal(history.credits, 1);
+    cancel(p);
+}
+
+/* ---- queries ---- */
+
+static void a_query_needs_a_worker_seen_lately(void **state)
+{
+    (void)state;
+    asked *early = query_on("q", false);
+    assert_int_equal(early->answers, 1);
+    assert_int_equal(early->req.fault->code, TN_GRPC_FAILED_PRECONDITION);
+    cancel(poll("q"));
+    played_pass(5 * TN_SEC);
+    asked *q = query_on("q", false);
+    assert_int_equal(q->answers, 0);
+    asked *p = poll("q");
+    assert_int_equal(p->answers, 1);
+    assert_int_equal(answer_query("q", q->req.query.id, 1)->answers, 1);
+    assert_int_equal(q->answers, 1);
+    assert_null(q->req.fault);
+    assert_non_null(q->req.response);
+    assert_int_equal(answer_query("q", q->req.query.id, 1)->req.fault->code, TN_GRPC_NOT_FOUND);
+    assert_int_equal(q->answers, 1);
+}
+
+static void a_query_goes_before_tasks_and_its_failure_is_told(void **state)
+{
+    (void)state;
+    cancel(poll("q"));
+    add_task("q", 1);
+    asked *q = query_on("q", false);
+    history.last_task = -1;
+    poll("q");
+    assert_int_equal(history.last_task, -1);
+    answer_query("q", q->req.query.id, 2);
+    assert_int_equal(q->req.fault->code, TN_GRPC_INVALID_ARGUMENT);
+    poll("q");
+    assert_int_equal(history.last_task, 1);
+}
+
+static void a_query_whose_run_cannot_be_read_is_told_and_the_poll_ends(void **state)
+{
+    (void)state;
+    asked *p = poll("q");
+    history.stale = true;
+    asked *q = query_on("q", false);
+    assert_int_equal(q->answers, 1);
+    assert_int_equal(q->req.fault->code, TN_GRPC_NOT_FOUND);
+    assert_int_equal(p->answers, 1);
+    assert_null(p->req.response);
+}
+
+static void a_query_that_nobody_takes_times_out(void **state)
+{
+    (void)state;
+    cancel(poll("q"));
+    asked *q = query_on("q", false);
+    played_pass(61 * TN_SEC);
+    assert_int_equal(q->answers, 1);
+    assert_int_equal(q->req.fault->code, TN_GRPC_FAILED_PRECONDITION);
+
+    asked *p = poll_of(TN_TASK_WORKFLOW, "s");
+    p->req.sticky = true;
+    send_off(p);
+    cancel(p);
+    asked *sticky = query_on("s", true);
+    assert_int_equal(sticky->answers, 0);
+    played_pass(6 * TN_SEC);
+    assert_int_equal(sticky->answers, 1);
+    assert_false(sticky->req.accepted);
+}
+
+/* The queue of a query that is with a worker has neither tasks nor polls, yet it must stay. */
+static void an_idle_queue_stays_while_a_worker_has_a_query_of_it(void **state)
+{
+    (void)state;
+    poll("q");
+    asked *q = ask(TN_MOP_QUERY, TN_TASK_WORKFLOW, "q");
+    static Temporal__Api__Query__V1__WorkflowQuery text =
+        TEMPORAL__API__QUERY__V1__WORKFLOW_QUERY__INIT;
+    q->req.query =
+        (tn_mquery){.workflow_id = TN_STR("w"), .run_id = q->req.run_id, .query = &text.base};
+    q->req.deadline_mono_ns = tn_now_mono_ns() + 1800 * TN_SEC;
+    send_off(q);
+    played_pass(1200 * TN_SEC);
+    assert_int_equal(q->answers, 0);
+    played_pass(700 * TN_SEC);
+    assert_int_equal(q->answers, 1);
+    assert_int_equal(q->req.fault->code, TN_GRPC_DEADLINE_EXCEEDED);
+}
+
+static void an_idle_queue_stays_while_a_run_has_a_poll_of_it(void **state)
+{
+    (void)state;
+    history.hold = true;
+    asked *p = poll("q");
+    add_task("q", 1);
+    played_pass(1200 * TN_SEC);
+    assert_int_equal(p->answers, 0);
+    history_answers();
+    assert_int_equal(p->answers, 1);
+}
+
+static void idle_queues_are_forgotten(void **state)
+{
+    (void)state;
+    long before = played_ns_refs;
+    char name[32];
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof(name), "q%d", i);
+        cancel(poll(name));
+    }
+    assert_int_equal(played_ns_refs, before + 100);
+    played_pass(1200 * TN_SEC);
+    assert_int_equal(played_ns_refs, before);
+}
+
+/* ---- the end ---- */
+
+static void at_the_end_polls_end_empty_and_nothing_is_taken(void **state)
+{
+    (void)state;
+    asked *parked = poll("q");
+    cancel(poll("r"));
+    asked *query = query_on("r", false);
+    history.hold = true;
+    asked *at_run = poll("t");
+    add_task("t", 1);
+    tn_matching_stop();
+    played_run();
+    assert_int_equal(parked->answers, 1);
+    assert_null(parked->req.fault);
+    assert_int_equal(query->req.fault->code, TN_GRPC_UNAVAILABLE);
+    assert_false(add_task("q", 2)->req.accepted);
+    assert_int_equal(poll("q")->answers, 1);
+    assert_int_equal(query_on("q", false)->answers, 1);
+    history.stale = true;
+    history_answers();
+    assert_int_equal(at_run->answers, 1);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(a_task_waits_for_a_poll_and_a_poll_for_a_task),
+        CASE(first_come_first_served),
+        CASE(queues_types_and_namespaces_do_not_mix),
+        CASE(a_stale_task_is_dropped_and_the_poll_waits_on),
+        CASE(a_poll_ends_empty_after_a_minute_or_before_its_deadline),
+        CASE(an_expired_task_is_not_handed_out),
+        CASE(a_parked_poll_is_cancelled),
+        CASE(a_poll_cancelled_at_its_run_gives_a_stale_task_back_to_none),
+        CASE(a_poll_cancelled_at_its_run_keeps_its_answer),
+        CASE(a_poll_whose_peer_is_gone_gets_no_task),
+        CASE(a_sticky_queue_without_its_worker_refuses),
+        CASE(a_worker_that_shuts_down_leaves_its_sticky_queue),
+        CASE(the_rate_that_workers_asked_for_is_kept),
+        CASE(expired_tasks_cost_no_rate),
+        CASE(a_full_window_refuses_and_gives_credit_at_half),
+        CASE(a_window_of_expired_tasks_gives_credit),
+        CASE(a_query_needs_a_worker_seen_lately),
+        CASE(a_query_goes_before_tasks_and_its_failure_is_told),
+        CASE(a_query_whose_run_cannot_be_read_is_told_and_the_poll_ends),
+        CASE(a_query_that_nobody_takes_times_out),
+        CASE(an_idle_queue_stays_while_a_worker_has_a_query_of_it),
+        CASE(an_idle_queue_stays_while_a_run_has_a_poll_of_it),
+        CASE(idle_queues_are_forgotten),
+        CASE(at_the_end_polls_end_empty_and_nothing_is_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
