@@ -101,7 +101,8 @@ static void apply_deadlines(tn_ms *ms, const tn_started_attrs *a)
         ms->first_wft_backoff_until_ns = ms->start_ns + backoff_ns;
     if (ms->run_timeout_ns) {
         ms->run_expire_ns = ms->start_ns + backoff_ns + ms->run_timeout_ns;
-        if (ms->execution_expire_ns && ms->run_expire_ns > ms->execution_expire_ns)
+        /* The execution's end is kept in milliseconds: a run of the same length ends with it, not before. */
+        if (ms->execution_expire_ns && ms->run_expire_ns + TN_MS > ms->execution_expire_ns)
             ms->run_expire_ns = ms->execution_expire_ns;
     }
 }
