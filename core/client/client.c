@@ -14,8 +14,8 @@ static const tn_worker_role *worker_role;
 static uint32_t shard_count;
 static atomic_uint_fast64_t poll_ids = 1;
 
-void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, const tn_worker_role *worker,
-                    uint32_t shards)
+void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching,
+                    const tn_worker_role *worker, uint32_t shards)
 {
     TN_ASSERT(shards > 0);
     history_role = history;

@@ -20,30 +20,30 @@
 
 typedef enum tn_hop {
     /* `request` is the public request message of the call, already validated, with defaults filled in */
-    TN_HOP_START = 1,        /* StartWorkflowExecutionRequest  -> ...Response */
+    TN_HOP_START = 1,         /* StartWorkflowExecutionRequest  -> ...Response */
     TN_HOP_SIGNAL_WITH_START, /* SignalWithStartWorkflowExecutionRequest -> ...Response */
-    TN_HOP_SIGNAL,           /* SignalWorkflowExecutionRequest */
-    TN_HOP_REQUEST_CANCEL,   /* RequestCancelWorkflowExecutionRequest */
-    TN_HOP_TERMINATE,        /* TerminateWorkflowExecutionRequest */
-    TN_HOP_DESCRIBE,         /* DescribeWorkflowExecutionRequest */
-    TN_HOP_GET_HISTORY,      /* GetWorkflowExecutionHistoryRequest; parks when it waits for new events */
+    TN_HOP_SIGNAL,            /* SignalWorkflowExecutionRequest */
+    TN_HOP_REQUEST_CANCEL,    /* RequestCancelWorkflowExecutionRequest */
+    TN_HOP_TERMINATE,         /* TerminateWorkflowExecutionRequest */
+    TN_HOP_DESCRIBE,          /* DescribeWorkflowExecutionRequest */
+    TN_HOP_GET_HISTORY, /* GetWorkflowExecutionHistoryRequest; parks when it waits for new events */
     TN_HOP_GET_HISTORY_REVERSE,
-    TN_HOP_QUERY,            /* QueryWorkflowRequest */
-    TN_HOP_RESET_STICKY,     /* ResetStickyTaskQueueRequest */
-    TN_HOP_WFT_COMPLETED,    /* RespondWorkflowTaskCompletedRequest; token is set */
-    TN_HOP_WFT_FAILED,       /* RespondWorkflowTaskFailedRequest; token */
-    TN_HOP_ACT_COMPLETED,    /* RespondActivityTaskCompletedRequest; token, or by id: activity_id set */
-    TN_HOP_ACT_FAILED,       /* RespondActivityTaskFailedRequest */
-    TN_HOP_ACT_CANCELED,     /* RespondActivityTaskCanceledRequest */
-    TN_HOP_ACT_HEARTBEAT,    /* RecordActivityTaskHeartbeatRequest -> ...Response */
+    TN_HOP_QUERY,         /* QueryWorkflowRequest */
+    TN_HOP_RESET_STICKY,  /* ResetStickyTaskQueueRequest */
+    TN_HOP_WFT_COMPLETED, /* RespondWorkflowTaskCompletedRequest; token is set */
+    TN_HOP_WFT_FAILED,    /* RespondWorkflowTaskFailedRequest; token */
+    TN_HOP_ACT_COMPLETED, /* RespondActivityTaskCompletedRequest; token, or by id: activity_id set */
+    TN_HOP_ACT_FAILED,    /* RespondActivityTaskFailedRequest */
+    TN_HOP_ACT_CANCELED,  /* RespondActivityTaskCanceledRequest */
+    TN_HOP_ACT_HEARTBEAT, /* RecordActivityTaskHeartbeatRequest -> ...Response */
     /* from matching: hands a task to a poll; the response is the poll's answer, NOT_FOUND: the task is stale */
     TN_HOP_WFT_POLLED,   /* request: PollWorkflowTaskQueueRequest, task set */
     TN_HOP_ACT_POLLED,   /* request: PollActivityTaskQueueRequest, task set */
     TN_HOP_QUERY_POLLED, /* request: PollWorkflowTaskQueueRequest, query set */
     /* between runs (internal) */
-    TN_HOP_CHILD_STARTED,  /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
-    TN_HOP_CHILD_CLOSED,   /* child -> parent: my closing event, in u.child.close_event */
-    TN_HOP_DELETE_RUN,     /* worker: retention has passed */
+    TN_HOP_CHILD_STARTED, /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
+    TN_HOP_CHILD_CLOSED, /* child -> parent: my closing event, in u.child.close_event */
+    TN_HOP_DELETE_RUN,   /* worker: retention has passed */
 } tn_hop;
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
@@ -61,7 +61,7 @@ typedef struct tn_task_ref {
     uint8_t run_id[16];
     int64_t scheduled_id; /* of the workflow task or activity */
     int32_t attempt;
-    uint64_t stamp;       /* run-local: a newer dispatch of the same item makes this one stale */
+    uint64_t stamp; /* run-local: a newer dispatch of the same item makes this one stale */
     uint64_t created_mono_ns;
 } tn_task_ref;
 
@@ -70,7 +70,7 @@ typedef struct tn_hreq {
     tn_arena *arena; /* of the call, or the requester's own */
     tn_loop *home;
     tn_hop op;
-    const tn_namespace *ns; /* the caller holds the reference until done */
+    const tn_namespace *ns;     /* the caller holds the reference until done */
     tn_str workflow_id, run_id; /* run_id text, empty: current */
     const ProtobufCMessage *request;
     tn_call *call; /* the RPC behind it, NULL for internal ones */
@@ -81,13 +81,14 @@ typedef struct tn_hreq {
             const tn_parent_ref *parent;
         } start;
         struct {
-            bool child_only;                  /* the target must be a child of `external` */
-            const tn_parent_ref *external;    /* who signals / cancels from a workflow; NULL: a client */
+            bool child_only; /* the target must be a child of `external` */
+            const tn_parent_ref
+                *external; /* who signals / cancels from a workflow; NULL: a client */
             tn_str reason;
         } external;
         struct {
             const tn_parent_ref *parent; /* the parent and the initiated event the child answers */
-                tn_str child_run_id, child_first_run_id, child_workflow_id, child_type;
+            tn_str child_run_id, child_first_run_id, child_workflow_id, child_type;
             tn_blob close_event; /* packed HistoryEvent */
         } child;
         struct {
@@ -103,11 +104,11 @@ typedef struct tn_hreq {
     } u;
     /* result */
     const tn_fault *fault;
-    ProtobufCMessage *response; /* NULL with fault NULL: an empty message */
+    ProtobufCMessage *response;        /* NULL with fault NULL: an empty message */
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
     void *progress; /* history's: how far it got, when it is served again; NULL when sent */
-    tn_list link; /* history's, while it is queued or parked */
+    tn_list link;   /* history's, while it is queued or parked */
 } tn_hreq;
 
 /* [loop] Sends the baton to the loop that owns the workflow's shard. */
@@ -126,13 +127,13 @@ tn_loop *tn_client_shard_loop(uint32_t shard);
 #define TN_TASK_ACTIVITY 2u
 
 typedef enum tn_mop {
-    TN_MOP_ADD = 1,   /* history -> matching: a task waits */
-    TN_MOP_POLL,      /* frontend: park `call` until there is a task */
+    TN_MOP_ADD = 1,     /* history -> matching: a task waits */
+    TN_MOP_POLL,        /* frontend: park `call` until there is a task */
     TN_MOP_CANCEL_POLL, /* frontend: the peer of poll_id went away */
-    TN_MOP_QUERY,     /* history: a direct query wants a worker; request QueryWorkflowRequest */
-    TN_MOP_QUERY_DONE, /* frontend: RespondQueryTaskCompletedRequest for query_id */
-    TN_MOP_DESCRIBE,  /* frontend: DescribeTaskQueueRequest -> ...Response */
-    TN_MOP_PARTITIONS, /* ListTaskQueuePartitionsRequest -> ...Response */
+    TN_MOP_QUERY,       /* history: a direct query wants a worker; request QueryWorkflowRequest */
+    TN_MOP_QUERY_DONE,  /* frontend: RespondQueryTaskCompletedRequest for query_id */
+    TN_MOP_DESCRIBE,    /* frontend: DescribeTaskQueueRequest -> ...Response */
+    TN_MOP_PARTITIONS,  /* ListTaskQueuePartitionsRequest -> ...Response */
     TN_MOP_SHUTDOWN_WORKER, /* sticky queue is gone; polls of that worker end */
 } tn_mop;
 
@@ -149,22 +150,23 @@ typedef struct tn_mreq {
     tn_loop *home;
     tn_mop op;
     const tn_namespace *ns;
-    tn_str queue;       /* partition owner is chosen by (ns id, queue, type) */
-    uint32_t type;      /* TN_TASK_* */
-    bool sticky;        /* queue is a worker's sticky queue */
+    tn_str queue;        /* partition owner is chosen by (ns id, queue, type) */
+    uint32_t type;       /* TN_TASK_* */
+    bool sticky;         /* queue is a worker's sticky queue */
     tn_str normal_queue; /* of a sticky one */
     const ProtobufCMessage *request;
     tn_call *call;
     uint64_t deadline_mono_ns;
-    uint64_t poll_id;   /* POLL, CANCEL_POLL: unique in this process (tn_client_next_poll_id) */
-    tn_task_ref task;   /* ADD */
+    uint64_t poll_id; /* POLL, CANCEL_POLL: unique in this process (tn_client_next_poll_id) */
+    tn_task_ref task; /* ADD */
     tn_str workflow_id, run_id; /* ADD, QUERY (text) */
     uint64_t expire_mono_ns;    /* ADD: not worth handing out after this; UINT64_MAX: never */
-    tn_mquery query;    /* QUERY, QUERY_DONE (id) */
+    tn_mquery query;            /* QUERY, QUERY_DONE (id) */
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response;
-    bool accepted;      /* ADD: false = the window is full; history keeps it and offers it again on credit.
+    bool
+        accepted; /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;
@@ -181,16 +183,18 @@ void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
 /* ---- wiring (server room, before the roles serve) ---------------------------------------------- */
 typedef struct tn_history_role {
     void (*submit)(tn_hreq *req); /* on the shard's loop */
-    void (*credit)(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type); /* on the shard's loop */
+    void (*credit)(uint32_t shard, tn_str ns_id, tn_str queue,
+                   uint32_t type); /* on the shard's loop */
 } tn_history_role;
 typedef struct tn_matching_role {
     void (*submit)(tn_mreq *req); /* on the partition's loop */
 } tn_matching_role;
 typedef struct tn_worker_role {
-    void (*retire)(const tn_namespace *ns, tn_str workflow_id, tn_str run_id); /* on the shard's loop */
+    void (*retire)(const tn_namespace *ns, tn_str workflow_id,
+                   tn_str run_id); /* on the shard's loop */
 } tn_worker_role;
-void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching, const tn_worker_role *worker,
-                    uint32_t shard_count);
+void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching,
+                    const tn_worker_role *worker, uint32_t shard_count);
 
 /* ---- worker ------------------------------------------------------------------------------------ */
 /* [loop] History -> worker: the retention of a closed run has passed; it comes back as TN_HOP_DELETE_RUN. */

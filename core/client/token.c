@@ -33,7 +33,8 @@ tn_blob tn_token_seal(tn_arena *arena, const ProtobufCMessage *message)
     return tn_blob_from(out, packed.n + MAC_BYTES);
 }
 
-ProtobufCMessage *tn_token_open(tn_arena *arena, tn_blob token, const ProtobufCMessageDescriptor *type)
+ProtobufCMessage *tn_token_open(tn_arena *arena, tn_blob token,
+                                const ProtobufCMessageDescriptor *type)
 {
     if (token.n <= MAC_BYTES || token.n > TOKEN_BYTES_MAX)
         return NULL;

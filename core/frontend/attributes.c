@@ -70,8 +70,8 @@ static bool has(const Tenon__NamespaceRecord *record, const char *name)
     return false;
 }
 
-static bool add_one(tn_fcall *f, Tenon__NamespaceRecord *record, Tenon__SearchAttribute **list, size_t *n,
-                    const char *name, int type)
+static bool add_one(tn_fcall *f, Tenon__NamespaceRecord *record, Tenon__SearchAttribute **list,
+                    size_t *n, const char *name, int type)
 {
     if (!*name || strlen(name) > tn_front_id_max()) {
         tn_front_invalid(f, "Search attribute name is empty or too long.");
@@ -110,12 +110,14 @@ void tn_do_add_search_attributes(tn_fcall *f)
     if (!record)
         return;
     size_t n = record->n_custom;
-    Tenon__SearchAttribute **list = TN_NEW_ARRAY(arena, Tenon__SearchAttribute *, n + r->n_search_attributes);
+    Tenon__SearchAttribute **list =
+        TN_NEW_ARRAY(arena, Tenon__SearchAttribute *, n + r->n_search_attributes);
     if (n)
         memcpy(list, record->custom, n * sizeof(list[0]));
     tn_attr *attrs = TN_NEW_ARRAY(arena, tn_attr, r->n_search_attributes);
     for (size_t i = 0; i < r->n_search_attributes; i++) {
-        if (!add_one(f, record, list, &n, r->search_attributes[i]->key, (int)r->search_attributes[i]->value))
+        if (!add_one(f, record, list, &n, r->search_attributes[i]->key,
+                     (int)r->search_attributes[i]->value))
             return;
         attrs[i] = (tn_attr){.name = tn_str_from(r->search_attributes[i]->key),
                              .type = type_of((int)r->search_attributes[i]->value)};
@@ -145,7 +147,8 @@ void tn_do_remove_search_attributes(tn_fcall *f)
         return;
     for (size_t i = 0; i < r->n_search_attributes; i++) {
         const char *name = r->search_attributes[i];
-        if (tn_search_attr_is_system(tn_str_from(name)) || tn_search_attr_name_reserved(tn_str_from(name))) {
+        if (tn_search_attr_is_system(tn_str_from(name)) ||
+            tn_search_attr_name_reserved(tn_str_from(name))) {
             tn_front_invalid(f, "Unable to remove non-custom search attributes: %s.", name);
             return;
         }
@@ -165,9 +168,12 @@ void tn_do_remove_search_attributes(tn_fcall *f)
 
 void tn_do_list_search_attributes(tn_fcall *f)
 {
-    typedef Temporal__Api__Operatorservice__V1__ListSearchAttributesResponse__CustomAttributesEntry custom_entry;
-    typedef Temporal__Api__Operatorservice__V1__ListSearchAttributesResponse__SystemAttributesEntry system_entry;
-    const Temporal__Api__Operatorservice__V1__ListSearchAttributesRequest *r = (const void *)f->call->request;
+    typedef Temporal__Api__Operatorservice__V1__ListSearchAttributesResponse__CustomAttributesEntry
+        custom_entry;
+    typedef Temporal__Api__Operatorservice__V1__ListSearchAttributesResponse__SystemAttributesEntry
+        system_entry;
+    const Temporal__Api__Operatorservice__V1__ListSearchAttributesRequest *r =
+        (const void *)f->call->request;
     tn_arena *arena = f->call->arena;
     Tenon__NamespaceRecord *record = begin(f, r->namespace_);
     if (!record)
@@ -178,7 +184,8 @@ void tn_do_list_search_attributes(tn_fcall *f)
     out->custom_attributes = TN_NEW_ARRAY(arena, custom_entry *, record->n_custom + 1);
     for (size_t i = 0; i < record->n_custom; i++) {
         custom_entry *entry = tn_arena_alloc(arena, sizeof(*entry));
-        temporal__api__operatorservice__v1__list_search_attributes_response__custom_attributes_entry__init(entry);
+        temporal__api__operatorservice__v1__list_search_attributes_response__custom_attributes_entry__init(
+            entry);
         entry->key = record->custom[i]->name;
         entry->value = (Temporal__Api__Enums__V1__IndexedValueType)record->custom[i]->type;
         out->custom_attributes[out->n_custom_attributes++] = entry;
@@ -188,7 +195,8 @@ void tn_do_list_search_attributes(tn_fcall *f)
     out->system_attributes = TN_NEW_ARRAY(arena, system_entry *, count + 1);
     for (size_t i = 0; i < count; i++) {
         system_entry *entry = tn_arena_alloc(arena, sizeof(*entry));
-        temporal__api__operatorservice__v1__list_search_attributes_response__system_attributes_entry__init(entry);
+        temporal__api__operatorservice__v1__list_search_attributes_response__system_attributes_entry__init(
+            entry);
         entry->key = (char *)(uintptr_t)rows[i].name;
         entry->value = (Temporal__Api__Enums__V1__IndexedValueType)rows[i].type;
         out->system_attributes[out->n_system_attributes++] = entry;
@@ -202,7 +210,8 @@ void tn_do_get_search_attributes(tn_fcall *f)
     tn_arena *arena = f->call->arena;
     size_t count;
     const tn_attr_type_row *rows = tn_search_attr_system_table(&count);
-    Temporal__Api__Workflowservice__V1__GetSearchAttributesResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__GetSearchAttributesResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__get_search_attributes_response__init(out);
     out->keys = TN_NEW_ARRAY(arena, entry_type *, count + 1);
     for (size_t i = 0; i < count; i++) {

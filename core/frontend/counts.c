@@ -44,9 +44,10 @@ static struct tn_fseries series_of(const tn_fmethod *method, tn_str ns)
     size_t n = fill_labels(labels, method, ns);
     return (struct tn_fseries){
         .requests = tn_metrics_counter("service_requests", "calls that came in", labels, n),
-        .pending = tn_metrics_gauge("service_pending_requests", "calls that are being answered", labels, n),
-        .latency = tn_metrics_histogram("service_latency", "seconds from a call to its answer", TN_BUCKETS_SECONDS,
-                                        labels, n),
+        .pending = tn_metrics_gauge("service_pending_requests", "calls that are being answered",
+                                    labels, n),
+        .latency = tn_metrics_histogram("service_latency", "seconds from a call to its answer",
+                                        TN_BUCKETS_SECONDS, labels, n),
     };
 }
 
@@ -55,17 +56,20 @@ static const struct tn_fseries *find(tn_fcall *f, const tn_fmethod *method)
     tn_str ns = f->ns ? f->ns->name : TN_STR("");
     uint64_t key = tn_hash64_stable(tn_blob_of_str(ns), (tn_blob){NULL, 0}) | 1;
     place *at = &table[(size_t)(method - tn_fmethods) * PLACES + key % PLACES];
-    struct tn_fseries *known = atomic_load_explicit(&at->series, memory_order_acquire); /* pairs with the publish below */
+    struct tn_fseries *known =
+        atomic_load_explicit(&at->series, memory_order_acquire); /* pairs with the publish below */
     if (known && atomic_load_explicit(&at->key, memory_order_relaxed) == key)
         return known;
     uint64_t none = 0;
-    struct tn_fseries *made = known ? TN_NEW(f->call->arena, struct tn_fseries) : tn_xcalloc(1, sizeof(*made));
+    struct tn_fseries *made =
+        known ? TN_NEW(f->call->arena, struct tn_fseries) : tn_xcalloc(1, sizeof(*made));
     if (!made)
         return NULL;
     *made = series_of(method, ns);
     if (known)
         return made;
-    if (atomic_compare_exchange_strong_explicit(&at->key, &none, key, memory_order_relaxed, memory_order_relaxed)) {
+    if (atomic_compare_exchange_strong_explicit(&at->key, &none, key, memory_order_relaxed,
+                                                memory_order_relaxed)) {
         atomic_store_explicit(&at->series, made, memory_order_release);
         return made;
     }
@@ -98,9 +102,10 @@ void tn_front_count_end(tn_fcall *f)
 /* ---- errors ---- */
 
 static const char *const code_names[] = {
-    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-    "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-    "Internal", "Unavailable", "DataLoss", "Unauthenticated",
+    "OK",       "Canceled",        "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",   "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",      "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated",
 };
 
 /* "serviceerror_NamespaceNotFound": the detail's name tells more than the code. */
@@ -147,5 +152,6 @@ void tn_front_count_error(const tn_fcall *f, const tn_fault *fault)
         tn_counter_inc(tn_metrics_counter(extra, "calls answered with this error", labels, n));
     error_type(fault, type);
     labels[n++] = TN_LABEL_Z("error_type", type);
-    tn_counter_inc(tn_metrics_counter("service_error_with_type", "calls answered with an error, by its type", labels, n));
+    tn_counter_inc(tn_metrics_counter("service_error_with_type",
+                                      "calls answered with an error, by its type", labels, n));
 }

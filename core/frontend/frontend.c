@@ -13,6 +13,7 @@
 tn_frontend_options tn_frontend;
 
 /* Priorities and limiters as in behaviour.md 1.1. */
+/* clang-format off */
 const tn_fmethod tn_fmethods[] = {
     {WF("GetSystemInfo"), tn_do_system_info, 0, 0, TN_WAIT_NONE},
     {WF("GetClusterInfo"), tn_do_cluster_info, 0, 0, TN_WAIT_NONE},
@@ -58,6 +59,7 @@ const tn_fmethod tn_fmethods[] = {
     {OP("RemoveSearchAttributes"), tn_do_remove_search_attributes, 0, 0, TN_WAIT_NONE},
     {OP("ListSearchAttributes"), tn_do_list_search_attributes, 0, 0, TN_WAIT_NONE},
 };
+/* clang-format on */
 const size_t tn_fmethods_count = TN_COUNT_OF(tn_fmethods);
 
 /* ---- answers ---- */
@@ -86,7 +88,8 @@ void tn_front_invalid(tn_fcall *f, const char *fmt, ...)
     va_start(args, fmt);
     char *text = tn_arena_vprintf(f->call->arena, fmt, args);
     va_end(args);
-    tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "%s", text ? text : "invalid request"));
+    tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "%s",
+                                   text ? text : "invalid request"));
 }
 
 void tn_front_reply(tn_fcall *f, const ProtobufCMessage *response)
@@ -132,7 +135,8 @@ static const char *namespace_of(const tn_call *call)
 {
     const ProtobufCFieldDescriptor *field =
         protobuf_c_message_descriptor_get_field_by_name(call->method->input, "namespace");
-    if (!field || field->type != PROTOBUF_C_TYPE_STRING || field->label == PROTOBUF_C_LABEL_REPEATED)
+    if (!field || field->type != PROTOBUF_C_TYPE_STRING ||
+        field->label == PROTOBUF_C_LABEL_REPEATED)
         return NULL;
     return *(char *const *)(const void *)((const char *)call->request + field->offset);
 }
@@ -185,7 +189,8 @@ static const tn_fault *check_state(tn_fcall *f, const tn_fmethod *method)
     detail.allowed_states = (Temporal__Api__Enums__V1__NamespaceState *)(void *)allowed;
     return tn_fault_detailed(f->call->arena, TN_GRPC_FAILED_PRECONDITION, &detail.base,
                              "Namespace has invalid state: %s. Must be %s.",
-                             names[state > 0 && state < 4 ? state : 0], start ? "Registered" : "Registered or Deprecated");
+                             names[state > 0 && state < 4 ? state : 0],
+                             start ? "Registered" : "Registered or Deprecated");
 }
 
 static void handle(tn_call *call)
@@ -193,7 +198,8 @@ static void handle(tn_call *call)
     const tn_fmethod *method = call->method->user;
     tn_fcall *f = TN_NEW(call->arena, tn_fcall);
     if (!f) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the request takes too much memory"));
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                                         "the request takes too much memory"));
         return;
     }
     f->call = call;

@@ -8,7 +8,7 @@
 #include "rpc/rpc.h"
 
 typedef struct tn_frontend_options {
-    const char *cluster_id;   /* made once, kept in the store */
+    const char *cluster_id; /* made once, kept in the store */
     const char *cluster_name;
     const char *persistence_name, *visibility_name; /* as GetClusterInfo shows them */
     uint32_t shard_count;

@@ -7,8 +7,11 @@
 #include "proto/proto.h"
 
 enum { RATE_CALLS, RATE_VISIBILITY, RATE_NS_CHANGES, RATES };
-enum { CAUSE_RPS_LIMIT = 1, CAUSE_CONCURRENT_LIMIT = 2 };   /* temporal.api.enums.v1.ResourceExhaustedCause */
-enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 };             /* ...ResourceExhaustedScope */
+enum {
+    CAUSE_RPS_LIMIT = 1,
+    CAUSE_CONCURRENT_LIMIT = 2
+};                                              /* temporal.api.enums.v1.ResourceExhaustedCause */
+enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 }; /* ...ResourceExhaustedScope */
 #define HOST_BURST 2.0
 
 /* What is counted for one namespace.  The table never shrinks and never moves; when it is full, further namespaces
@@ -34,13 +37,14 @@ static bool take(atomic_uint_fast64_t *full_at_ns, double per_second, double bur
         uint64_t from = at > now_ns ? at : now_ns;
         if (from - now_ns > room)
             return false;
-        if (atomic_compare_exchange_weak_explicit(full_at_ns, &at, from + step, memory_order_relaxed,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(full_at_ns, &at, from + step,
+                                                  memory_order_relaxed, memory_order_relaxed))
             return true;
     }
 }
 
-bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority, uint64_t now_ns)
+bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
+                    uint32_t priority, uint64_t now_ns)
 {
     uint32_t lower = priority + 1;
     if (rate.per_second <= 0)
@@ -70,9 +74,10 @@ static ns_place *place_of(const tn_namespace *ns)
         uint64_t held = atomic_load_explicit(&place->key, memory_order_relaxed);
         if (held == key)
             return place;
-        if (held == 0 && (atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed,
-                                                                  memory_order_relaxed) ||
-                          held == key))
+        if (held == 0 &&
+            (atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed,
+                                                     memory_order_relaxed) ||
+             held == key))
             return place;
     }
     return &places[PLACES - 1];
@@ -85,7 +90,8 @@ static tn_rate rate_of(int kind, tn_str ns)
     } keys[RATES] = {
         [RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
         [RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_VISIBILITY_BURST},
-        [RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS, TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
+        [RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS,
+                             TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
     };
     double rps = (double)tn_dyn_i64(keys[kind].rps, ns, TN_STR(""));
     return (tn_rate){rps, rps * tn_dyn_f64(keys[kind].burst, ns, TN_STR(""))};
@@ -93,7 +99,8 @@ static tn_rate rate_of(int kind, tn_str ns)
 
 static tn_rate host_rate_of(int kind)
 {
-    tn_dyn_key key = kind == RATE_NS_CHANGES ? TN_DYN_FRONTEND_REPLICATION_RPS : TN_DYN_FRONTEND_RPS;
+    tn_dyn_key key =
+        kind == RATE_NS_CHANGES ? TN_DYN_FRONTEND_REPLICATION_RPS : TN_DYN_FRONTEND_RPS;
     double rps = (double)tn_dyn_i64(key, TN_STR(""), TN_STR(""));
     return (tn_rate){rps, rps * HOST_BURST};
 }
@@ -102,7 +109,8 @@ static tn_rate host_rate_of(int kind)
 
 static bool waits_for_events(const tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *r = (const void *)f->call->request;
+    const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *r =
+        (const void *)f->call->request;
     return r->wait_new_event;
 }
 
@@ -123,10 +131,13 @@ static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_pla
     uint64_t now = tn_now_mono_ns();
     double ratio = tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, TN_STR(""), TN_STR(""));
     uint32_t priority = priority_of(f, method);
-    if (place && !tn_rate_allows(&place->rates[kind], rate_of(kind, f->ns->name), ratio, priority, now))
-        return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE, "namespace rate limit exceeded");
+    if (place &&
+        !tn_rate_allows(&place->rates[kind], rate_of(kind, f->ns->name), ratio, priority, now))
+        return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE,
+                                  "namespace rate limit exceeded");
     if (!tn_rate_allows(&host_rates[kind], host_rate_of(kind), ratio, priority, now))
-        return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM, "service rate limit exceeded");
+        return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM,
+                                  "service rate limit exceeded");
     return NULL;
 }
 
@@ -134,7 +145,8 @@ static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_pla
 static const tn_fault *check_waiting(tn_fcall *f, const tn_fmethod *method, ns_place *place)
 {
     int64_t max;
-    if (!place || method->waits == TN_WAIT_NONE || (method->waits == TN_WAIT_HISTORY && !waits_for_events(f)))
+    if (!place || method->waits == TN_WAIT_NONE ||
+        (method->waits == TN_WAIT_HISTORY && !waits_for_events(f)))
         return NULL;
     f->waiting = &place->waiting[method->waits];
     int before = atomic_fetch_add_explicit(f->waiting, 1, memory_order_relaxed);
@@ -171,7 +183,8 @@ void tn_front_release(tn_fcall *f)
 
 /* ---- what a refused caller reads from headers ---- */
 
-static const char *enum_word(const ProtobufCEnumDescriptor *type, int32_t value, const char *prefix, char out[64])
+static const char *enum_word(const ProtobufCEnumDescriptor *type, int32_t value, const char *prefix,
+                             char out[64])
 {
     const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(type, value);
     size_t n = 0, skip = strlen(prefix);
@@ -198,10 +211,12 @@ void tn_front_exhausted_headers(tn_call *call, const tn_fault *fault)
         return;
     int32_t cause_no = tn_wire_find(fault->detail, 1, &field) ? (int32_t)field.value : 0;
     int32_t scope_no = tn_wire_find(fault->detail, 2, &field) ? (int32_t)field.value : 0;
-    const char *c = enum_word(&temporal__api__enums__v1__resource_exhausted_cause__descriptor, cause_no,
-                              "RESOURCE_EXHAUSTED_CAUSE_", cause);
-    const char *s = enum_word(&temporal__api__enums__v1__resource_exhausted_scope__descriptor, scope_no,
-                              "RESOURCE_EXHAUSTED_SCOPE_", scope);
-    tn_call_add_header(call, "x-resource-exhausted-cause", tn_arena_str(call->arena, tn_str_from(c)));
-    tn_call_add_header(call, "x-resource-exhausted-scope", tn_arena_str(call->arena, tn_str_from(s)));
+    const char *c = enum_word(&temporal__api__enums__v1__resource_exhausted_cause__descriptor,
+                              cause_no, "RESOURCE_EXHAUSTED_CAUSE_", cause);
+    const char *s = enum_word(&temporal__api__enums__v1__resource_exhausted_scope__descriptor,
+                              scope_no, "RESOURCE_EXHAUSTED_SCOPE_", scope);
+    tn_call_add_header(call, "x-resource-exhausted-cause",
+                       tn_arena_str(call->arena, tn_str_from(c)));
+    tn_call_add_header(call, "x-resource-exhausted-scope",
+                       tn_arena_str(call->arena, tn_str_from(s)));
 }

@@ -24,6 +24,7 @@ typedef struct tn_rate {
 
 #define TN_PRIORITY_OPERATOR UINT32_MAX
 /* [any] False: too many. */
-bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority, uint64_t now_ns);
+bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
+                    uint32_t priority, uint64_t now_ns);
 
 #endif

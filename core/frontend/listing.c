@@ -10,7 +10,8 @@ typedef Temporal__Api__Workflow__V1__WorkflowExecutionInfo execution_info;
 typedef struct listing {
     tn_fcall *f;
     tn_vis_op op;
-    const ProtobufCMessageDescriptor *output; /* the list responses have executions = 1, next_page_token = 2 */
+    const ProtobufCMessageDescriptor
+        *output; /* the list responses have executions = 1, next_page_token = 2 */
 } listing;
 
 static void listed(tn_vis_op *op)
@@ -23,7 +24,8 @@ static void listed(tn_vis_op *op)
         return;
     }
     const tn_vis_page *page = &op->u.list.page;
-    Temporal__Api__Workflowservice__V1__ListWorkflowExecutionsResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__ListWorkflowExecutionsResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__list_workflow_executions_response__init(out);
     /* The four responses are alike in everything but their name. */
     out->base.descriptor = l->output;
@@ -51,7 +53,8 @@ static void list(tn_fcall *f, const char *query, int32_t page_size, ProtobufCBin
     l->op.user = l;
     l->op.done = listed;
     tn_vis_query *q = &l->op.u.list.query;
-    const tn_fault *fault = tn_vis_query_parse(arena, f->ns, tn_str_from(query), TN_VIS_FOR_LIST, q);
+    const tn_fault *fault =
+        tn_vis_query_parse(arena, f->ns, tn_str_from(query), TN_VIS_FOR_LIST, q);
     if (!fault)
         fault = tn_vis_page_open(arena, tn_blob_from(token.data, token.len), q);
     if (fault) {
@@ -65,13 +68,15 @@ static void list(tn_fcall *f, const char *query, int32_t page_size, ProtobufCBin
 
 void tn_do_list(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__ListWorkflowExecutionsRequest *r = REQUEST(f, ListWorkflowExecutionsRequest);
+    Temporal__Api__Workflowservice__V1__ListWorkflowExecutionsRequest *r =
+        REQUEST(f, ListWorkflowExecutionsRequest);
     list(f, r->query, r->page_size, r->next_page_token);
 }
 
 void tn_do_scan(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__ScanWorkflowExecutionsRequest *r = REQUEST(f, ScanWorkflowExecutionsRequest);
+    Temporal__Api__Workflowservice__V1__ScanWorkflowExecutionsRequest *r =
+        REQUEST(f, ScanWorkflowExecutionsRequest);
     list(f, r->query, r->page_size, r->next_page_token);
 }
 
@@ -88,7 +93,8 @@ static void put_quoted(tn_buf *out, const char *s)
     tn_buf_put_u8(out, '\'');
 }
 
-static void put_times(tn_buf *out, const char *attr, const Temporal__Api__Filter__V1__StartTimeFilter *times)
+static void put_times(tn_buf *out, const char *attr,
+                      const Temporal__Api__Filter__V1__StartTimeFilter *times)
 {
     int64_t from = 0, to = 0;
     if (!times)
@@ -130,7 +136,8 @@ void tn_do_list_closed(tn_fcall *f)
     Temporal__Api__Workflowservice__V1__ListClosedWorkflowExecutionsRequest *r =
         REQUEST(f, ListClosedWorkflowExecutionsRequest);
     tn_buf query = {0};
-    const char *status = r->status_filter ? tn_vis_status_name((int32_t)r->status_filter->status) : NULL;
+    const char *status =
+        r->status_filter ? tn_vis_status_name((int32_t)r->status_filter->status) : NULL;
     if (r->status_filter && (!status || (int)r->status_filter->status == 1)) {
         tn_front_invalid(f, "StatusFilter must be specified and must be not Running.");
         return;
@@ -158,7 +165,8 @@ static void counted(tn_vis_op *op)
     listing *l = op->user;
     tn_fcall *f = l->f;
     tn_arena *arena = f->call->arena;
-    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__count_workflow_executions_response__init(out);
     tn_status status = op->status;
     if (status == TN_OK && op->u.list.query.n_group_by)
@@ -173,15 +181,16 @@ static void counted(tn_vis_op *op)
 
 void tn_do_count(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsRequest *r = REQUEST(f, CountWorkflowExecutionsRequest);
+    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsRequest *r =
+        REQUEST(f, CountWorkflowExecutionsRequest);
     tn_arena *arena = f->call->arena;
     listing *l = TN_NEW(arena, listing);
     l->f = f;
     l->op.arena = arena;
     l->op.user = l;
     l->op.done = counted;
-    const tn_fault *fault =
-        tn_vis_query_parse(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_COUNT, &l->op.u.list.query);
+    const tn_fault *fault = tn_vis_query_parse(arena, f->ns, tn_str_from(r->query),
+                                               TN_VIS_FOR_COUNT, &l->op.u.list.query);
     if (fault) {
         tn_front_fail(f, fault);
         return;

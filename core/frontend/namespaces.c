@@ -20,9 +20,11 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     info->state = (Temporal__Api__Enums__V1__NamespaceState)ns->state;
     info->description = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->description));
     info->owner_email = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->owner_email));
-    info->data = TN_NEW_ARRAY(arena, Temporal__Api__Namespace__V1__NamespaceInfo__DataEntry *, ns->n_data + 1);
+    info->data = TN_NEW_ARRAY(arena, Temporal__Api__Namespace__V1__NamespaceInfo__DataEntry *,
+                              ns->n_data + 1);
     for (size_t i = 0; i < ns->n_data; i++) {
-        Temporal__Api__Namespace__V1__NamespaceInfo__DataEntry *entry = tn_arena_alloc(arena, sizeof(*entry));
+        Temporal__Api__Namespace__V1__NamespaceInfo__DataEntry *entry =
+            tn_arena_alloc(arena, sizeof(*entry));
         temporal__api__namespace__v1__namespace_info__data_entry__init(entry);
         entry->key = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->data_keys[i]));
         entry->value = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->data_values[i]));
@@ -32,19 +34,26 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     temporal__api__namespace__v1__namespace_info__capabilities__init(info->capabilities);
     info->limits = tn_arena_alloc(arena, sizeof(*info->limits));
     temporal__api__namespace__v1__namespace_info__limits__init(info->limits);
-    info->capabilities->eager_workflow_start = tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, ns->name, TN_STR(""));
-    info->limits->blob_size_limit_error = tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
-    info->limits->memo_size_limit_error = tn_dyn_i64(TN_DYN_LIMIT_MEMO_SIZE_ERROR, ns->name, TN_STR(""));
+    info->capabilities->eager_workflow_start =
+        tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, ns->name, TN_STR(""));
+    info->limits->blob_size_limit_error =
+        tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
+    info->limits->memo_size_limit_error =
+        tn_dyn_i64(TN_DYN_LIMIT_MEMO_SIZE_ERROR, ns->name, TN_STR(""));
     return info;
 }
 
-static Temporal__Api__Namespace__V1__NamespaceConfig *config_of(const tn_namespace *ns, tn_arena *arena)
+static Temporal__Api__Namespace__V1__NamespaceConfig *config_of(const tn_namespace *ns,
+                                                                tn_arena *arena)
 {
     Temporal__Api__Namespace__V1__NamespaceConfig *config = tn_arena_alloc(arena, sizeof(*config));
     temporal__api__namespace__v1__namespace_config__init(config);
-    config->workflow_execution_retention_ttl = tn_duration_from_ns(arena, (int64_t)ns->retention_ns);
-    config->history_archival_state = TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_DISABLED;
-    config->visibility_archival_state = TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_DISABLED;
+    config->workflow_execution_retention_ttl =
+        tn_duration_from_ns(arena, (int64_t)ns->retention_ns);
+    config->history_archival_state =
+        TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_DISABLED;
+    config->visibility_archival_state =
+        TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_DISABLED;
     config->bad_binaries = tn_arena_alloc(arena, sizeof(*config->bad_binaries));
     temporal__api__namespace__v1__bad_binaries__init(config->bad_binaries);
     config->custom_search_attribute_aliases = NULL;
@@ -53,13 +62,16 @@ static Temporal__Api__Namespace__V1__NamespaceConfig *config_of(const tn_namespa
 
 static Temporal__Api__Replication__V1__NamespaceReplicationConfig *replication_of(tn_arena *arena)
 {
-    Temporal__Api__Replication__V1__NamespaceReplicationConfig *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Replication__V1__NamespaceReplicationConfig *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__replication__v1__namespace_replication_config__init(out);
-    Temporal__Api__Replication__V1__ClusterReplicationConfig *cluster = tn_arena_alloc(arena, sizeof(*cluster));
+    Temporal__Api__Replication__V1__ClusterReplicationConfig *cluster =
+        tn_arena_alloc(arena, sizeof(*cluster));
     temporal__api__replication__v1__cluster_replication_config__init(cluster);
     cluster->cluster_name = tn_arena_strdup(arena, tn_frontend.cluster_name);
     out->active_cluster_name = cluster->cluster_name;
-    out->clusters = TN_NEW_ARRAY(arena, Temporal__Api__Replication__V1__ClusterReplicationConfig *, 1);
+    out->clusters =
+        TN_NEW_ARRAY(arena, Temporal__Api__Replication__V1__ClusterReplicationConfig *, 1);
     out->clusters[0] = cluster;
     out->n_clusters = 1;
     out->state = TEMPORAL__API__ENUMS__V1__REPLICATION_STATE__REPLICATION_STATE_NORMAL;
@@ -78,15 +90,18 @@ static describe_response *describe(const tn_namespace *ns, tn_arena *arena)
 
 void tn_do_describe_namespace(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__DescribeNamespaceRequest *r = REQUEST(f, DescribeNamespaceRequest);
+    Temporal__Api__Workflowservice__V1__DescribeNamespaceRequest *r =
+        REQUEST(f, DescribeNamespaceRequest);
     tn_arena *arena = f->call->arena;
     if (!*r->namespace_ && !*r->id) {
         tn_front_invalid(f, "Namespace not set on request.");
         return;
     }
-    f->ns = *r->id ? tn_namespace_by_id(tn_str_from(r->id)) : tn_namespace_by_name(tn_str_from(r->namespace_));
+    f->ns = *r->id ? tn_namespace_by_id(tn_str_from(r->id))
+                   : tn_namespace_by_name(tn_str_from(r->namespace_));
     if (!f->ns) {
-        tn_front_fail(f, tn_namespace_not_found(arena, tn_str_from(*r->id ? r->id : r->namespace_)));
+        tn_front_fail(f,
+                      tn_namespace_not_found(arena, tn_str_from(*r->id ? r->id : r->namespace_)));
         return;
     }
     tn_arena_set_limit(arena, 0);
@@ -97,13 +112,15 @@ void tn_do_describe_namespace(tn_fcall *f)
 
 void tn_do_list_namespaces(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__ListNamespacesRequest *r = REQUEST(f, ListNamespacesRequest);
+    Temporal__Api__Workflowservice__V1__ListNamespacesRequest *r =
+        REQUEST(f, ListNamespacesRequest);
     tn_arena *arena = f->call->arena;
     size_t page = r->page_size > 0 && r->page_size < 1000 ? (size_t)r->page_size : PAGE_DEFAULT;
     bool deleted = r->namespace_filter && r->namespace_filter->include_deleted;
     tn_str after = {(const char *)r->next_page_token.data, r->next_page_token.len};
     tn_arena_set_limit(arena, 0);
-    Temporal__Api__Workflowservice__V1__ListNamespacesResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__ListNamespacesResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__list_namespaces_response__init(out);
     out->namespaces = TN_NEW_ARRAY(arena, describe_response *, page);
     const tn_namespace_list *list = tn_namespace_list_acquire();
@@ -146,7 +163,8 @@ void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint6
     write->done = done;
     write->user = f;
     if (tn_proto_pack(&record->base, arena, &write->record) != TN_OK) {
-        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "the namespace takes too much memory"));
+        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                                       "the namespace takes too much memory"));
         return;
     }
     tn_namespace_submit(write);
@@ -171,7 +189,8 @@ static uint64_t retention_of(const Google__Protobuf__Duration *duration)
 
 void tn_do_register_namespace(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *r = REQUEST(f, RegisterNamespaceRequest);
+    Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *r =
+        REQUEST(f, RegisterNamespaceRequest);
     tn_arena *arena = f->call->arena;
     if (!*r->namespace_) {
         tn_front_invalid(f, "Namespace not set on request.");
@@ -217,7 +236,8 @@ static void updated(tn_namespace_write *write)
         return;
     }
     tn_arena_set_limit(arena, 0);
-    Temporal__Api__Workflowservice__V1__UpdateNamespaceResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__UpdateNamespaceResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__update_namespace_response__init(out);
     out->namespace_info = info_of(write->result, arena);
     out->config = config_of(write->result, arena);
@@ -256,18 +276,23 @@ static bool may_become(int32_t from, int32_t to)
 }
 
 /* What this release has no use for is refused, not forgotten.  NULL: nothing of that kind is asked. */
-static const char *refused_update(const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r)
+static const char *refused_update(
+    const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r)
 {
     const Temporal__Api__Namespace__V1__NamespaceConfig *config = r->config;
     if (r->promote_namespace ||
-        (r->replication_config && (*r->replication_config->active_cluster_name || r->replication_config->n_clusters)))
-        return "global namespace is not enabled on this cluster, cannot update global namespace or promote local "
+        (r->replication_config &&
+         (*r->replication_config->active_cluster_name || r->replication_config->n_clusters)))
+        return "global namespace is not enabled on this cluster, cannot update global namespace or "
+               "promote local "
                "namespace";
     if (config && config->n_custom_search_attribute_aliases)
         return "search attributes have no aliases here: add them by name";
-    if ((config && config->bad_binaries && config->bad_binaries->n_binaries) || *r->delete_bad_binary)
+    if ((config && config->bad_binaries && config->bad_binaries->n_binaries) ||
+        *r->delete_bad_binary)
         return "bad binaries are not supported";
-    if (config && (config->history_archival_state == TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_ENABLED ||
+    if (config && (config->history_archival_state ==
+                       TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_ENABLED ||
                    config->visibility_archival_state ==
                        TEMPORAL__API__ENUMS__V1__ARCHIVAL_STATE__ARCHIVAL_STATE_ENABLED))
         return "Cluster is not configured for archival.";
@@ -299,7 +324,8 @@ static const char *apply_update(tn_arena *arena, Tenon__NamespaceRecord *record,
 
 void tn_do_update_namespace(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r = REQUEST(f, UpdateNamespaceRequest);
+    Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *r =
+        REQUEST(f, UpdateNamespaceRequest);
     tn_arena *arena = f->call->arena;
     if (!*r->namespace_) {
         tn_front_invalid(f, "Namespace is empty.");
@@ -322,7 +348,8 @@ void tn_do_update_namespace(tn_fcall *f)
 
 void tn_do_deprecate_namespace(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__DeprecateNamespaceRequest *r = REQUEST(f, DeprecateNamespaceRequest);
+    Temporal__Api__Workflowservice__V1__DeprecateNamespaceRequest *r =
+        REQUEST(f, DeprecateNamespaceRequest);
     tn_arena *arena = f->call->arena;
     f->ns = tn_namespace_by_name(tn_str_from(r->namespace_));
     Tenon__NamespaceRecord *record = f->ns ? record_of(f->ns, arena) : NULL;

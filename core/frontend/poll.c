@@ -14,7 +14,8 @@ static void matching_answered(tn_mreq *m)
         tn_front_reply(f, m->response);
 }
 
-static void to_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type)
+static void to_matching(tn_fcall *f, tn_mop op,
+                        const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type)
 {
     tn_mreq *m = &f->mreq;
     m->arena = f->call->arena;
@@ -70,9 +71,11 @@ static const tn_fault *check_wait(const tn_fcall *f)
 {
     uint64_t deadline = f->call->deadline_mono_ns;
     if (deadline == UINT64_MAX)
-        return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "Context timeout is not set.");
+        return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT,
+                             "Context timeout is not set.");
     if (deadline < tn_now_mono_ns() + POLL_MIN_NS)
-        return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "Context timeout is too short.");
+        return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT,
+                             "Context timeout is too short.");
     return NULL;
 }
 
@@ -90,7 +93,8 @@ static void poll(tn_fcall *f, const polling *p)
     const tn_fault *fault = NULL;
     if ((fault = check_wait(f)) || (fault = tn_front_check_identity(arena, p->identity)) ||
         (fault = tn_front_check_version(f, p->version ? p->version->build_id : "",
-                                        p->version && p->version->use_versioning, p->deployment, p->queue)) ||
+                                        p->version && p->version->use_versioning, p->deployment,
+                                        p->queue)) ||
         (fault = tn_front_check_task_queue(arena, p->queue))) {
         tn_front_fail(f, fault);
         return;
@@ -102,14 +106,16 @@ static void poll(tn_fcall *f, const polling *p)
 
 void tn_do_poll_workflow(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *r = REQUEST(f, PollWorkflowTaskQueueRequest);
+    Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *r =
+        REQUEST(f, PollWorkflowTaskQueueRequest);
     poll(f, &(polling){r->task_queue, TN_TASK_WORKFLOW, r->identity, r->worker_version_capabilities,
                        r->deployment_options});
 }
 
 void tn_do_poll_activity(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *r = REQUEST(f, PollActivityTaskQueueRequest);
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *r =
+        REQUEST(f, PollActivityTaskQueueRequest);
     poll(f, &(polling){r->task_queue, TN_TASK_ACTIVITY, r->identity, r->worker_version_capabilities,
                        r->deployment_options});
 }
@@ -118,12 +124,14 @@ void tn_do_poll_activity(tn_fcall *f)
 
 void tn_do_describe_task_queue(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest *r = REQUEST(f, DescribeTaskQueueRequest);
+    Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest *r =
+        REQUEST(f, DescribeTaskQueueRequest);
     const tn_fault *fault = tn_front_check_task_queue(f->call->arena, r->task_queue);
     if (fault)
         tn_front_fail(f, fault);
     else if ((int)r->api_mode == 1 && r->task_queue->kind == STICKY)
-        tn_front_invalid(f, "Enhanced DescribeTaskQueue is not valid for a sticky queue, use api_mode=UNSPECIFIED or "
+        tn_front_invalid(f, "Enhanced DescribeTaskQueue is not valid for a sticky queue, use "
+                            "api_mode=UNSPECIFIED or "
                             "a normal queue.");
     else
         to_matching(f, TN_MOP_DESCRIBE, r->task_queue, TN_TASK_WORKFLOW);
@@ -152,7 +160,8 @@ static void worker_shut_down(tn_mreq *m)
 
 void tn_do_shutdown_worker(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__ShutdownWorkerRequest *r = REQUEST(f, ShutdownWorkerRequest);
+    Temporal__Api__Workflowservice__V1__ShutdownWorkerRequest *r =
+        REQUEST(f, ShutdownWorkerRequest);
     if (!*r->sticky_task_queue) {
         worker_shut_down(&(tn_mreq){.user = f});
         return;

@@ -13,7 +13,6 @@
 #include "temporal/api/operatorservice/v1/request_response.pb-c.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
-
 typedef struct tn_fcall {
     tn_call *call;
     const tn_namespace *ns; /* +1; NULL where the method has none */
@@ -22,7 +21,7 @@ typedef struct tn_fcall {
         tn_mreq mreq;
     };
     tn_task_token token;
-    atomic_int *waiting; /* the count that this call is in; NULL: none */
+    atomic_int *waiting;             /* the count that this call is in; NULL: none */
     const struct tn_fseries *series; /* metrics of its namespace */
     void *user;
 } tn_fcall;
@@ -34,13 +33,19 @@ typedef struct tn_fmethod {
     uint32_t priority; /* of the rate limiter: 0 first */
     uint32_t waits;    /* TN_WAIT_*: may wait long for a worker or an event, and is counted */
 } tn_fmethod;
-enum { TN_WAIT_NONE, TN_WAIT_POLL_WORKFLOW, TN_WAIT_POLL_ACTIVITY, TN_WAIT_HISTORY, TN_WAIT_QUERY, TN_WAITS };
+enum {
+    TN_WAIT_NONE,
+    TN_WAIT_POLL_WORKFLOW,
+    TN_WAIT_POLL_ACTIVITY,
+    TN_WAIT_HISTORY,
+    TN_WAIT_QUERY,
+    TN_WAITS
+};
 #define TN_FM_NAMESPACE 1u  /* `namespace` must name a namespace that exists */
 #define TN_FM_START 2u      /* ... and is not deprecated */
 #define TN_FM_VISIBILITY 8u /* the visibility limiter */
 #define TN_FM_NS_CHANGE 16u /* namespace changes: their own limiter */
 #define TN_FM_TOKEN 32u     /* an empty `namespace` is that of the task token */
-
 
 extern const tn_fmethod tn_fmethods[];
 extern const size_t tn_fmethods_count;
@@ -78,25 +83,33 @@ typedef struct tn_version {
 } tn_version;
 bool tn_version_parse(tn_str s, tn_version *out);
 int tn_version_compare(const tn_version *a, const tn_version *b);
-bool tn_version_in_range(const tn_version *v, tn_str range, bool *out_inside); /* false: not a range */
+bool tn_version_in_range(const tn_version *v, tn_str range,
+                         bool *out_inside); /* false: not a range */
 /* NULL, or why this client and this server do not fit. */
-const tn_fault *tn_versions_check(tn_arena *arena, tn_str client_name, tn_str client_version, tn_str server_range);
+const tn_fault *tn_versions_check(tn_arena *arena, tn_str client_name, tn_str client_version,
+                                  tn_str server_range);
 
 /* validate.c: NULL or an INVALID_ARGUMENT fault with the reference's text. */
-const tn_fault *tn_front_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution);
-const tn_fault *tn_front_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue);
-const tn_fault *tn_front_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy);
-const tn_fault *tn_front_check_start(tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
+const tn_fault *tn_front_check_execution(
+    tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution);
+const tn_fault *tn_front_check_task_queue(tn_arena *arena,
+                                          Temporal__Api__Taskqueue__V1__TaskQueue *queue);
+const tn_fault *tn_front_check_retry_policy(tn_arena *arena,
+                                            Temporal__Api__Common__V1__RetryPolicy *policy);
+const tn_fault *tn_front_check_start(
+    tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 const tn_fault *tn_front_check_signal_with_start(
     tn_fcall *f, Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r);
 /* Against limit.blobSize.error of the call's namespace. */
 bool tn_front_blob_too_large(const tn_fcall *f, const ProtobufCMessage *blob);
 /* A worker's version: what a poll or an answer says of build id and deployment. */
-const tn_fault *tn_front_check_version(const tn_fcall *f, const char *build_id, bool use_versioning,
-                                       const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
-                                       const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
+const tn_fault *tn_front_check_version(
+    const tn_fcall *f, const char *build_id, bool use_versioning,
+    const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+    const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
 const tn_fault *tn_front_check_identity(tn_arena *arena, const char *identity);
-const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n, Temporal__Api__Common__V1__Link *const *links);
+const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n,
+                                     Temporal__Api__Common__V1__Link *const *links);
 /* Dynamic numbers: limit.maxIDLength; any key, for the call's namespace. */
 size_t tn_front_id_max(void);
 int64_t tn_front_limit(const tn_fcall *f, tn_dyn_key key);

@@ -7,8 +7,8 @@
 
 Tenon__TaskToken *tn_front_token(const tn_fcall *f, ProtobufCBinaryData bytes)
 {
-    return (Tenon__TaskToken *)(void *)tn_token_open(f->call->arena, tn_blob_from(bytes.data, bytes.len),
-                                                     &tenon__task_token__descriptor);
+    return (Tenon__TaskToken *)(void *)tn_token_open(
+        f->call->arena, tn_blob_from(bytes.data, bytes.len), &tenon__task_token__descriptor);
 }
 
 /* A token of ours for a task of another kind: there is no such task. */
@@ -22,9 +22,11 @@ static void refuse_kind(tn_fcall *f, uint32_t kind)
         tn_front_fail(f, tn_fault_detailed(f->call->arena, TN_GRPC_NOT_FOUND, &detail.base,
                                            "Workflow task not found."));
     else
-        tn_front_fail(f, tn_fault_detailed(f->call->arena, TN_GRPC_NOT_FOUND, &detail.base,
-                                           "invalid activityID or activity already timed out or invoking workflow "
-                                           "is completed"));
+        tn_front_fail(f,
+                      tn_fault_detailed(
+                          f->call->arena, TN_GRPC_NOT_FOUND, &detail.base,
+                          "invalid activityID or activity already timed out or invoking workflow "
+                          "is completed"));
 }
 
 /* NULL: the call has been answered. */
@@ -85,10 +87,12 @@ static void with_token(tn_fcall *f, tn_hop op, ProtobufCBinaryData bytes, uint32
 
 static Temporal__Api__Failure__V1__Failure *server_failure(tn_arena *arena, const char *message)
 {
-    Temporal__Api__Failure__V1__Failure *failure = TN_NEW(arena, Temporal__Api__Failure__V1__Failure);
+    Temporal__Api__Failure__V1__Failure *failure =
+        TN_NEW(arena, Temporal__Api__Failure__V1__Failure);
     temporal__api__failure__v1__failure__init(failure);
     failure->message = (char *)(uintptr_t)message;
-    failure->failure_info_case = TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO;
+    failure->failure_info_case =
+        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_SERVER_FAILURE_INFO;
     failure->server_failure_info = TN_NEW(arena, Temporal__Api__Failure__V1__ServerFailureInfo);
     temporal__api__failure__v1__server_failure_info__init(failure->server_failure_info);
     failure->server_failure_info->non_retryable = true;
@@ -96,30 +100,32 @@ static Temporal__Api__Failure__V1__Failure *server_failure(tn_arena *arena, cons
 }
 
 /* The failure as it may be kept: one that is too large becomes a server failure with what fits as its cause. */
-static Temporal__Api__Failure__V1__Failure *fit_failure(const tn_fcall *f,
-                                                        Temporal__Api__Failure__V1__Failure *failure)
+static Temporal__Api__Failure__V1__Failure *fit_failure(
+    const tn_fcall *f, Temporal__Api__Failure__V1__Failure *failure)
 {
     if (!failure || !tn_front_blob_too_large(f, &failure->base))
         return failure;
-    Temporal__Api__Failure__V1__Failure *fitting = server_failure(f->call->arena, FAILURE_TOO_LARGE);
+    Temporal__Api__Failure__V1__Failure *fitting =
+        server_failure(f->call->arena, FAILURE_TOO_LARGE);
     Temporal__Api__Failure__V1__Failure *cause = server_failure(f->call->arena, "");
     int64_t room = tn_front_limit(f, TN_DYN_LIMIT_BLOB_SIZE_WARN);
     size_t n = strlen(failure->message);
     if (room > 1024 && n > (size_t)room - 1024)
         for (n = (size_t)room - 1024; n && ((unsigned char)failure->message[n] & 0xc0) == 0x80;)
             n--; /* not in the middle of a character */
-    cause->message = (char *)(uintptr_t)tn_arena_str(f->call->arena, (tn_str){failure->message, n}).p;
+    cause->message =
+        (char *)(uintptr_t)tn_arena_str(f->call->arena, (tn_str){failure->message, n}).p;
     cause->source = failure->source;
     fitting->cause = cause;
     return fitting;
 }
 
 /* A worker's answer that cannot be kept fails the activity for good. */
-static const ProtobufCMessage *failed_instead(tn_fcall *f, ProtobufCBinaryData token, const char *identity,
-                                              const char *why)
+static const ProtobufCMessage *failed_instead(tn_fcall *f, ProtobufCBinaryData token,
+                                              const char *identity, const char *why)
 {
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *r =
-        TN_NEW(f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *r = TN_NEW(
+        f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest);
     temporal__api__workflowservice__v1__respond_activity_task_failed_request__init(r);
     r->task_token = token;
     r->failure = server_failure(f->call->arena, why);
@@ -150,7 +156,8 @@ void tn_do_wft_completed(tn_fcall *f)
     if (fault)
         tn_front_fail(f, fault);
     else
-        with_token(f, TN_HOP_WFT_COMPLETED, r->task_token, TN_TOKEN_WORKFLOW, &r->base, r->identity);
+        with_token(f, TN_HOP_WFT_COMPLETED, r->task_token, TN_TOKEN_WORKFLOW, &r->base,
+                   r->identity);
 }
 
 void tn_do_wft_failed(tn_fcall *f)
@@ -180,14 +187,17 @@ void tn_do_activity_completed(tn_fcall *f)
     with_token(f, op, r->task_token, TN_TOKEN_ACTIVITY, request, r->identity);
 }
 
-static const tn_fault *check_failure(tn_arena *arena, const Temporal__Api__Failure__V1__Failure *failure)
+static const tn_fault *check_failure(tn_arena *arena,
+                                     const Temporal__Api__Failure__V1__Failure *failure)
 {
     if (failure && failure->failure_info_case !=
                        TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO)
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Failure must have ApplicationFailureInfo.");
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                             "Failure must have ApplicationFailureInfo.");
     for (; failure; failure = failure->cause) {
         const Google__Protobuf__Duration *delay =
-            failure->failure_info_case == TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO
+            failure->failure_info_case ==
+                    TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_APPLICATION_FAILURE_INFO
                 ? failure->application_failure_info->next_retry_delay
                 : NULL;
         int64_t ns;
@@ -199,8 +209,9 @@ static const tn_fault *check_failure(tn_arena *arena, const Temporal__Api__Failu
 }
 
 /* What had to be left out is told in the answer. */
-static void fit_activity_failure(tn_fcall *f, Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *r,
-                                 Temporal__Api__Failure__V1__Failure *out_told[2], size_t *out_n)
+static void fit_activity_failure(
+    tn_fcall *f, Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *r,
+    Temporal__Api__Failure__V1__Failure *out_told[2], size_t *out_n)
 {
     *out_n = 0;
     if (too_large(f, r->last_heartbeat_details)) {
@@ -218,7 +229,8 @@ void tn_do_activity_failed(tn_fcall *f)
     Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *r =
         REQUEST(f, RespondActivityTaskFailedRequest);
     const tn_fault *fault = check_failure(f->call->arena, r->failure);
-    Temporal__Api__Failure__V1__Failure **told = TN_NEW_ARRAY(f->call->arena, Temporal__Api__Failure__V1__Failure *, 2);
+    Temporal__Api__Failure__V1__Failure **told =
+        TN_NEW_ARRAY(f->call->arena, Temporal__Api__Failure__V1__Failure *, 2);
     size_t n_told = 0;
     if (fault) {
         tn_front_fail(f, fault);
@@ -323,12 +335,12 @@ void tn_do_activity_completed_by_id(tn_fcall *f)
     const named name = {r->workflow_id, r->run_id, r->activity_id, r->identity};
     if (too_large(f, r->result)) {
         answer_with(f, f->call->method->output);
-        by_id(f, TN_HOP_ACT_FAILED, &name, failed_instead(f, no_token, r->identity, COMPLETE_TOO_LARGE),
-              answered_otherwise);
+        by_id(f, TN_HOP_ACT_FAILED, &name,
+              failed_instead(f, no_token, r->identity, COMPLETE_TOO_LARGE), answered_otherwise);
         return;
     }
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *t =
-        TN_NEW(f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *t = TN_NEW(
+        f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest);
     temporal__api__workflowservice__v1__respond_activity_task_completed_request__init(t);
     t->namespace_ = r->namespace_;
     t->result = r->result;
@@ -346,9 +358,10 @@ void tn_do_activity_failed_by_id(tn_fcall *f)
         tn_front_fail(f, fault);
         return;
     }
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *t =
-        TN_NEW(f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest);
-    Temporal__Api__Failure__V1__Failure **told = TN_NEW_ARRAY(f->call->arena, Temporal__Api__Failure__V1__Failure *, 2);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *t = TN_NEW(
+        f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest);
+    Temporal__Api__Failure__V1__Failure **told =
+        TN_NEW_ARRAY(f->call->arena, Temporal__Api__Failure__V1__Failure *, 2);
     Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedByIdResponse *out;
     temporal__api__workflowservice__v1__respond_activity_task_failed_request__init(t);
     t->namespace_ = r->namespace_;
@@ -369,12 +382,12 @@ void tn_do_activity_canceled_by_id(tn_fcall *f)
     const named name = {r->workflow_id, r->run_id, r->activity_id, r->identity};
     if (too_large(f, r->details)) {
         answer_with(f, f->call->method->output);
-        by_id(f, TN_HOP_ACT_FAILED, &name, failed_instead(f, no_token, r->identity, CANCEL_TOO_LARGE),
-              answered_otherwise);
+        by_id(f, TN_HOP_ACT_FAILED, &name,
+              failed_instead(f, no_token, r->identity, CANCEL_TOO_LARGE), answered_otherwise);
         return;
     }
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *t =
-        TN_NEW(f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *t = TN_NEW(
+        f->call->arena, Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest);
     temporal__api__workflowservice__v1__respond_activity_task_canceled_request__init(t);
     t->namespace_ = r->namespace_;
     t->details = r->details;
@@ -392,12 +405,12 @@ void tn_do_activity_heartbeat_by_id(tn_fcall *f)
         answer_with(f, f->call->method->output);
         if ((out = f->user))
             out->cancel_requested = true;
-        by_id(f, TN_HOP_ACT_FAILED, &name, failed_instead(f, no_token, r->identity, HEARTBEAT_TOO_LARGE),
-              answered_otherwise);
+        by_id(f, TN_HOP_ACT_FAILED, &name,
+              failed_instead(f, no_token, r->identity, HEARTBEAT_TOO_LARGE), answered_otherwise);
         return;
     }
-    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *t =
-        TN_NEW(f->call->arena, Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest);
+    Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *t = TN_NEW(
+        f->call->arena, Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest);
     temporal__api__workflowservice__v1__record_activity_task_heartbeat_request__init(t);
     t->namespace_ = r->namespace_;
     t->details = r->details;

@@ -33,14 +33,16 @@ void tn_do_cluster_info(tn_fcall *f)
     entry entries[CLIENTS_MAX];
     entry *list[CLIENTS_MAX];
     for (size_t i = 0; i < tn_supported_clients_count; i++) {
-        temporal__api__workflowservice__v1__get_cluster_info_response__supported_clients_entry__init(&entries[i]);
+        temporal__api__workflowservice__v1__get_cluster_info_response__supported_clients_entry__init(
+            &entries[i]);
         entries[i].key = (char *)(uintptr_t)tn_supported_clients[i].name;
         entries[i].value = (char *)(uintptr_t)tn_supported_clients[i].range;
         list[i] = &entries[i];
     }
     out.supported_clients = list;
     out.n_supported_clients = tn_supported_clients_count;
-    Temporal__Api__Version__V1__VersionInfo version = TEMPORAL__API__VERSION__V1__VERSION_INFO__INIT;
+    Temporal__Api__Version__V1__VersionInfo version =
+        TEMPORAL__API__VERSION__V1__VERSION_INFO__INIT;
     out.server_version = (char *)TN_SERVER_VERSION;
     out.version_info = &version;
     out.cluster_id = (char *)(uintptr_t)tn_frontend.cluster_id;

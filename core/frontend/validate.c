@@ -38,7 +38,8 @@ char *tn_fresh_uuid(tn_arena *arena)
     return text ? text : (char *)"";
 }
 
-const tn_fault *tn_front_check_execution(tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution)
+const tn_fault *tn_front_check_execution(
+    tn_arena *arena, const Temporal__Api__Common__V1__WorkflowExecution *execution)
 {
     uint8_t id[16];
     if (!execution)
@@ -59,7 +60,8 @@ static const tn_fault *check_queue_name(tn_arena *arena, const char *name)
     return NULL;
 }
 
-const tn_fault *tn_front_check_task_queue(tn_arena *arena, Temporal__Api__Taskqueue__V1__TaskQueue *queue)
+const tn_fault *tn_front_check_task_queue(tn_arena *arena,
+                                          Temporal__Api__Taskqueue__V1__TaskQueue *queue)
 {
     if (!queue)
         return INVALID(arena, "taskQueue is not set");
@@ -68,13 +70,15 @@ const tn_fault *tn_front_check_task_queue(tn_arena *arena, Temporal__Api__Taskqu
     if (!queue->kind)
         queue->kind = TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_NORMAL;
     const tn_fault *fault = check_queue_name(arena, queue->name);
-    if (!fault && queue->kind == TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_STICKY &&
+    if (!fault &&
+        queue->kind == TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_STICKY &&
         *queue->normal_name)
         fault = check_queue_name(arena, queue->normal_name);
     return fault;
 }
 
-const tn_fault *tn_front_check_retry_policy(tn_arena *arena, Temporal__Api__Common__V1__RetryPolicy *policy)
+const tn_fault *tn_front_check_retry_policy(tn_arena *arena,
+                                            Temporal__Api__Common__V1__RetryPolicy *policy)
 {
     const char *why = tn_retry_policy_settle(arena, policy);
     return why ? INVALID(arena, "%s", why) : NULL;
@@ -88,38 +92,46 @@ bool tn_front_blob_too_large(const tn_fcall *f, const ProtobufCMessage *blob)
 
 const tn_fault *tn_front_check_identity(tn_arena *arena, const char *identity)
 {
-    return strlen(identity) > tn_front_id_max() ? INVALID(arena, "Identity length exceeds limit.") : NULL;
+    return strlen(identity) > tn_front_id_max() ? INVALID(arena, "Identity length exceeds limit.")
+                                                : NULL;
 }
 
 /* Versioning by build id alone is over: a worker that asks for it is refused, as where it is switched off. */
-const tn_fault *tn_front_check_version(const tn_fcall *f, const char *build_id, bool use_versioning,
-                                       const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
-                                       const Temporal__Api__Taskqueue__V1__TaskQueue *queue)
+const tn_fault *tn_front_check_version(
+    const tn_fcall *f, const char *build_id, bool use_versioning,
+    const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+    const Temporal__Api__Taskqueue__V1__TaskQueue *queue)
 {
     tn_arena *arena = f->call->arena;
     int64_t build_max = tn_front_limit(f, TN_DYN_LIMIT_BUILD_ID_LENGTH);
     Temporal__Api__Errordetails__V1__PermissionDeniedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__PERMISSION_DENIED_FAILURE__INIT;
     if (use_versioning)
-        return tn_fault_detailed(arena, TN_GRPC_PERMISSION_DENIED, &detail.base,
-                                 "Worker versioning in workflow progress APIs is disabled on this namespace.");
+        return tn_fault_detailed(
+            arena, TN_GRPC_PERMISSION_DENIED, &detail.base,
+            "Worker versioning in workflow progress APIs is disabled on this namespace.");
     if (queue && queue->kind == TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_STICKY &&
         !*queue->normal_name && options)
-        return INVALID(arena, "NormalName must be set on sticky queue when UseVersioning is true or DeploymentOptions "
+        return INVALID(arena, "NormalName must be set on sticky queue when UseVersioning is true "
+                              "or DeploymentOptions "
                               "are set.");
     if (build_id && (int64_t)strlen(build_id) > build_max)
-        return INVALID(arena, "Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID.");
-    if (options && (int)options->worker_versioning_mode == 2 && (!*options->deployment_name || !*options->build_id))
+        return INVALID(
+            arena, "Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID.");
+    if (options && (int)options->worker_versioning_mode == 2 &&
+        (!*options->deployment_name || !*options->build_id))
         return INVALID(arena, "Deployment name and build id must be set together.");
     return NULL;
 }
 
 /* ---- links and priority ---- */
 
-static const tn_fault *check_event_link(tn_arena *arena, const Temporal__Api__Common__V1__Link__WorkflowEvent *event)
+static const tn_fault *check_event_link(tn_arena *arena,
+                                        const Temporal__Api__Common__V1__Link__WorkflowEvent *event)
 {
     const Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference *ref =
-        event->reference_case == TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF
+        event->reference_case ==
+                TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF
             ? event->event_ref
             : NULL;
     if (!*event->namespace_)
@@ -129,21 +141,26 @@ static const tn_fault *check_event_link(tn_arena *arena, const Temporal__Api__Co
     if (!*event->run_id)
         return INVALID(arena, "workflow event link must not have an empty run ID field");
     if (ref && !ref->event_type && ref->event_id)
-        return INVALID(arena, "workflow event link ref cannot have an unspecified event type and a non-zero event ID");
+        return INVALID(arena, "workflow event link ref cannot have an unspecified event type and a "
+                              "non-zero event ID");
     return NULL;
 }
 
-const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n, Temporal__Api__Common__V1__Link *const *links)
+const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n,
+                                     Temporal__Api__Common__V1__Link *const *links)
 {
     tn_arena *arena = f->call->arena;
-    int64_t count_max = tn_front_limit(f, TN_DYN_FRONTEND_LINKS), size_max = tn_front_limit(f, TN_DYN_FRONTEND_LINK_SIZE);
+    int64_t count_max = tn_front_limit(f, TN_DYN_FRONTEND_LINKS),
+            size_max = tn_front_limit(f, TN_DYN_FRONTEND_LINK_SIZE);
     if ((int64_t)n > count_max)
-        return INVALID(arena, "cannot attach more than %lld links per request, got %zu", (long long)count_max, n);
+        return INVALID(arena, "cannot attach more than %lld links per request, got %zu",
+                       (long long)count_max, n);
     for (size_t i = 0; i < n; i++) {
         size_t size = protobuf_c_message_get_packed_size(&links[i]->base);
         const tn_fault *fault = NULL;
         if ((int64_t)size > size_max)
-            return INVALID(arena, "link exceeds allowed size of %lld, got %zu", (long long)size_max, size);
+            return INVALID(arena, "link exceeds allowed size of %lld, got %zu", (long long)size_max,
+                           size);
         if (links[i]->variant_case == TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW_EVENT)
             fault = check_event_link(arena, links[i]->workflow_event);
         else if (links[i]->variant_case == TEMPORAL__API__COMMON__V1__LINK__VARIANT_BATCH_JOB &&
@@ -155,7 +172,8 @@ const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n, Temporal__Api_
     return NULL;
 }
 
-static const tn_fault *check_priority(tn_arena *arena, const Temporal__Api__Common__V1__Priority *priority)
+static const tn_fault *check_priority(tn_arena *arena,
+                                      const Temporal__Api__Common__V1__Priority *priority)
 {
     if (!priority)
         return NULL;
@@ -174,11 +192,14 @@ static const tn_fault *check_timeouts(tn_arena *arena, const start_request *r)
 {
     const char *why;
     if ((why = tn_duration_settle(r->workflow_execution_timeout)))
-        return INVALID(arena, "An invalid WorkflowExecutionTimeoutSeconds is set on request. cause: %s", why);
+        return INVALID(
+            arena, "An invalid WorkflowExecutionTimeoutSeconds is set on request. cause: %s", why);
     if ((why = tn_duration_settle(r->workflow_run_timeout)))
-        return INVALID(arena, "An invalid WorkflowRunTimeoutSeconds is set on request. cause: %s", why);
+        return INVALID(arena, "An invalid WorkflowRunTimeoutSeconds is set on request. cause: %s",
+                       why);
     if ((why = tn_duration_settle(r->workflow_task_timeout)))
-        return INVALID(arena, "An invalid WorkflowTaskTimeoutSeconds is set on request. cause: %s", why);
+        return INVALID(arena, "An invalid WorkflowTaskTimeoutSeconds is set on request. cause: %s",
+                       why);
     return NULL;
 }
 
@@ -186,12 +207,16 @@ static const tn_fault *check_policies(tn_arena *arena, start_request *r, int def
 {
     int reuse = (int)r->workflow_id_reuse_policy, conflict = (int)r->workflow_id_conflict_policy;
     if (conflict != 0 && reuse == 4)
-        return INVALID(arena, "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot "
-                              "be used together with a WorkflowIDConflictPolicy");
+        return INVALID(
+            arena,
+            "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot "
+            "be used together with a WorkflowIDConflictPolicy");
     if (conflict == 3 && reuse == 3)
-        return INVALID(arena, "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be "
-                              "used together with WorkflowIdConflictPolicy "
-                              "WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING");
+        return INVALID(
+            arena,
+            "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be "
+            "used together with WorkflowIdConflictPolicy "
+            "WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING");
     if (reuse == 4) { /* the old way of saying terminate-existing */
         r->workflow_id_reuse_policy = 1;
         r->workflow_id_conflict_policy = 3;
@@ -200,7 +225,8 @@ static const tn_fault *check_policies(tn_arena *arena, start_request *r, int def
     if (reuse == 0)
         r->workflow_id_reuse_policy = 1;
     if (conflict == 0)
-        r->workflow_id_conflict_policy = (Temporal__Api__Enums__V1__WorkflowIdConflictPolicy)default_conflict;
+        r->workflow_id_conflict_policy =
+            (Temporal__Api__Enums__V1__WorkflowIdConflictPolicy)default_conflict;
     return NULL;
 }
 
@@ -208,7 +234,8 @@ static const tn_fault *check_cron(tn_arena *arena, const char *spec)
 {
     char why[200];
     uint64_t next;
-    if (!*spec || tn_cron_next(tn_str_from(spec), tn_now_wall_ns(), tn_now_wall_ns(), &next, why, sizeof(why)))
+    if (!*spec || tn_cron_next(tn_str_from(spec), tn_now_wall_ns(), tn_now_wall_ns(), &next, why,
+                               sizeof(why)))
         return NULL;
     return INVALID(arena, "invalid CronSchedule.");
 }
@@ -219,7 +246,8 @@ static const tn_fault *check_delay(tn_arena *arena, const start_request *r)
     if (r->workflow_start_delay && *r->cron_schedule)
         return INVALID(arena, "CronSchedule and WorkflowStartDelay may not be used together.");
     if ((why = tn_duration_settle(r->workflow_start_delay)))
-        return INVALID(arena, "An invalid WorkflowStartDelaySeconds is set on request. cause: %s", why);
+        return INVALID(arena, "An invalid WorkflowStartDelaySeconds is set on request. cause: %s",
+                       why);
     return NULL;
 }
 
@@ -235,7 +263,8 @@ static const tn_fault *check_search_attributes(tn_fcall *f, const start_request 
     if (!r->search_attributes)
         return NULL;
     if (tn_proto_pack(&r->search_attributes->base, arena, &packed) != TN_OK)
-        return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "search attributes take too much memory");
+        return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                             "search attributes take too much memory");
     const tn_fault *fault = tn_search_attrs_validate(arena, f->ns, packed, &limits);
     if (!fault)
         tn_search_attrs_add_types(arena, f->ns, r->search_attributes);
@@ -271,7 +300,8 @@ static const tn_fault *check_workflow_id(tn_arena *arena, const char *id)
     if (!*id)
         return INVALID(arena, "WorkflowId is not set on request.");
     if (strlen(id) > tn_front_id_max())
-        return INVALID(arena, "WorkflowId exceeds maximum allowed length (%zu/%zu)", strlen(id), tn_front_id_max());
+        return INVALID(arena, "WorkflowId exceeds maximum allowed length (%zu/%zu)", strlen(id),
+                       tn_front_id_max());
     return NULL;
 }
 
@@ -292,14 +322,15 @@ const tn_fault *tn_front_check_start(tn_fcall *f, start_request *r)
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = NULL;
     if ((fault = check_workflow_id(arena, r->workflow_id)) ||
-        (fault = tn_front_check_retry_policy(arena, r->retry_policy)) || (fault = check_delay(arena, r)) ||
-        (fault = check_cron(arena, r->cron_schedule)))
+        (fault = tn_front_check_retry_policy(arena, r->retry_policy)) ||
+        (fault = check_delay(arena, r)) || (fault = check_cron(arena, r->cron_schedule)))
         return fault;
     if (!r->workflow_type || !*r->workflow_type->name)
         return INVALID(arena, "WorkflowType is not set on request.");
     if (strlen(r->workflow_type->name) > tn_front_id_max())
         return INVALID(arena, "WorkflowType length exceeds limit.");
-    if ((fault = tn_front_check_task_queue(arena, r->task_queue)) || (fault = check_timeouts(arena, r)))
+    if ((fault = tn_front_check_task_queue(arena, r->task_queue)) ||
+        (fault = check_timeouts(arena, r)))
         return fault;
     if (!*r->request_id)
         r->request_id = tn_fresh_uuid(arena);
@@ -309,7 +340,8 @@ const tn_fault *tn_front_check_start(tn_fcall *f, start_request *r)
         return fault;
     if (r->on_conflict_options && r->on_conflict_options->attach_completion_callbacks &&
         !r->on_conflict_options->attach_request_id)
-        return INVALID(arena, "attaching request ID is required for attaching completion callbacks");
+        return INVALID(arena,
+                       "attaching request ID is required for attaching completion callbacks");
     return check_rest(f, r);
 }
 
@@ -344,7 +376,8 @@ static const tn_fault *check_signal_names(tn_arena *arena, const sws_request *s)
     if (!*s->signal_name)
         return INVALID(arena, "signal not set");
     if (strlen(s->signal_name) > max)
-        return INVALID(arena, "signal name exceeds maximum allowed length (%zu/%zu)", strlen(s->signal_name), max);
+        return INVALID(arena, "signal name exceeds maximum allowed length (%zu/%zu)",
+                       strlen(s->signal_name), max);
     if (!s->workflow_type || !*s->workflow_type->name)
         return INVALID(arena, "workflow type not set");
     if (strlen(s->workflow_type->name) > max)
@@ -358,21 +391,26 @@ const tn_fault *tn_front_check_signal_with_start(tn_fcall *f, sws_request *s)
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = NULL;
     start_request r;
-    if ((fault = check_cron(arena, s->cron_schedule)) || (fault = check_workflow_id(arena, s->workflow_id)) ||
-        (fault = check_signal_names(arena, s)) || (fault = tn_front_check_task_queue(arena, s->task_queue)))
+    if ((fault = check_cron(arena, s->cron_schedule)) ||
+        (fault = check_workflow_id(arena, s->workflow_id)) ||
+        (fault = check_signal_names(arena, s)) ||
+        (fault = tn_front_check_task_queue(arena, s->task_queue)))
         return fault;
     if (!*s->request_id)
         s->request_id = tn_fresh_uuid(arena);
     if (strlen(s->request_id) > tn_front_id_max())
-        return INVALID(arena, "Request ID exceeds maximum allowed length (%zu/%zu)", strlen(s->request_id),
-                       tn_front_id_max());
+        return INVALID(arena, "Request ID exceeds maximum allowed length (%zu/%zu)",
+                       strlen(s->request_id), tn_front_id_max());
     start_of_signal(s, &r);
-    if ((fault = check_timeouts(arena, &r)) || (fault = tn_front_check_retry_policy(arena, r.retry_policy)) ||
+    if ((fault = check_timeouts(arena, &r)) ||
+        (fault = tn_front_check_retry_policy(arena, r.retry_policy)) ||
         (fault = check_delay(arena, &r)))
         return fault;
     if ((int)s->workflow_id_conflict_policy == 1)
-        return INVALID(arena, "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported "
-                              "for this operation.");
+        return INVALID(
+            arena,
+            "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported "
+            "for this operation.");
     if ((fault = check_policies(arena, &r, 2)))
         return fault;
     s->workflow_id_reuse_policy = r.workflow_id_reuse_policy;

@@ -61,8 +61,8 @@ static tn_str take_words(tn_str *s)
 bool tn_version_parse(tn_str s, tn_version *out)
 {
     tn_version v = {0};
-    if (!take_number(&s, &v.part[0]) || !take_char(&s, '.') || !take_number(&s, &v.part[1]) || !take_char(&s, '.') ||
-        !take_number(&s, &v.part[2]))
+    if (!take_number(&s, &v.part[0]) || !take_char(&s, '.') || !take_number(&s, &v.part[1]) ||
+        !take_char(&s, '.') || !take_number(&s, &v.part[2]))
         return false;
     if (take_char(&s, '-')) {
         v.pre = take_words(&s);
@@ -190,7 +190,8 @@ static const char *range_of(tn_str client_name)
 
 static char *text(tn_arena *arena, tn_str s) { return (char *)(uintptr_t)tn_arena_str(arena, s).p; }
 
-static const tn_fault *client_not_supported(tn_arena *arena, tn_str name, tn_str version, const char *range)
+static const tn_fault *client_not_supported(tn_arena *arena, tn_str name, tn_str version,
+                                            const char *range)
 {
     Temporal__Api__Errordetails__V1__ClientVersionNotSupportedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__CLIENT_VERSION_NOT_SUPPORTED_FAILURE__INIT;
@@ -198,7 +199,8 @@ static const tn_fault *client_not_supported(tn_arena *arena, tn_str name, tn_str
     detail.client_version = text(arena, version);
     detail.supported_versions = (char *)(uintptr_t)range;
     if (!detail.client_name || !detail.client_version)
-        return tn_fault_make(arena, TN_GRPC_FAILED_PRECONDITION, "Client version is not supported.");
+        return tn_fault_make(arena, TN_GRPC_FAILED_PRECONDITION,
+                             "Client version is not supported.");
     return tn_fault_detailed(arena, TN_GRPC_FAILED_PRECONDITION, &detail.base,
                              "Client version %s is not supported. Server supports %s versions: %s",
                              detail.client_version, detail.client_name, range);
@@ -211,13 +213,16 @@ static const tn_fault *server_not_supported(tn_arena *arena, tn_str range)
     detail.server_version = (char *)TN_SERVER_VERSION;
     detail.client_supported_server_versions = text(arena, range);
     if (!detail.client_supported_server_versions)
-        return tn_fault_make(arena, TN_GRPC_FAILED_PRECONDITION, "Server version is not supported.");
-    return tn_fault_detailed(arena, TN_GRPC_FAILED_PRECONDITION, &detail.base,
-                             "Server version %s is not supported. Client supports server versions: %s",
-                             TN_SERVER_VERSION, detail.client_supported_server_versions);
+        return tn_fault_make(arena, TN_GRPC_FAILED_PRECONDITION,
+                             "Server version is not supported.");
+    return tn_fault_detailed(
+        arena, TN_GRPC_FAILED_PRECONDITION, &detail.base,
+        "Server version %s is not supported. Client supports server versions: %s",
+        TN_SERVER_VERSION, detail.client_supported_server_versions);
 }
 
-const tn_fault *tn_versions_check(tn_arena *arena, tn_str client_name, tn_str client_version, tn_str server_range)
+const tn_fault *tn_versions_check(tn_arena *arena, tn_str client_name, tn_str client_version,
+                                  tn_str server_range)
 {
     tn_version version;
     bool inside;
@@ -236,7 +241,8 @@ const tn_fault *tn_versions_check(tn_arena *arena, tn_str client_name, tn_str cl
     bool parsed = tn_version_parse(TN_STR(TN_SERVER_VERSION), &version);
     TN_ASSERT(parsed);
     if (server_range.n > HEADER_BYTES_MAX || !tn_version_in_range(&version, server_range, &inside))
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "Unable to parse supported server versions: it is not a range of semantic versions");
+        return tn_fault_make(
+            arena, TN_GRPC_INVALID_ARGUMENT,
+            "Unable to parse supported server versions: it is not a range of semantic versions");
     return inside ? NULL : server_not_supported(arena, server_range);
 }

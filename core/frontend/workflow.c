@@ -6,7 +6,8 @@
 
 void tn_do_start(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r = REQUEST(f, StartWorkflowExecutionRequest);
+    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r =
+        REQUEST(f, StartWorkflowExecutionRequest);
     const tn_fault *fault = tn_front_check_start(f, r);
     if (fault)
         tn_front_fail(f, fault);
@@ -25,7 +26,8 @@ void tn_do_signal_with_start(tn_fcall *f)
         tn_front_history(f, TN_HOP_SIGNAL_WITH_START, r->workflow_id, NULL, &r->base);
 }
 
-static void for_execution(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V1__WorkflowExecution *execution)
+static void for_execution(tn_fcall *f, tn_hop op,
+                          const Temporal__Api__Common__V1__WorkflowExecution *execution)
 {
     const tn_fault *fault = tn_front_check_execution(f->call->arena, execution);
     if (fault)
@@ -35,19 +37,22 @@ static void for_execution(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V
 }
 
 /* With the first run of a chain given, the chain is meant and not one run of it. */
-static void for_chain(tn_fcall *f, tn_hop op, const Temporal__Api__Common__V1__WorkflowExecution *execution,
+static void for_chain(tn_fcall *f, tn_hop op,
+                      const Temporal__Api__Common__V1__WorkflowExecution *execution,
                       const char *first_run_id)
 {
     const tn_fault *fault = tn_front_check_execution(f->call->arena, execution);
     if (fault)
         tn_front_fail(f, fault);
     else
-        tn_front_history(f, op, execution->workflow_id, *first_run_id ? NULL : execution->run_id, f->call->request);
+        tn_front_history(f, op, execution->workflow_id, *first_run_id ? NULL : execution->run_id,
+                         f->call->request);
 }
 
 void tn_do_signal(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r = REQUEST(f, SignalWorkflowExecutionRequest);
+    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r =
+        REQUEST(f, SignalWorkflowExecutionRequest);
     const tn_fault *fault = tn_front_check_execution(f->call->arena, r->workflow_execution);
     if (fault)
         tn_front_fail(f, fault);
@@ -105,7 +110,8 @@ void tn_do_get_history(tn_fcall *f)
 
 void tn_do_get_history_reverse(tn_fcall *f)
 {
-    for_execution(f, TN_HOP_GET_HISTORY_REVERSE, REQUEST(f, GetWorkflowExecutionHistoryReverseRequest)->execution);
+    for_execution(f, TN_HOP_GET_HISTORY_REVERSE,
+                  REQUEST(f, GetWorkflowExecutionHistoryReverseRequest)->execution);
 }
 
 void tn_do_query(tn_fcall *f)
@@ -115,7 +121,8 @@ void tn_do_query(tn_fcall *f)
     if (fault)
         tn_front_fail(f, fault);
     else if (tn_dyn_bool(TN_DYN_SYSTEM_DISALLOW_QUERY, f->ns->name, TN_STR("")))
-        tn_front_invalid(f, "Namespace is not allowed to query, please contact temporal team to re-enable queries.");
+        tn_front_invalid(f, "Namespace is not allowed to query, please contact temporal team to "
+                            "re-enable queries.");
     else if (!r->query)
         tn_front_invalid(f, "WorkflowQuery is not set on request.");
     else if (!*r->query->query_type)
@@ -126,6 +133,7 @@ void tn_do_query(tn_fcall *f)
 
 void tn_do_reset_sticky(tn_fcall *f)
 {
-    const Temporal__Api__Common__V1__WorkflowExecution *execution = REQUEST(f, ResetStickyTaskQueueRequest)->execution;
+    const Temporal__Api__Common__V1__WorkflowExecution *execution =
+        REQUEST(f, ResetStickyTaskQueueRequest)->execution;
     for_execution(f, TN_HOP_RESET_STICKY, execution);
 }

@@ -93,10 +93,11 @@ static void fill(series *s, tn_str ns)
         s->timeout[i] = counter_of(timeouts[i], labels);
     s->sticky = counter_of("complete_workflow_task_sticky_enabled_count", labels);
     s->not_sticky = counter_of("complete_workflow_task_sticky_disabled_count", labels);
-    s->transitions = tn_metrics_histogram("state_transition_count", "transitions of runs that have closed",
-                                          TN_BUCKETS_COUNT, labels, 2);
-    s->size = tn_metrics_histogram("history_size", "bytes of histories of runs that have closed", TN_BUCKETS_BYTES,
-                                   labels, 2);
+    s->transitions =
+        tn_metrics_histogram("state_transition_count", "transitions of runs that have closed",
+                             TN_BUCKETS_COUNT, labels, 2);
+    s->size = tn_metrics_histogram("history_size", "bytes of histories of runs that have closed",
+                                   TN_BUCKETS_BYTES, labels, 2);
     s->count = tn_metrics_histogram("history_count", "events of histories of runs that have closed",
                                     TN_BUCKETS_COUNT, labels, 2);
 }
@@ -105,7 +106,9 @@ static const series *series_of(const tn_namespace *ns)
 {
     static __thread series *held;
     if (!held)
-        held = tn_xcalloc(SERIES_HELD, sizeof(*held)); /* of the loop's thread, which lives as long as the process */
+        held = tn_xcalloc(
+            SERIES_HELD,
+            sizeof(*held)); /* of the loop's thread, which lives as long as the process */
     uint64_t key = tn_hash64_stable(tn_blob_of_str(ns->id), (tn_blob){NULL, 0}) | 1;
     series *s = &held[key % SERIES_HELD];
     if (s->key != key)
@@ -127,7 +130,8 @@ static void count_timeout(const series *s, tn_blob packed)
     else if (event && event->event_type == 14 && event->activity_task_timed_out_event_attributes &&
              event->activity_task_timed_out_event_attributes->failure &&
              event->activity_task_timed_out_event_attributes->failure->timeout_failure_info)
-        type = (int32_t)event->activity_task_timed_out_event_attributes->failure->timeout_failure_info->timeout_type;
+        type = (int32_t)event->activity_task_timed_out_event_attributes->failure
+                   ->timeout_failure_info->timeout_type;
     if (type > 0 && type < (int32_t)TN_COUNT_OF(timeouts))
         tn_counter_inc(s->timeout[type]);
     tn_arena_destroy(arena);
@@ -156,7 +160,8 @@ void tn_history_count(const tn_txn *txn, const tn_change *change)
     if (!change->tx.n_events)
         return;
     const series *s = series_of(txn->ns);
-    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&change->tx.events)); tn_wire_next(&it, &field);)
+    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&change->tx.events));
+         tn_wire_next(&it, &field);)
         count_event(s, ms, field.bytes);
     if (tn_ms_running(ms))
         return;

@@ -28,12 +28,14 @@ link_msg *tn_link_to_start(const tn_hreq *req, const char *run_id)
     temporal__api__common__v1__link__workflow_event__event_reference__init(ref);
     ref->event_id = 1;
     ref->event_type = TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_STARTED;
-    link->workflow_event->reference_case = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF;
+    link->workflow_event->reference_case =
+        TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_EVENT_REF;
     link->workflow_event->event_ref = ref;
     return link;
 }
 
-link_msg *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id, int32_t event_type)
+link_msg *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id,
+                             int32_t event_type)
 {
     link_msg *link = link_to_run(req, run_id);
     Temporal__Api__Common__V1__Link__WorkflowEvent__RequestIdReference *ref =

@@ -3,7 +3,10 @@
  * series from its making on; all sticky queues of a namespace share one set. */
 #include "matching/priv.h"
 
-static const char *type_name(uint32_t type) { return type == TN_TASK_ACTIVITY ? "Activity" : "Workflow"; }
+static const char *type_name(uint32_t type)
+{
+    return type == TN_TASK_ACTIVITY ? "Activity" : "Workflow";
+}
 
 void tn_tq_hold_series(tn_tq *tq)
 {
@@ -16,13 +19,17 @@ void tn_tq_hold_series(tn_tq *tq)
     };
     size_t n = TN_COUNT_OF(labels), few = n - 1;
     tq->polls_won = tn_metrics_counter("poll_success", "polls that got a task", labels, n);
-    tq->polls_won_sync = tn_metrics_counter("poll_success_sync", "polls that waited when their task came", labels, n);
-    tq->polls_timed_out = tn_metrics_counter("poll_timeouts", "polls that got nothing in time", labels, n);
-    tq->backlog = tn_metrics_gauge("approximate_backlog_count", "tasks that wait in memory", labels, n);
-    tq->sync_latency = tn_metrics_histogram("syncmatch_latency", "seconds a task waited whose poll was there",
-                                            TN_BUCKETS_SECONDS, labels, few);
-    tq->async_latency = tn_metrics_histogram("asyncmatch_latency", "seconds a task waited for a poll",
-                                             TN_BUCKETS_SECONDS, labels, few);
+    tq->polls_won_sync = tn_metrics_counter("poll_success_sync",
+                                            "polls that waited when their task came", labels, n);
+    tq->polls_timed_out =
+        tn_metrics_counter("poll_timeouts", "polls that got nothing in time", labels, n);
+    tq->backlog =
+        tn_metrics_gauge("approximate_backlog_count", "tasks that wait in memory", labels, n);
+    tq->sync_latency =
+        tn_metrics_histogram("syncmatch_latency", "seconds a task waited whose poll was there",
+                             TN_BUCKETS_SECONDS, labels, few);
+    tq->async_latency = tn_metrics_histogram(
+        "asyncmatch_latency", "seconds a task waited for a poll", TN_BUCKETS_SECONDS, labels, few);
 }
 
 void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync)

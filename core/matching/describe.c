@@ -17,7 +17,8 @@ static poller_info **pollers_of(const tn_tq *tq, tn_arena *arena, size_t *out_co
         return NULL;
     poller_info **out = TN_NEW_ARRAY(arena, poller_info *, tq->n_pollers);
     uint64_t wall = tn_now_wall_ns();
-    for (tn_list *link = tq->pollers.prev; link != &tq->pollers; link = link->prev) { /* newest first */
+    for (tn_list *link = tq->pollers.prev; link != &tq->pollers;
+         link = link->prev) { /* newest first */
         const tn_poller_seen *seen = TN_CONTAINER_OF(link, tn_poller_seen, link);
         if (seen->last_wall_ns + tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL) < wall)
             continue;
@@ -61,15 +62,18 @@ static Temporal__Api__Taskqueue__V1__TaskQueueStatus *status_of(const tn_tq *tq,
 }
 
 /* The enhanced mode: a map of versions, of which there is one, the unversioned "". */
-static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request, describe_response *out)
+static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request,
+                              describe_response *out)
 {
     tn_arena *arena = req->arena;
     Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo *info = tn_arena_alloc(arena, sizeof(*info));
     temporal__api__taskqueue__v1__task_queue_version_info__init(info);
     size_t n = request->n_task_queue_types ? request->n_task_queue_types : 2;
-    info->types_info = TN_NEW_ARRAY(arena, Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo__TypesInfoEntry *, n);
+    info->types_info = TN_NEW_ARRAY(
+        arena, Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo__TypesInfoEntry *, n);
     for (size_t i = 0; i < n; i++) {
-        uint32_t type = request->n_task_queue_types ? (uint32_t)request->task_queue_types[i] : (uint32_t)(i + 1);
+        uint32_t type = request->n_task_queue_types ? (uint32_t)request->task_queue_types[i]
+                                                    : (uint32_t)(i + 1);
         tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
         Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo__TypesInfoEntry *entry =
             tn_arena_alloc(arena, sizeof(*entry));
@@ -85,10 +89,12 @@ static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request
     }
     Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *version =
         tn_arena_alloc(arena, sizeof(*version));
-    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(version);
+    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(
+        version);
     version->value = info;
-    out->versions_info =
-        TN_NEW_ARRAY(arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *, 1);
+    out->versions_info = TN_NEW_ARRAY(
+        arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *,
+        1);
     out->versions_info[0] = version;
     out->n_versions_info = 1;
 }
@@ -103,7 +109,8 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req)
     if ((int)request->api_mode == 1) {
         describe_versions(ml, req, request, out);
     } else {
-        uint32_t type = request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
+        uint32_t type =
+            request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
         tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
         out->pollers = pollers_of(tq, arena, &out->n_pollers);
         out->versioning_info = tn_arena_alloc(arena, sizeof(*out->versioning_info));
@@ -115,10 +122,14 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req)
             out->stats = stats_of(tq, arena);
         if (request->report_stats) { /* one priority until there are more */
             out->stats_by_priority_key = TN_NEW_ARRAY(
-                arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry *, 1);
-            Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry *entry =
-                tn_arena_alloc(arena, sizeof(*entry));
-            temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(entry);
+                arena,
+                Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry
+                    *,
+                1);
+            Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry
+                *entry = tn_arena_alloc(arena, sizeof(*entry));
+            temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(
+                entry);
             entry->key = 3;
             entry->value = stats_of(tq, arena);
             out->stats_by_priority_key[0] = entry;
@@ -132,7 +143,8 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req)
 static Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **partition_of(tn_mreq *req)
 {
     tn_arena *arena = req->arena;
-    Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one = tn_arena_alloc(arena, sizeof(*one));
+    Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one =
+        tn_arena_alloc(arena, sizeof(*one));
     temporal__api__taskqueue__v1__task_queue_partition_metadata__init(one);
     one->key = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(req->queue));
     one->owner_host_name = tn_arena_strdup(arena, tn_matching_host_name());

@@ -33,7 +33,8 @@ static tn_wtask *task_of(const tn_mreq *req)
 static bool sticky_worker_gone(const tn_tq *tq)
 {
     return tn_list_empty(&tq->polls) &&
-           (!tq->last_poll_mono_ns || tn_now_mono_ns() - tq->last_poll_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_STICKY_TTL));
+           (!tq->last_poll_mono_ns || tn_now_mono_ns() - tq->last_poll_mono_ns >
+                                          tn_tq_number(tq, TN_DYN_MATCHING_STICKY_TTL));
 }
 
 void tn_match_add(tn_mloop *ml, tn_mreq *req)
@@ -63,7 +64,10 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
 
 /* ---- polls ---- */
 
-bool tn_wpoll_usable(const tn_wpoll *poll) { return !poll->cancelled && !tn_call_cancelled(poll->mreq->call); }
+bool tn_wpoll_usable(const tn_wpoll *poll)
+{
+    return !poll->cancelled && !tn_call_cancelled(poll->mreq->call);
+}
 
 static void poll_waited(tn_loop_timer *timer)
 {
@@ -75,9 +79,11 @@ static void poll_waited(tn_loop_timer *timer)
 static uint64_t poll_until(const tn_tq *tq, const tn_mreq *req)
 {
     uint64_t now = tn_now_mono_ns(), until = now + tn_tq_number(tq, TN_DYN_MATCHING_LONG_POLL);
-    if (req->deadline_mono_ns != UINT64_MAX && req->deadline_mono_ns < until + TN_LONG_POLL_MARGIN_NS)
-        until = req->deadline_mono_ns > now + TN_LONG_POLL_MARGIN_NS ? req->deadline_mono_ns - TN_LONG_POLL_MARGIN_NS
-                                                                     : now;
+    if (req->deadline_mono_ns != UINT64_MAX &&
+        req->deadline_mono_ns < until + TN_LONG_POLL_MARGIN_NS)
+        until = req->deadline_mono_ns > now + TN_LONG_POLL_MARGIN_NS
+                    ? req->deadline_mono_ns - TN_LONG_POLL_MARGIN_NS
+                    : now;
     return until;
 }
 
@@ -141,14 +147,17 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req)
 {
     tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
     tq->sticky = req->sticky;
-    const char *identity = req->type == TN_TASK_WORKFLOW ? ((const poll_wft *)req->request)->identity
-                                                         : ((const poll_activity *)req->request)->identity;
+    const char *identity = req->type == TN_TASK_WORKFLOW
+                               ? ((const poll_wft *)req->request)->identity
+                               : ((const poll_activity *)req->request)->identity;
     double rate;
     set_rate(tq, req, &rate);
     tn_tq_saw_poller(tq, tn_str_from(identity), rate);
     tn_wpoll *poll = TN_NEW(req->arena, tn_wpoll);
     if (!poll || ml->stopping) {
-        req->fault = poll ? NULL : tn_fault_make(req->arena, TN_GRPC_RESOURCE_EXHAUSTED, "poll request is too large");
+        req->fault = poll ? NULL
+                          : tn_fault_make(req->arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                                          "poll request is too large");
         tn_client_matching_done(req);
         return;
     }
@@ -171,7 +180,8 @@ void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req)
         tn_wpoll *poll = TN_CONTAINER_OF(found, tn_wpoll, by_id);
         poll->cancelled = true;
         if (poll->parked)
-            tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+            tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED,
+                                                "the poll was cancelled"));
     }
     if (req->done)
         tn_client_matching_done(req);
@@ -203,7 +213,8 @@ static void handed_out(tn_hreq *hreq)
         poll->mreq->response = hreq->response;
         tn_wpoll_finish(poll, NULL);
     } else if (!tn_wpoll_usable(poll)) {
-        tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+        tn_wpoll_finish(
+            poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
     } else if (tq->ml->stopping || tn_now_mono_ns() >= poll->until_mono_ns) {
         tn_wpoll_finish(poll, NULL);
     } else { /* the task was stale, or its run could not be reached and will offer it again */
@@ -247,7 +258,8 @@ static tn_wpoll *take_poll(tn_tq *tq)
         unpark(poll);
         if (tn_wpoll_usable(poll))
             return poll;
-        tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+        tn_wpoll_finish(
+            poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
     }
     return NULL;
 }
@@ -267,7 +279,8 @@ static tn_wtask *take_task(tn_tq *tq)
 
 void tn_match(tn_tq *tq)
 {
-    while (!tn_list_empty(&tq->polls) && (!tn_list_empty(&tq->queries) || !tn_list_empty(&tq->tasks))) {
+    while (!tn_list_empty(&tq->polls) &&
+           (!tn_list_empty(&tq->queries) || !tn_list_empty(&tq->tasks))) {
         bool query = !tn_list_empty(&tq->queries);
         if (!query && !tn_tq_may_dispatch(tq))
             return;

@@ -91,7 +91,8 @@ static void end_queue(void *user, tn_map_link *link)
     tn_match_end_polls(tq);
     TN_LIST_FOREACH_SAFE (one, &tq->queries) {
         tn_wquery *query = TN_CONTAINER_OF(one, tn_wquery, link);
-        tn_query_refuse(query, tn_fault_make(query->mreq->arena, TN_GRPC_UNAVAILABLE, "the server is stopping"));
+        tn_query_refuse(query, tn_fault_make(query->mreq->arena, TN_GRPC_UNAVAILABLE,
+                                             "the server is stopping"));
     }
 }
 

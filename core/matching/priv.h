@@ -7,10 +7,10 @@
 #include "matching/matching.h"
 #include "metrics/metrics.h"
 
-#define TN_TASKS_WINDOW_MAX 100000u       /* a queue's tasks in memory; past it history keeps them */
-#define TN_POLLERS_SHOWN_MAX 256u         /* identities remembered a queue */
-#define TN_STICKY_QUERY_NS (5 * TN_SEC)   /* then any worker may answer */
-#define TN_LONG_POLL_MARGIN_NS TN_SEC     /* answer so long before the caller's own deadline */
+#define TN_TASKS_WINDOW_MAX 100000u     /* a queue's tasks in memory; past it history keeps them */
+#define TN_POLLERS_SHOWN_MAX 256u       /* identities remembered a queue */
+#define TN_STICKY_QUERY_NS (5 * TN_SEC) /* then any worker may answer */
+#define TN_LONG_POLL_MARGIN_NS TN_SEC   /* answer so long before the caller's own deadline */
 
 typedef struct tn_mloop {
     tn_loop *loop;
@@ -85,7 +85,7 @@ typedef struct tn_wpoll { /* in the call's arena */
 } tn_wpoll;
 
 typedef struct tn_wquery { /* in the query's arena */
-    tn_list link; /* tq->queries while it waits */
+    tn_list link;          /* tq->queries while it waits */
     tn_map_link by_id;
     tn_mreq *mreq;
     tn_tq *tq;

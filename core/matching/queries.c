@@ -33,11 +33,14 @@ static void query_waited(tn_loop_timer *timer)
 {
     tn_wquery *query = TN_CONTAINER_OF(timer, tn_wquery, timer);
     bool no_poller = !query->handed_out && tn_list_empty(&query->tq->polls) &&
-                     tn_now_mono_ns() - query->tq->last_poll_mono_ns > tn_tq_number(query->tq, TN_DYN_MATCHING_QUERY_POLLER_WINDOW);
-    tn_query_refuse(query, no_poller ? tn_fault_make(query->mreq->arena, TN_GRPC_FAILED_PRECONDITION,
-                                                     "no poller seen for task queue recently, worker may be down")
-                                     : tn_fault_make(query->mreq->arena, TN_GRPC_DEADLINE_EXCEEDED,
-                                                     "context deadline exceeded"));
+                     tn_now_mono_ns() - query->tq->last_poll_mono_ns >
+                         tn_tq_number(query->tq, TN_DYN_MATCHING_QUERY_POLLER_WINDOW);
+    tn_query_refuse(
+        query, no_poller
+                   ? tn_fault_make(query->mreq->arena, TN_GRPC_FAILED_PRECONDITION,
+                                   "no poller seen for task queue recently, worker may be down")
+                   : tn_fault_make(query->mreq->arena, TN_GRPC_DEADLINE_EXCEEDED,
+                                   "context deadline exceeded"));
 }
 
 static bool poller_seen(const tn_tq *tq, uint64_t window_ns)
@@ -49,7 +52,9 @@ static bool poller_seen(const tn_tq *tq, uint64_t window_ns)
 void tn_match_query(tn_mloop *ml, tn_mreq *req)
 {
     tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
-    if (ml->stopping || !poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL : TN_DYN_MATCHING_QUERY_POLLER_WINDOW))) {
+    if (ml->stopping ||
+        !poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
+                                                      : TN_DYN_MATCHING_QUERY_POLLER_WINDOW))) {
         req->accepted = false;
         req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION,
                                    "no poller seen for task queue recently, worker may be down");
@@ -62,7 +67,8 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
     query->tq = tq;
     req->query.id = ml->next_query_id++;
     tn_loop_timer_init(&query->timer, query_waited);
-    uint64_t until = req->deadline_mono_ns != UINT64_MAX ? req->deadline_mono_ns : tn_now_mono_ns() + 60 * TN_SEC;
+    uint64_t until = req->deadline_mono_ns != UINT64_MAX ? req->deadline_mono_ns
+                                                         : tn_now_mono_ns() + 60 * TN_SEC;
     if (req->sticky && until > tn_now_mono_ns() + TN_STICKY_QUERY_NS)
         until = tn_now_mono_ns() + TN_STICKY_QUERY_NS;
     tn_loop_timer_start(&query->timer, until);
@@ -90,7 +96,8 @@ static void query_handed_out(tn_hreq *hreq)
         query_end(query);
     }
     if (!tn_wpoll_usable(poll)) {
-        tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+        tn_wpoll_finish(
+            poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
         return;
     }
     tn_wpoll_finish(poll, NULL);
@@ -106,9 +113,10 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
     query->handed_out = true;
     tq->n_out += 2; /* the query, and the poll that takes it */
     asked->accepted = true;
-    tn_map_insert(&tq->ml->queries, &query->by_id, tn_blob_from(&asked->query.id, sizeof(asked->query.id)));
-    uint64_t until =
-        asked->deadline_mono_ns != UINT64_MAX ? asked->deadline_mono_ns : tn_now_mono_ns() + 60 * TN_SEC;
+    tn_map_insert(&tq->ml->queries, &query->by_id,
+                  tn_blob_from(&asked->query.id, sizeof(asked->query.id)));
+    uint64_t until = asked->deadline_mono_ns != UINT64_MAX ? asked->deadline_mono_ns
+                                                           : tn_now_mono_ns() + 60 * TN_SEC;
     tn_loop_timer_start(&query->timer, until);
     tn_loop_timer_stop(&poll->timer);
     tn_mreq *req = poll->mreq;
@@ -141,13 +149,15 @@ static const tn_fault *failed(tn_arena *arena, const answer_request *answer)
     Temporal__Api__Errordetails__V1__QueryFailedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__QUERY_FAILED_FAILURE__INIT;
     detail.failure = answer->failure;
-    return tn_fault_detailed(arena, TN_GRPC_INVALID_ARGUMENT, &detail.base, "%s", answer->error_message);
+    return tn_fault_detailed(arena, TN_GRPC_INVALID_ARGUMENT, &detail.base, "%s",
+                             answer->error_message);
 }
 
 void tn_match_query_done(tn_mloop *ml, tn_mreq *req)
 {
     const answer_request *answer = (const answer_request *)req->request;
-    tn_map_link *found = tn_map_find(&ml->queries, tn_blob_from(&req->query.id, sizeof(req->query.id)));
+    tn_map_link *found =
+        tn_map_find(&ml->queries, tn_blob_from(&req->query.id, sizeof(req->query.id)));
     if (!found) {
         Temporal__Api__Errordetails__V1__NotFoundFailure detail =
             TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;

@@ -22,7 +22,10 @@ tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t ty
     return found ? TN_CONTAINER_OF(found, tn_tq, link) : NULL;
 }
 
-static void rate_allows_again(tn_loop_timer *timer) { tn_match(TN_CONTAINER_OF(timer, tn_tq, rate_timer)); }
+static void rate_allows_again(tn_loop_timer *timer)
+{
+    tn_match(TN_CONTAINER_OF(timer, tn_tq, rate_timer));
+}
 
 tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky)
 {
@@ -87,8 +90,8 @@ static void sweep_one(void *user, tn_map_link *link)
     uint64_t wall = tn_now_wall_ns();
     uint64_t shown = tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL);
     forget_pollers(tq, wall > shown ? wall - shown : 0);
-    bool idle = !tq->n_out && tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) && tn_list_empty(&tq->queries) &&
-                tn_list_empty(&tq->pollers) && !tq->any_starved;
+    bool idle = !tq->n_out && tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) &&
+                tn_list_empty(&tq->queries) && tn_list_empty(&tq->pollers) && !tq->any_starved;
     if (idle && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
         tq_destroy(tq);
 }
@@ -180,7 +183,7 @@ void tn_tq_give_credit(tn_tq *tq)
     for (uint32_t shard = 1; shard <= tn_client_shard_count(); shard++) {
         if (!(tq->starved[shard / 8] & (1u << (shard % 8))))
             continue;
-        tq->starved[shard / 8] &= (uint8_t)~(1u << (shard % 8));
+        tq->starved[shard / 8] &= (uint8_t) ~(1u << (shard % 8));
         tn_client_credit(shard, tq->ns->id, tn_str_from(tq->name), tq->type);
     }
 }
@@ -201,7 +204,8 @@ bool tn_tq_may_dispatch(tn_tq *tq)
         tq->tokens -= 1;
         return true;
     }
-    tn_loop_timer_start(&tq->rate_timer, now + (uint64_t)((1 - tq->tokens) / tq->rate * (double)TN_SEC) + TN_MS);
+    tn_loop_timer_start(&tq->rate_timer,
+                        now + (uint64_t)((1 - tq->tokens) / tq->rate * (double)TN_SEC) + TN_MS);
     return false;
 }
 

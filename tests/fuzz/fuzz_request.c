@@ -30,8 +30,10 @@ static void try_start(tn_fcall *f, start_request *r)
     judge(fault);
     if (fault)
         return;
-    check(good_id(r->workflow_id) && good_id(r->workflow_type->name) && good_id(r->task_queue->name));
-    check(good_id(r->request_id) && r->workflow_id_reuse_policy >= 1 && r->workflow_id_conflict_policy >= 1);
+    check(good_id(r->workflow_id) && good_id(r->workflow_type->name) &&
+          good_id(r->task_queue->name));
+    check(good_id(r->request_id) && r->workflow_id_reuse_policy >= 1 &&
+          r->workflow_id_conflict_policy >= 1);
     check(r->workflow_id_reuse_policy != 4 || r->workflow_id_conflict_policy == 0);
     tn_blob packed;
     check(tn_proto_pack(&r->base, f->call->arena, &packed) == TN_OK);
@@ -47,7 +49,8 @@ static void try_signal(tn_fcall *f, sws_request *r)
 static void try_headers(tn_arena *arena, const uint8_t *data, size_t size)
 {
     size_t third = size / 3;
-    tn_str version = {(const char *)data, third}, range = {(const char *)data + third, size - third};
+    tn_str version = {(const char *)data, third},
+           range = {(const char *)data + third, size - third};
     judge(tn_versions_check(arena, TN_STR("temporal-go"), version, range));
     judge(tn_versions_check(arena, TN_STR("temporal-go"), TN_STR("1.0.0"), range));
 }
@@ -69,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t which = data[0] % TN_COUNT_OF(types);
 
     try_headers(arena, data + 1, size - 1);
-    if (tn_proto_unpack_peer(types[which], tn_blob_from(data + 1, size - 1), arena, &message, NULL) == TN_OK) {
+    if (tn_proto_unpack_peer(types[which], tn_blob_from(data + 1, size - 1), arena, &message,
+                             NULL) == TN_OK) {
         tn_arena_set_limit(arena, 0);
         if (which == 0)
             try_start(&f, (start_request *)(void *)message);
@@ -77,7 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             try_signal(&f, (sws_request *)(void *)message);
         else
             judge(tn_front_check_task_queue(
-                arena, ((Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *)(void *)message)->task_queue));
+                arena, ((Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *)(void *)
+                            message)
+                           ->task_queue));
     }
     tn_arena_destroy(arena);
     return 0;

@@ -15,8 +15,8 @@ static void check(bool ok)
         abort();
 }
 
-static void round_trip(tn_arena *arena, const ProtobufCMessageDescriptor *type, const ProtobufCMessageDescriptor *other,
-                       tn_blob wire)
+static void round_trip(tn_arena *arena, const ProtobufCMessageDescriptor *type,
+                       const ProtobufCMessageDescriptor *other, tn_blob wire)
 {
     ProtobufCMessage *message, *opened;
     if (tn_proto_unpack_peer(type, wire, arena, &message, NULL) != TN_OK)

@@ -24,7 +24,8 @@ static void opens_what_was_sealed(void **state)
     tn_arena *arena = tn_arena_create(0);
     (void)state;
     tn_blob sealed = seal(arena);
-    const Tenon__TaskToken *token = (const void *)tn_token_open(arena, sealed, &tenon__task_token__descriptor);
+    const Tenon__TaskToken *token =
+        (const void *)tn_token_open(arena, sealed, &tenon__task_token__descriptor);
     assert_non_null(token);
     assert_string_equal(token->workflow_id, "w");
     assert_int_equal(token->scheduled_id, 5);
@@ -40,10 +41,12 @@ static void refuses_every_turned_bit(void **state)
     for (size_t bit = 0; bit < sealed.n * 8; bit++) {
         memcpy(bytes, sealed.p, sealed.n);
         bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-        assert_null(tn_token_open(arena, tn_blob_from(bytes, sealed.n), &tenon__task_token__descriptor));
+        assert_null(
+            tn_token_open(arena, tn_blob_from(bytes, sealed.n), &tenon__task_token__descriptor));
     }
     for (size_t n = 0; n < sealed.n; n++)
-        assert_null(tn_token_open(arena, tn_blob_from(sealed.p, n), &tenon__task_token__descriptor));
+        assert_null(
+            tn_token_open(arena, tn_blob_from(sealed.p, n), &tenon__task_token__descriptor));
     tn_arena_destroy(arena);
 }
 

@@ -60,7 +60,8 @@ static start_request good(void)
 
 static sws_request good_signal(void)
 {
-    sws_request r = TEMPORAL__API__WORKFLOWSERVICE__V1__SIGNAL_WITH_START_WORKFLOW_EXECUTION_REQUEST__INIT;
+    sws_request r =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__SIGNAL_WITH_START_WORKFLOW_EXECUTION_REQUEST__INIT;
     r.workflow_id = (char *)"w";
     r.workflow_type = &type;
     r.task_queue = &queue;
@@ -96,23 +97,23 @@ static void expect(const tn_fault *fault, const char *text)
     assert_int_equal(fault->code, TN_GRPC_INVALID_ARGUMENT);
 }
 
-#define START(text, ...)                                                                                   \
-    do {                                                                                                   \
-        kit k;                                                                                             \
-        start_request r = good();                                                                          \
-        open_kit(&k);                                                                                      \
-        __VA_ARGS__;                                                                                       \
-        expect(tn_front_check_start(&k.f, &r), text);                                                      \
-        tn_arena_destroy(k.call.arena);                                                                    \
+#define START(text, ...) \
+    do { \
+        kit k; \
+        start_request r = good(); \
+        open_kit(&k); \
+        __VA_ARGS__; \
+        expect(tn_front_check_start(&k.f, &r), text); \
+        tn_arena_destroy(k.call.arena); \
     } while (0)
-#define SIGNAL(text, ...)                                                                                  \
-    do {                                                                                                   \
-        kit k;                                                                                             \
-        sws_request r = good_signal();                                                                     \
-        open_kit(&k);                                                                                      \
-        __VA_ARGS__;                                                                                       \
-        expect(tn_front_check_signal_with_start(&k.f, &r), text);                                          \
-        tn_arena_destroy(k.call.arena);                                                                    \
+#define SIGNAL(text, ...) \
+    do { \
+        kit k; \
+        sws_request r = good_signal(); \
+        open_kit(&k); \
+        __VA_ARGS__; \
+        expect(tn_front_check_signal_with_start(&k.f, &r), text); \
+        tn_arena_destroy(k.call.arena); \
     } while (0)
 
 static void starts(void **state)
@@ -130,8 +131,8 @@ static void starts(void **state)
     START("RequestId length exceeds limit.", r.request_id = long_id);
     START("Identity length exceeds limit.", r.identity = long_id);
     START("invalid CronSchedule.", r.cron_schedule = (char *)"* * *");
-    START("CronSchedule and WorkflowStartDelay may not be used together.", r.cron_schedule = (char *)"* * * * *",
-          r.workflow_start_delay = &second);
+    START("CronSchedule and WorkflowStartDelay may not be used together.",
+          r.cron_schedule = (char *)"* * * * *", r.workflow_start_delay = &second);
     START("An invalid WorkflowStartDelaySeconds is set on request. cause: negative duration",
           r.workflow_start_delay = &negative);
     START("An invalid WorkflowExecutionTimeoutSeconds is set on request. cause: negative duration",
@@ -148,13 +149,16 @@ static void policies(void **state)
 {
     (void)state;
     START(NULL, r.workflow_id_reuse_policy = 4);
-    START("Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be used together with a "
+    START("Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be "
+          "used together with a "
           "WorkflowIDConflictPolicy",
           r.workflow_id_reuse_policy = 4, r.workflow_id_conflict_policy = 1);
-    START("Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used together with "
+    START("Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used "
+          "together with "
           "WorkflowIdConflictPolicy WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING",
           r.workflow_id_reuse_policy = 3, r.workflow_id_conflict_policy = 3);
-    SIGNAL("Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this operation.",
+    SIGNAL("Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported "
+           "for this operation.",
            r.workflow_id_conflict_policy = 1);
 }
 
@@ -162,11 +166,13 @@ static void signals_with_start(void **state)
 {
     (void)state;
     SIGNAL(NULL, (void)r);
-    SIGNAL("WorkflowId is not set on request.", r.workflow_id = (char *)"", r.signal_name = (char *)"");
+    SIGNAL("WorkflowId is not set on request.", r.workflow_id = (char *)"",
+           r.signal_name = (char *)"");
     SIGNAL("signal not set", r.signal_name = (char *)"");
     SIGNAL("signal name exceeds maximum allowed length (1001/1000)", r.signal_name = long_id);
     SIGNAL("workflow type not set", r.workflow_type = NULL);
-    SIGNAL("workflow type name exceeds maximum allowed length (1001/1000)", r.workflow_type = &long_type);
+    SIGNAL("workflow type name exceeds maximum allowed length (1001/1000)",
+           r.workflow_type = &long_type);
     SIGNAL("Request ID exceeds maximum allowed length (1001/1000)", r.request_id = long_id);
     SIGNAL("Blob data size exceeds limit.", r.signal_input = &large);
 }
@@ -191,7 +197,8 @@ static void defaults_are_filled_in(void **state)
 static void executions(void **state)
 {
     tn_arena *arena = tn_arena_create(0);
-    Temporal__Api__Common__V1__WorkflowExecution e = TEMPORAL__API__COMMON__V1__WORKFLOW_EXECUTION__INIT;
+    Temporal__Api__Common__V1__WorkflowExecution e =
+        TEMPORAL__API__COMMON__V1__WORKFLOW_EXECUTION__INIT;
     (void)state;
     expect(tn_front_check_execution(arena, NULL), "Execution is not set on request.");
     expect(tn_front_check_execution(arena, &e), "WorkflowId is not set on request.");
@@ -205,21 +212,26 @@ static void executions(void **state)
 static void links(void **state)
 {
     Temporal__Api__Common__V1__Link link = TEMPORAL__API__COMMON__V1__LINK__INIT, *list[11];
-    Temporal__Api__Common__V1__Link__WorkflowEvent event = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__INIT;
+    Temporal__Api__Common__V1__Link__WorkflowEvent event =
+        TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__INIT;
     kit k;
     (void)state;
     open_kit(&k);
     for (size_t i = 0; i < TN_COUNT_OF(list); i++)
         list[i] = &link;
     expect(tn_front_check_links(&k.f, 10, list), NULL);
-    expect(tn_front_check_links(&k.f, 11, list), "cannot attach more than 10 links per request, got 11");
+    expect(tn_front_check_links(&k.f, 11, list),
+           "cannot attach more than 10 links per request, got 11");
     link.variant_case = TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW_EVENT;
     link.workflow_event = &event;
-    expect(tn_front_check_links(&k.f, 1, list), "workflow event link must not have an empty namespace field");
+    expect(tn_front_check_links(&k.f, 1, list),
+           "workflow event link must not have an empty namespace field");
     event.namespace_ = (char *)"n";
-    expect(tn_front_check_links(&k.f, 1, list), "workflow event link must not have an empty workflow ID field");
+    expect(tn_front_check_links(&k.f, 1, list),
+           "workflow event link must not have an empty workflow ID field");
     event.workflow_id = (char *)"w";
-    expect(tn_front_check_links(&k.f, 1, list), "workflow event link must not have an empty run ID field");
+    expect(tn_front_check_links(&k.f, 1, list),
+           "workflow event link must not have an empty run ID field");
     event.run_id = (char *)"r";
     expect(tn_front_check_links(&k.f, 1, list), NULL);
     tn_arena_destroy(k.call.arena);
@@ -233,7 +245,8 @@ static void versions_of_workers(void **state)
     (void)state;
     open_kit(&k);
     expect(tn_front_check_version(&k.f, "build", false, NULL, &queue), NULL);
-    assert_int_equal(tn_front_check_version(&k.f, "build", true, NULL, &queue)->code, TN_GRPC_PERMISSION_DENIED);
+    assert_int_equal(tn_front_check_version(&k.f, "build", true, NULL, &queue)->code,
+                     TN_GRPC_PERMISSION_DENIED);
     expect(tn_front_check_version(&k.f, long_id, false, NULL, &queue),
            "Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID.");
     options.worker_versioning_mode = 2;
@@ -245,9 +258,12 @@ static void versions_of_workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(starts),     cmocka_unit_test(policies),
-        cmocka_unit_test(executions), cmocka_unit_test(signals_with_start),
-        cmocka_unit_test(links),      cmocka_unit_test(defaults_are_filled_in),
+        cmocka_unit_test(starts),
+        cmocka_unit_test(policies),
+        cmocka_unit_test(executions),
+        cmocka_unit_test(signals_with_start),
+        cmocka_unit_test(links),
+        cmocka_unit_test(defaults_are_filled_in),
         cmocka_unit_test(versions_of_workers),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

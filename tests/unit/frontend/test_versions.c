@@ -20,8 +20,9 @@ static tn_version version(const char *s)
 
 static void parses_versions(void **state)
 {
-    static const char *const bad[] = {"", "1", "1.2", "1.2.", "1.2.3.4", "01.2.3", "1.2.3-", "1.2.3+", "v1.2.3",
-                                      "1.2.x", "1.2.3 ", "-1.2.3", "1.2.3-a b", "99999999999999999999.0.0"};
+    static const char *const bad[] = {
+        "",       "1",      "1.2",   "1.2.",   "1.2.3.4", "01.2.3",    "1.2.3-",
+        "1.2.3+", "v1.2.3", "1.2.x", "1.2.3 ", "-1.2.3",  "1.2.3-a b", "99999999999999999999.0.0"};
     tn_version v;
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(bad); i++)
@@ -36,8 +37,9 @@ static void parses_versions(void **state)
 
 static void orders_versions(void **state)
 {
-    static const char *const rising[] = {"0.9.9", "1.0.0-1", "1.0.0-2", "1.0.0-10", "1.0.0-alpha", "1.0.0-alpha.1",
-                                         "1.0.0-beta", "1.0.0", "1.0.1", "1.2.0", "2.0.0"};
+    static const char *const rising[] = {"0.9.9",       "1.0.0-1",       "1.0.0-2",    "1.0.0-10",
+                                         "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta", "1.0.0",
+                                         "1.0.1",       "1.2.0",         "2.0.0"};
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(rising); i++)
         for (size_t k = 0; k < TN_COUNT_OF(rising); k++) {
@@ -54,19 +56,26 @@ static void knows_ranges(void **state)
         const char *version, *range;
         bool inside;
     } rows[] = {
-        {"1.9.0", "<2.0.0", true},          {"2.0.0", "<2.0.0", false},
-        {"2.0.0-rc.1", "<2.0.0", true},     {"1.5.0", ">=1.0.0 <2.0.0", true},
-        {"2.5.0", ">=1.0.0 <2.0.0", false}, {"2.5.0", ">=1.0.0 <2.0.0 || >2.4.0", true},
-        {"1.0.0", "1.0.0", true},           {"1.0.0", "==1.0.1", false},
-        {"1.0.0", "!1.0.1", true},          {"1.0.0", ">= 1.0.0", true},
+        {"1.9.0", "<2.0.0", true},
+        {"2.0.0", "<2.0.0", false},
+        {"2.0.0-rc.1", "<2.0.0", true},
+        {"1.5.0", ">=1.0.0 <2.0.0", true},
+        {"2.5.0", ">=1.0.0 <2.0.0", false},
+        {"2.5.0", ">=1.0.0 <2.0.0 || >2.4.0", true},
+        {"1.0.0", "1.0.0", true},
+        {"1.0.0", "==1.0.1", false},
+        {"1.0.0", "!1.0.1", true},
+        {"1.0.0", ">= 1.0.0", true},
         {"1.0.0", "<=0.9.0 || >1.0.0", false},
     };
-    static const char *const bad[] = {"", "||", "<", "<2", "=>1.0.0", "<2.0.0 ||", "<2.0.0 |", "nonsense", "<2.0.0,"};
+    static const char *const bad[] = {"",          "||",       "<",        "<2",     "=>1.0.0",
+                                      "<2.0.0 ||", "<2.0.0 |", "nonsense", "<2.0.0,"};
     bool inside;
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(rows); i++) {
         tn_version v = version(rows[i].version);
-        if (!tn_version_in_range(&v, tn_str_from(rows[i].range), &inside) || inside != rows[i].inside)
+        if (!tn_version_in_range(&v, tn_str_from(rows[i].range), &inside) ||
+            inside != rows[i].inside)
             fail_msg("%s in %s", rows[i].version, rows[i].range);
     }
     tn_version one = version("1.0.0");
@@ -86,17 +95,20 @@ static void judges_clients(void **state)
         {"", "", "nonsense", TN_GRPC_OK, ""},
         {"temporal-go", "", "", TN_GRPC_OK, ""},
         {"temporal-brainfuck", "7.0.0", "", TN_GRPC_OK, ""},
-        {"temporal-go", "2.0.0", "", TN_GRPC_FAILED_PRECONDITION, "ClientVersionNotSupportedFailure"},
+        {"temporal-go", "2.0.0", "", TN_GRPC_FAILED_PRECONDITION,
+         "ClientVersionNotSupportedFailure"},
         {"temporal-ui", "2.9.0", "", TN_GRPC_OK, ""},
         {"temporal-go", "one", "", TN_GRPC_INVALID_ARGUMENT, ""},
-        {"temporal-go", "1.0.0", ">9.0.0", TN_GRPC_FAILED_PRECONDITION, "ServerVersionNotSupportedFailure"},
+        {"temporal-go", "1.0.0", ">9.0.0", TN_GRPC_FAILED_PRECONDITION,
+         "ServerVersionNotSupportedFailure"},
         {"temporal-go", "1.0.0", "whatever", TN_GRPC_INVALID_ARGUMENT, ""},
     };
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(rows); i++) {
         tn_arena *arena = tn_arena_create(0);
-        const tn_fault *fault = tn_versions_check(arena, tn_str_from(rows[i].name), tn_str_from(rows[i].version),
-                                                  tn_str_from(rows[i].server));
+        const tn_fault *fault =
+            tn_versions_check(arena, tn_str_from(rows[i].name), tn_str_from(rows[i].version),
+                              tn_str_from(rows[i].server));
         assert_int_equal(fault ? fault->code : TN_GRPC_OK, rows[i].code);
         if (*rows[i].detail) {
             tn_str type = fault->detail_type, end = tn_str_from(rows[i].detail);
