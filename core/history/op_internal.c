@@ -143,6 +143,20 @@ static void flush(tn_wf *wf, tn_hreq *req, tn_run *run)
         tn_req_finish(req, NULL);
 }
 
+/* A workflow task that no worker has seen is offered again at once, instead of when it times out.  Its started event
+ * is still in memory alone, or it is too late. */
+static void take_back(tn_wf *wf, tn_hreq *req, tn_run *run, uint64_t nonce)
+{
+    (void)wf;
+    if (run->tail_events <= 1 && tn_machine_wft_unstart(run->ms, nonce)) {
+        tn_buf_done(&run->tail);
+        run->tail_events = 0;
+        tn_queries_wft_ended(run);
+        tn_run_effects(run);
+    }
+    tn_req_finish(req, NULL);
+}
+
 void tn_op_internal(tn_wf *wf, tn_hreq *req)
 {
     tn_iop *iop = TN_CONTAINER_OF(req, tn_iop, req);
@@ -177,6 +191,9 @@ void tn_op_internal(tn_wf *wf, tn_hreq *req)
         break;
     case TN_IOP_SETTLED:
         commit(wf, req, run, machine_settled, NULL);
+        break;
+    case TN_IOP_UNDELIVERED:
+        take_back(wf, req, run, iop->nonce);
         break;
     case TN_IOP_OUTBOX:
         tn_visibility_write(run, iop->outbox_seq);

@@ -25,7 +25,7 @@ enum {
     TN_IOP_PARENT_TOLD,     /* closed child: the parent knows */
     TN_IOP_SETTLED,         /* closed parent: one child has been settled */
     TN_IOP_OUTBOX,          /* write the run's visibility document again */
-    TN_IOP_UNDELIVERED,     /* a poll's answer never left */
+    TN_IOP_UNDELIVERED,     /* the answer of a workflow task poll never left */
 };
 
 typedef struct tn_shard tn_shard;

@@ -131,14 +131,39 @@ void tn_wft_history(tn_run *run, tn_hreq *req, bool sticky, poll_response *out,
     tn_read_events(&f->read, run);
 }
 
+/* The answer of a poll, until its history is there. */
+typedef struct answer {
+    poll_response *out;
+    uint64_t nonce; /* of the task's start; 0: a query, nothing was started */
+} answer;
+
+/* The history could not be read: the task has not been handed out after all. */
+static void take_back(const tn_hreq *req, uint64_t nonce)
+{
+    uint8_t run_id[16];
+    tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
+    if (!shard || !tn_uuid_parse(req->run_id, run_id))
+        return;
+    tn_wf *wf = tn_wf_get(shard, req->ns->id, req->workflow_id);
+    tn_iop *iop = tn_iop_create(wf, run_id, TN_IOP_UNDELIVERED);
+    iop->nonce = nonce;
+    tn_iop_send(iop);
+    tn_wf_maybe_drop(wf);
+}
+
 static void reply(tn_hreq *req, const tn_fault *fault, void *user)
 {
-    poll_response *out = user;
-    req->response = &out->base;
+    answer *a = user;
+    if (fault && a->nonce)
+        take_back(req, a->nonce);
+    req->response = &a->out->base;
     tn_req_finish(req, fault);
 }
 
 void tn_reply_wft_poll(tn_run *run, tn_hreq *req, bool sticky, poll_response *out)
 {
-    tn_wft_history(run, req, sticky, out, reply, out);
+    answer *a = TN_NEW(req->arena, answer);
+    a->out = out;
+    a->nonce = out->started_event_id ? run->ms->wft.nonce : 0;
+    tn_wft_history(run, req, sticky, out, reply, a);
 }
