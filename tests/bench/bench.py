@@ -23,7 +23,7 @@ import time
 from servers import WFBENCH, Server
 
 PARTS = ("speed", "disk", "memory", "startup", "idle", "park")
-IDLE_S = 10
+IDLE_S = 30
 
 
 def say(text):
@@ -162,7 +162,7 @@ class Bench:
             folder = self.folder()
             with self.server(kind, folder) as server:
                 load(server, "activity", 200)
-            for _ in range(max(self.arguments.repeats, 3)):
+            for _ in range(max(self.arguments.repeats, 10)):
                 with self.server(kind, folder) as server:
                     self.table.add("start-up to the first answer, existing database, ms", kind,
                                    server.startup_s * 1000)
@@ -250,6 +250,14 @@ def machine():
             f"{memory / 2**20:.0f} GiB, Linux {os.uname().release}")
 
 
+def merged(old, new):
+    """Rows by name, each with its values by server; what was measured anew replaces the old."""
+    rows = {row: dict(found) for row, found in old.items()}
+    for row, found in new.items():
+        rows.setdefault(row, {}).update(found)
+    return rows
+
+
 def write_readme(text):
     path = pathlib.Path(__file__).with_name("README.md")
     body = path.read_text()
@@ -269,9 +277,12 @@ def main():
     parser.add_argument("--scale-closed", type=int, default=1_000_000)
     parser.add_argument("--restate", action="store_true")
     parser.add_argument("--folder", help="where the databases lie (default: the temporary folder)")
+    parser.add_argument("--keep", help="a JSON file: rows that this run does not measure are taken "
+                        "from it, all are put there, so that a table can be made in several runs")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     arguments = parser.parse_args()
     bench = Bench(arguments)
+    kept = pathlib.Path(arguments.keep) if arguments.keep else None
     failed = 0
     parts = [p for p in arguments.part.split(",") if p] + ["scale"] * arguments.scale
     for part in parts:
@@ -285,6 +296,10 @@ def main():
         import restate_server
         restate_server.measure(bench.table, arguments.repeats, arguments.n, bench.folder())
         kinds.append("restate")
+    if kept:
+        if kept.exists():
+            bench.table.rows = merged(json.loads(kept.read_text()), bench.table.rows)
+        kept.write_text(json.dumps(bench.table.rows, indent=1))
     text = (f"{time.strftime('%Y-%m-%d')}, {machine()}; median of {arguments.repeats}"
             f" (least–most).\n\n" + bench.table.markdown(kinds) + "\n")
     print(text)
