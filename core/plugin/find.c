@@ -43,7 +43,11 @@ void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *f
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
     search->failed = true;
-    if (search->name[0])
+    if (!search->stanza)
+        key = NULL;
+    if (search->kind == 0)
+        tn_config_complain_at(search->problems, search->stanza, key, fix, "%s", what);
+    else if (search->name[0])
         tn_config_complain_at(search->problems, search->stanza, key, fix, "%s plugin \"%s\": %s",
                               tn_plugin_kind_name(search->kind), search->name, what);
     else

@@ -27,9 +27,7 @@ tn_plugin_instance *tn_plugin_by_inst(const void *inst)
 
 /* ---- open --------------------------------------------------------------------------------------- */
 
-typedef const tn_plugin *(*entry_fn)(uint32_t);
-
-static bool load_library(tn_plugin_search *search, entry_fn *out)
+bool tn_plugin_load(tn_plugin_search *search, tn_plugin_entry *out)
 {
     (void)dlerror();
     void *library = dlopen(search->path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -136,11 +134,11 @@ tn_status tn_plugin_open(const tn_plugin_options *options, tn_kind kind, const t
     search->stanza = stanza;
     search->problems = problems;
     tn_plugin_instance *inst = NULL;
-    entry_fn entry = NULL;
+    tn_plugin_entry entry = NULL;
     /* Both looks at the file are taken: one run tells all that is wrong with it. */
     if (tn_plugin_find(search)) {
         bool trusted = tn_plugin_trust(search), sound = tn_plugin_inspect(search);
-        if (trusted && sound && load_library(search, &entry)) {
+        if (trusted && sound && tn_plugin_load(search, &entry)) {
             const tn_plugin *plugin = tn_plugin_pick(search, entry);
             bool good = plugin && tn_plugin_check_table(search, plugin);
             if (plugin && plugin->config_keys && !check_keys(search, plugin))

@@ -58,6 +58,14 @@ tn_kind tn_plugin_kind(const tn_plugin_instance *inst);
 void *tn_plugin_inst(
     const tn_plugin_instance *inst); /* the plugin's own pointer, for [main] functions */
 
+/* ---- a look at a library [main] ---- */
+/* The checks of tn_plugin_open, short of opening: file() hears of a sound file, say() of each plugin in it whose table
+ * is in order.  Who runs this may own the file.  TN_EINVALID: something is wrong, problems says what. */
+tn_status tn_plugin_about(const char *path, tn_config_problems *problems,
+                          void (*file)(void *user, const char *real_path, const char *sha256,
+                                       const char *build_id),
+                          void (*say)(void *user, const tn_plugin *plugin), void *user) TN_WARN_UNUSED;
+
 /* ---- operations [loop] ---- */
 #define TN_PLUGIN_WRITE 1u /* past its deadline the outcome is unknown: TN_EUNCERTAIN */
 

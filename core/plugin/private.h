@@ -56,8 +56,13 @@ bool tn_plugin_find(tn_plugin_search *search);
 bool tn_plugin_trust(tn_plugin_search *search);
 /* elf.c: header, build id, digest and pin. */
 bool tn_plugin_inspect(tn_plugin_search *search);
+/* instance.c: loads the file and finds its entry. */
+typedef const tn_plugin *(*tn_plugin_entry)(uint32_t);
+bool tn_plugin_load(tn_plugin_search *search, tn_plugin_entry *out);
 /* table.c: the library's table and its functions. */
 const tn_plugin *tn_plugin_pick(tn_plugin_search *search, const tn_plugin *(*list)(uint32_t));
+/* The parts that must be right before the others mean anything. */
+bool tn_plugin_check_head(tn_plugin_search *search, const tn_plugin *plugin);
 bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin);
 /* host.c */
 extern const tn_host tn_plugin_host;

@@ -37,8 +37,7 @@ static const struct kind_rules {
     [TN_KIND_AUTHORIZER] = {authorizer_members, TN_COUNT_OF(authorizer_members), 0},
 };
 
-/* The parts that must be right before the others mean anything. */
-static bool check_head(tn_plugin_search *search, const tn_plugin *plugin)
+bool tn_plugin_check_head(tn_plugin_search *search, const tn_plugin *plugin)
 {
     if (plugin->magic != TN_PLUGIN_MAGIC) {
         tn_plugin_complain(search, "plugin",
@@ -72,7 +71,7 @@ const tn_plugin *tn_plugin_pick(tn_plugin_search *search, const tn_plugin *(*lis
         const tn_plugin *plugin = list(i);
         if (!plugin)
             break;
-        if (!check_head(search, plugin))
+        if (!tn_plugin_check_head(search, plugin))
             return NULL;
         if (plugin->kind == search->kind)
             return plugin;
