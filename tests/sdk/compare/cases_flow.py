@@ -260,7 +260,7 @@ async def case_cron(c):
 
 
 async def case_run_timeout(c):
-    run = await c.start(workflow_run_timeout=sec(1))
+    run = await c.start(workflow_run_timeout=sec(4))
     await c.step(do.timer(seconds=30), do.activity(c.tq))
     await c.closed(run)
     await c.history(run)
