@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Activities: attempts, the four time-outs, heartbeats, cancellation, answers by id, crashes in
- * between, and what workers and descriptions are told. */
+ * between, and what workers and descriptions are told.
+ * (One file, though long: every section leans on the helpers at its top.) */
 #include "machine_kit.h"
 
 #include "history/machine/parts.h"

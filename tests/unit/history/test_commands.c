@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Commands that are wrong: each fails its workflow task with the protocol's cause and text, and
- * leaves no trace of the right ones before it.  And what the right ones leave to default. */
+ * leaves no trace of the right ones before it.  And what the right ones leave to default.
+ * (One file, though long: every section leans on the helpers at its top.) */
 #include "machine_kit.h"
 
 #include "history/machine/command.h"
