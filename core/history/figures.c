@@ -104,11 +104,7 @@ static void fill(series *s, tn_str ns)
 
 static const series *series_of(const tn_namespace *ns)
 {
-    static __thread series *held;
-    if (!held)
-        held = tn_xcalloc(
-            SERIES_HELD,
-            sizeof(*held)); /* of the loop's thread, which lives as long as the process */
+    static __thread series held[SERIES_HELD];
     uint64_t key = tn_hash64_stable(tn_blob_of_str(ns->id), (tn_blob){NULL, 0}) | 1;
     series *s = &held[key % SERIES_HELD];
     if (s->key != key)
