@@ -302,6 +302,8 @@ void tn_queries_send_on(tn_run *run, bool over); /* the run goes: back to the qu
 
 /* ---- effects.c ---- */
 void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */
+
+/* ---- outbox.c ---- */
 void tn_outbox_ack(tn_shard *shard, uint64_t seq); /* its row may go, with the next commit */
 void tn_outbox_flush(tn_shard *shard);             /* or with a commit of its own */
 void tn_visibility_write(tn_run *run, uint64_t outbox_seq);
