@@ -73,14 +73,23 @@ tn_tx *tn_txn_change(tn_txn *txn, tn_run *run)
     return &change->tx;
 }
 
-static void txn_free(tn_txn *txn)
+/* again (may be NULL): a request that will be served again.  The machine has hung what it filled in, which lies in the
+ * transaction's memory, into the request. */
+static void txn_free_for(tn_txn *txn, tn_hreq *again)
 {
     for (size_t i = 0; i < txn->n_changes; i++)
         tn_tx_done(&txn->changes[i].tx);
     tn_namespace_unref(txn->ns);
     txn->hl->txns--;
-    tn_arena_destroy(txn->arena);
+    if (again) {
+        tn_arena_set_limit(again->arena, 0);
+        tn_arena_adopt(again->arena, txn->arena);
+    } else {
+        tn_arena_destroy(txn->arena);
+    }
 }
+
+static void txn_free(tn_txn *txn) { txn_free_for(txn, NULL); }
 
 /* ---- the batch ---- */
 
@@ -365,7 +374,7 @@ static void fail(tn_txn *txn)
                                                 &txn->op.error));
         req = NULL;
     }
-    txn_free(txn);
+    txn_free_for(txn, req);
     /* A conflict means: there is a current run we did not know.  Serve the request again, knowing it. */
     tn_wf_resume(wf, req);
 }
