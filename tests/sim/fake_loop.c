@@ -255,6 +255,8 @@ int __wrap_usleep(useconds_t us);
 ssize_t __wrap_getrandom(void *p, size_t n, unsigned flags);
 tn_arena *__wrap_tn_arena_create(size_t bytes_max);
 void __wrap_tn_arena_destroy(tn_arena *arena);
+void __wrap_tn_arena_adopt(tn_arena *into, tn_arena *from);
+void __real_tn_arena_adopt(tn_arena *into, tn_arena *from);
 
 int __wrap_sem_wait(sem_t *sem)
 {
@@ -283,6 +285,11 @@ void __wrap_tn_arena_destroy(tn_arena *arena)
 {
     sim_arenas -= arena != NULL;
     __real_tn_arena_destroy(arena);
+}
+void __wrap_tn_arena_adopt(tn_arena *into, tn_arena *from)
+{
+    sim_arenas--;
+    __real_tn_arena_adopt(into, from);
 }
 
 /* ---- no RPC behind any call ---- */

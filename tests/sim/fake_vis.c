@@ -69,6 +69,8 @@ static void finish(sim_event *event)
     tn_list_remove(&w->link);
     if (w->apply)
         apply(&w->doc);
+    sim_trace("visibility of %.18s: version %d %s%s%s", w->doc.run_id, (int)w->doc.version, w->doc.status,
+              w->apply ? "" : " failed", w->twist ? " twisted" : "");
     if (!w->op)
         return;
     w->op->status = !w->apply ? TN_EUNAVAILABLE : w->twist ? TN_EUNCERTAIN : TN_OK;
