@@ -177,7 +177,7 @@ static bool try_seed(uint64_t seed, size_t lines, outcome *out)
     pid_t pid = fork();
     TN_ASSERT(pid >= 0);
     if (pid == 0) {
-        alarm(60);
+        alarm(10);
         sim_trace_lines = lines;
         run_seed(seed);
         outcome mine = {sim_hash, sim_n_runs, sim_n_acks, crashes, (double)sim_now_ns / 1e9};
@@ -206,6 +206,7 @@ int main(int argc, char **argv)
         if (!tn_parse_i64(tn_str_from(argv[i + 1]), to))
             return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     size_t passed = 0, failed = 0, runs = 0, acks = 0, killed = 0;
     double seconds = 0;
     tn_log_configure(getenv("SIM_LOG") ? TN_LOG_WARN : TN_LOG_NEVER, false);
