@@ -9,6 +9,7 @@
  * The write-ahead log is copied into the file by a thread of its own; see also writer.c. */
 #include "private.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,8 @@ static void flush_done(sq_inst *inst)
             break;
     w->frozen_slots.n = 0;
     sq_metric(inst, inst->m_flushes, 1);
+    if (!w->draining && !inst->active.count)
+        malloc_trim(0); /* idle: what the load took goes back to the system */
 }
 
 tn_status sq_flush_slice(sq_inst *inst, tn_error *err)
