@@ -177,7 +177,7 @@ static bool try_seed(uint64_t seed, size_t lines, outcome *out)
     pid_t pid = fork();
     TN_ASSERT(pid >= 0);
     if (pid == 0) {
-        alarm(10);
+        alarm(120);
         sim_trace_lines = lines;
         run_seed(seed);
         outcome mine = {sim_hash, sim_n_runs, sim_n_acks, crashes, (double)sim_now_ns / 1e9};
