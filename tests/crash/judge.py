@@ -3,7 +3,7 @@
 
     R1  what was acknowledged is there: runs, signals, workflow and activity completions
     R3  a history is 1..n without gap or fork, and its times never go back; what was read before is a prefix
-    R4  at most one run of an id is open at a time
+    R4  at most one run of an id is open at a time; an id whose runs have ended can be used again
     R6  one closing event, the last
     R7  a timer never fires early; none is lost
     R8  an activity limited to one attempt never runs twice
@@ -15,9 +15,11 @@ import argparse
 import asyncio
 import json
 import sys
+import uuid
 
 import temporalio.api.common.v1 as common
 import temporalio.api.enums.v1 as enums
+import temporalio.api.taskqueue.v1 as taskqueue
 import temporalio.api.workflowservice.v1 as ws
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
@@ -125,6 +127,20 @@ async def read_history(service, workflow, run):
             return events
 
 
+async def ids_are_free(verdict, service, workflows):
+    """What has ended gives its id free: the row that names the current run of an id must know of the end."""
+    for workflow in workflows:
+        execution = common.WorkflowExecution(workflow_id=workflow)
+        try:
+            await service.start_workflow_execution(ws.StartWorkflowExecutionRequest(
+                namespace=NAMESPACE, workflow_id=workflow, workflow_type=common.WorkflowType(name="after"),
+                task_queue=taskqueue.TaskQueue(name="nobody"), request_id=str(uuid.uuid4())), retry=True)
+            await service.terminate_workflow_execution(ws.TerminateWorkflowExecutionRequest(
+                namespace=NAMESPACE, workflow_execution=execution), retry=True)
+        except RPCError as error:
+            verdict.violated("R4", f"{workflow} has ended and cannot be started again: {error.message}")
+
+
 async def judge(address, log_path, effects_path, must_end=True):
     service = (await ServiceClient.connect(ConnectConfig(target_host=address))).workflow_service
     verdict = Judge()
@@ -162,6 +178,9 @@ async def judge(address, log_path, effects_path, must_end=True):
         verdict.signals(workflow, numbers, events)
     verdict.completions(entries, histories)
     side_effects(verdict, effects_path)
+    ended = [workflow for workflow, its in started.items()
+             if all(histories[run][-1].event_type in CLOSING for run in its)]
+    await ids_are_free(verdict, service, ended[-200:] if must_end else [])
     oks = sum(entry["outcome"] == "ok" for entry in entries)
     return verdict, len(histories), oks
 
