@@ -91,7 +91,7 @@ void tn_wf_step(tn_wf *wf)
             tn_req_finish(req, NULL);
     }
     wf->stepping = false;
-    if (wf->shard->renewing && !wf->busy)
+    if (wf->shard->renewing && !wf->busy && !wf->shard->hl->stopping)
         tn_shard_pause(wf);
     tn_wf_maybe_drop(wf);
 }
