@@ -35,7 +35,7 @@ static void mix_of(uint64_t seed)
         .slow_permille = (uint32_t[]){0, 10, 50}[sim_below(3)],
         .crash_permille = (uint32_t[]){0, 1, 2, 5, 20}[sim_below(5)],
         .bad_worker_permille = (uint32_t[]){0, 50, 300}[sim_below(3)],
-        .late_writes = getenv("SIM_LATE") && sim_below(2),
+        .late_writes = sim_below(2),
         .clock_steps = sim_below(4) == 0,
         .sticky = sim_below(2),
         .children = sim_below(4),
