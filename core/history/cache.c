@@ -457,7 +457,7 @@ static void snapshot_loaded(tn_store_op *op)
         status = tn_proto_unpack(&tenon__snapshot__descriptor, op->u.get.row.value, ld->arena,
                                  (ProtobufCMessage **)(void *)&snapshot, &err);
         if (status == TN_OK && !(ld->ms = tn_ms_load_snapshot(snapshot, &err)))
-            status = err.code;
+            status = err.code != TN_OK ? err.code : TN_EDATALOSS;
         if (status == TN_OK)
             ld->wake_ns = snapshot->wake_ns;
     } else if (status == TN_ENOTFOUND) {
