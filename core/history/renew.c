@@ -156,8 +156,12 @@ static void try(renewal *renew)
 
 void tn_shard_doubt(tn_shard *shard, const char *why)
 {
-    if (shard->renewing || !shard->owned || shard->hl->stopping)
+    if (shard->renewing || !shard->owned)
         return;
+    if (shard->hl->stopping) { /* too late to settle it: the next owner does, and nothing is written till then */
+        shard->owned = false;
+        return;
+    }
     TN_LOG(TN_LOG_WARN, "history", "a write is in doubt: raising the shard's fence", TN_LOG_U("shard", shard->id),
            TN_LOG_Z("why", why));
     renewal *renew = tn_xcalloc(1, sizeof(*renew));

@@ -83,7 +83,7 @@ void tn_wf_step(tn_wf *wf)
         if (!link)
             break;
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        if (!wf->shard->owned)
+        if (!wf->shard->owned || wf->shard->renewing) /* stopping in doubt: a write now could part the truth */
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         else if (req->ns)
             serve(wf, req);
