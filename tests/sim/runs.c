@@ -213,9 +213,9 @@ void sim_run_saw(sim_run *run, tn_blob body, bool truth)
         return;
     if (truth && last < run->firm)
         sim_violation("R3", "%s/%s: %zu events are stored, %zu were read", run->wid, run->run_id, last, run->firm);
-    if (last < run->n)
-        run->n = last < run->firm ? run->firm : last;
-    size_t firm = run->n;
+    if (truth)
+        run->n = last;
+    size_t firm = last; /* an older reading may come after a newer one: what is behind it stays */
     while (!truth && firm > 0 && soft(&run->items[firm - 1]))
         firm--;
     if (firm > run->firm)
