@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: MIT
 """A tenond of the test's own: started, killed, started again on the same files."""
 
-import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 
 
-def die_with_parent():
-    """In the child: a test that is cut off leaves no server behind."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+# A test that is cut off leaves no server behind. (No preexec_fn: the SDK has threads, and a fork of them may stop dead.)
+DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def listening(port):
@@ -34,10 +33,9 @@ class Server:
     def start(self, wait=True):
         with open(os.path.join(self.folder, "tenond.log"), "a") as log:
             self.process = subprocess.Popen(
-                self.wrapper + [self.binary, "start-dev", "--ip", "127.0.0.1", "--port", str(self.port),
+                DIE_WITH_PARENT + self.wrapper + [self.binary, "start-dev", "--ip", "127.0.0.1", "--port", str(self.port),
                                 "--db-filename", self.database, "--log-level", "warn", *self.arguments],
-                stdout=log, stderr=log, env=self.env, start_new_session=True,
-                preexec_fn=die_with_parent)
+                stdout=log, stderr=log, env=self.env, start_new_session=True)
         return self.wait_ready() if wait else True
 
     def wait_ready(self, seconds=60):
