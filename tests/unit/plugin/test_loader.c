@@ -242,7 +242,7 @@ static void tables_that_do_not_fit(void **state)
     EXPECT(load("size", TN_KIND_AUTHORIZER, stanza(odd_so, "")),
            "its table has 40 bytes, ABI 0.0 has ");
     EXPECT(load("major", TN_KIND_AUTHORIZER, stanza(odd_so, "")),
-           "ABI 7.0, this server speaks ABI 0 (0.0 to 0.0)");
+           "ABI 7.1, this server speaks ABI 0 (0.0 to 0.1)");
     EXPECT(load("minor", TN_KIND_AUTHORIZER, stanza(odd_so, "")),
            "ABI 0.9, this server speaks ABI 0");
     EXPECT(load("", TN_KIND_VISIBILITY, stanza(odd_so, "")),
