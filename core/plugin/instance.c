@@ -65,7 +65,7 @@ static bool check_keys(tn_plugin_search *search, const tn_plugin *plugin)
 }
 
 /* The plugin's complaint names its place when it came from a getter; else the stanza is the place. */
-static void complain_of_open(tn_plugin_search *search, const tn_error *err, tn_status status)
+void tn_plugin_complain_of(tn_plugin_search *search, const tn_error *err, tn_status status)
 {
     const char *file = tn_config_file(search->stanza);
     size_t n = strlen(file);
@@ -74,7 +74,7 @@ static void complain_of_open(tn_plugin_search *search, const tn_error *err, tn_s
         tn_config_problems_add(search->problems, err->text);
         return;
     }
-    tn_plugin_complain(search, "plugin", NULL, "%s",
+    tn_plugin_complain(search, "plugin", NULL, "%.*s", (int)sizeof err->text,
                        err->text[0] ? err->text : tn_status_name(status));
 }
 
@@ -107,7 +107,8 @@ static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plug
     err.text[sizeof err.text - 1] = '\0';
     if (status != TN_OK) {
         tn_plugin_host_opening(NULL);
-        complain_of_open(search, &err, status);
+        if (!tn_plugin_schema_is_why(search, plugin, &err, status))
+            tn_plugin_complain_of(search, &err, status);
         free(inst->path), free(inst->name), free(inst->version), free(inst);
         return NULL;
     }
@@ -124,8 +125,24 @@ static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plug
     return inst;
 }
 
-tn_status tn_plugin_open(const tn_plugin_options *options, tn_kind kind, const tn_config *stanza,
-                         tn_config_problems *problems, tn_plugin_instance **out)
+static const tn_plugin *look(tn_plugin_search *search)
+{
+    tn_plugin_entry entry = NULL;
+    if (!tn_plugin_find(search))
+        return NULL;
+    /* Both looks at the file are taken: one run tells all that is wrong with it. */
+    bool trusted = tn_plugin_trust(search), sound = tn_plugin_inspect(search);
+    if (!trusted || !sound || !tn_plugin_load(search, &entry))
+        return NULL;
+    const tn_plugin *plugin = tn_plugin_pick(search, entry);
+    bool good = plugin && tn_plugin_check_table(search, plugin);
+    if (plugin && plugin->config_keys && !check_keys(search, plugin))
+        good = false;
+    return good && !search->failed ? plugin : NULL;
+}
+
+static tn_plugin_search *search_for(const tn_plugin_options *options, tn_kind kind,
+                                    const tn_config *stanza, tn_config_problems *problems)
 {
     TN_ASSERT(kind >= TN_KIND_PERSISTENCE && kind <= TN_KIND_AUTHORIZER);
     tn_plugin_search *search = tn_xcalloc(1, sizeof *search);
@@ -133,24 +150,31 @@ tn_status tn_plugin_open(const tn_plugin_options *options, tn_kind kind, const t
     search->kind = kind;
     search->stanza = stanza;
     search->problems = problems;
-    tn_plugin_instance *inst = NULL;
-    tn_plugin_entry entry = NULL;
-    /* Both looks at the file are taken: one run tells all that is wrong with it. */
-    if (tn_plugin_find(search)) {
-        bool trusted = tn_plugin_trust(search), sound = tn_plugin_inspect(search);
-        if (trusted && sound && tn_plugin_load(search, &entry)) {
-            const tn_plugin *plugin = tn_plugin_pick(search, entry);
-            bool good = plugin && tn_plugin_check_table(search, plugin);
-            if (plugin && plugin->config_keys && !check_keys(search, plugin))
-                good = false;
-            if (good && !search->failed)
-                inst = open_instance(search, plugin);
-        }
-    }
+    return search;
+}
+
+tn_status tn_plugin_open(const tn_plugin_options *options, tn_kind kind, const tn_config *stanza,
+                         tn_config_problems *problems, tn_plugin_instance **out)
+{
+    tn_plugin_search *search = search_for(options, kind, stanza, problems);
+    const tn_plugin *plugin = look(search);
+    tn_plugin_instance *inst = plugin ? open_instance(search, plugin) : NULL;
     free(search);
     if (!inst)
         return TN_EINVALID;
     *out = inst;
+    return TN_OK;
+}
+
+tn_status tn_plugin_look(const tn_plugin_options *options, tn_kind kind, const tn_config *stanza,
+                         tn_config_problems *problems, const tn_plugin **out)
+{
+    tn_plugin_search *search = search_for(options, kind, stanza, problems);
+    const tn_plugin *plugin = look(search);
+    free(search);
+    if (!plugin)
+        return TN_EINVALID;
+    *out = plugin;
     return TN_OK;
 }
 

@@ -64,7 +64,19 @@ void *tn_plugin_inst(
 tn_status tn_plugin_about(const char *path, tn_config_problems *problems,
                           void (*file)(void *user, const char *real_path, const char *sha256,
                                        const char *build_id),
-                          void (*say)(void *user, const tn_plugin *plugin), void *user) TN_WARN_UNUSED;
+                          void (*say)(void *user, const tn_plugin *plugin),
+                          void *user) TN_WARN_UNUSED;
+
+/* As tn_plugin_open up to the point of opening; the table, which stays loaded. */
+tn_status tn_plugin_look(const tn_plugin_options *options, tn_kind kind, const tn_config *stanza,
+                         tn_config_problems *problems, const tn_plugin **out) TN_WARN_UNUSED;
+
+/* ---- schemas [main] ---- */
+bool tn_plugin_has_schema(const tn_plugin *plugin);
+/* Asks a plugin that has one; it may block, so no loop may wait for this thread.  What it complains of is added to
+ * problems, but for TN_ECONFLICT of TN_SCHEMA_CHECK, which is an answer. */
+tn_status tn_plugin_schema(const tn_plugin *plugin, const tn_config *stanza, tn_schema_req *req,
+                           tn_config_problems *problems) TN_WARN_UNUSED;
 
 /* ---- operations [loop] ---- */
 #define TN_PLUGIN_WRITE 1u /* past its deadline the outcome is unknown: TN_EUNCERTAIN */

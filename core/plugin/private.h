@@ -48,6 +48,8 @@ typedef struct tn_plugin_search {
 /* One problem: the stanza's line, "KIND plugin "NAME": <what>" and the fix. */
 void tn_plugin_complain(tn_plugin_search *search, const char *key, const char *fix, const char *fmt,
                         ...) TN_PRINTF(4, 5);
+/* What a plugin's function said when it failed: with its own place, or the stanza's. */
+void tn_plugin_complain_of(tn_plugin_search *search, const tn_error *err, tn_status status);
 const char *tn_plugin_kind_dir(tn_kind kind);
 
 /* find.c: fills path; false after complaints. */
@@ -64,6 +66,9 @@ const tn_plugin *tn_plugin_pick(tn_plugin_search *search, const tn_plugin *(*lis
 /* The parts that must be right before the others mean anything. */
 bool tn_plugin_check_head(tn_plugin_search *search, const tn_plugin *plugin);
 bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin);
+/* schema.c: open failed; true when the stored schema is the cause, and that has been said. */
+bool tn_plugin_schema_is_why(tn_plugin_search *search, const tn_plugin *plugin, const tn_error *err,
+                             tn_status status);
 /* host.c */
 extern const tn_host tn_plugin_host;
 void tn_plugin_host_opening(

@@ -1,108 +1,98 @@
 /* SPDX-License-Identifier: MIT */
-/* The tool of operators and plugin authors.  Today it looks at plugins: it loads a library by the checks of a server's
- * start and says what is in it, or everything that is wrong with it. */
+/* The tool of operators and plugin authors: finds the command that the first words name, and helps where none is
+ * meant.  Each command has a file of its own. */
 #include "config.h"
 
 #include <stdio.h>
-#include <string.h>
 
-#include "plugin/plugin.h"
+#include "tools/tools.h"
 
-static const char usage_text[] = "usage: tenonctl plugin info FILE.so\n"
-                                 "       tenonctl --version | --help\n";
-static const char help_text[] =
-    "\n"
-    "  plugin info FILE.so   check the library as a server's start does, and say what it holds:\n"
-    "                        path, digest, build id; kind, name, version, ABI, capabilities, keys\n"
-    "\n"
-    "The library is loaded, so that its constructors run; nothing is opened.\n"
-    "Ends with 0 when all is well, 1 when the library was refused, 2 for a wrong command line.\n"
-    "See tenonctl(8).\n";
+static const tn_tool *const groups[] = {tn_tools_schema, tn_tools_plugin};
 
-/* ---- plugin info ---- */
-
-typedef struct cap_name {
-    tn_kind kind;
-    uint64_t cap;
-    const char *name;
-} cap_name;
-
-static const cap_name cap_names[] = {
-    {TN_KIND_CLAIM_MAPPER, TN_CAP_MAP_ANONYMOUS, "map-anonymous"},
-    {TN_KIND_PERSISTENCE, TN_CAP_ATOMIC_CROSS_TABLE, "atomic-cross-table"},
-    {TN_KIND_PERSISTENCE, TN_CAP_ATOMIC_CROSS_PARTITION, "atomic-cross-partition"},
-    {TN_KIND_PERSISTENCE, TN_CAP_TTL, "ttl"},
-    {TN_KIND_PERSISTENCE, TN_CAP_RANGE_DELETE, "range-delete"},
-    {TN_KIND_PERSISTENCE, TN_CAP_DURABLE, "durable"},
-};
-
-static void print_file(void *user, const char *path, const char *sha256, const char *build_id)
+static void print_list(FILE *out)
 {
-    (void)user;
-    printf("path      %s\nsha256    %s\nbuild-id  %s\n", path, sha256,
-           build_id[0] ? build_id : "none");
+    fputs("usage: tenonctl COMMAND [ARGUMENT]...\n\n", out);
+    for (size_t g = 0; g < TN_COUNT_OF(groups); g++)
+        for (const tn_tool *tool = groups[g]; tool->name; tool++)
+            fprintf(out, "  %-16s %s\n", tool->name, tool->brief);
+    fputs("\ntenonctl COMMAND --help says more of each; tenonctl --version.\n"
+          "Ends with 0 when all is well, 1 when it is not, 2 for a wrong command line.\n"
+          "See tenonctl(8).\n",
+          out);
 }
 
-static void print_caps(const tn_plugin *plugin)
+/* How many of the words are the tool's name; 0: another tool. */
+static int words_of(const tn_tool *tool, int argc, char **argv)
 {
-    uint64_t rest = plugin->caps;
-    printf("  caps    ");
-    for (size_t i = 0; i < TN_COUNT_OF(cap_names); i++) {
-        if (cap_names[i].kind != plugin->kind || !(rest & cap_names[i].cap))
-            continue;
-        printf(" %s", cap_names[i].name);
-        rest &= ~cap_names[i].cap;
+    const char *space = strchr(tool->name, ' ');
+    size_t n = space ? (size_t)(space - tool->name) : strlen(tool->name);
+    if (argc < 1 || !tn_str_eq((tn_str){tool->name, n}, tn_str_from(argv[0])))
+        return 0;
+    if (!space)
+        return 1;
+    return argc > 1 && strcmp(argv[1], space + 1) == 0 ? 2 : 0;
+}
+
+static int unknown(int argc, char **argv)
+{
+    const char *names[64];
+    char typed[128];
+    size_t n = 0;
+    for (size_t g = 0; g < TN_COUNT_OF(groups); g++)
+        for (const tn_tool *tool = groups[g]; tool->name && n < TN_COUNT_OF(names); tool++)
+            names[n++] = tool->name;
+    snprintf(typed, sizeof typed, "%.60s%s%.60s", argv[0], argc > 1 ? " " : "",
+             argc > 1 ? argv[1] : "");
+    const char *near = tn_config_nearest(tn_str_from(typed), names, n);
+    fprintf(stderr, "tenonctl: there is no command \"%s\"%s%s%s\n    fix: see tenonctl --help\n",
+            typed, near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "");
+    return TN_TOOL_USAGE;
+}
+
+/* "tenonctl schema --help": the commands that begin so. */
+static bool print_group(const char *word)
+{
+    bool any = false;
+    size_t n = strlen(word);
+    for (size_t g = 0; g < TN_COUNT_OF(groups); g++) {
+        for (const tn_tool *tool = groups[g]; tool->name; tool++) {
+            if (strncmp(tool->name, word, n) != 0 || tool->name[n] != ' ')
+                continue;
+            printf("tenonctl %s %s\n        %s\n", tool->name, tool->args, tool->brief);
+            any = true;
+        }
     }
-    if (rest)
-        printf(" %#llx", (unsigned long long)rest);
-    puts(plugin->caps ? "" : " none");
+    return any;
 }
 
-static void print_keys(const char *keys)
+static bool is_help(const char *word)
 {
-    puts(keys[0] ? "  keys" : "  keys     none");
-    while (*keys) {
-        size_t n = strcspn(keys, "\n");
-        if (n)
-            printf("    %.*s\n", (int)n, keys);
-        keys += n + (keys[n] == '\n');
-    }
-}
-
-static void print_plugin(void *user, const tn_plugin *plugin)
-{
-    (void)user;
-    printf("\n%s plugin \"%s\"\n", tn_plugin_kind_name(plugin->kind), plugin->name);
-    printf("  version  %s\n", plugin->version);
-    if (plugin->vendor && plugin->vendor[0])
-        printf("  vendor   %s\n", plugin->vendor);
-    printf("  ABI      %u.%u\n", plugin->abi_major, plugin->abi_minor);
-    print_caps(plugin);
-    print_keys(plugin->config_keys);
-}
-
-static int plugin_info(const char *path)
-{
-    tn_config_problems *problems = tn_config_problems_create();
-    tn_status status = tn_plugin_about(path, problems, print_file, print_plugin, NULL);
-    fflush(stdout);
-    tn_config_problems_print(problems);
-    tn_config_problems_destroy(problems);
-    return status == TN_OK ? 0 : 1;
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+    argc--, argv++;
+    if (argc == 0) {
+        print_list(stderr);
+        return TN_TOOL_USAGE;
+    }
+    if (strcmp(argv[0], "--version") == 0) {
         puts("tenonctl " PACKAGE_VERSION);
-        return 0;
+        return TN_TOOL_OK;
     }
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        printf("%s%s", usage_text, help_text);
-        return 0;
+    if (is_help(argv[0]) && argc == 1) {
+        print_list(stdout);
+        return TN_TOOL_OK;
     }
-    if (argc == 4 && strcmp(argv[1], "plugin") == 0 && strcmp(argv[2], "info") == 0)
-        return plugin_info(argv[3]);
-    fputs(usage_text, stderr);
-    return 2;
+    for (size_t g = 0; g < TN_COUNT_OF(groups); g++) {
+        for (const tn_tool *tool = groups[g]; tool->name; tool++) {
+            int words = words_of(tool, argc, argv);
+            if (words)
+                return tool->run(tool, argc - words, argv + words);
+        }
+    }
+    if (argc == 2 && is_help(argv[1]) && print_group(argv[0]))
+        return TN_TOOL_OK;
+    return unknown(argc, argv);
 }
