@@ -35,9 +35,13 @@
 #define RED_ZONE 0u
 #endif
 
-#define FIRST_CHUNK_BYTES 2048u
+/* A parked poll with all that the roles hang on it fits into the first chunk, one that says much into both: there may
+ * be tens of thousands. */
+#define FIRST_CHUNK_BYTES 1400u
+#define SECOND_CHUNK_BYTES 1024u /* which malloc keeps for the thread */
+#define THIRD_CHUNK_BYTES 4096u
 #define CHUNK_BYTES_MAX 65536u
-#define FREE_CHUNKS_MAX (ARENA_ASAN ? 0 : 128) /* of a thread: 256 KiB */
+#define FREE_CHUNKS_MAX (ARENA_ASAN ? 0 : 128) /* of a thread: 175 KiB */
 
 struct chunk {
     struct chunk *next;
@@ -112,7 +116,7 @@ static void arena_init(tn_arena *a, struct chunk *first)
     a->cur = (uint8_t *)first + CHUNK_HEAD + ARENA_HEAD;
     a->end = (uint8_t *)first + first->size;
     a->used = 0;
-    a->chunk_next = FIRST_CHUNK_BYTES * 2;
+    a->chunk_next = SECOND_CHUNK_BYTES;
     POISON(a->cur, (size_t)(a->end - a->cur));
 }
 
@@ -169,7 +173,7 @@ size_t tn_arena_used_bytes(const tn_arena *arena) { return arena->used; }
  * use. */
 static void *alloc_slow(tn_arena *arena, size_t size, size_t need)
 {
-    bool alone = need > arena->chunk_next / 4;
+    bool alone = need > arena->chunk_next / (arena->chunk_next < THIRD_CHUNK_BYTES ? 2 : 4);
     size_t bytes = alone ? need + CHUNK_HEAD : arena->chunk_next;
     struct chunk *c = malloc(bytes);
     if (!c)
@@ -190,7 +194,9 @@ static void *alloc_slow(tn_arena *arena, size_t size, size_t need)
             arena->end = (uint8_t *)c + bytes;
         }
     }
-    if (!alone && arena->chunk_next < CHUNK_BYTES_MAX)
+    if (!alone && arena->chunk_next < THIRD_CHUNK_BYTES)
+        arena->chunk_next = THIRD_CHUNK_BYTES;
+    else if (!alone && arena->chunk_next < CHUNK_BYTES_MAX)
         arena->chunk_next *= 2;
     arena->used += need;
     UNPOISON(p, size);
@@ -208,6 +214,18 @@ void tn_arena_give_back(tn_arena *arena, void *p, size_t size)
     arena->cur = p;
     arena->used -= bytes;
     POISON(p, bytes);
+}
+
+bool tn_arena_trim(tn_arena *arena, void *p, size_t size, size_t keep)
+{
+    size_t bytes = piece_bytes(size), kept = piece_bytes(keep);
+
+    if ((uint8_t *)p + bytes != arena->cur || keep > size)
+        return false;
+    arena->cur = (uint8_t *)p + kept;
+    arena->used -= bytes - kept;
+    POISON((uint8_t *)p + keep, bytes - keep);
+    return true;
 }
 
 void *tn_arena_alloc(tn_arena *arena, size_t size)

@@ -17,7 +17,7 @@
 
 typedef struct tn_arena tn_arena;
 
-/* The first chunk is small (about 2 KiB with the header) and comes from a per-thread free list;
+/* The first chunk is small (1.4 KiB with the header) and comes from a per-thread free list;
  * later chunks double up to 64 KiB; larger pieces get a chunk of their own. bytes_max 0: no cap.
  * Never returns NULL (dies when the machine has no memory at start of a request). */
 tn_arena *tn_arena_create(size_t bytes_max);
@@ -40,6 +40,8 @@ void *tn_arena_array(tn_arena *arena, size_t count, size_t size);
 /* Takes back the piece that was allocated last (any other: nothing happens), which nobody uses any
  * more: for scratch memory at the start of an object that may live long. */
 void tn_arena_give_back(tn_arena *arena, void *p, size_t size);
+/* The same of its end: `keep` of its `size` bytes stay.  False: it was not the last, nothing happened. */
+bool tn_arena_trim(tn_arena *arena, void *p, size_t size, size_t keep);
 
 /* Copies; the string ones are NUL-terminated besides (n does not count the NUL). */
 void *tn_arena_memdup(tn_arena *arena, const void *p, size_t n);

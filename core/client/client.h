@@ -158,10 +158,14 @@ typedef struct tn_mreq {
     tn_call *call;
     uint64_t deadline_mono_ns;
     uint64_t poll_id; /* POLL, CANCEL_POLL: unique in this process (tn_client_next_poll_id) */
-    tn_task_ref task; /* ADD */
     tn_str workflow_id, run_id; /* ADD, QUERY (text) */
-    uint64_t expire_mono_ns;    /* ADD: not worth handing out after this; UINT64_MAX: never */
-    tn_mquery query;            /* QUERY, QUERY_DONE (id) */
+    union {
+        struct { /* ADD */
+            tn_task_ref task;
+            uint64_t expire_mono_ns; /* not worth handing out after this; UINT64_MAX: never */
+        };
+        tn_mquery query; /* QUERY, QUERY_DONE (id) */
+    };
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response;

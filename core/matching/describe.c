@@ -55,7 +55,7 @@ static Temporal__Api__Taskqueue__V1__TaskQueueStatus *status_of(const tn_tq *tq,
     Temporal__Api__Taskqueue__V1__TaskQueueStatus *out = tn_arena_alloc(arena, sizeof(*out));
     temporal__api__taskqueue__v1__task_queue_status__init(out);
     out->backlog_count_hint = tq ? (int64_t)tq->n_tasks : 0;
-    out->rate_per_second = tq && tq->rate > 0 ? tq->rate : 100000;
+    out->rate_per_second = tq && tn_tq_limit(tq) > 0 ? tn_tq_limit(tq) : 100000;
     out->task_id_block = tn_arena_alloc(arena, sizeof(*out->task_id_block));
     temporal__api__taskqueue__v1__task_id_block__init(out->task_id_block);
     return out;

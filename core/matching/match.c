@@ -132,15 +132,7 @@ static void set_rate(tn_tq *tq, const tn_mreq *req, double *out_rate)
     }
     double rate = poll->task_queue_metadata->max_tasks_per_second->value;
     *out_rate = rate;
-    if (rate > 0 && rate < 100000) {
-        if (tq->rate <= 0) {
-            tq->tokens = rate < 1 ? 1 : rate;
-            tq->tokens_at_ns = tn_now_mono_ns();
-        }
-        tq->rate = rate;
-    } else {
-        tq->rate = 0;
-    }
+    tn_tq_set_limit(tq, rate > 0 && rate < 100000 ? rate : 0);
 }
 
 void tn_match_poll(tn_mloop *ml, tn_mreq *req)
@@ -197,7 +189,7 @@ void tn_match_end_polls(tn_tq *tq)
 
 static void handed_out(tn_hreq *hreq)
 {
-    tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
+    tn_wpoll *poll = hreq->user;
     tn_tq *tq = poll->tq;
     bool matched = !hreq->fault && hreq->response;
     tq->n_out--;
@@ -225,6 +217,16 @@ static void handed_out(tn_hreq *hreq)
     tn_tq_give_credit(tq);
 }
 
+tn_hreq *tn_wpoll_hreq(tn_wpoll *poll)
+{
+    if (!poll->hreq) {
+        tn_arena_set_limit(poll->mreq->arena, 0);
+        poll->hreq = TN_NEW(poll->mreq->arena, tn_hreq);
+        TN_ASSERT(poll->hreq);
+    }
+    return poll->hreq;
+}
+
 static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
 {
     tn_mreq *req = poll->mreq;
@@ -232,8 +234,9 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
     poll->task = task;
     tq->n_out++;
     poll->sync = tq->adding;
-    tn_hreq *h = &poll->hreq;
+    tn_hreq *h = tn_wpoll_hreq(poll);
     *h = (tn_hreq){
+        .user = poll,
         .arena = req->arena,
         .home = tq->ml->loop,
         .op = tq->type == TN_TASK_WORKFLOW ? TN_HOP_WFT_POLLED : TN_HOP_ACT_POLLED,

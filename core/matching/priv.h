@@ -33,17 +33,29 @@ typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
 
 typedef struct tn_poller_seen {
     tn_list link; /* newest last */
-    char *identity;
     uint64_t last_wall_ns;
     double rate;
+    char identity[];
 } tn_poller_seen;
 
+typedef struct tn_tq_slots { /* what came and went in each of the last 30 seconds */
+    uint32_t added[30], dispatched[30];
+    uint64_t sec; /* of the newest slot */
+} tn_tq_slots;
+
+typedef struct tn_tq_rate_limit { /* of dispatch, that workers asked for */
+    struct tn_tq *tq;
+    double rate, tokens; /* rate 0: none */
+    uint64_t tokens_at_ns;
+    tn_loop_timer timer;
+} tn_tq_rate_limit;
+
+/* There may be as many queues as there are polls: what only a busy one needs is made when it is. */
 typedef struct tn_tq {
-    tn_map_link link;
+    tn_map_link link; /* key: the bytes at the end, without the NUL */
     tn_mloop *ml;
-    uint8_t *key;
     const tn_namespace *ns;
-    char *name;
+    const char *name; /* in the key */
     uint32_t type;
     bool sticky;
     tn_list tasks, polls, queries;
@@ -55,18 +67,14 @@ typedef struct tn_tq {
     uint64_t used_mono_ns;
     uint8_t *starved; /* bit a shard: refused tasks, wants credit */
     bool any_starved;
-    /* rate of dispatch that workers asked for; 0: none */
-    double rate, tokens;
-    uint64_t tokens_at_ns;
-    tn_loop_timer rate_timer;
-    /* statistics: counts in 30 slots of one second */
-    uint32_t added[30], dispatched[30];
-    uint64_t slot_sec;
-    bool adding; /* a task comes in: a poll that gets it now was there before it */
+    tn_tq_rate_limit *limit; /* NULL: never asked for */
+    tn_tq_slots *slots;      /* NULL: nothing has come yet */
+    bool adding;             /* a task comes in: a poll that gets it now was there before it */
     /* held series */
     tn_counter *polls_won, *polls_won_sync, *polls_timed_out;
     tn_gauge *backlog;
     tn_histogram *sync_latency, *async_latency;
+    char key[]; /* namespace id, type, name, NUL */
 } tn_tq;
 
 typedef struct tn_wpoll { /* in the call's arena */
@@ -81,7 +89,7 @@ typedef struct tn_wpoll { /* in the call's arena */
     bool cancelled;
     tn_wtask *task; /* being handed out */
     bool sync;      /* ... in the moment it came */
-    tn_hreq hreq;
+    tn_hreq *hreq;  /* to the task's run; made with the first task */
 } tn_wpoll;
 
 typedef struct tn_wquery { /* in the query's arena */
@@ -101,6 +109,8 @@ void tn_tq_sweep(tn_mloop *ml);
 void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate);
 void tn_tq_count(tn_tq *tq, bool dispatched);
 float tn_tq_rate(const tn_tq *tq, bool dispatched);
+void tn_tq_set_limit(tn_tq *tq, double rate); /* 0: none */
+double tn_tq_limit(const tn_tq *tq);
 void tn_tq_starve(tn_tq *tq, uint32_t shard);
 void tn_tq_give_credit(tn_tq *tq);
 bool tn_tq_may_dispatch(tn_tq *tq); /* takes a token; else sets the timer */
@@ -129,5 +139,6 @@ const char *tn_matching_host_name(void);
 void tn_wpoll_park(tn_wpoll *poll, bool first);
 void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault);
 bool tn_wpoll_usable(const tn_wpoll *poll);
+tn_hreq *tn_wpoll_hreq(tn_wpoll *poll); /* to be filled in */
 
 #endif

@@ -78,7 +78,7 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
 
 static void query_handed_out(tn_hreq *hreq)
 {
-    tn_wpoll *poll = TN_CONTAINER_OF(hreq, tn_wpoll, hreq);
+    tn_wpoll *poll = hreq->user;
     poll->tq->n_out--;
     if (!hreq->fault && hreq->response) {
         tn_tq_count(poll->tq, true);
@@ -125,7 +125,9 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
     tn_mquery *copy = TN_NEW(req->arena, tn_mquery);
     copy->id = asked->query.id;
     copy->query = tn_proto_copy(asked->query.query, req->arena);
-    poll->hreq = (tn_hreq){
+    tn_hreq *h = tn_wpoll_hreq(poll);
+    *h = (tn_hreq){
+        .user = poll,
         .arena = req->arena,
         .home = tq->ml->loop,
         .op = TN_HOP_QUERY_POLLED,
@@ -137,10 +139,10 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
         .deadline_mono_ns = req->deadline_mono_ns,
         .done = query_handed_out,
     };
-    poll->hreq.u.task.query = copy;
-    poll->hreq.u.task.sticky = tq->sticky;
-    poll->hreq.u.task.queue = tn_str_from(tq->name);
-    tn_client_history(&poll->hreq);
+    h->u.task.query = copy;
+    h->u.task.sticky = tq->sticky;
+    h->u.task.queue = tn_str_from(tq->name);
+    tn_client_history(h);
     return true;
 }
 

@@ -22,11 +22,6 @@ tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t ty
     return found ? TN_CONTAINER_OF(found, tn_tq, link) : NULL;
 }
 
-static void rate_allows_again(tn_loop_timer *timer)
-{
-    tn_match(TN_CONTAINER_OF(timer, tn_tq, rate_timer));
-}
-
 tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky)
 {
     tn_tq *tq = tn_tq_find(ml, ns, name, type);
@@ -34,15 +29,14 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
         tq->used_mono_ns = tn_now_mono_ns();
         return tq;
     }
-    tq = tn_xcalloc(1, sizeof(*tq));
     tn_buf buf = {0};
     tn_blob key = key_of(&buf, ns->id, name, type);
-    tq->key = buf.p; /* the buffer's memory is the key's now */
+    tq = tn_xcalloc(1, sizeof(*tq) + key.n + 1);
+    memcpy(tq->key, key.p, key.n);
+    tn_buf_done(&buf);
     tq->ml = ml;
     tq->ns = tn_namespace_ref(ns);
-    tq->name = tn_xmalloc(name.n + 1);
-    memcpy(tq->name, name.p, name.n);
-    tq->name[name.n] = '\0';
+    tq->name = tq->key + key.n - name.n;
     tq->type = type;
     tq->sticky = sticky;
     tq->used_mono_ns = tn_now_mono_ns();
@@ -50,9 +44,8 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tn_list_init(&tq->polls);
     tn_list_init(&tq->queries);
     tn_list_init(&tq->pollers);
-    tn_loop_timer_init(&tq->rate_timer, rate_allows_again);
     tn_tq_hold_series(tq);
-    tn_map_insert(&ml->queues, &tq->link, key);
+    tn_map_insert(&ml->queues, &tq->link, tn_blob_from(tq->key, key.n));
     if (!tn_loop_timer_active(&ml->sweep))
         tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + SWEEP_NS);
     return tq;
@@ -66,7 +59,6 @@ static void forget_pollers(tn_tq *tq, uint64_t before_wall_ns)
             break;
         tn_list_remove(link);
         tq->n_pollers--;
-        free(seen->identity);
         free(seen);
     }
 }
@@ -74,12 +66,13 @@ static void forget_pollers(tn_tq *tq, uint64_t before_wall_ns)
 static void tq_destroy(tn_tq *tq)
 {
     forget_pollers(tq, UINT64_MAX);
-    tn_loop_timer_stop(&tq->rate_timer);
+    if (tq->limit)
+        tn_loop_timer_stop(&tq->limit->timer);
     tn_map_remove(&tq->ml->queues, &tq->link);
     tn_namespace_unref(tq->ns);
+    free(tq->limit);
+    free(tq->slots);
     free(tq->starved);
-    free(tq->name);
-    free(tq->key);
     free(tq);
 }
 
@@ -120,10 +113,8 @@ void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
     if (!seen) {
         if (tq->n_pollers >= TN_POLLERS_SHOWN_MAX)
             return;
-        seen = tn_xcalloc(1, sizeof(*seen));
-        seen->identity = tn_xmalloc(identity.n + 1);
+        seen = tn_xcalloc(1, sizeof(*seen) + identity.n + 1);
         memcpy(seen->identity, identity.p, identity.n);
-        seen->identity[identity.n] = '\0';
         tq->n_pollers++;
     } else {
         tn_list_remove(&seen->link);
@@ -135,34 +126,39 @@ void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
 
 /* ---- statistics: a ring of seconds ---- */
 
-static void turn_slots(tn_tq *tq)
+static void turn_slots(tn_tq_slots *slots)
 {
     uint64_t sec = tn_now_mono_ns() / TN_SEC;
-    uint64_t steps = sec - tq->slot_sec;
-    for (uint64_t i = 1; i <= steps && i <= TN_COUNT_OF(tq->added); i++) {
-        size_t slot = (size_t)((tq->slot_sec + i) % TN_COUNT_OF(tq->added));
-        tq->added[slot] = tq->dispatched[slot] = 0;
+    uint64_t steps = sec - slots->sec;
+    for (uint64_t i = 1; i <= steps && i <= TN_COUNT_OF(slots->added); i++) {
+        size_t slot = (size_t)((slots->sec + i) % TN_COUNT_OF(slots->added));
+        slots->added[slot] = slots->dispatched[slot] = 0;
     }
-    tq->slot_sec = sec;
+    slots->sec = sec;
 }
 
 void tn_tq_count(tn_tq *tq, bool dispatched)
 {
-    turn_slots(tq);
-    size_t slot = (size_t)(tq->slot_sec % TN_COUNT_OF(tq->added));
+    if (!tq->slots)
+        tq->slots = tn_xcalloc(1, sizeof(*tq->slots));
+    turn_slots(tq->slots);
+    size_t slot = (size_t)(tq->slots->sec % TN_COUNT_OF(tq->slots->added));
     if (dispatched)
-        tq->dispatched[slot]++;
+        tq->slots->dispatched[slot]++;
     else
-        tq->added[slot]++;
+        tq->slots->added[slot]++;
 }
 
 float tn_tq_rate(const tn_tq *tq, bool dispatched)
 {
-    turn_slots((tn_tq *)(uintptr_t)tq);
+    tn_tq_slots *slots = tq->slots;
     uint64_t sum = 0;
-    for (size_t i = 0; i < TN_COUNT_OF(tq->added); i++)
-        sum += dispatched ? tq->dispatched[i] : tq->added[i];
-    return (float)sum / (float)TN_COUNT_OF(tq->added);
+    if (!slots)
+        return 0;
+    turn_slots(slots);
+    for (size_t i = 0; i < TN_COUNT_OF(slots->added); i++)
+        sum += dispatched ? slots->dispatched[i] : slots->added[i];
+    return (float)sum / (float)TN_COUNT_OF(slots->added);
 }
 
 /* ---- credit ---- */
@@ -190,27 +186,52 @@ void tn_tq_give_credit(tn_tq *tq)
 
 /* ---- the rate workers asked for ---- */
 
+static void rate_allows_again(tn_loop_timer *timer)
+{
+    tn_match(TN_CONTAINER_OF(timer, tn_tq_rate_limit, timer)->tq);
+}
+
+void tn_tq_set_limit(tn_tq *tq, double rate)
+{
+    tn_tq_rate_limit *limit = tq->limit;
+    if (!limit && rate <= 0)
+        return;
+    if (!limit) {
+        limit = tq->limit = tn_xcalloc(1, sizeof(*limit));
+        limit->tq = tq;
+        tn_loop_timer_init(&limit->timer, rate_allows_again);
+    }
+    if (limit->rate <= 0) {
+        limit->tokens = rate < 1 ? 1 : rate;
+        limit->tokens_at_ns = tn_now_mono_ns();
+    }
+    limit->rate = rate;
+}
+
+double tn_tq_limit(const tn_tq *tq) { return tq->limit ? tq->limit->rate : 0; }
+
 bool tn_tq_may_dispatch(tn_tq *tq)
 {
-    if (tq->rate <= 0)
+    tn_tq_rate_limit *limit = tq->limit;
+    if (tn_tq_limit(tq) <= 0)
         return true;
     uint64_t now = tn_now_mono_ns();
-    double burst = tq->rate < 1 ? 1 : tq->rate;
-    tq->tokens += (double)(now - tq->tokens_at_ns) / (double)TN_SEC * tq->rate;
-    tq->tokens_at_ns = now;
-    if (tq->tokens > burst)
-        tq->tokens = burst;
-    if (tq->tokens >= 1) {
-        tq->tokens -= 1;
+    double burst = limit->rate < 1 ? 1 : limit->rate;
+    limit->tokens += (double)(now - limit->tokens_at_ns) / (double)TN_SEC * limit->rate;
+    limit->tokens_at_ns = now;
+    if (limit->tokens > burst)
+        limit->tokens = burst;
+    if (limit->tokens >= 1) {
+        limit->tokens -= 1;
         return true;
     }
-    tn_loop_timer_start(&tq->rate_timer,
-                        now + (uint64_t)((1 - tq->tokens) / tq->rate * (double)TN_SEC) + TN_MS);
+    uint64_t wait_ns = (uint64_t)((1 - limit->tokens) / limit->rate * (double)TN_SEC);
+    tn_loop_timer_start(&limit->timer, now + wait_ns + TN_MS);
     return false;
 }
 
 void tn_tq_keep_token(tn_tq *tq)
 {
-    if (tq->rate > 0)
-        tq->tokens += 1;
+    if (tn_tq_limit(tq) > 0)
+        tq->limit->tokens += 1;
 }

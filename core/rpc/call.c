@@ -214,6 +214,7 @@ static bool takes_stream(const rpc_call *call)
 
 void rpc_call_headers_done(rpc_call *call)
 {
+    rpc_head_end(call);
     if (call->headers_over) {
         rpc_call_refuse(call, TN_GRPC_RESOURCE_EXHAUSTED,
                         "request headers larger than max (%u headers, %u bytes)", RPC_HEADERS_MAX,

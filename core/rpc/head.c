@@ -121,6 +121,15 @@ void rpc_head_take(rpc_call *call, tn_str name, tn_str value)
         call->headers_over = true;
 }
 
+void rpc_head_end(rpc_call *call)
+{
+    rpc_head_block *last = call->heads_last;
+
+    if (last &&
+        tn_arena_trim(call->pub.arena, last, sizeof(*last) + last->cap, sizeof(*last) + last->n))
+        last->cap = last->n;
+}
+
 typedef struct head_iter {
     const rpc_head_block *block;
     size_t at;

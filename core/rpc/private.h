@@ -295,6 +295,8 @@ void rpc_call_pump_later(rpc_call *call);
 
 /* ---- head.c ---- */
 void rpc_head_take(rpc_call *call, tn_str name, tn_str value);
+/* The block is whole: what was taken ahead for more of it goes back, for a call may live long. */
+void rpc_head_end(rpc_call *call);
 
 /* ---- answer.c ---- */
 /* [home] What the call holds goes out; the stream must be there. */

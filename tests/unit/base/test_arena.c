@@ -147,10 +147,30 @@ static void give_back(void **state)
     tn_arena_destroy(a);
 }
 
+static void the_end_of_the_last_piece_goes_back(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    uint8_t *first = tn_arena_alloc(a, 256);
+    size_t before = tn_arena_used_bytes(a);
+    memset(first, 1, 256);
+    assert_false(tn_arena_trim(a, first, 256, 300)); /* that would be growth */
+    assert_true(tn_arena_trim(a, first, 256, 20));
+    assert_true(tn_arena_used_bytes(a) <= before - 256 + 48);
+    uint8_t *second = tn_arena_alloc(a, 64);
+    assert_true(second >= first + 20 && second < first + 256);
+    memset(second, 2, 64);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(first[i], 1);
+    assert_false(tn_arena_trim(a, first, 20, 1)); /* not the last any more */
+    tn_arena_destroy(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(give_back),
+        cmocka_unit_test(the_end_of_the_last_piece_goes_back),
         cmocka_unit_test(pieces_are_aligned_and_apart),
         cmocka_unit_test(cap_refuses_and_leaves_the_rest),
         cmocka_unit_test(reset_starts_over),
