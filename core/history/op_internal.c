@@ -39,12 +39,11 @@ static const tn_fault *machine_flush(tn_tx *tx, tn_iop *iop)
 
 static const tn_fault *machine_unstick(tn_tx *tx, tn_iop *iop)
 {
-    if (tx->ms->wft.stamp != iop->nonce || tx->ms->wft.started_id || !tx->ms->wft.sticky)
-        return NULL;
+    if (tx->ms->wft.stamp != iop->nonce || tx->ms->wft.started_id)
+        return NULL; /* a newer offer is on its way: two refused ones would else call each other for ever */
+    tx->ms->wft.dispatched = false;
     return tn_machine_wft_unstick(tx);
 }
-
-static void unstuck(tn_txn *txn) { txn->changes[0].run->ms->wft.dispatched = false; }
 
 static const tn_fault *machine_child_result(tn_tx *tx, tn_iop *iop)
 {
@@ -175,7 +174,7 @@ void tn_op_internal(tn_wf *wf, tn_hreq *req)
         flush(wf, req, run);
         break;
     case TN_IOP_UNSTICK:
-        commit(wf, req, run, machine_unstick, unstuck);
+        commit(wf, req, run, machine_unstick, NULL);
         break;
     case TN_IOP_CHILD_RESULT:
         commit(wf, req, run, machine_child_result, NULL);
