@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: MIT */
+/* SWIM's time: a round of pings in shuffled order, indirect pings, suspicions that end, the dead that are
+ * tried again and forgotten.  The other halves are merge.c and packet.c. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "membership/private.h"
+
+const char *tn_member_state_name(tn_member_state state)
+{
+    static const char *const names[] = {"unknown", "alive", "suspect", "dead", "left"};
+    return names[state <= TN_MEMBER_LEFT ? state : 0];
+}
+
+void tn_swim_options_default(tn_swim_options *options)
+{
+    *options = (tn_swim_options){
+        .period_ns = 250 * TN_MS,
+        .ping_timeout_ns = 100 * TN_MS,
+        .suspect_ns = 1000 * TN_MS,
+        .heal_ns = 5 * TN_SEC,
+        .forget_ns = 3600 * TN_SEC,
+    };
+}
+
+/* ---- members ---- */
+
+swim_member *swim_member_find(const tn_swim *s, const uint8_t host_id[16])
+{
+    tn_map_link *link = tn_map_find(&s->by_id, tn_blob_from(host_id, 16));
+    return link ? (swim_member *)((char *)link - offsetof(swim_member, by_id)) : NULL;
+}
+
+/* A newcomer takes a place by chance among those still to be pinged in this round. */
+swim_member *swim_member_add(tn_swim *s, const uint8_t host_id[16])
+{
+    if (s->n_known >= SWIM_KNOWN_MAX)
+        return NULL;
+    if (s->n_known == s->cap_known) {
+        s->cap_known = s->cap_known ? 2 * s->cap_known : 16;
+        s->known = tn_xreallocarray(s->known, s->cap_known, sizeof(s->known[0]));
+    }
+    swim_member *m = tn_xcalloc(1, sizeof(*m));
+    memcpy(m->info.host_id, host_id, 16);
+    m->until_ns = UINT64_MAX;
+    tn_list_init(&m->news);
+    tn_map_insert(&s->by_id, &m->by_id, tn_blob_from(m->info.host_id, 16));
+    size_t at = (size_t)tn_rng_below(&s->rng, s->n_known + 1);
+    s->known[s->n_known] = m;
+    m->place = s->n_known++;
+    if (at != m->place) {
+        swim_member *other = s->known[at];
+        s->known[at] = m;
+        s->known[m->place] = other;
+        other->place = m->place;
+        m->place = at;
+    }
+    return m;
+}
+
+static void forget(tn_swim *s, swim_member *m)
+{
+    tn_list_remove(&m->news);
+    tn_map_remove(&s->by_id, &m->by_id);
+    swim_member *last = s->known[--s->n_known];
+    s->known[m->place] = last;
+    last->place = m->place;
+    free(m);
+}
+
+void swim_watch(tn_swim *s, uint64_t at_ns)
+{
+    if (at_ns < s->watch_at_ns)
+        s->watch_at_ns = at_ns;
+}
+
+/* ---- how long ---- */
+
+static uint64_t patience(const tn_swim *s, uint64_t ns) { return ns * (s->health + 1); }
+
+static void health_move(tn_swim *s, int by)
+{
+    if (by > 0 && s->health < SWIM_HEALTH_MAX)
+        s->health++;
+    else if (by < 0 && s->health > 0)
+        s->health--;
+}
+
+/* Twice the shortest with one accuser, the shortest with SWIM_INDIRECT (or all, in a small cluster);
+ * longer in a large cluster, where a refutation has farther to go. */
+uint64_t swim_suspicion_ns(const tn_swim *s, uint32_t accusers)
+{
+    static const uint32_t extra_percent[SWIM_INDIRECT + 1] = {100, 100, 37, 0};
+    uint64_t percent = 100;
+    for (size_t n = s->n_living; n > 16; n /= 4)
+        percent += 33;
+    uint64_t least = s->opt.suspect_ns * percent / 100;
+    size_t possible = s->n_living > 1 ? s->n_living - 1 : 1; /* self included; of two, nobody can second the accuser */
+    if (accusers > SWIM_INDIRECT || (possible > 1 && accusers >= possible))
+        accusers = SWIM_INDIRECT;
+    return least + least * extra_percent[accusers] / 100;
+}
+
+/* ---- pings ---- */
+
+static swim_member *next_target(tn_swim *s)
+{
+    if (s->has_doubt) {
+        s->has_doubt = false;
+        swim_member *m = swim_member_find(s, s->doubted);
+        if (m && m != s->self && swim_lives(m))
+            return m;
+    }
+    for (size_t looked = 0; looked < s->n_known; looked++) {
+        if (s->cursor >= s->n_known) {
+            s->cursor = 0;
+            for (size_t i = s->n_known - 1; i > 0; i--) {
+                size_t j = (size_t)tn_rng_below(&s->rng, i + 1);
+                swim_member *m = s->known[i];
+                s->known[i] = s->known[j];
+                s->known[j] = m;
+                s->known[i]->place = i;
+                s->known[j]->place = j;
+            }
+        }
+        swim_member *m = s->known[s->cursor++];
+        if (m != s->self && swim_lives(m))
+            return m;
+    }
+    return NULL;
+}
+
+static void ping(tn_swim *s, uint64_t now_ns, swim_member *m)
+{
+    s->probe.out = true;
+    s->probe.acked = s->probe.asked = false;
+    memcpy(s->probe.target, m->info.host_id, 16);
+    s->probe.seq = ++s->seq;
+    s->probe.sent_ns = now_ns;
+    s->stats.pings++;
+    swim_out out = {.kind = GOSSIP_PING, .seq = s->probe.seq, .target = m->info.host_id};
+    swim_send(s, m->info.ip, m->info.port, &out, m);
+}
+
+/* Not the one of the period: nobody waits for its answer. */
+static void ping_beside(tn_swim *s, swim_member *m)
+{
+    swim_out out = {.kind = GOSSIP_PING, .seq = ++s->seq, .target = m->info.host_id};
+    s->stats.pings++;
+    swim_send(s, m->info.ip, m->info.port, &out, m);
+}
+
+/* Whoever is accused is pinged beside the round, so that it hears of it and its answer clears it: by all in a small
+ * cluster, by about ten in a large one. */
+static void ping_a_suspect(tn_swim *s)
+{
+    if (!s->n_suspects || tn_rng_below(&s->rng, s->n_living) >= 10)
+        return;
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
+    for (size_t i = 0; i < s->n_known; i++) {
+        swim_member *m = s->known[(start + i) % s->n_known];
+        if (m->info.state != TN_MEMBER_SUSPECT)
+            continue;
+        ping_beside(s, m);
+        return;
+    }
+}
+
+static void ask_others(tn_swim *s)
+{
+    s->probe.asked = true;
+    swim_member *m = swim_member_find(s, s->probe.target);
+    if (!m || !swim_lives(m))
+        return;
+    swim_out out = {.kind = GOSSIP_PING_REQ, .seq = s->probe.seq, .target = m->info.host_id,
+                    .target_ip = m->info.ip, .target_port = m->info.port};
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
+    for (size_t i = 0, asked = 0; i < s->n_known && asked < SWIM_INDIRECT; i++) {
+        swim_member *other = s->known[(start + i) % s->n_known];
+        if (other == s->self || other == m || other->info.state != TN_MEMBER_ALIVE)
+            continue;
+        s->stats.ping_reqs++;
+        swim_send(s, other->info.ip, other->info.port, &out, NULL);
+        asked++;
+    }
+}
+
+static void end_probe(tn_swim *s, uint64_t now_ns)
+{
+    if (!s->probe.out)
+        return;
+    s->probe.out = false;
+    health_move(s, s->probe.acked ? -1 : 1);
+    swim_member *m = swim_member_find(s, s->probe.target);
+    if (!s->probe.acked && m && swim_lives(m))
+        swim_accuse(s, now_ns, m, s->self->info.host_id);
+}
+
+/* ---- what time brings ---- */
+
+static void look_at_all(tn_swim *s, uint64_t now_ns)
+{
+    s->watch_at_ns = UINT64_MAX;
+    for (size_t i = 0; i < s->n_known;) {
+        swim_member *m = s->known[i];
+        if (m->until_ns > now_ns) {
+            swim_watch(s, m->until_ns);
+            i++;
+        } else if (m->info.state == TN_MEMBER_SUSPECT && !m->last_word) {
+            /* A refutation may be known to others and not yet here: who lives can still say so. */
+            m->last_word = true;
+            m->until_ns = now_ns + 2 * patience(s, s->opt.ping_timeout_ns);
+            ping_beside(s, m);
+        } else if (m->info.state == TN_MEMBER_SUSPECT) {
+            s->stats.deaths++;
+            swim_set_state(s, now_ns, m, TN_MEMBER_DEAD);
+        } else {
+            forget(s, m); /* another takes its place */
+        }
+    }
+}
+
+/* One of the dead is told that it is dead: should it live, behind a partition, it refutes and both sides meet. */
+static void heal(tn_swim *s)
+{
+    if (s->n_known == s->n_living)
+        return;
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
+    for (size_t i = 0; i < s->n_known; i++) {
+        swim_member *m = s->known[(start + i) % s->n_known];
+        if (m->info.state != TN_MEMBER_DEAD || !m->info.port)
+            continue;
+        ping_beside(s, m);
+        return;
+    }
+}
+
+/* A process that was stopped or starved has heard nothing meanwhile: whom it accuses gets that time back. */
+static void forgive_lost_time(tn_swim *s, uint64_t now_ns)
+{
+    uint64_t late = now_ns > s->due_ns ? now_ns - s->due_ns : 0;
+    if (late < 2 * s->opt.period_ns)
+        return;
+    health_move(s, 1);
+    s->probe.out = false;
+    for (size_t i = 0; i < s->n_known; i++)
+        if (s->known[i]->info.state == TN_MEMBER_SUSPECT)
+            s->known[i]->until_ns += late;
+}
+
+static void run_period(tn_swim *s, uint64_t now_ns)
+{
+    end_probe(s, now_ns);
+    swim_member *target = next_target(s);
+    if (target)
+        ping(s, now_ns, target);
+    ping_a_suspect(s);
+    s->period_at_ns = now_ns + patience(s, s->opt.period_ns);
+}
+
+static void ask_for_all(tn_swim *s, const char *ip, uint16_t port, bool answer_only)
+{
+    swim_out out = {.kind = GOSSIP_SYNC_REQ, .answer_only = answer_only};
+    s->stats.syncs++;
+    swim_send(s, ip, port, &out, s->self);
+}
+
+static bool known_at(const tn_swim *s, const char *ip, uint16_t port)
+{
+    for (size_t i = 0; i < s->n_known; i++)
+        if (s->known[i]->info.port == port && strcmp(s->known[i]->info.ip, ip) == 0)
+            return true;
+    return false;
+}
+
+/* Those we were told of are asked until we know who lives there: the first words may have been lost, and a newcomer
+ * may have met only other newcomers. */
+static void ask_seeds(tn_swim *s, uint64_t now_ns)
+{
+    if (now_ns >= s->seeds_until_ns)
+        s->n_seeds = 0;
+    for (size_t i = 0; i < s->n_seeds;) {
+        if (known_at(s, s->seeds[i].ip, s->seeds[i].port)) {
+            s->seeds[i] = s->seeds[--s->n_seeds];
+        } else {
+            ask_for_all(s, s->seeds[i].ip, s->seeds[i].port, false);
+            i++;
+        }
+    }
+    s->seeds_at_ns = now_ns + TN_SEC;
+    tn_arena_reset(s->arena);
+}
+
+static uint64_t next_due(const tn_swim *s)
+{
+    uint64_t next = s->heal_at_ns < s->watch_at_ns ? s->heal_at_ns : s->watch_at_ns;
+    if (s->n_living > 1 && s->period_at_ns < next)
+        next = s->period_at_ns;
+    if (s->n_seeds && s->seeds_at_ns < next)
+        next = s->seeds_at_ns;
+    if (s->probe.out && !s->probe.acked && !s->probe.asked) {
+        uint64_t ask_at = s->probe.sent_ns + patience(s, s->opt.ping_timeout_ns);
+        next = ask_at < next ? ask_at : next;
+    }
+    return next;
+}
+
+uint64_t tn_swim_run(tn_swim *s, uint64_t now_ns)
+{
+    if (s->n_seeds && now_ns >= s->seeds_at_ns)
+        ask_seeds(s, now_ns);
+    if (s->n_known == 1) { /* alone: nobody to watch */
+        s->probe.out = false;
+        return s->due_ns = s->n_seeds ? s->seeds_at_ns : UINT64_MAX;
+    }
+    forgive_lost_time(s, now_ns);
+    if (now_ns >= s->watch_at_ns)
+        look_at_all(s, now_ns);
+    if (now_ns >= s->heal_at_ns) {
+        heal(s);
+        s->heal_at_ns = now_ns + s->opt.heal_ns;
+    }
+    if (now_ns >= s->period_at_ns)
+        run_period(s, now_ns);
+    else if (s->probe.out && !s->probe.acked && !s->probe.asked &&
+             now_ns >= s->probe.sent_ns + patience(s, s->opt.ping_timeout_ns))
+        ask_others(s);
+    tn_arena_reset(s->arena);
+    return s->due_ns = next_due(s);
+}
+
+/* ---- packets ---- */
+
+static void answer_ping(tn_swim *s, const Tenon__GossipPacket *in, const char *ip, uint16_t port,
+                        swim_member *sender)
+{
+    /* The address may have had another tenant before us. */
+    if (in->target.len == 16 && memcmp(in->target.data, s->self->info.host_id, 16) != 0)
+        return;
+    swim_out out = {.kind = GOSSIP_ACK, .seq = in->seq};
+    swim_send(s, ip, port, &out, sender);
+}
+
+static void relay_ping(tn_swim *s, const Tenon__GossipPacket *in, const char *ip, uint16_t port)
+{
+    if (in->target.len != 16 || in->target_port == 0 || in->target_port > UINT16_MAX)
+        return;
+    swim_relay *relay = &s->relays[s->next_relay++ % SWIM_RELAYS];
+    *relay = (swim_relay){.seq = ++s->seq, .asker_seq = in->seq, .port = port};
+    snprintf(relay->ip, sizeof(relay->ip), "%s", ip);
+    swim_out out = {.kind = GOSSIP_PING, .seq = relay->seq, .target = in->target.data};
+    swim_send(s, in->target_ip, (uint16_t)in->target_port, &out,
+              swim_member_find(s, in->target.data));
+}
+
+static void take_ack(tn_swim *s, const Tenon__GossipPacket *in)
+{
+    if (s->probe.out && in->seq == s->probe.seq) {
+        s->probe.acked = true;
+        return;
+    }
+    for (size_t i = 0; i < SWIM_RELAYS; i++) {
+        swim_relay *relay = &s->relays[i];
+        if (!relay->seq || relay->seq != in->seq)
+            continue;
+        swim_out out = {.kind = GOSSIP_ACK, .seq = relay->asker_seq};
+        swim_send(s, relay->ip, relay->port, &out, NULL);
+        relay->seq = 0;
+        return;
+    }
+}
+
+static void answer_sync(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *in, const char *ip,
+                        uint16_t port)
+{
+    bool differ[SWIM_BUCKETS], any = false;
+    for (size_t i = 0; i < SWIM_BUCKETS; i++) {
+        differ[i] = i >= in->n_buckets || in->buckets[i] != s->buckets[i];
+        any = any || differ[i];
+    }
+    if (!any)
+        return;
+    swim_send_members(s, ip, port, differ);
+    if (!in->answer_only) {
+        s->synced_ns = now_ns;
+        ask_for_all(s, ip, port, true);
+    }
+}
+
+/* Two that see different worlds exchange what differs: at once when neither has news on its way, else now and
+ * then, since news may be too much for the packets that carry it. */
+static void compare(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *in, const char *ip,
+                    uint16_t port, const swim_member *sender)
+{
+    if ((sender && in->digest == s->digest) || in->kind >= GOSSIP_PING_REQ)
+        return;
+    bool quiet = in->quiet && tn_list_empty(&s->news);
+    uint64_t wait = s->opt.period_ns * (quiet || !sender ? 2 : 8);
+    if (now_ns < s->synced_ns + wait)
+        return;
+    s->synced_ns = now_ns;
+    ask_for_all(s, ip, port, false);
+}
+
+void tn_swim_receive(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port, tn_blob packet)
+{
+    Tenon__GossipPacket *in = swim_parse(s, packet);
+    s->stats.packets_in++;
+    if (!in || memcmp(in->from.data, s->self->info.host_id, 16) == 0) {
+        s->stats.nonsense += !in;
+        tn_arena_reset(s->arena);
+        return;
+    }
+    for (size_t i = 0; i < in->n_news; i++) {
+        tn_member said;
+        if (swim_parse_member(in->news[i], &said))
+            swim_merge(s, now_ns, &said, in->news[i]);
+    }
+    swim_member *sender = swim_member_find(s, in->from.data);
+    if (in->kind == GOSSIP_PING)
+        answer_ping(s, in, ip, port, sender);
+    else if (in->kind == GOSSIP_PING_REQ)
+        relay_ping(s, in, ip, port);
+    else if (in->kind == GOSSIP_ACK)
+        take_ack(s, in);
+    else if (in->kind == GOSSIP_SYNC_REQ)
+        answer_sync(s, now_ns, in, ip, port);
+    compare(s, now_ns, in, ip, port, sender);
+    tn_arena_reset(s->arena);
+}
+
+/* ---- an operator's and the server's wishes ---- */
+
+void tn_swim_join(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port)
+{
+    size_t i = 0;
+    while (i < s->n_seeds && (s->seeds[i].port != port || strcmp(s->seeds[i].ip, ip) != 0))
+        i++;
+    if (i == s->n_seeds && i < SWIM_SEEDS) {
+        snprintf(s->seeds[i].ip, sizeof(s->seeds[i].ip), "%s", ip);
+        s->seeds[i].port = port;
+        s->n_seeds++;
+    }
+    s->seeds_at_ns = now_ns + TN_SEC;
+    s->seeds_until_ns = now_ns + 60 * TN_SEC;
+    ask_for_all(s, ip, port, false);
+    tn_arena_reset(s->arena);
+}
+
+void tn_swim_drain(tn_swim *s, uint64_t now_ns)
+{
+    (void)now_ns;
+    if (s->self->info.draining || s->self->info.state != TN_MEMBER_ALIVE)
+        return;
+    s->self->info.draining = true;
+    swim_announce_self(s, s->self->info.incarnation + 1);
+    if (s->opt.changed)
+        s->opt.changed(s->opt.user, &s->self->info, TN_MEMBER_ALIVE);
+}
+
+void tn_swim_leave(tn_swim *s, uint64_t now_ns)
+{
+    if (s->self->info.state == TN_MEMBER_LEFT)
+        return;
+    swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
+    s->self->until_ns = UINT64_MAX;
+    /* At once to a few, the rest hear it from them. */
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
+    for (size_t i = 0, told = 0; i < s->n_known && told < 2 * SWIM_INDIRECT; i++) {
+        swim_member *m = s->known[(start + i) % s->n_known];
+        if (m == s->self || !swim_lives(m))
+            continue;
+        swim_out out = {.kind = GOSSIP_SYNC_DATA};
+        swim_send(s, m->info.ip, m->info.port, &out, s->self);
+        told++;
+    }
+    tn_arena_reset(s->arena);
+}
+
+bool tn_swim_evict(tn_swim *s, uint64_t now_ns, const uint8_t host_id[16])
+{
+    swim_member *m = swim_member_find(s, host_id);
+    if (!m || m == s->self || !swim_lives(m))
+        return false;
+    swim_set_state(s, now_ns, m, TN_MEMBER_DEAD);
+    return true;
+}
+
+void tn_swim_doubt(tn_swim *s, uint64_t now_ns, const uint8_t host_id[16])
+{
+    memcpy(s->doubted, host_id, 16);
+    s->has_doubt = true;
+    if (!s->probe.out && s->period_at_ns > now_ns)
+        s->period_at_ns = now_ns;
+}
+
+/* ---- life ---- */
+
+tn_swim *tn_swim_create(const tn_swim_options *options, uint64_t now_ns)
+{
+    tn_swim *s = tn_xcalloc(1, sizeof(*s));
+    s->opt = *options;
+    tn_rng_seed(&s->rng, options->seed);
+    tn_map_init(&s->by_id);
+    tn_list_init(&s->news);
+    s->arena = tn_arena_create(1 << 20);
+    s->watch_at_ns = s->due_ns = UINT64_MAX;
+    s->self = swim_member_add(s, options->self.host_id);
+    s->self->info = options->self;
+    s->self->info.state = TN_MEMBER_ALIVE;
+    s->self->info.incarnation = 1;
+    s->n_living = 1;
+    swim_digest_toggle(s, s->self);
+    /* Not all at once when a cluster starts. */
+    s->period_at_ns = now_ns + tn_rng_below(&s->rng, options->period_ns);
+    s->heal_at_ns = now_ns + options->heal_ns / 2 + tn_rng_below(&s->rng, options->heal_ns);
+    return s;
+}
+
+void tn_swim_destroy(tn_swim *s)
+{
+    for (size_t i = 0; s && i < s->n_known; i++)
+        free(s->known[i]);
+    if (!s)
+        return;
+    free(s->known);
+    tn_map_done(&s->by_id);
+    tn_arena_destroy(s->arena);
+    free(s);
+}
+
+const tn_member *tn_swim_self(const tn_swim *s) { return &s->self->info; }
+
+const tn_member *tn_swim_find(const tn_swim *s, const uint8_t host_id[16])
+{
+    const swim_member *m = swim_member_find(s, host_id);
+    return m ? &m->info : NULL;
+}
+
+void tn_swim_each(tn_swim *s, void (*each)(void *user, const tn_member *member), void *user)
+{
+    for (size_t i = 0; i < s->n_known; i++)
+        each(user, &s->known[i]->info);
+}
+
+uint64_t tn_swim_digest(const tn_swim *s) { return s->digest; }
+
+void tn_swim_stats_get(const tn_swim *s, tn_swim_stats *out)
+{
+    *out = s->stats;
+    out->living = (uint32_t)s->n_living;
+    out->remembered = (uint32_t)s->n_known;
+}

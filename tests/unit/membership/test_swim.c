@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/* Single rules of gossip; that they add up is shown by tests/sim/gossip. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "membership/swim.h"
+
+#define HOSTS 3
+#define QUEUE 4096
+
+typedef struct letter {
+    uint16_t from, to;
+    size_t n;
+    uint8_t bytes[TN_SWIM_PACKET_MAX];
+} letter;
+
+static tn_swim *swims[HOSTS];
+static letter *queue;
+static size_t queued;
+static bool deaf[HOSTS];
+static uint64_t now;
+static unsigned changes;
+
+static void send_packet(void *user, const char *ip, uint16_t port, tn_blob packet)
+{
+    assert_string_equal(ip, "127.0.0.1");
+    assert_in_range(packet.n, 1, TN_SWIM_PACKET_MAX);
+    assert_true(queued < QUEUE);
+    letter *l = &queue[queued++];
+    l->from = (uint16_t)(uintptr_t)user;
+    l->to = port;
+    l->n = packet.n;
+    memcpy(l->bytes, packet.p, packet.n);
+}
+
+static void changed(void *user, const tn_member *m, tn_member_state before)
+{
+    (void)user, (void)m, (void)before;
+    changes++;
+}
+
+static tn_swim *make(uint16_t port, uint8_t id, uint64_t started_ms)
+{
+    tn_swim_options opt;
+    tn_swim_options_default(&opt);
+    opt.self = (tn_member){.ip = "127.0.0.1", .port = port, .started_ms = started_ms, .version = "0.1.0"};
+    memset(opt.self.host_id, id, 16);
+    opt.self.role_ports[TN_SERVICE_HISTORY] = 7234;
+    opt.seed = id;
+    opt.send = send_packet;
+    opt.changed = changed;
+    opt.user = (void *)(uintptr_t)port;
+    return tn_swim_create(&opt, now);
+}
+
+/* Ports are 1, 2, 3: places in swims. */
+static void pass_time(uint64_t ns)
+{
+    for (uint64_t end = now + ns; now < end; now += 10 * TN_MS) {
+        for (size_t i = 0; i < queued; i++) {
+            size_t to = (size_t)queue[i].to - 1;
+            if (to < HOSTS && swims[to] && !deaf[to])
+                tn_swim_receive(swims[to], now, "127.0.0.1", queue[i].from, tn_blob_from(queue[i].bytes, queue[i].n));
+        }
+        queued = 0;
+        for (size_t i = 0; i < HOSTS; i++)
+            if (swims[i] && !deaf[i])
+                (void)tn_swim_run(swims[i], now);
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    queue = calloc(QUEUE, sizeof(*queue));
+    now = 100 * TN_SEC;
+    queued = changes = 0;
+    for (uint16_t i = 0; i < HOSTS; i++) {
+        deaf[i] = false;
+        swims[i] = make((uint16_t)(i + 1), (uint8_t)(i + 1), 1000);
+        if (i)
+            tn_swim_join(swims[i], now, "127.0.0.1", 1);
+    }
+    pass_time(3 * TN_SEC);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < HOSTS; i++)
+        tn_swim_destroy(swims[i]);
+    free(queue);
+    return 0;
+}
+
+static tn_member_state seen(size_t by, uint8_t id)
+{
+    uint8_t host_id[16];
+    memset(host_id, id, 16);
+    const tn_member *m = tn_swim_find(swims[by], host_id);
+    return m ? m->state : 0;
+}
+
+static uint32_t living(size_t by)
+{
+    tn_swim_stats stats;
+    tn_swim_stats_get(swims[by], &stats);
+    return stats.living;
+}
+
+static void all_meet(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < HOSTS; i++)
+        assert_int_equal(living(i), HOSTS);
+    assert_int_equal(tn_swim_digest(swims[0]), tn_swim_digest(swims[2]));
+    assert_string_equal(tn_swim_find(swims[0], tn_swim_self(swims[2])->host_id)->version, "0.1.0");
+}
+
+static void one_alone_never_wakes(void **state)
+{
+    (void)state;
+    tn_swim *s = make(9, 9, 1);
+    assert_true(tn_swim_run(s, now) == UINT64_MAX);
+    tn_swim_destroy(s);
+}
+
+static void a_paused_one_dies_and_refutes(void **state)
+{
+    (void)state;
+    deaf[2] = true;
+    pass_time(6 * TN_SEC);
+    assert_int_equal(seen(0, 3), TN_MEMBER_DEAD);
+    assert_int_equal(seen(1, 3), TN_MEMBER_DEAD);
+    deaf[2] = false;
+    pass_time(15 * TN_SEC);
+    assert_int_equal(seen(0, 3), TN_MEMBER_ALIVE);
+    assert_int_equal(seen(1, 3), TN_MEMBER_ALIVE);
+    assert_true(tn_swim_self(swims[2])->incarnation > 1);
+    assert_int_equal(living(2), HOSTS);
+}
+
+static void a_new_tenant_ends_the_old_one_at_once(void **state)
+{
+    (void)state;
+    tn_swim_destroy(swims[2]);
+    swims[2] = make(3, 77, 2000);
+    tn_swim_join(swims[2], now, "127.0.0.1", 1);
+    pass_time(500 * TN_MS);
+    assert_int_equal(seen(0, 3), TN_MEMBER_DEAD);
+    assert_int_equal(seen(0, 77), TN_MEMBER_ALIVE);
+    assert_int_equal(living(0), HOSTS);
+}
+
+static void drained_and_gone(void **state)
+{
+    (void)state;
+    tn_swim_drain(swims[1], now);
+    pass_time(TN_SEC);
+    const tn_member *m = tn_swim_find(swims[0], tn_swim_self(swims[1])->host_id);
+    assert_true(m->draining && m->state == TN_MEMBER_ALIVE && !tn_member_serves(m));
+    tn_swim_leave(swims[1], now);
+    pass_time(TN_SEC);
+    assert_int_equal(seen(0, 2), TN_MEMBER_LEFT);
+    assert_int_equal(seen(2, 2), TN_MEMBER_LEFT);
+    pass_time(10 * TN_SEC); /* still answering: nobody takes it back */
+    assert_int_equal(seen(0, 2), TN_MEMBER_LEFT);
+}
+
+static void one_evicted_by_mistake_returns(void **state)
+{
+    (void)state;
+    assert_true(tn_swim_evict(swims[0], now, tn_swim_self(swims[1])->host_id));
+    assert_false(tn_swim_evict(swims[0], now, tn_swim_self(swims[0])->host_id));
+    assert_int_equal(seen(0, 2), TN_MEMBER_DEAD);
+    pass_time(10 * TN_SEC);
+    assert_int_equal(seen(0, 2), TN_MEMBER_ALIVE);
+    assert_int_equal(seen(2, 2), TN_MEMBER_ALIVE);
+}
+
+static void nonsense_changes_nothing(void **state)
+{
+    (void)state;
+    tn_rng rng;
+    tn_rng_seed(&rng, 5);
+    unsigned before = changes;
+    for (int round = 0; round < 20000; round++) {
+        uint8_t bytes[64];
+        size_t n = (size_t)tn_rng_below(&rng, sizeof(bytes));
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = (uint8_t)tn_rng_next(&rng);
+        tn_swim_receive(swims[0], now, "127.0.0.1", 2, tn_blob_from(bytes, n));
+    }
+    queued = 0;
+    pass_time(TN_SEC);
+    assert_int_equal(changes, before);
+    assert_int_equal(living(0), HOSTS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_meet, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_alone_never_wakes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_paused_one_dies_and_refutes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_new_tenant_ends_the_old_one_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(drained_and_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_evicted_by_mistake_returns, setup, teardown),
+        cmocka_unit_test_setup_teardown(nonsense_changes_nothing, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
