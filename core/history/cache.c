@@ -414,6 +414,7 @@ static void records_loaded(tn_store_op *op)
     }
     if (ld->ms->next_event_id <= 1) {
         tn_run_drop(ld->run);
+        tn_memory_forget(ld->wf->shard->hl, ld->run_id);
         char text[37];
         tn_uuid_format(ld->run_id, text);
         load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
@@ -425,6 +426,7 @@ static void records_loaded(tn_store_op *op)
         tn_ms_set_create_request_id(run->ms, tn_str_from(ld->wf->current_request_id));
     }
     tn_ms_set_owned_since(run->ms, ld->wf->shard->owned_since_ns);
+    tn_memory_recall(run);
     offered_before(run->ms, ld->req);
     tn_run_account(run);
     tn_run_effects(run);

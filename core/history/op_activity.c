@@ -55,11 +55,18 @@ void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
         (const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *)req->request;
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
-    char request_id[37];
-    uint8_t id[16];
-    tn_uuid_v4(&txn->hl->rng, id);
-    tn_uuid_format(id, request_id);
-    tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(request_id)};
+    if (req->progress && req->call && tn_call_cancelled(req->call)) {
+        tn_machine_activity_unstart(tx, req->u.task.ref.scheduled_id, tn_str_from(req->progress));
+        tn_txn_commit(txn, tn_fault_make(txn->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+        return;
+    }
+    if (!req->progress) { /* else: served again after a write in doubt, under the same name */
+        uint8_t id[16];
+        req->progress = tn_arena_alloc(req->arena, 37);
+        tn_uuid_v4(&txn->hl->rng, id);
+        tn_uuid_format(id, req->progress);
+    }
+    tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(req->progress)};
     tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
     bool durable = false;
     txn->activity_id = req->u.task.ref.scheduled_id;

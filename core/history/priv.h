@@ -107,6 +107,7 @@ struct tn_hloop { /* one a loop */
     tn_loop *loop;
     tn_map wfs;
     tn_map sleepers; /* of runs that have left the cache; key: run id */
+    tn_map memories; /* of runs whose last write failed (recall.c); key: run id */
     tn_list lru;
     size_t bytes, bytes_max;
     size_t runs;
@@ -137,6 +138,7 @@ typedef struct tn_change {
     bool created;       /* the run's first record */
     bool status_changed;
     uint64_t outbox_seq; /* 0: no visibility write */
+    tn_blob unwritten;   /* what only memory knew before the change */
 } tn_change;
 
 struct tn_txn {
@@ -188,6 +190,13 @@ void tn_shard_wake_again(tn_shard *shard, uint64_t row_ns, uint64_t wall_ns);
 void tn_sleep(const tn_run *run);
 void tn_sleeper_forget(tn_hloop *hl, const uint8_t run_id[16]); /* the run is in the cache again */
 void tn_sleepers_clear(tn_hloop *hl);
+
+/* ---- recall.c ---- */
+/* The run's write has failed and it goes; unwritten: tn_ms_unwritten of before. */
+void tn_memory_keep(const tn_run *run, tn_blob unwritten);
+void tn_memory_recall(tn_run *run); /* it has been read again */
+void tn_memory_forget(tn_hloop *hl, const uint8_t run_id[16]);
+void tn_memories_clear(tn_hloop *hl, const tn_shard *shard); /* NULL: of all shards */
 
 /* ---- cache.c ---- */
 tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id); /* makes it when absent */

@@ -66,6 +66,7 @@ static void lost(renewal *renew)
     shard->owned = false;
     TN_LOG(TN_LOG_ERROR, "history", "another process has taken this shard", TN_LOG_U("shard", shard->id));
     tn_map_each(&shard->hl->wfs, doom, shard);
+    tn_memories_clear(shard->hl, shard);
     finish(renew);
 }
 

@@ -308,6 +308,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         hl->bytes_max = options->cache_bytes_max / loops;
         tn_map_init(&hl->wfs);
         tn_map_init(&hl->sleepers);
+        tn_map_init(&hl->memories);
         tn_list_init(&hl->lru);
         tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
@@ -406,6 +407,8 @@ static void loop_clear(void *arg)
         tn_wf_maybe_drop(wf);
     }
     tn_sleepers_clear(hl);
+    tn_memories_clear(hl, NULL);
+    tn_map_done(&hl->memories);
     for (uint32_t id = 1; id <= shards_count; id++)
         if (shards[id].hl == hl)
             tn_loop_timer_stop(&shards[id].wake_timer);

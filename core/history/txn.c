@@ -69,6 +69,8 @@ tn_tx *tn_txn_change(tn_txn *txn, tn_run *run)
     TN_ASSERT(txn->n_changes < TN_TXN_CHANGES_MAX);
     tn_change *change = &txn->changes[txn->n_changes++];
     change->run = run;
+    if (run->extras_pending && run->ms->n_activities)
+        change->unwritten = tn_ms_unwritten(run->ms, txn->arena);
     tn_tx_init(&change->tx, run->ms, &txn->env, txn->arena, tn_now_wall_ns(), &txn->hl->rng);
     return &change->tx;
 }
@@ -357,6 +359,8 @@ static void fail(tn_txn *txn)
         /* A run that may have been created after all is woken too: nobody else knows of it yet. */
         if ((!txn->changes[i].created || status == TN_EUNCERTAIN) && !wf->shard->hl->stopping)
             tn_iop_send_later(tn_iop_create(wf, run->run_id, TN_IOP_WAKE), TN_SEC);
+        if (!txn->changes[i].created)
+            tn_memory_keep(run, txn->changes[i].unwritten);
         run->doomed = true;
     }
     wf->current_known = false;
@@ -370,6 +374,10 @@ static void fail(tn_txn *txn)
     if (!lost_race) {
         TN_LOG(TN_LOG_WARN, "history", "a commit failed", TN_LOG_Z("workflow_id", wf->workflow_id),
                TN_LOG_Z("status", tn_status_name(status)), TN_LOG_Z("why", txn->op.error.text));
+    }
+    /* A poll whose attempt may have been written waits until that is known: should it be, it still gets it. */
+    bool poll_again = req->op == TN_HOP_ACT_POLLED && (status == TN_EUNCERTAIN || status == TN_EFENCED);
+    if (!lost_race && !poll_again) {
         tn_req_finish(req, tn_fault_from_status(req->arena, status == TN_EFENCED ? TN_EUNAVAILABLE : status,
                                                 &txn->op.error));
         req = NULL;

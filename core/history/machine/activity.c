@@ -304,3 +304,57 @@ void tn_activity_load_extras(tn_ms *ms, const Tenon__ActivityExtras *const *save
             load_extras(ms, TN_CONTAINER_OF(at, tn_activity, link), saved[i]);
     }
 }
+
+/* ---- what memory knew -------------------------------------------------------------------------- */
+
+tn_blob tn_ms_unwritten(const tn_ms *ms, tn_arena *arena)
+{
+    Tenon__Extras *to = TN_MSG(arena, tenon__extras);
+    tn_blob packed = {NULL, 0};
+
+    to->activities = tn_arena_alloc(arena, (ms->n_activities + 1) * sizeof(to->activities[0]));
+    TN_LIST_FOREACH (link, &ms->activities) {
+        const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
+
+        if (activity->started_ns && !activity->closing)
+            to->activities[to->n_activities++] = tn_activity_save_extras(activity, arena);
+    }
+    if (to->n_activities)
+        packed = tn_msg_pack(arena, to);
+    return packed;
+}
+
+/* The same attempt, which the store takes for waiting or knows an older heartbeat of. */
+static bool knows_more(const Tenon__ActivityExtras *memory, const tn_activity *stored)
+{
+    if (stored->closing || stored->attempt != memory->attempt ||
+        stored->attempt_scheduled_ns != memory->attempt_scheduled_ns)
+        return false;
+    if (stored->started_ns)
+        return stored->nonce == memory->nonce && memory->has_heartbeat &&
+               (!stored->has_heartbeat || stored->heartbeat_at_ns < memory->heartbeat_ns);
+    return true;
+}
+
+bool tn_ms_recall(tn_ms *ms, tn_blob unwritten)
+{
+    tn_arena *arena = tn_arena_create(0);
+    Tenon__Extras *from;
+    bool changed = false;
+
+    if (TN_PROTO_UNPACK(tenon__extras, unwritten, arena, &from, NULL) == TN_OK) {
+        for (size_t i = 0; i < from->n_activities && tn_ms_running(ms); i++) {
+            tn_activity *activity = tn_ms_activity(ms, from->activities[i]->scheduled_id);
+            bool durable = activity && activity->started_ns;
+
+            if (!activity || !knows_more(from->activities[i], activity))
+                continue;
+            load_extras(ms, activity, from->activities[i]);
+            activity->started_durable = durable;
+            activity->dispatched = changed = true;
+        }
+    }
+    tn_arena_destroy(arena);
+    ms->extras_stale |= changed;
+    return changed;
+}

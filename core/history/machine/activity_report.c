@@ -84,6 +84,23 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
     return NULL;
 }
 
+void tn_machine_activity_unstart(tn_tx *tx, int64_t scheduled_id, tn_str request_id)
+{
+    tn_activity *activity = tn_ms_activity(tx->ms, scheduled_id);
+
+    if (!activity || !activity->started_ns || activity->started_id != TN_ID_TRANSIENT ||
+        !request_id.n || !activity->request_id || !tn_str_is(request_id, activity->request_id))
+        return;
+    activity->started_ns = 0;
+    activity->started_id = 0;
+    activity->nonce = 0;
+    activity->started_durable = activity->dispatched = false;
+    activity->stamp = ++tx->ms->next_stamp;
+    tn_ms_replace_str(tx->ms, &activity->request_id, TN_STR(""));
+    tn_ms_free_blob(tx->ms, &activity->worker_version);
+    tx->extras_dirty = true;
+}
+
 int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
                                  const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
 {

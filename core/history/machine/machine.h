@@ -157,6 +157,8 @@ const tn_fault *tn_machine_wft_unstick(tn_tx *tx);
 bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce);
 
 /* ---- activities ---- */
+/* The attempt that was started under this request id goes back: its answer has surely not left the process. */
+void tn_machine_activity_unstart(tn_tx *tx, int64_t scheduled_id, tn_str request_id);
 /* The attempt is handed to a poll.  out_durable: it must be committed before the worker sees it
  * (max attempts 1). */
 const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,

@@ -231,6 +231,10 @@ tn_status tn_ms_apply(tn_ms *ms, const tn_event *event, tn_blob packed,
 tn_status tn_ms_load_record(tn_ms *ms, const Tenon__Record *record, tn_error *err) TN_WARN_UNUSED;
 tn_ms *tn_ms_load_snapshot(const Tenon__Snapshot *snapshot, tn_error *err);
 Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena);
+/* Attempts of activities that go on, with their heartbeats, of which the store may not know (empty: there are none);
+ * and laying them over the state that was read again.  True: the state knows more than the store now. */
+tn_blob tn_ms_unwritten(const tn_ms *ms, tn_arena *arena);
+bool tn_ms_recall(tn_ms *ms, tn_blob unwritten) TN_WARN_UNUSED;
 Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena);
 
 static inline bool tn_ms_running(const tn_ms *ms)

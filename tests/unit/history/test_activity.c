@@ -59,6 +59,14 @@ static bool start_as(const char *worker, bool *out_durable)
     return kit_end(k, fault);
 }
 
+static void unstart(const char *request_id)
+{
+    tn_tx *tx = kit_begin(k);
+
+    tn_machine_activity_unstart(tx, SCHEDULED, tn_str_from(request_id));
+    assert_true(kit_end(k, NULL));
+}
+
 static Tenon__TaskToken *token(void)
 {
     const tn_activity *a = pending();
@@ -697,6 +705,75 @@ static void a_lost_start_lives_on_by_heartbeats(void **state)
     assert_int_equal(pending()->attempt, 2);
 }
 
+/* A write has failed and the run is read again: what was only in memory is laid over it. */
+static void a_failed_write_forgets_no_heartbeat(void **state)
+{
+    Tenon__TaskToken *t;
+    tn_blob unwritten;
+
+    (void)state;
+    schedule(beats);
+    t = started();
+    assert_true(heartbeat(t, "", "old", NULL)); /* neither start nor beat is in a record */
+    unwritten = tn_ms_unwritten(k->ms, k->arena);
+    assert_true(unwritten.n > 0);
+    kit_crash(k);
+    assert_int_equal(pending()->started_ns, 0);
+    assert_true(tn_ms_recall(k->ms, unwritten));
+    assert_int_equal(pending()->started_ns, t->started_ns);
+    assert_int_equal(pending()->nonce, t->nonce);
+    assert_true(pending()->dispatched && !pending()->started_durable);
+    assert_true(heartbeat(t, "", NULL, NULL));
+    assert_true(heartbeat(t, "", "new", NULL));
+    kit_wait(k, 5); /* the heartbeat time-out begins the next attempt, which sees the last details */
+    assert_int_equal(pending()->attempt, 2);
+    assert_non_null(memmem(pending()->heartbeat_details.p, pending()->heartbeat_details.n, "new", 3));
+    assert_false(tn_ms_recall(k->ms, unwritten)); /* of another attempt */
+    assert_int_equal(pending()->started_ns, 0);
+    assert_int_equal(tn_ms_unwritten(k->ms, k->arena).n, 0);
+}
+
+static void what_the_store_knows_better_stays(void **state)
+{
+    Tenon__TaskToken *t;
+    tn_blob unwritten;
+
+    (void)state;
+    schedule(beats);
+    t = started();
+    assert_true(heartbeat(t, "", "old", NULL));
+    unwritten = tn_ms_unwritten(k->ms, k->arena);
+    kit_wait(k, 2.6);
+    assert_true(heartbeat(t, "", "durable", NULL));
+    kit_crash(k);
+    assert_false(tn_ms_recall(k->ms, unwritten));
+    assert_non_null(memmem(pending()->heartbeat_details.p, pending()->heartbeat_details.n, "durable", 7));
+    assert_true(complete(t, ""));
+    assert_false(tn_ms_recall(k->ms, unwritten)); /* it has ended */
+}
+
+/* Nobody has got the answer: a start that is durable is taken back, for its own request only. */
+static void an_unanswered_start_goes_back(void **state)
+{
+    bool durable;
+
+    (void)state;
+    schedule(once_only);
+    assert_true(start_as("w1", &durable));
+    assert_true(durable);
+    kit_crash(k);
+    unstart("other");
+    assert_true(pending()->started_ns);
+    assert_true(start_as("w1", NULL)); /* the same request again: the same task */
+    unstart("req");
+    assert_false(pending()->started_ns);
+    kit_crash(k);
+    assert_false(pending()->started_ns);
+    assert_int_equal(pending()->attempt, 1);
+    assert_true(start_as("w2", NULL));
+    assert_true(complete(token(), ""));
+}
+
 static void nothing_after_the_close(void **state)
 {
     Tenon__TaskToken *t;
@@ -866,6 +943,9 @@ int main(void)
         TEST(answers_by_id),
         TEST(a_lost_start_is_believed_once),
         TEST(a_lost_start_lives_on_by_heartbeats),
+        TEST(a_failed_write_forgets_no_heartbeat),
+        TEST(what_the_store_knows_better_stays),
+        TEST(an_unanswered_start_goes_back),
         TEST(nothing_after_the_close),
         TEST(eager_activities_are_started_at_once),
         TEST(workers_get_the_whole_task),
