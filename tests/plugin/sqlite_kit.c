@@ -124,7 +124,7 @@ static void not_ours(void)
     kit_open();
     kit_close();
     exec_sql("PRAGMA user_version=99");
-    expect_refusal("has schema version 99, this plugin knows up to 1");
+    expect_refusal("has schema version 99, this plugin knows up to 2");
 }
 
 static void unreachable_paths(void)

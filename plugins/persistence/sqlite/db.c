@@ -246,7 +246,12 @@ static tn_status check_schema(sqlite3 *db, const sq_options *options, tn_error *
                         "%s has schema version %lld, this plugin knows up to %d\n"
                         "  fix: use the newer server that wrote it",
                         options->path, (long long)version, SQ_SCHEMA_VERSION);
-    return set_durable(db, options->path, err);
+    status = set_durable(db, options->path, err);
+    if (status != TN_OK || version == SQ_SCHEMA_VERSION)
+        return status;
+    char sql[64]; /* what older ones wrote is read as it is; they shall not read what comes now */
+    snprintf(sql, sizeof sql, "PRAGMA user_version=%d", SQ_SCHEMA_VERSION);
+    return sq_db_exec(db, sql, err);
 }
 
 static tn_status open_refused(sqlite3 *db, int rc, const char *path, tn_error *err)

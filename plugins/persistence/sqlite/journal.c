@@ -4,7 +4,7 @@
  *   verb (u8: 1 put, 2 delete)  version (u64)  key length (u16)  key
  *   and for a put: value length (u32)  value
  *
- * cut into blocks of one size, each a row of the journal table that fills one page:
+ * or the same compressed, behind a verb 3 (u8) and the length of the entries (u32); it is cut into blocks of one size, each a row of the journal table that fills one page:
  *
  *   crc32c of the rest of the block (u32)  sequence of the group (u64)  part (u32)  parts (u32)
  *   bytes used (u16)  bytes, zeros
@@ -15,6 +15,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define PACKED 3u
+#define PACK_LEAST 64u /* bytes; a barrier is empty */
 
 static uint32_t crc_table[8][256];
 
@@ -49,10 +52,10 @@ uint32_t sq_crc32c(uint32_t crc, const void *bytes, size_t n)
     return ~crc;
 }
 
-void sq_bytes_put(sq_bytes *b, const void *p, size_t n)
+uint8_t *sq_bytes_room(sq_bytes *b, size_t n)
 {
-    if (b->failed || n == 0)
-        return;
+    if (b->failed)
+        return NULL;
     if (b->cap - b->n < n) {
         size_t cap = b->cap ? b->cap : 4096;
         while (cap - b->n < n)
@@ -60,11 +63,18 @@ void sq_bytes_put(sq_bytes *b, const void *p, size_t n)
         uint8_t *grown = realloc(b->p, cap);
         if (!grown) {
             b->failed = true;
-            return;
+            return NULL;
         }
         b->p = grown;
         b->cap = cap;
     }
+    return b->p + b->n;
+}
+
+void sq_bytes_put(sq_bytes *b, const void *p, size_t n)
+{
+    if (n == 0 || !sq_bytes_room(b, n))
+        return;
     memcpy(b->p + b->n, p, n);
     b->n += n;
 }
@@ -112,6 +122,20 @@ void sq_journal_put(sq_bytes *b, uint64_t version, const uint8_t *key, size_t ke
 void sq_journal_delete(sq_bytes *b, uint64_t version, const uint8_t *key, size_t key_n)
 {
     put_head(b, 2, version, key, key_n);
+}
+
+const sq_bytes *sq_journal_pack(sq_zipper *zip, const sq_bytes *group, sq_bytes *scratch)
+{
+    uint8_t head[5] = {PACKED};
+    if (group->n < PACK_LEAST || group->n > SQ_ZIP_MAX)
+        return group;
+    put_be(head + 1, group->n, 4);
+    scratch->n = 0;
+    scratch->failed = false;
+    sq_bytes_put(scratch, head, sizeof head);
+    if (!sq_zip(zip, group->p, group->n, scratch) || scratch->n >= group->n)
+        return group;
+    return scratch;
 }
 
 void sq_block_make(uint8_t *out, size_t size, uint64_t seq, uint32_t part, uint32_t parts,
@@ -164,7 +188,8 @@ static size_t read_entry(const uint8_t *p, size_t n, sq_entry *out)
     return used + out->value_n;
 }
 
-bool sq_journal_read(const uint8_t *p, size_t n, bool (*each)(void *, const sq_entry *), void *user)
+static bool read_entries(const uint8_t *p, size_t n, bool (*each)(void *, const sq_entry *),
+                         void *user)
 {
     for (size_t at = 0; at < n;) {
         sq_entry entry;
@@ -174,4 +199,16 @@ bool sq_journal_read(const uint8_t *p, size_t n, bool (*each)(void *, const sq_e
         at += used;
     }
     return true;
+}
+
+bool sq_journal_read(sq_zipper *zip, const uint8_t *p, size_t n,
+                     bool (*each)(void *, const sq_entry *), void *user)
+{
+    if (n < 5 || p[0] != PACKED)
+        return read_entries(p, n, each, user);
+    sq_bytes raw = {0};
+    bool ok = sq_unzip(zip, p + 5, n - 5, (size_t)get_be(p + 1, 4), &raw) &&
+              read_entries(raw.p, raw.n, each, user);
+    free(raw.p);
+    return ok;
 }

@@ -4,6 +4,7 @@
  *   table.c    ordered rows in memory: what the last groups wrote and the B-tree does not hold yet
  *   keys.c     keys as one byte string
  *   journal.c  a group of commits as blocks of the journal, and back
+ *   zip.c      compression
  *   db.c       the file: opening, schema, checksums of rows, errors in our words
  *   decide.c   whether one commit holds, and what it leaves
  *   writer.c   the one thread that decides and writes commits
@@ -22,7 +23,7 @@
 
 #include <tenon/plugin.h>
 
-#define SQ_SCHEMA_VERSION 1
+#define SQ_SCHEMA_VERSION 2          /* 1: the journal was not compressed */
 #define SQ_APPLICATION_ID 0x544e5053 /* "TNPS" */
 #define SQ_PARTITION_MAX 64u
 #define SQ_ROW_MAX 1100u
@@ -89,17 +90,33 @@ static inline sq_node *sq_node_prev(const sq_table *table, const sq_node *n)
     return n->prev == table->head ? NULL : n->prev;
 }
 
-/* ---- journal.c ---------------------------------------------------------------------------------- */
+/* ---- bytes -------------------------------------------------------------------------------------- */
 typedef struct sq_bytes {
     uint8_t *p;
     size_t n, cap;
     bool failed; /* memory ran out; what follows is ignored */
 } sq_bytes;
 void sq_bytes_put(sq_bytes *b, const void *p, size_t n);
+uint8_t *sq_bytes_room(sq_bytes *b, size_t n); /* n bytes behind the last one; NULL: no memory */
+
+/* ---- zip.c -------------------------------------------------------------------------------------- */
+#define SQ_ZIP_MAX ((size_t)8 << 20) /* larger pieces are kept as they are */
+typedef struct sq_zipper {           /* of one thread; all zero to begin with */
+    struct ZSTD_CCtx_s *out;
+    struct ZSTD_DCtx_s *in;
+} sq_zipper;
+/* Both append to out; false: no memory, or not what sq_zip made of raw_n bytes. */
+bool sq_zip(sq_zipper *zip, const uint8_t *p, size_t n, sq_bytes *out);
+bool sq_unzip(sq_zipper *zip, const uint8_t *p, size_t n, size_t raw_n, sq_bytes *out);
+void sq_zip_done(sq_zipper *zip);
+
+/* ---- journal.c ---------------------------------------------------------------------------------- */
 void sq_journal_begin(sq_bytes *b);
 void sq_journal_put(sq_bytes *b, uint64_t version, const uint8_t *key, size_t key_n,
                     const uint8_t *value, size_t value_n);
 void sq_journal_delete(sq_bytes *b, uint64_t version, const uint8_t *key, size_t key_n);
+/* The group as it is to be written: compressed into `scratch`, or as it is where that is no smaller. */
+const sq_bytes *sq_journal_pack(sq_zipper *zip, const sq_bytes *group, sq_bytes *scratch);
 #define SQ_BLOCK_HEAD 22u
 typedef struct sq_block {
     uint64_t seq;
@@ -117,8 +134,8 @@ typedef struct sq_entry {
     size_t key_n, value_n;
     bool tombstone;
 } sq_entry;
-bool sq_journal_read(const uint8_t *p, size_t n, bool (*each)(void *, const sq_entry *),
-                     void *user);
+bool sq_journal_read(sq_zipper *zip, const uint8_t *p, size_t n,
+                     bool (*each)(void *, const sq_entry *), void *user);
 
 /* ---- db.c --------------------------------------------------------------------------------------- */
 typedef struct sq_options {
@@ -180,10 +197,12 @@ typedef struct sq_writer { /* [writer thread] */
     sqlite3 *db;
     sqlite3_stmt *begin, *commit, *rollback, *journal_add, *journal_set, *row_get, *row_put,
         *row_delete, *keys_range, *meta_put;
-    sq_table delta; /* the group being decided */
-    sq_bytes journal;
+    sq_table delta;           /* the group being decided */
+    sq_bytes journal, packed; /* the group's entries; the same compressed */
+    sq_zipper zip;
     uint64_t version, seq;
-    uint64_t active_journal_bytes; /* in the journal, not in the B-tree: the active table */
+    uint64_t
+        active_journal_bytes; /* of entries in the journal, not in the B-tree: the active table */
     uint64_t frozen_seq, frozen_version;
     sq_node *flush_at;
     sq_slots free_slots;   /* journal rows that may be written over */

@@ -112,6 +112,7 @@ static bool replay_entry(void *user, const sq_entry *entry)
                                   entry->value, entry->value_n, entry->tombstone);
     if (!node)
         return false;
+    inst->writer.active_journal_bytes += 15 + entry->key_n + entry->value_n;
     free(sq_table_insert(&inst->active, node));
     if (entry->version > inst->writer.version)
         inst->writer.version = entry->version;
@@ -133,13 +134,13 @@ static tn_status replay_groups(sq_inst *inst, const pieces *all, tn_error *err)
                     one->block.parts == parts;
             sq_bytes_put(&group, one->p, one->block.n);
         }
-        if (!whole || group.failed || !sq_journal_read(group.p, group.n, replay_entry, inst))
+        if (!whole || group.failed ||
+            !sq_journal_read(&w->zip, group.p, group.n, replay_entry, inst))
             status = sq_error(err, TN_EDATALOSS, 0,
                               "group %llu of the journal is damaged or missing\n"
                               "  fix: restore the database from a backup",
                               (unsigned long long)(w->seq + 1));
         w->seq++;
-        w->active_journal_bytes += group.n;
     }
     free(group.p);
     return status;
@@ -280,6 +281,8 @@ void sq_writer_close(sq_inst *inst)
     free(w->active_slots.p);
     free(w->frozen_slots.p);
     free(w->journal.p);
+    free(w->packed.p);
+    sq_zip_done(&w->zip);
     free(w->block);
     free(w->known);
     w->db = NULL;

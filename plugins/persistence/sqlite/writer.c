@@ -128,11 +128,12 @@ static tn_status write_block(sq_inst *inst, uint32_t part, uint32_t parts, const
     return TN_OK;
 }
 
-static tn_status write_blocks(sq_inst *inst, size_t *used_free, int64_t *added, tn_error *err)
+static tn_status write_blocks(sq_inst *inst, const sq_bytes *group, size_t *used_free,
+                              int64_t *added, tn_error *err)
 {
     sq_writer *w = &inst->writer;
     size_t room = w->block_bytes - SQ_BLOCK_HEAD;
-    size_t parts = (w->journal.n + room - 1) / room;
+    size_t parts = (group->n + room - 1) / room;
     if (parts == 0)
         parts = 1;
     if (w->clean) {
@@ -142,8 +143,8 @@ static tn_status write_blocks(sq_inst *inst, size_t *used_free, int64_t *added, 
     }
     for (size_t part = 0; part < parts; part++) {
         size_t at = part * room;
-        size_t n = w->journal.n - at < room ? w->journal.n - at : room;
-        tn_status status = write_block(inst, (uint32_t)part, (uint32_t)parts, w->journal.p + at, n,
+        size_t n = group->n - at < room ? group->n - at : room;
+        tn_status status = write_block(inst, (uint32_t)part, (uint32_t)parts, group->p + at, n,
                                        used_free, added, err);
         if (status != TN_OK)
             return status;
@@ -157,12 +158,13 @@ static tn_status write_journal(sq_inst *inst, tn_error *err)
     sq_writer *w = &inst->writer;
     if (w->journal.failed)
         return sq_error(err, TN_EUNAVAILABLE, 0, "out of memory");
+    const sq_bytes *group = sq_journal_pack(&w->zip, &w->journal, &w->packed);
     tn_status status = sq_writer_begin(inst, err);
     if (status != TN_OK)
         return status;
     size_t slots_before = w->active_slots.n, used_free = 0;
     int64_t added = 0;
-    status = write_blocks(inst, &used_free, &added, err);
+    status = write_blocks(inst, group, &used_free, &added, err);
     if (status == TN_OK)
         status = sq_writer_end(inst, err);
     else
@@ -176,7 +178,7 @@ static tn_status write_journal(sq_inst *inst, tn_error *err)
     w->clean = false;
     w->seq++;
     w->active_journal_bytes += w->journal.n;
-    sq_metric(inst, inst->m_journal_bytes, (double)w->journal.n);
+    sq_metric(inst, inst->m_journal_bytes, (double)group->n);
     return TN_OK;
 }
 
