@@ -136,12 +136,12 @@ static tn_plugin_instance *inst;
 static tn_arena *arena;
 static bool loops_run;
 
-static void write_config(tn_buf *yaml)
+static void write_config(tn_buf *yaml, const char *section)
 {
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", so_path);
-    tn_buf_printf(yaml, "plugins:\n  dirs: [\"%s\"]\npersistence:\n  plugin: \"%s\"\n",
-                  dirname(folder), so_path);
+    tn_buf_printf(yaml, "plugins:\n  dirs: [\"%s\"]\n%s:\n  plugin: \"%s\"\n", dirname(folder),
+                  section, so_path);
     tn_buf_printf(yaml, "  ");
     for (const char *p = stanza_text; *p; p++) {
         if (p[0] == '%' && p[1] == 'D') {
@@ -156,7 +156,7 @@ static void write_config(tn_buf *yaml)
     tn_buf_printf(yaml, "\n");
 }
 
-const char *kit_try_open(void)
+static const char *open_plugin(tn_kind kind, const char *section)
 {
     static char why[4096];
     tn_error err = {0};
@@ -167,15 +167,14 @@ const char *kit_try_open(void)
         loops_run = true;
     }
     tn_buf yaml = {0};
-    write_config(&yaml);
+    write_config(&yaml, section);
     tn_config_problems *problems = tn_config_problems_create();
     if (tn_config_parse("kit.yaml", tn_buf_blob(&yaml), problems, &tree) != TN_OK)
         kit_fail(__FILE__, __LINE__, "%s", tn_config_problems_text(problems, 0));
     tn_buf_done(&yaml);
     tn_plugin_options options = {.root = tn_config_root(tree), .own_files = true};
-    tn_status status =
-        tn_plugin_open(&options, TN_KIND_PERSISTENCE,
-                       tn_config_get(tn_config_root(tree), "persistence"), problems, &inst);
+    tn_status status = tn_plugin_open(&options, kind, tn_config_get(tn_config_root(tree), section),
+                                      problems, &inst);
     why[0] = '\0';
     for (size_t i = 0; i < tn_config_problems_count(problems); i++) {
         size_t n = strlen(why);
@@ -187,6 +186,15 @@ const char *kit_try_open(void)
         tree = NULL;
         return why;
     }
+    return NULL;
+}
+
+const char *kit_try_open(void)
+{
+    tn_error err = {0};
+    const char *why = open_plugin(TN_KIND_PERSISTENCE, "persistence");
+    if (why)
+        return why;
     if (tn_store_start(inst, &err) != TN_OK)
         kit_fail(__FILE__, __LINE__, "%s", err.text);
     arena = tn_arena_create(0);
@@ -200,15 +208,29 @@ void kit_open(void)
         kit_fail(__FILE__, __LINE__, "%s", why);
 }
 
-void kit_close(void)
+tn_plugin_instance *kit_open_visibility(const char **out_why)
 {
-    tn_store_stop();
+    *out_why = open_plugin(TN_KIND_VISIBILITY, "visibility");
+    if (*out_why)
+        return NULL;
+    arena = tn_arena_create(0);
+    return inst;
+}
+
+void kit_close_plugin(void)
+{
     tn_plugin_close(inst);
     tn_config_tree_destroy(tree);
     tn_arena_destroy(arena);
     inst = NULL;
     tree = NULL;
     arena = NULL;
+}
+
+void kit_close(void)
+{
+    tn_store_stop();
+    kit_close_plugin();
 }
 
 tn_arena *kit_arena(void) { return arena; }

@@ -29,6 +29,10 @@ _Noreturn void kit_skip(const char *why);
 const char *kit_dir(void); /* a folder of this case's own, removed afterwards */
 tn_rng *kit_rng(void); /* seeded by TN_SEED or at random; the seed is printed when the case fails */
 
+/* ---- a visibility plugin: the rest is in vkit.h ---- */
+tn_plugin_instance *kit_open_visibility(const char **out_why); /* opened only; NULL: why not */
+void kit_close_plugin(void);
+
 /* ---- a persistence plugin ---- */
 /* so: absolute path; stanza: YAML lines of the plugin's own keys, %D stands for kit_dir(). */
 void kit_configure(const char *so, const char *stanza);
