@@ -8,6 +8,8 @@
 #include "proto/proto.h"
 
 #define CACHED_EVENTS_BYTES_MAX (256u * 1024u) /* of one run's history */
+/* What has closed is asked for its result, then hardly ever again. */
+#define CLOSED_SHARE 8u /* of the cache, as a divisor */
 #define LOAD_ROWS 500u
 #define LOAD_BYTES (4u * 1024u * 1024u)
 
@@ -88,7 +90,7 @@ tn_run *tn_run_create(tn_wf *wf, tn_ms *ms)
     tn_list_init(&run->queries);
     tn_loop_timer_init(&run->timer, run_timer_fired);
     tn_list_push_back(&wf->runs, &run->in_wf);
-    tn_list_push_back(&wf->shard->hl->lru, &run->lru);
+    tn_list_push_back(&wf->shard->hl->open, &run->lru);
     wf->shard->hl->runs++;
     tn_sleeper_forget(wf->shard->hl, run->run_id);
     tn_run_account(run);
@@ -141,6 +143,8 @@ void tn_run_drop(tn_run *run)
     tn_list_remove(&run->in_wf);
     tn_list_remove(&run->lru);
     hl->bytes -= run->bytes;
+    if (run->closed)
+        hl->closed_bytes -= run->bytes;
     hl->runs--;
     free_batches(run, run->n_batches);
     free(run->batches);
@@ -151,8 +155,9 @@ void tn_run_drop(tn_run *run)
 
 void tn_run_touch(tn_run *run)
 {
+    tn_hloop *hl = run->wf->shard->hl;
     tn_list_remove(&run->lru);
-    tn_list_push_back(&run->wf->shard->hl->lru, &run->lru);
+    tn_list_push_back(run->closed ? &hl->closed : &hl->open, &run->lru);
 }
 
 void tn_run_account(tn_run *run)
@@ -160,9 +165,13 @@ void tn_run_account(tn_run *run)
     tn_hloop *hl = run->wf->shard->hl;
     size_t now = sizeof(*run) + sizeof(*run->wf) + run->ms->bytes + run->batches_bytes + run->tail.cap +
                  run->cap_batches * sizeof(run->batches[0]);
-    now += now / 4; /* the allocator's: headers, rounding, gaps between runs that stayed (measured) */
+    now += now * 5 / 8; /* the allocator's: headers, rounding, gaps between runs that stayed (measured) */
     hl->bytes = hl->bytes - run->bytes + now;
+    hl->closed_bytes -= run->closed ? run->bytes : 0;
     run->bytes = now;
+    run->closed = !tn_ms_running(run->ms);
+    hl->closed_bytes += run->closed ? now : 0;
+    tn_run_touch(run);
 }
 
 void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events)
@@ -191,14 +200,13 @@ static bool run_idle(const tn_run *run)
 }
 
 /* Oldest first.  A run that knows something only in memory is made durable before it goes. */
-void tn_cache_shrink(tn_hloop *hl)
+static void shrink(tn_hloop *hl, tn_list *lru, const size_t *held, size_t keep)
 {
-    size_t looked = 0, look_max = hl->runs;
-    while (hl->bytes > hl->bytes_max && looked < look_max && looked < 256) {
-        tn_list *oldest = tn_list_first(&hl->lru);
+    size_t look_max = hl->runs < 256 ? hl->runs : 256;
+    for (size_t looked = 0; *held > keep && looked < look_max; looked++) {
+        tn_list *oldest = tn_list_first(lru);
         if (!oldest)
             break;
-        looked++;
         tn_run *run = TN_CONTAINER_OF(oldest, tn_run, lru);
         tn_run_touch(run);
         if (!run_idle(run))
@@ -213,6 +221,14 @@ void tn_cache_shrink(tn_hloop *hl)
         tn_run_drop(run);
         tn_wf_maybe_drop(wf);
     }
+}
+
+void tn_cache_shrink(tn_hloop *hl)
+{
+    if (hl->closed_bytes > hl->bytes_max / CLOSED_SHARE)
+        shrink(hl, &hl->closed, &hl->closed_bytes, hl->bytes_max / CLOSED_SHARE);
+    if (hl->bytes > hl->bytes_max)
+        shrink(hl, &hl->open, &hl->bytes, hl->bytes_max);
 }
 
 /* ---- loading ---- */

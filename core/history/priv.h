@@ -41,7 +41,7 @@ typedef struct tn_batch_ref { /* cached events, back to back as a History body *
 
 struct tn_run {
     tn_list in_wf; /* wf->runs */
-    tn_list lru;   /* hloop->lru, oldest use first */
+    tn_list lru;   /* hloop->open or ->closed */
     tn_wf *wf;
     tn_ms *ms;
     uint8_t run_id[16];
@@ -59,6 +59,7 @@ struct tn_run {
     tn_list queries; /* hreqs: queries that wait for a workflow task */
     tn_loop_timer timer;
     size_t bytes; /* as accounted in hloop->bytes */
+    bool closed;  /* ... and in ->closed_bytes: the list that it is in */
     bool doomed;  /* to be dropped when its workflow is idle */
     bool fire_queued, wake_queued;
 };
@@ -108,8 +109,8 @@ struct tn_hloop { /* one a loop */
     tn_map wfs;
     tn_map sleepers; /* of runs that have left the cache; key: run id */
     tn_map memories; /* of runs whose last write failed (recall.c); key: run id */
-    tn_list lru;
-    size_t bytes, bytes_max;
+    tn_list open, closed; /* cached runs, oldest use first */
+    size_t bytes, closed_bytes, bytes_max;
     size_t runs;
     tn_rng rng;
     bool stopping;
@@ -207,7 +208,7 @@ void tn_run_drop(tn_run *run); /* what is parked on it goes back to the queue */
 void tn_run_touch(tn_run *run);
 void tn_run_account(tn_run *run);
 void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events);
-void tn_cache_shrink(tn_hloop *hl);
+void tn_cache_shrink(tn_hloop *hl); /* to its limits */
 tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_error *err) TN_WARN_UNUSED;
 /* Loads for a request; the request is served again when done.  */
 void tn_load_current(tn_wf *wf, tn_hreq *req);

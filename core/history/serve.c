@@ -111,7 +111,7 @@ void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
     tn_hloop *hl = wf->shard->hl;
     bool outermost = !wf->stepping;
     tn_wf_step(wf);
-    if (outermost && hl->bytes > hl->bytes_max)
+    if (outermost)
         tn_cache_shrink(hl);
 }
 

@@ -309,7 +309,8 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_map_init(&hl->wfs);
         tn_map_init(&hl->sleepers);
         tn_map_init(&hl->memories);
-        tn_list_init(&hl->lru);
+        tn_list_init(&hl->open);
+        tn_list_init(&hl->closed);
         tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
     }
@@ -345,7 +346,7 @@ const tn_history_role *tn_history_role_table(void)
     return &role;
 }
 
-static void flush_run(tn_hloop *hl, tn_run *run)
+static void flush_run(tn_run *run)
 {
     if (!run->tail_events && !run->extras_pending)
         return;
@@ -354,7 +355,15 @@ static void flush_run(tn_hloop *hl, tn_run *run)
         tn_req_finish(&iop->req, NULL);
     else
         tn_wf_enqueue(run->wf, &iop->req);
-    (void)hl;
+}
+
+static void flush_runs(tn_list *lru)
+{
+    TN_LIST_FOREACH_SAFE (link, lru) {
+        tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
+        tn_loop_timer_stop(&run->timer);
+        flush_run(run);
+    }
 }
 
 static void loop_stop(void *arg)
@@ -364,11 +373,8 @@ static void loop_stop(void *arg)
     for (uint32_t id = 1; id <= shards_count; id++)
         if (shards[id].hl == hl)
             tn_shard_go_on(&shards[id]);
-    TN_LIST_FOREACH_SAFE (link, &hl->lru) {
-        tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
-        tn_loop_timer_stop(&run->timer);
-        flush_run(hl, run);
-    }
+    flush_runs(&hl->open);
+    flush_runs(&hl->closed);
 }
 
 static void loop_flush_outbox(void *arg)
@@ -397,15 +403,21 @@ static void wait_until_idle(void)
     }
 }
 
-static void loop_clear(void *arg)
+static void drop_runs(tn_list *lru)
 {
-    tn_hloop *hl = arg;
-    while (!tn_list_empty(&hl->lru)) {
-        tn_run *run = TN_CONTAINER_OF(tn_list_first(&hl->lru), tn_run, lru);
+    while (!tn_list_empty(lru)) {
+        tn_run *run = TN_CONTAINER_OF(tn_list_first(lru), tn_run, lru);
         tn_wf *wf = run->wf;
         tn_run_drop(run);
         tn_wf_maybe_drop(wf);
     }
+}
+
+static void loop_clear(void *arg)
+{
+    tn_hloop *hl = arg;
+    drop_runs(&hl->open);
+    drop_runs(&hl->closed);
     tn_sleepers_clear(hl);
     tn_memories_clear(hl, NULL);
     tn_map_done(&hl->memories);

@@ -337,7 +337,6 @@ static void succeed(tn_txn *txn)
     for (size_t i = 0; i < txn->n_changes; i++) {
         tn_change *change = &txn->changes[i];
         tn_run_account(change->run);
-        tn_run_touch(change->run);
         if (change->tx.n_events)
             tn_history_notify(change->run);
         if (change->outbox_seq)

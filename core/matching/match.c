@@ -17,16 +17,13 @@ void tn_match_task_free(tn_wtask *task) { free(task); }
 static tn_wtask *task_of(const tn_mreq *req)
 {
     size_t n = req->workflow_id.n;
-    tn_wtask *task = tn_xmalloc(sizeof(*task) + 37 + n + 1);
+    tn_wtask *task = tn_xmalloc(sizeof(*task) + n + 1);
     tn_list_init(&task->link);
     task->ref = req->task;
     task->expire_mono_ns = req->expire_mono_ns;
-    task->sticky = NULL;
     task->workflow_id_n = (uint16_t)n;
-    memset(task->text, 0, 37);
-    memcpy(task->text, req->run_id.p, req->run_id.n < 36 ? req->run_id.n : 36);
-    memcpy(task->text + 37, req->workflow_id.p, n);
-    task->text[37 + n] = '\0';
+    memcpy(task->workflow_id, req->workflow_id.p, n);
+    task->workflow_id[n] = '\0';
     return task;
 }
 
@@ -217,14 +214,14 @@ static void handed_out(tn_hreq *hreq)
     tn_tq_give_credit(tq);
 }
 
-tn_hreq *tn_wpoll_hreq(tn_wpoll *poll)
+tn_handout *tn_wpoll_handout(tn_wpoll *poll)
 {
-    if (!poll->hreq) {
+    if (!poll->handout) {
         tn_arena_set_limit(poll->mreq->arena, 0);
-        poll->hreq = TN_NEW(poll->mreq->arena, tn_hreq);
-        TN_ASSERT(poll->hreq);
+        poll->handout = TN_NEW(poll->mreq->arena, tn_handout);
+        TN_ASSERT(poll->handout);
     }
-    return poll->hreq;
+    return poll->handout;
 }
 
 static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
@@ -234,15 +231,17 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
     poll->task = task;
     tq->n_out++;
     poll->sync = tq->adding;
-    tn_hreq *h = tn_wpoll_hreq(poll);
+    tn_handout *out = tn_wpoll_handout(poll);
+    tn_hreq *h = &out->hreq;
+    tn_uuid_format(task->ref.run_id, out->run_id);
     *h = (tn_hreq){
         .user = poll,
         .arena = req->arena,
         .home = tq->ml->loop,
         .op = tq->type == TN_TASK_WORKFLOW ? TN_HOP_WFT_POLLED : TN_HOP_ACT_POLLED,
         .ns = tq->ns,
-        .workflow_id = {task->text + 37, task->workflow_id_n},
-        .run_id = {task->text, 36},
+        .workflow_id = {task->workflow_id, task->workflow_id_n},
+        .run_id = {out->run_id, 36},
         .request = req->request,
         .call = req->call,
         .deadline_mono_ns = req->deadline_mono_ns,

@@ -26,9 +26,8 @@ typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
     tn_list link;
     tn_task_ref ref;
     uint64_t expire_mono_ns;
-    tn_mreq *sticky; /* sticky ones keep their baton: it may have to be refused later */
     uint16_t workflow_id_n;
-    char text[]; /* run id (36), NUL, workflow id, NUL */
+    char workflow_id[]; /* and a NUL */
 } tn_wtask;
 
 typedef struct tn_poller_seen {
@@ -77,6 +76,11 @@ typedef struct tn_tq {
     char key[]; /* namespace id, type, name, NUL */
 } tn_tq;
 
+typedef struct tn_handout { /* a task or query on its way to its run */
+    tn_hreq hreq;
+    char run_id[37];
+} tn_handout;
+
 typedef struct tn_wpoll { /* in the call's arena */
     tn_list link;
     tn_map_link by_id;
@@ -87,9 +91,9 @@ typedef struct tn_wpoll { /* in the call's arena */
     uint64_t until_mono_ns; /* then it gets an empty answer */
     bool parked;
     bool cancelled;
-    tn_wtask *task; /* being handed out */
-    bool sync;      /* ... in the moment it came */
-    tn_hreq *hreq;  /* to the task's run; made with the first task */
+    tn_wtask *task;      /* being handed out */
+    bool sync;           /* ... in the moment it came */
+    tn_handout *handout; /* made with the first task */
 } tn_wpoll;
 
 typedef struct tn_wquery { /* in the query's arena */
@@ -139,6 +143,6 @@ const char *tn_matching_host_name(void);
 void tn_wpoll_park(tn_wpoll *poll, bool first);
 void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault);
 bool tn_wpoll_usable(const tn_wpoll *poll);
-tn_hreq *tn_wpoll_hreq(tn_wpoll *poll); /* to be filled in */
+tn_handout *tn_wpoll_handout(tn_wpoll *poll); /* to be filled in */
 
 #endif

@@ -125,7 +125,7 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
     tn_mquery *copy = TN_NEW(req->arena, tn_mquery);
     copy->id = asked->query.id;
     copy->query = tn_proto_copy(asked->query.query, req->arena);
-    tn_hreq *h = tn_wpoll_hreq(poll);
+    tn_hreq *h = &tn_wpoll_handout(poll)->hreq;
     *h = (tn_hreq){
         .user = poll,
         .arena = req->arena,
