@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A document's own attributes as one blob in its row, the words that Text is matched by, run ids in
- * their short form, and the functions by which SQL looks into them. */
+/* A document's own attributes as one blob in its row, run ids in their short form, and the functions by
+ * which SQL looks into them. */
 #include "private.h"
 
 #include <stdlib.h>
@@ -78,144 +78,6 @@ bool vs_attrs_next(tn_blob *rest, vs_attr *out)
     return true;
 }
 
-bool vs_list_next(tn_blob *rest, tn_str *out)
-{
-    if (rest->n < 4)
-        return false;
-    size_t n =
-        (size_t)rest->p[0] << 24 | (size_t)rest->p[1] << 16 | (size_t)rest->p[2] << 8 | rest->p[3];
-    if (n > rest->n - 4)
-        return false;
-    *out = (tn_str){(const char *)rest->p + 4, n};
-    rest->p += 4 + n, rest->n -= 4 + n;
-    return true;
-}
-
-bool vs_value_valid(uint32_t type, tn_blob value)
-{
-    tn_str item;
-    switch (type) {
-    case TN_ATTR_TEXT:
-    case TN_ATTR_KEYWORD:
-        return value.n < (size_t)1 << 28;
-    case TN_ATTR_INT:
-    case TN_ATTR_DOUBLE:
-    case TN_ATTR_DATETIME:
-        return value.n == 8;
-    case TN_ATTR_BOOL:
-        return value.n == 1 && value.p[0] <= 1;
-    case TN_ATTR_KEYWORD_LIST:
-        if (value.n >= (size_t)1 << 28)
-            return false;
-        while (vs_list_next(&value, &item))
-            ;
-        return value.n == 0;
-    default:
-        return false;
-    }
-}
-
-/* ---- words ------------------------------------------------------------------------------------ */
-
-static uint32_t next_char(const uint8_t **at, const uint8_t *end)
-{
-    const uint8_t *p = *at;
-    uint32_t c = *p++;
-    int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : 0;
-    if (c >= 0x80)
-        c &= more == 3 ? 0x07u : more == 2 ? 0x0fu : 0x1fu;
-    while (more-- > 0 && p < end && (*p & 0xc0) == 0x80)
-        c = c << 6 | (*p++ & 0x3fu);
-    *at = p;
-    return c;
-}
-
-static bool between(uint32_t c, uint32_t low, uint32_t high) { return c >= low && c <= high; }
-
-static bool in_word(uint32_t c)
-{
-    if (c < 0x80)
-        return between(c, '0', '9') || between(c, 'a', 'z') || between(c, 'A', 'Z');
-    if (c <= 0xbf)
-        return c == 0xaa || c == 0xb5 || c == 0xba;
-    return c != 0xd7 && c != 0xf7 && !between(c, 0x2000, 0x206f) && !between(c, 0x2e00, 0x2e7f) &&
-           !between(c, 0x3000, 0x303f) && !between(c, 0xff00, 0xff0f) &&
-           !between(c, 0xff1a, 0xff20) && !between(c, 0xfe30, 0xfe4f) && c != 0xfffd;
-}
-
-static bool is_ideograph(uint32_t c)
-{
-    return between(c, 0x3400, 0x4dbf) || between(c, 0x4e00, 0x9fff) || between(c, 0xf900, 0xfaff) ||
-           between(c, 0x3041, 0x309f) || between(c, 0x20000, 0x3ffff);
-}
-
-/* Simple folding for the scripts that have case and are much written in; others stay as they are. */
-static uint32_t fold(uint32_t c)
-{
-    if (between(c, 'A', 'Z') || (between(c, 0xc0, 0xde) && c != 0xd7) || between(c, 0x391, 0x3a9) ||
-        between(c, 0x410, 0x42f))
-        return c + 32;
-    if (between(c, 0x400, 0x40f))
-        return c + 80;
-    if (c == 0x178)
-        return 0xff;
-    if (between(c, 0x100, 0x137) || between(c, 0x14a, 0x177) || between(c, 0x1e00, 0x1eff))
-        return c | 1;
-    if (between(c, 0x139, 0x148) || between(c, 0x179, 0x17e))
-        return c + (c & 1);
-    return c;
-}
-
-static size_t put_char(char *to, uint32_t c)
-{
-    if (c < 0x80) {
-        to[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        to[0] = (char)(0xc0 | c >> 6), to[1] = (char)(0x80 | (c & 0x3f));
-        return 2;
-    }
-    if (c < 0x10000) {
-        to[0] = (char)(0xe0 | c >> 12), to[1] = (char)(0x80 | (c >> 6 & 0x3f));
-        to[2] = (char)(0x80 | (c & 0x3f));
-        return 3;
-    }
-    to[0] = (char)(0xf0 | c >> 18), to[1] = (char)(0x80 | (c >> 12 & 0x3f));
-    to[2] = (char)(0x80 | (c >> 6 & 0x3f)), to[3] = (char)(0x80 | (c & 0x3f));
-    return 4;
-}
-
-void vs_words_begin(vs_words *it, tn_blob text)
-{
-    it->p = text.p;
-    it->end = text.p ? text.p + text.n : NULL;
-    it->n = 0;
-}
-
-bool vs_words_next(vs_words *it)
-{
-    it->n = 0;
-    while (it->p < it->end) {
-        const uint8_t *before = it->p;
-        uint32_t c = next_char(&it->p, it->end);
-        if (!in_word(c)) {
-            if (it->n)
-                return true;
-        } else if (is_ideograph(c)) {
-            if (it->n) {
-                it->p = before;
-                return true;
-            }
-            it->n = put_char(it->word, c);
-            return true;
-        } else if (it->n < VS_WORD_MAX) { /* what is longer is known by its beginning */
-            it->n += put_char(it->word + it->n, fold(c));
-        }
-    }
-    return it->n > 0;
-}
-
 /* ---- run ids ---------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
@@ -245,7 +107,7 @@ void vs_run_parse(tn_str text, vs_run *out)
     }
     uint64_t slot = 0xcbf29ce484222325u;
     if (out->is_uuid)
-        slot = (uint64_t)vs_get_i64(out->bytes);
+        slot = (uint64_t)tn_vd_get_i64(out->bytes);
     else
         for (size_t i = 0; i < text.n; i++)
             slot = (slot ^ (uint8_t)text.p[i]) * 0x100000001b3u;
@@ -290,7 +152,7 @@ static bool find_attr(sqlite3_value **args, vs_attr *out)
 
 static void return_value(sqlite3_context *ctx, uint32_t type, tn_blob value)
 {
-    int64_t i = value.n == 8 ? vs_get_i64(value.p) : 0;
+    int64_t i = value.n == 8 ? tn_vd_get_i64(value.p) : 0;
     double d;
     memcpy(&d, &i, sizeof d);
     switch (type) {
@@ -334,7 +196,7 @@ static void sql_end(sqlite3_context *ctx, int n, sqlite3_value **args)
     bool high = sqlite3_value_int(args[2]) != 0;
     if (!find_attr(args, &attr))
         return;
-    while (vs_list_next(&attr.value, &item))
+    while (tn_vd_list_next(&attr.value, &item))
         if (!best.p || (compare(item, best) > 0) == high)
             best = item;
     if (best.p)
@@ -344,7 +206,7 @@ static void sql_end(sqlite3_context *ctx, int n, sqlite3_value **args)
 static bool list_has(tn_blob list, tn_str wanted)
 {
     tn_str item;
-    while (vs_list_next(&list, &item))
+    while (tn_vd_list_next(&list, &item))
         if (item.n == wanted.n && (item.n == 0 || memcmp(item.p, wanted.p, item.n) == 0))
             return true;
     return false;
@@ -361,13 +223,13 @@ static void sql_has(sqlite3_context *ctx, int n, sqlite3_value **args)
         return;
     bool found = false;
     if (attr.type == TN_ATTR_TEXT) {
-        vs_words it;
-        vs_words_begin(&it, attr.value);
-        while (!found && vs_words_next(&it))
+        tn_vd_words it;
+        tn_vd_words_begin(&it, attr.value);
+        while (!found && tn_vd_words_next(&it))
             found = list_has(wanted, (tn_str){it.word, it.n});
     } else {
         tn_str item;
-        while (!found && vs_list_next(&attr.value, &item))
+        while (!found && tn_vd_list_next(&attr.value, &item))
             found = list_has(wanted, item);
     }
     sqlite3_result_int(ctx, found);

@@ -30,7 +30,7 @@ tn_status vs_column_find(vs_conn *conn, vs_query *q, int64_t ns, tn_str name, ui
                          vs_column *out, tn_error *err)
 {
     for (size_t i = 0; i < VS_COUNT(system_columns); i++) {
-        if (!vs_str_is(name, system_columns[i].name))
+        if (!tn_vd_str_is(name, system_columns[i].name))
             continue;
         *out = system_columns[i];
         if (type != out->type)
@@ -90,7 +90,7 @@ static tn_status check_node(const tn_vis_node *node, tn_error *err)
         (!list && node->n_values != values_wanted(node->op)))
         return vs_error(err, TN_EINVALID, 0, "the filter holds an unknown test");
     for (size_t i = 0; i < node->n_values; i++)
-        if (!vs_value_valid(type, node->values[i]))
+        if (!tn_vd_value_valid(type, node->values[i]))
             return vs_error(err, TN_EINVALID, 0, "a value of the filter is not of its type");
     return TN_OK;
 }
@@ -140,11 +140,11 @@ static char *membership(vs_query *q, const vs_column *c, const tn_vis_node *node
 {
     vs_bytes list = {0};
     for (size_t i = 0; i < node->n_values; i++) {
-        vs_words it;
+        tn_vd_words it;
         tn_blob item = node->values[i];
         bool text = c->type == TN_ATTR_TEXT;
-        vs_words_begin(&it, item);
-        while (text ? vs_words_next(&it) : item.p != NULL || item.n == 0) {
+        tn_vd_words_begin(&it, item);
+        while (text ? tn_vd_words_next(&it) : item.p != NULL || item.n == 0) {
             if (text)
                 item = (tn_blob){(const uint8_t *)it.word, it.n};
             uint8_t head[4] = {(uint8_t)(item.n >> 24), (uint8_t)(item.n >> 16),
@@ -249,8 +249,9 @@ typedef struct operand {
 
 static bool in_tally(const tn_vis_node *node)
 {
-    return vs_str_is(node->name, "WorkflowType") || vs_str_is(node->name, "ExecutionStatus") ||
-           (vs_str_is(node->name, "TemporalNamespaceDivision") &&
+    return tn_vd_str_is(node->name, "WorkflowType") ||
+           tn_vd_str_is(node->name, "ExecutionStatus") ||
+           (tn_vd_str_is(node->name, "TemporalNamespaceDivision") &&
             (node->op == TN_VIS_IS_NULL || node->op == TN_VIS_NOT_NULL));
 }
 

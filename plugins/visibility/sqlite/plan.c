@@ -21,7 +21,7 @@
 
 static int64_t value_i64(const tn_vis_node *node, size_t i)
 {
-    return vs_get_i64(node->values[i].p);
+    return tn_vd_get_i64(node->values[i].p);
 }
 
 static void raise_low(vs_plan *plan, int64_t v)
@@ -81,13 +81,13 @@ static void read_must(vs_plan *plan)
 {
     for (size_t i = 0; i < plan->filter.n_must; i++) {
         const tn_vis_node *node = plan->filter.must[i];
-        if (vs_str_is(node->name, "CloseTime"))
+        if (tn_vd_str_is(node->name, "CloseTime"))
             bound_close(plan, node);
-        else if (vs_str_is(node->name, "StartTime"))
+        else if (tn_vd_str_is(node->name, "StartTime"))
             bound_start(plan, node);
-        else if (vs_str_is(node->name, "WorkflowType") && names_ids(node))
+        else if (tn_vd_str_is(node->name, "WorkflowType") && names_ids(node))
             plan->by_type = true;
-        else if (vs_str_is(node->name, "TemporalNamespaceDivision"))
+        else if (tn_vd_str_is(node->name, "TemporalNamespaceDivision"))
             plan->parts[node->op == TN_VIS_IS_NULL ? 1 : 0] = false;
     }
 }
@@ -190,8 +190,8 @@ static tn_status find_groups(vs_conn *conn, vs_query *q, vs_plan *plan, tn_error
     }
     for (size_t i = 0; i < plan->filter.n_must && status == TN_OK; i++) {
         const tn_vis_node *node = plan->filter.must[i];
-        bool type = vs_str_is(node->name, "WorkflowType");
-        if ((type && !many) || vs_str_is(node->name, "ExecutionStatus"))
+        bool type = tn_vd_str_is(node->name, "WorkflowType");
+        if ((type && !many) || tn_vd_str_is(node->name, "ExecutionStatus"))
             status = keep_passing(conn, q, plan, node, type, err);
     }
     for (size_t i = 0; i < plan->n_groups; i++)
@@ -261,11 +261,11 @@ static char *words_condition(vs_query *q, const tn_vis_node *node)
 {
     if (node->op != TN_VIS_EQ)
         return NULL;
-    vs_words it;
+    tn_vd_words it;
     char *list = vs_format(q, "%s", "");
     size_t n = 0;
-    vs_words_begin(&it, node->values[0]);
-    while (n < DRIVER_VALUES_MAX && vs_words_next(&it)) {
+    tn_vd_words_begin(&it, node->values[0]);
+    while (n < DRIVER_VALUES_MAX && tn_vd_words_next(&it)) {
         char *copy = vs_query_alloc(q, it.n);
         if (!copy)
             return NULL;
@@ -300,11 +300,11 @@ static tn_status driver_for(vs_conn *conn, vs_query *q, const vs_plan *plan,
     tn_status status = vs_column_find(conn, q, plan->ns, node->name, node->type, &column, err);
     if (status != TN_OK)
         return status;
-    if (vs_str_is(node->name, "RunId")) {
+    if (tn_vd_str_is(node->name, "RunId")) {
         *out = run_driver(q, node);
         return TN_OK;
     }
-    if (vs_str_is(node->name, "WorkflowId")) {
+    if (tn_vd_str_is(node->name, "WorkflowId")) {
         char *condition = index_condition(q, "wf", node, TN_ATTR_KEYWORD);
         if (condition)
             *out = vs_format(
@@ -313,7 +313,7 @@ static tn_status driver_for(vs_conn *conn, vs_query *q, const vs_plan *plan,
         return TN_OK;
     }
     int64_t attr = column.attr;
-    if (vs_str_is(node->name, "ParentWorkflowId"))
+    if (tn_vd_str_is(node->name, "ParentWorkflowId"))
         status = vs_attr_find(conn, plan->ns, node->name, TN_ATTR_KEYWORD, &attr, err);
     if (status != TN_OK || !attr)
         return status;

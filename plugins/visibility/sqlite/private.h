@@ -5,7 +5,7 @@
  *   queue.c   what waits to be written and read; the threads
  *   db.c      the file: lock, opening, schema, errors in our words; interned names
  *   write.c   one transaction of documents: rows, attribute index, tally
- *   attrs.c   a document's own attributes as one blob; words of Text; functions for SQL
+ *   attrs.c   a document's own attributes as one blob; functions for SQL
  *   sql.c     SQL text that grows, with its parameters
  *   filter.c  the postfix filter as an SQL condition, and what it says about the whole result
  *   plan.c    which index answers a list or count
@@ -21,6 +21,8 @@
 #include <string.h>
 
 #include <tenon/plugin.h>
+
+#include "vis.h"
 
 #define VS_SCHEMA_VERSION 1
 #define VS_APPLICATION_ID 0x544e5653 /* "TNVS" */
@@ -46,23 +48,6 @@ void vs_put(vs_bytes *b, const void *p, size_t n);
 void vs_put_varint(vs_bytes *b, uint64_t v);
 void vs_done(vs_bytes *b);
 
-static inline int64_t vs_get_i64(const uint8_t *p)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++)
-        v = v << 8 | p[i];
-    return (int64_t)v;
-}
-static inline void vs_set_i64(uint8_t *p, int64_t v)
-{
-    for (int i = 7; i >= 0; i--, v = (int64_t)((uint64_t)v >> 8))
-        p[i] = (uint8_t)v;
-}
-static inline bool vs_str_is(tn_str s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
-}
-
 /* ---- errors ----------------------------------------------------------------------------------- */
 
 tn_status vs_error(tn_error *err, tn_status code, int vendor, const char *fmt, ...)
@@ -80,18 +65,6 @@ typedef struct vs_attr {
 } vs_attr;
 void vs_attrs_put(vs_bytes *b, const vs_attr *attr);
 bool vs_attrs_next(tn_blob *rest, vs_attr *out); /* false: the end, or damaged (rest.n is not 0) */
-bool vs_list_next(tn_blob *rest, tn_str *out);   /* the keywords of a TN_ATTR_KEYWORD_LIST */
-bool vs_value_valid(uint32_t type, tn_blob value);
-
-/* Words of a Text, in lower case; without spaces between them each ideograph is a word. */
-#define VS_WORD_MAX 64
-typedef struct vs_words {
-    const uint8_t *p, *end;
-    size_t n;
-    char word[VS_WORD_MAX + 8];
-} vs_words;
-void vs_words_begin(vs_words *it, tn_blob text);
-bool vs_words_next(vs_words *it); /* word, n */
 
 /* Run ids are 16 bytes where they are UUIDs in the usual form, else text. */
 typedef struct vs_run {

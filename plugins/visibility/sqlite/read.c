@@ -115,7 +115,7 @@ static void add_number(doc_out *d, const char *name, uint32_t type, int64_t v)
         d->status = TN_ETOOLARGE;
         return;
     }
-    vs_set_i64(p, v);
+    tn_vd_set_i64(p, v);
     add(d, name, type, (tn_blob){p, 8});
 }
 
@@ -268,13 +268,13 @@ static void put_key(vs_bytes *b, sqlite3_stmt *stmt, int at)
     vs_put(b, &type, 1);
     if (type == SQLITE_FLOAT)
         memcpy(&i, &d, sizeof i);
-    vs_set_i64(wide, i);
+    tn_vd_set_i64(wide, i);
     if (type == SQLITE_INTEGER || type == SQLITE_FLOAT) {
         vs_put(b, wide, 8);
     } else if (type != SQLITE_NULL) {
         const void *p = sqlite3_column_blob(stmt, at);
         size_t n = (size_t)sqlite3_column_bytes(stmt, at);
-        vs_set_i64(wide, (int64_t)n);
+        tn_vd_set_i64(wide, (int64_t)n);
         vs_put(b, wide, 8);
         vs_put(b, p, n);
     }
@@ -291,7 +291,7 @@ static bool get_key(tn_blob *rest, vs_param *out)
         return true;
     if (rest->n < 8)
         return false;
-    out->i = vs_get_i64(rest->p);
+    out->i = tn_vd_get_i64(rest->p);
     rest->p += 8, rest->n -= 8;
     if (out->type == SQLITE_FLOAT)
         memcpy(&out->d, &out->i, sizeof out->d);
@@ -323,9 +323,9 @@ static tn_status read_position(reading *r, position *p)
         ok = get_key(&rest, &p->keys[i]);
     if (!ok || rest.n != 24)
         return vs_error(r->err, TN_EINVALID, 0, "the page token is not of this query");
-    p->close = vs_get_i64(rest.p);
-    p->start = vs_get_i64(rest.p + 8);
-    p->id = vs_get_i64(rest.p + 16);
+    p->close = tn_vd_get_i64(rest.p);
+    p->start = tn_vd_get_i64(rest.p + 8);
+    p->id = tn_vd_get_i64(rest.p + 16);
     p->given = true;
     return TN_OK;
 }
@@ -338,9 +338,9 @@ static tn_status write_position(reading *r, sqlite3_stmt *stmt, vs_bytes *out)
     vs_put(out, &kind, 1);
     for (size_t i = 0; i < n_order; i++)
         put_key(out, stmt, 3 + (int)i);
-    vs_set_i64(tail, sqlite3_column_int64(stmt, 1));
-    vs_set_i64(tail + 8, sqlite3_column_int64(stmt, 2));
-    vs_set_i64(tail + 16, sqlite3_column_int64(stmt, 0));
+    tn_vd_set_i64(tail, sqlite3_column_int64(stmt, 1));
+    tn_vd_set_i64(tail + 8, sqlite3_column_int64(stmt, 2));
+    tn_vd_set_i64(tail + 16, sqlite3_column_int64(stmt, 0));
     vs_put(out, tail, sizeof tail);
     return out->failed ? vs_error(r->err, TN_EUNAVAILABLE, 0, "out of memory") : TN_OK;
 }
@@ -535,8 +535,8 @@ static tn_status find_grouping(reading *r, grouping *g)
         const char *sql = c->kind == VS_INTERNED ? c->sql : vs_column_scalar(&r->q, c, false);
         g->sql = vs_format(&r->q, "%s(%s), ", g->sql, sql);
         g->by = vs_format(&r->q, "%s%s%zu", g->by, g->n ? ", " : " GROUP BY ", g->n + 1);
-        g->in_tally = g->in_tally && (vs_str_is(attr->name, "WorkflowType") ||
-                                      vs_str_is(attr->name, "ExecutionStatus"));
+        g->in_tally = g->in_tally && (tn_vd_str_is(attr->name, "WorkflowType") ||
+                                      tn_vd_str_is(attr->name, "ExecutionStatus"));
     }
     return TN_OK;
 }
@@ -564,7 +564,7 @@ static tn_status group_value(reading *r, sqlite3_stmt *stmt, int at, const vs_co
         double d = sqlite3_column_double(stmt, at);
         if (c->type == TN_ATTR_DOUBLE)
             memcpy(&i, &d, sizeof i);
-        vs_set_i64(wide, i);
+        tn_vd_set_i64(wide, i);
         from = (tn_blob){wide, 8};
     }
     return copy(r, from.p, from.n, &out->value) ? TN_OK : TN_ETOOLARGE;

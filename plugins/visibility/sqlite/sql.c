@@ -99,7 +99,7 @@ char *vs_run_param(vs_query *q, tn_str run_id)
 char *vs_value(vs_query *q, uint32_t type, tn_blob v)
 {
     double d;
-    int64_t i = v.n == 8 ? vs_get_i64(v.p) : 0;
+    int64_t i = v.n == 8 ? tn_vd_get_i64(v.p) : 0;
     switch (type) {
     case TN_ATTR_INT:
     case TN_ATTR_DATETIME:

@@ -59,28 +59,28 @@ static tn_status take_text(batch *b, const tn_vis_doc *doc, const tn_attr *attr,
     if (!text.p)
         text.p = "";
     *taken = true;
-    if (vs_str_is(attr->name, "WorkflowType"))
+    if (tn_vd_str_is(attr->name, "WorkflowType"))
         return vs_name_add(b->conn, text, &r->type, err);
-    if (vs_str_is(attr->name, "ExecutionStatus"))
+    if (tn_vd_str_is(attr->name, "ExecutionStatus"))
         return vs_name_add(b->conn, text, &r->status, err);
-    if (vs_str_is(attr->name, "TaskQueue"))
+    if (tn_vd_str_is(attr->name, "TaskQueue"))
         return vs_name_add(b->conn, text, &r->tq, err);
-    if (vs_str_is(attr->name, "TemporalNamespaceDivision")) {
+    if (tn_vd_str_is(attr->name, "TemporalNamespaceDivision")) {
         r->part = r->ns * 2 + 1;
         return vs_name_add(b->conn, text, &r->div, err);
     }
-    if (vs_str_is(attr->name, "WorkflowId") || vs_str_is(attr->name, "RunId"))
+    if (tn_vd_str_is(attr->name, "WorkflowId") || tn_vd_str_is(attr->name, "RunId"))
         return TN_OK; /* the document says them itself */
-    if (vs_str_is(attr->name, "ParentWorkflowId")) {
+    if (tn_vd_str_is(attr->name, "ParentWorkflowId")) {
         r->pwf = text;
         return vs_attr_add(b->conn, r->ns, attr->name, TN_ATTR_KEYWORD, &r->parent_attr, err);
     }
-    if (vs_str_is(attr->name, "ParentRunId")) {
+    if (tn_vd_str_is(attr->name, "ParentRunId")) {
         r->prun = text, r->has_prun = true;
-    } else if (vs_str_is(attr->name, "RootWorkflowId")) {
+    } else if (tn_vd_str_is(attr->name, "RootWorkflowId")) {
         bool own = text.n == doc->workflow_id.n && memcmp(text.p, doc->workflow_id.p, text.n) == 0;
         r->rwf = own ? (tn_str){"", 0} : text, r->has_rwf = true;
-    } else if (vs_str_is(attr->name, "RootRunId")) {
+    } else if (tn_vd_str_is(attr->name, "RootRunId")) {
         bool own = text.n == doc->run_id.n && memcmp(text.p, doc->run_id.p, text.n) == 0;
         r->rrun = own ? (tn_str){"", 0} : text, r->has_rrun = true;
     } else {
@@ -91,22 +91,22 @@ static tn_status take_text(batch *b, const tn_vis_doc *doc, const tn_attr *attr,
 
 static tn_status take_number(const tn_attr *attr, row *r, bool *taken, tn_error *err)
 {
-    int64_t v = vs_get_i64(attr->value.p);
+    int64_t v = tn_vd_get_i64(attr->value.p);
     bool time = attr->type == TN_ATTR_DATETIME;
     *taken = true;
-    if (time && vs_str_is(attr->name, "StartTime"))
+    if (time && tn_vd_str_is(attr->name, "StartTime"))
         r->start = v;
-    else if (time && vs_str_is(attr->name, "CloseTime"))
+    else if (time && tn_vd_str_is(attr->name, "CloseTime"))
         r->close = v;
-    else if (time && vs_str_is(attr->name, "ExecutionTime"))
+    else if (time && tn_vd_str_is(attr->name, "ExecutionTime"))
         r->exec = v, r->has_exec = true;
-    else if (!time && vs_str_is(attr->name, "ExecutionDuration"))
+    else if (!time && tn_vd_str_is(attr->name, "ExecutionDuration"))
         r->dur = v, r->has_dur = true;
-    else if (!time && vs_str_is(attr->name, "HistoryLength"))
+    else if (!time && tn_vd_str_is(attr->name, "HistoryLength"))
         r->len = v, r->has_len = true;
-    else if (!time && vs_str_is(attr->name, "HistorySizeBytes"))
+    else if (!time && tn_vd_str_is(attr->name, "HistorySizeBytes"))
         r->size = v, r->has_size = true;
-    else if (!time && vs_str_is(attr->name, "StateTransitionCount"))
+    else if (!time && tn_vd_str_is(attr->name, "StateTransitionCount"))
         r->trans = v, r->has_trans = true;
     else
         *taken = false;
@@ -126,7 +126,8 @@ static tn_status take_apart(batch *b, const tn_vis_doc *doc, row *r, tn_error *e
     for (size_t i = 0; i < doc->n_attrs && status == TN_OK; i++) {
         const tn_attr *attr = &doc->attrs[i];
         bool taken = false;
-        if (!vs_value_valid(attr->type, attr->value) || attr->name.n == 0 || attr->name.n > 100000)
+        if (!tn_vd_value_valid(attr->type, attr->value) || attr->name.n == 0 ||
+            attr->name.n > 100000)
             return vs_error(err, TN_EINVALID, 0, "an attribute of the document is not of its type");
         if (attr->type == TN_ATTR_KEYWORD)
             status = take_text(b, doc, attr, r, &taken, err);
@@ -275,7 +276,7 @@ static tn_status index_one(batch *b, int which, int64_t attr, int64_t doc, uint3
     sqlite3_stmt *stmt = vs_stmt(b->conn, which, err);
     if (!stmt)
         return err->code;
-    int64_t i = value.n == 8 ? vs_get_i64(value.p) : 0;
+    int64_t i = value.n == 8 ? tn_vd_get_i64(value.p) : 0;
     double d;
     memcpy(&d, &i, sizeof d);
     sqlite3_bind_int64(stmt, 1, attr);
@@ -305,16 +306,16 @@ static tn_status index_attr(batch *b, int which, const vs_attr *attr, int64_t do
     tn_status status = TN_OK;
     tn_blob rest = attr->value;
     tn_str item;
-    vs_words it;
+    tn_vd_words it;
     switch (attr->type) {
     case TN_ATTR_KEYWORD_LIST:
-        while (status == TN_OK && vs_list_next(&rest, &item))
+        while (status == TN_OK && tn_vd_list_next(&rest, &item))
             status = index_one(b, which, attr->id, doc, TN_ATTR_KEYWORD,
                                (tn_blob){(const uint8_t *)item.p, item.n}, err);
         return status;
     case TN_ATTR_TEXT:
-        vs_words_begin(&it, attr->value);
-        while (status == TN_OK && vs_words_next(&it))
+        tn_vd_words_begin(&it, attr->value);
+        while (status == TN_OK && tn_vd_words_next(&it))
             status = index_one(b, which, attr->id, doc, TN_ATTR_KEYWORD,
                                (tn_blob){(const uint8_t *)it.word, it.n}, err);
         return status;
