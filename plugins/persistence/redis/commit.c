@@ -18,8 +18,8 @@ typedef struct member {
 typedef struct group {
     rd_request request;
     uint16_t slot;
-    bool asking;   /* a slot on its way: this server takes it only after ASKING */
-    bool whole;    /* the server has forgotten the script: send its text */
+    bool asking; /* a slot on its way: this server takes it only after ASKING */
+    bool whole;  /* the server has forgotten the script: send its text */
     uint32_t redirects;
     uint64_t began_ns;
     redisReply *answer; /* the script's, while WAIT's is under way */
@@ -85,8 +85,7 @@ static tn_status check(const rd_ctx *ctx, const tn_commit_req *req, tn_blob *out
                         "the deadline passed before the commit was looked at");
     if (batch->n_conds + batch->n_muts == 0)
         return rd_error(err, TN_EINVALID, 0, "an empty batch");
-    *out_partition =
-        batch->n_conds ? batch->conds[0].key.partition : batch->muts[0].key.partition;
+    *out_partition = batch->n_conds ? batch->conds[0].key.partition : batch->muts[0].key.partition;
     tn_status status = check_conds(batch, *out_partition, err);
     return status == TN_OK ? check_muts(batch, *out_partition, out_bytes, err) : status;
 }
@@ -161,8 +160,8 @@ static void put_mut(keys *k, part *p, const tn_mut *mut, rd_buf *out)
 static size_t put_member(keys *k, const tn_batch *batch, rd_buf *out)
 {
     static const char *const tests[] = {"", "v", "a", "f"};
-    part *p = part_of(k, batch->n_conds ? batch->conds[0].key.partition
-                                        : batch->muts[0].key.partition);
+    part *p =
+        part_of(k, batch->n_conds ? batch->conds[0].key.partition : batch->muts[0].key.partition);
     size_t n = 3 + 4 * batch->n_conds;
     rd_put_number(out, p->counter);
     rd_put_number(out, batch->n_conds);
@@ -221,7 +220,7 @@ static uint32_t put_group(rd_request *request, rd_buf *out)
     rd_buf_done(&args);
     rd_buf_done(&k.text);
     free(k.parts);
-    return 1 + (g->asking ? 1 : 0) + (inst->options.wait_replicas ? 1 : 0);
+    return 1u + g->asking + (inst->options.wait_replicas != 0);
 }
 
 /* ---- answers ------------------------------------------------------------------------------------ */
@@ -293,12 +292,11 @@ static void finish_each(group *g, long long replicas)
         tn_status status = member_result(g, &m, g->answer->element[i], &err);
         if (status == TN_OK && m.batch->n_muts && replicas < (long long)inst->options.wait_replicas)
             status = rd_error(&err, TN_EUNCERTAIN, 0,
-                              "applied, yet only %lld of %u replicas confirmed it in time", replicas,
-                              inst->options.wait_replicas);
+                              "applied, yet only %lld of %u replicas confirmed it in time",
+                              replicas, inst->options.wait_replicas);
         inst->host->op_finish(m.op, status, status == TN_OK ? NULL : &err);
     }
-    rd_count(inst, inst->m_seconds,
-             (double)(inst->host->mono_ns() - g->began_ns) / (double)RD_SEC);
+    rd_count(inst, inst->m_seconds, (double)(inst->host->mono_ns() - g->began_ns) / (double)RD_SEC);
     group_free(g);
 }
 
@@ -341,7 +339,7 @@ static void refused(group *g, rd_link *from)
 static void group_reply(rd_request *request, rd_link *from, uint32_t index, redisReply **reply)
 {
     group *g = (group *)request;
-    if (index == (g->asking ? 1 : 0)) {
+    if (index == (g->asking ? 1u : 0u)) {
         g->answer = *reply;
         *reply = NULL;
     }
@@ -381,8 +379,8 @@ static group *group_new(rd_ctx *ctx, uint16_t slot, size_t room)
     group *g = calloc(1, sizeof *g + room * sizeof g->members[0]);
     if (!g)
         return NULL;
-    g->request = (rd_request){
-        .ctx = ctx, .put = put_group, .reply = group_reply, .failed = group_failed};
+    g->request =
+        (rd_request){.ctx = ctx, .put = put_group, .reply = group_reply, .failed = group_failed};
     g->slot = slot;
     g->began_ns = ctx->inst->host->mono_ns();
     return g;
@@ -428,8 +426,8 @@ void rd_commit(void *arg, tn_commit_req *const *reqs, size_t n)
         uint16_t slot = cluster ? rd_slot_of(partition.p, partition.n) : 0;
         while (at < n_open && open[at]->slot != slot)
             at++;
-        bool full = at < n_open && (open[at]->n == RD_GROUP_MAX ||
-                                    open[at]->bytes + bytes > RD_GROUP_BYTES_MAX);
+        bool full = at < n_open &&
+                    (open[at]->n == RD_GROUP_MAX || open[at]->bytes + bytes > RD_GROUP_BYTES_MAX);
         if (full || at == sizeof open / sizeof open[0]) {
             if (!full)
                 at = next++ % n_open;

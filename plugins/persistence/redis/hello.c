@@ -54,7 +54,7 @@ static void put_auth(rd_buf *out, tn_str user, tn_str password)
 
 static void put_words(rd_buf *out, const char *a, const char *b, const char *c)
 {
-    rd_put_command(out, 1 + (b != NULL) + (c != NULL));
+    rd_put_command(out, 1u + (b != NULL) + (c != NULL));
     rd_put_word(out, a);
     if (b)
         rd_put_word(out, b);
@@ -137,17 +137,18 @@ static tn_status check_setting(const rd_options *options, const redisReply *repl
     if (options->allow_volatile && (reply->type == REDIS_REPLY_ERROR || !eviction))
         return TN_OK;
     if (reply->type == REDIS_REPLY_ERROR && !rd_begins(reply, "LOADING"))
-        return rd_error(err, TN_EINVALID, 0,
-                        "Redis does not say whether it is durable (CONFIG GET %s: %.60s)\n  fix: let "
-                        "this user run CONFIG GET, or set allowVolatile: true",
-                        name, reply->str);
+        return rd_error(
+            err, TN_EINVALID, 0,
+            "Redis does not say whether it is durable (CONFIG GET %s: %.60s)\n  fix: let "
+            "this user run CONFIG GET, or set allowVolatile: true",
+            name, reply->str);
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2)
         return rd_reply_error(reply, "CONFIG GET", err);
     const redisReply *value = reply->element[1];
     if (rd_is(value, want))
         return TN_OK;
-    return rd_error(err, TN_EINVALID, 0, "Redis has %s %.20s: %s\n  fix: %s %s in redis.conf%s", name,
-                    value->str ? value->str : "?", else_what, name, want,
+    return rd_error(err, TN_EINVALID, 0, "Redis has %s %.20s: %s\n  fix: %s %s in redis.conf%s",
+                    name, value->str ? value->str : "?", else_what, name, want,
                     eviction ? "" : ", or allowVolatile: true");
 }
 
@@ -181,12 +182,14 @@ tn_status rd_schema_wrong(const rd_options *options, uint32_t stored, tn_error *
 {
     (void)options;
     if (stored == 0)
-        return rd_error(err, TN_EINVALID, 0,
-                        "this Redis holds no Tenon schema under this keyPrefix; version %u is wanted\n"
-                        "  fix: tenonctl schema setup, or autoSetup: true",
-                        RD_SCHEMA_VERSION);
-    return rd_error(err, TN_EINVALID, 0, "the schema stored is version %u, version %u is wanted\n  fix: %s",
-                    stored, RD_SCHEMA_VERSION,
+        return rd_error(
+            err, TN_EINVALID, 0,
+            "this Redis holds no Tenon schema under this keyPrefix; version %u is wanted\n"
+            "  fix: tenonctl schema setup, or autoSetup: true",
+            RD_SCHEMA_VERSION);
+    return rd_error(err, TN_EINVALID, 0,
+                    "the schema stored is version %u, version %u is wanted\n  fix: %s", stored,
+                    RD_SCHEMA_VERSION,
                     stored < RD_SCHEMA_VERSION ? "tenonctl schema update"
                                                : "use the newer server that wrote it");
 }
@@ -215,8 +218,8 @@ static tn_status check_step(const rd_options *options, rd_target target, step s,
     case STEP_ROLE:
         return check_role(reply, err);
     case STEP_AOF:
-        return check_setting(options, reply, "appendonly", "yes",
-                             "a restart would lose everything", err);
+        return check_setting(options, reply, "appendonly", "yes", "a restart would lose everything",
+                             err);
     case STEP_FSYNC:
         return check_setting(options, reply, "appendfsync", "always",
                              "a power cut would lose acknowledged work", err);

@@ -130,13 +130,17 @@ static tn_status read_where(const source *s, rd_options *o)
     if (status != TN_OK)
         return status;
     if ((addr.n != 0) + (sentinels != 0) + (cluster != 0) != 1)
-        return complain(s, addr.n ? "connectAddr" : sentinels ? "sentinels" : "connectAddr",
+        return complain(s,
+                        addr.n      ? "connectAddr"
+                        : sentinels ? "sentinels"
+                                    : "connectAddr",
                         "exactly one of connectAddr, sentinels and cluster says where Redis is\n"
                         "  fix: connectAddr: 127.0.0.1:6379");
     if (sentinels) {
         o->mode = RD_SENTINEL;
         if (get_str(s, "masterName", &o->master_name) != TN_OK || o->master_name.n == 0)
-            return complain(s, "masterName", "is not set\n  fix: the name that the sentinels give the master");
+            return complain(s, "masterName",
+                            "is not set\n  fix: the name that the sentinels give the master");
         return read_list(s, "sentinels", 26379, o);
     }
     if (cluster) {
@@ -179,7 +183,8 @@ static tn_status load_files(const source *s, rd_options *o, tn_str ca, tn_str ce
         return TN_OK;
     if (SSL_CTX_use_certificate_chain_file(o->tls, file_name(cert, name, sizeof name)) != 1)
         return tls_problem(s, "tls.certFile", "cannot be read");
-    if (SSL_CTX_use_PrivateKey_file(o->tls, file_name(key, name, sizeof name), SSL_FILETYPE_PEM) != 1)
+    if (SSL_CTX_use_PrivateKey_file(o->tls, file_name(key, name, sizeof name), SSL_FILETYPE_PEM) !=
+        1)
         return tls_problem(s, "tls.keyFile", "cannot be read, or is not of that certificate");
     return TN_OK;
 }
@@ -203,7 +208,8 @@ static tn_status read_tls(const source *s, rd_options *o)
     if (status != TN_OK)
         return status;
     if (!enabled)
-        return ca.n || cert.n || key.n ? complain(s, "tls", "has files, yet enabled is not true") : TN_OK;
+        return ca.n || cert.n || key.n ? complain(s, "tls", "has files, yet enabled is not true")
+                                       : TN_OK;
     if (name.n >= sizeof o->tls_name)
         return complain(s, "tls.serverName", "is too long");
     if (name.n)
@@ -230,7 +236,8 @@ static tn_status read_who(const source *s, rd_options *o)
     if (status == TN_OK)
         status = get_secret(s, "sentinelPassword", &o->sentinel_password);
     if (status == TN_OK && o->user.n && !o->password.n)
-        return complain(s, "user", "has no password\n  fix: passwordFile: /etc/tenon/redis.password");
+        return complain(s, "user",
+                        "has no password\n  fix: passwordFile: /etc/tenon/redis.password");
     if (status == TN_OK)
         status = get_i64(s, "database", 1 << 20, &o->db);
     if (status == TN_OK && o->db && o->mode == RD_CLUSTER)

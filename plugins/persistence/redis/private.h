@@ -32,7 +32,7 @@
 #define RD_GROUP_BYTES_MAX ((size_t)16 << 20) /* of one script call; a larger batch goes alone */
 #define RD_GROUP_MAX 256u
 #define RD_PAGE_BYTES_MAX ((size_t)16 << 20) /* of values in a page, whatever was asked */
-#define RD_HEAD 12u        /* of a stored value: version (8, big-endian; the script's), CRC-32C (4) */
+#define RD_HEAD 12u /* of a stored value: version (8, big-endian; the script's), CRC-32C (4) */
 #define RD_SCHEMA_VERSION 1u
 #define RD_ENDPOINTS_MAX 32u
 #define RD_NODES_MAX 256u
@@ -65,7 +65,8 @@ tn_status rd_error(tn_error *err, tn_status code, int vendor, const char *fmt, .
 bool rd_is(const redisReply *reply, const char *word);
 /* An error reply in our words: its status for something that was surely not done. */
 tn_status rd_reply_error(const redisReply *reply, const char *doing, tn_error *err);
-bool rd_begins(const redisReply *reply, const char *prefix); /* an error reply with this first word */
+bool rd_begins(const redisReply *reply,
+               const char *prefix); /* an error reply with this first word */
 /* What was asked was not done, for sure. */
 bool rd_reply_surely_not(const redisReply *reply);
 /* Another connection may lead to one that can: a replica, a server that is not ready. */
@@ -102,7 +103,8 @@ typedef struct rd_options {
     char tls_name[256];
 } rd_options;
 /* Reads them; err names the line.  rd_options_done frees the TLS context. */
-tn_status rd_options_read(const tn_host *host, const tn_config *cfg, rd_options *out, tn_error *err);
+tn_status rd_options_read(const tn_host *host, const tn_config *cfg, rd_options *out,
+                          tn_error *err);
 void rd_options_done(rd_options *options);
 
 /* ---- wire --------------------------------------------------------------------------------------- */
@@ -177,7 +179,8 @@ typedef struct rd_map {
     uint16_t slots[RD_SLOTS];
 } rd_map;
 /* From the answer to CLUSTER SLOTS that `asked` gave. */
-tn_status rd_map_parse(rd_map *map, const redisReply *reply, const rd_endpoint *asked, tn_error *err);
+tn_status rd_map_parse(rd_map *map, const redisReply *reply, const rd_endpoint *asked,
+                       tn_error *err);
 uint16_t rd_slot_of(const uint8_t *partition, size_t n);
 uint16_t rd_slot_of_text(const char *tag, size_t n);
 
@@ -242,7 +245,7 @@ typedef struct rd_node {
 struct rd_ctx {
     rd_inst *inst;
     tn_loop *loop;
-    rd_node *nodes;  /* nodes[0] is all there is without a cluster */
+    rd_node *nodes; /* nodes[0] is all there is without a cluster */
     uint32_t n_nodes;
     uint16_t *slots; /* cluster only */
     rd_request refresh;

@@ -206,7 +206,8 @@ static bool goes_on(reading *r, rd_link *from, const redisReply *reply)
         rd_link_submit(from, &r->request);
         return true;
     }
-    if (!(rd_begins(reply, "MOVED ") || rd_begins(reply, "ASK ")) || r->redirects++ == REDIRECTS_MAX)
+    if (!(rd_begins(reply, "MOVED ") || rd_begins(reply, "ASK ")) ||
+        r->redirects++ == REDIRECTS_MAX)
         return false;
     rd_link *to = rd_redirect(r->request.ctx, reply, from, RD_LANE_READ, &r->asking);
     if (to)

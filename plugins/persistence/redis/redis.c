@@ -50,8 +50,8 @@ static void make_metrics(rd_inst *inst)
     inst->m_connects = h->metric(inst, "connects", TN_METRIC_COUNTER, "Connections made");
     inst->m_redirects =
         h->metric(inst, "redirects", TN_METRIC_COUNTER, "Requests that a cluster sent elsewhere");
-    inst->m_seconds =
-        h->metric(inst, "group_seconds", TN_METRIC_HISTOGRAM, "Time of a group, from submit to answer");
+    inst->m_seconds = h->metric(inst, "group_seconds", TN_METRIC_HISTOGRAM,
+                                "Time of a group, from submit to answer");
 }
 
 static tn_status name_scripts(rd_inst *inst, tn_error *err)
@@ -59,7 +59,8 @@ static tn_status name_scripts(rd_inst *inst, tn_error *err)
     for (int i = 0; i < RD_SCRIPTS; i++) {
         unsigned char sum[EVP_MAX_MD_SIZE];
         unsigned n = 0;
-        if (EVP_Digest(rd_script_text[i], strlen(rd_script_text[i]), sum, &n, EVP_sha1(), NULL) != 1)
+        if (EVP_Digest(rd_script_text[i], strlen(rd_script_text[i]), sum, &n, EVP_sha1(), NULL) !=
+            1)
             return rd_error(err, TN_EUNAVAILABLE, 0, "OpenSSL has no SHA-1, which names scripts");
         for (unsigned k = 0; k < n && k < 20; k++)
             snprintf(inst->sha[i] + 2 * k, 3, "%02x", sum[k]);
@@ -75,7 +76,8 @@ static tn_status check_nodes(rd_inst *inst, tn_error *err)
     inst->map = calloc(1, sizeof *inst->map);
     if (!inst->map)
         return rd_error(err, TN_EUNAVAILABLE, 0, "out of memory");
-    tn_status status = rd_sync_open(&sync, inst->host, &inst->options, NULL, RD_TO_NODE, &told, err);
+    tn_status status =
+        rd_sync_open(&sync, inst->host, &inst->options, NULL, RD_TO_NODE, &told, err);
     if (status == TN_OK)
         status = rd_sync_words(&sync, &reply, err, "CLUSTER", "SLOTS", NULL);
     if (status == TN_OK)
@@ -123,8 +125,9 @@ static tn_status open_instance(const tn_host *host, const tn_config *cfg, void *
     }
     make_metrics(inst);
     if (inst->options.allow_volatile) {
-        static const char text[] = "allowVolatile is set: acknowledged work is lost when Redis or its machine "
-                                   "fails, unless it runs with appendonly yes, appendfsync always";
+        static const char text[] =
+            "allowVolatile is set: acknowledged work is lost when Redis or its machine "
+            "fails, unless it runs with appendonly yes, appendfsync always";
         host->log(inst, TN_LEVEL_WARN, text, sizeof text - 1);
     }
     *out = inst;

@@ -40,8 +40,7 @@ uint16_t rd_slot_of(const uint8_t *partition, size_t n)
 static uint16_t map_node(rd_map *map, const rd_endpoint *endpoint)
 {
     for (uint32_t i = 0; i < map->n_nodes; i++)
-        if (map->nodes[i].port == endpoint->port &&
-            strcmp(map->nodes[i].host, endpoint->host) == 0)
+        if (map->nodes[i].port == endpoint->port && strcmp(map->nodes[i].host, endpoint->host) == 0)
             return (uint16_t)i;
     if (map->n_nodes == RD_NODES_MAX)
         return RD_NO_NODE;
@@ -70,7 +69,8 @@ static bool map_range(rd_map *map, const redisReply *range, const rd_endpoint *a
     return true;
 }
 
-tn_status rd_map_parse(rd_map *map, const redisReply *reply, const rd_endpoint *asked, tn_error *err)
+tn_status rd_map_parse(rd_map *map, const redisReply *reply, const rd_endpoint *asked,
+                       tn_error *err)
 {
     map->n_nodes = 0;
     for (uint32_t i = 0; i < RD_SLOTS; i++)
@@ -79,7 +79,8 @@ tn_status rd_map_parse(rd_map *map, const redisReply *reply, const rd_endpoint *
         return rd_reply_error(reply, "CLUSTER SLOTS", err);
     for (size_t i = 0; i < reply->elements; i++)
         if (!map_range(map, reply->element[i], asked))
-            return rd_error(err, TN_EUNAVAILABLE, 0, "CLUSTER SLOTS: an answer that makes no sense");
+            return rd_error(err, TN_EUNAVAILABLE, 0,
+                            "CLUSTER SLOTS: an answer that makes no sense");
     if (map->n_nodes == 0)
         return rd_error(err, TN_EUNAVAILABLE, 0, "the cluster has no slots");
     return TN_OK;

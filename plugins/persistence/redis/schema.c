@@ -51,7 +51,8 @@ static tn_status find_in_cluster(place *p, const tn_host *host, const rd_options
     if (status == TN_OK && node == RD_NO_NODE)
         return rd_error(err, TN_EUNAVAILABLE, 0, "the cluster does not serve all slots");
     if (status == TN_OK)
-        status = rd_sync_open(&p->sync, host, options, &p->map->nodes[node], RD_TO_NODE, &told, err);
+        status =
+            rd_sync_open(&p->sync, host, options, &p->map->nodes[node], RD_TO_NODE, &told, err);
     return status;
 }
 
@@ -85,7 +86,8 @@ static tn_status set_up(place *p, const rd_options *options, tn_error *err)
         status = rd_reply_error(reply, "writing the schema", err);
     if (reply)
         freeReplyObject(reply);
-    return status == TN_OK ? read_stored(p, options, err) : status; /* another may have been faster */
+    return status == TN_OK ? read_stored(p, options, err)
+                           : status; /* another may have been faster */
 }
 
 tn_status rd_schema_setup(const tn_host *host, const rd_options *options, tn_error *err)
@@ -235,7 +237,8 @@ static tn_status check(place *p, const tn_host *host, const rd_options *options,
         rd_sync_close(&sync);
     }
     if (status == TN_OK && c.differences)
-        return rd_error(err, TN_ECONFLICT, 0, "%llu differences", (unsigned long long)c.differences);
+        return rd_error(err, TN_ECONFLICT, 0, "%llu differences",
+                        (unsigned long long)c.differences);
     return status;
 }
 
@@ -258,7 +261,8 @@ static tn_status change(place *p, const rd_options *options, tn_schema_req *req,
     if (p->stored == to)
         return TN_OK;
     if (req->verb == TN_SCHEMA_UPDATE && p->stored == 0)
-        return rd_error(err, TN_EINVALID, 0, "there is no schema yet\n  fix: tenonctl schema setup");
+        return rd_error(err, TN_EINVALID, 0,
+                        "there is no schema yet\n  fix: tenonctl schema setup");
     if (req->flags & TN_SCHEMA_DRY_RUN) {
         dump(options, req);
         return TN_OK;

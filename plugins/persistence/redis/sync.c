@@ -85,10 +85,10 @@ static tn_status send_all(rd_sync *sync, rd_buf *out, uint64_t deadline_ns, tn_e
             out->at += (size_t)put;
             continue;
         }
-        tn_status status = put == RD_AGAIN ? wait_for(sync, true, deadline_ns, err)
-                                           : rd_error(err, TN_EUNAVAILABLE, 0,
-                                                      "%.100s:%u: the connection broke",
-                                                      sync->at.host, sync->at.port);
+        tn_status status =
+            put == RD_AGAIN ? wait_for(sync, true, deadline_ns, err)
+                            : rd_error(err, TN_EUNAVAILABLE, 0, "%.100s:%u: the connection broke",
+                                       sync->at.host, sync->at.port);
         if (status != TN_OK)
             return status;
     }
@@ -113,11 +113,11 @@ static tn_status receive(rd_sync *sync, redisReply **out, uint64_t deadline_ns, 
             redisReaderFeed(sync->reader, bytes, (size_t)got);
             continue;
         }
-        tn_status status = got == RD_AGAIN ? wait_for(sync, false, deadline_ns, err)
-                                           : rd_error(err, TN_EUNAVAILABLE, 0,
-                                                      "%.100s:%u: the connection broke%s",
-                                                      sync->at.host, sync->at.port,
-                                                      sync->options->tls ? " (does it speak TLS?)" : "");
+        tn_status status =
+            got == RD_AGAIN ? wait_for(sync, false, deadline_ns, err)
+                            : rd_error(err, TN_EUNAVAILABLE, 0, "%.100s:%u: the connection broke%s",
+                                       sync->at.host, sync->at.port,
+                                       sync->options->tls ? " (does it speak TLS?)" : "");
         if (status != TN_OK)
             return status;
     }
@@ -163,7 +163,8 @@ static tn_status hello(rd_sync *sync, rd_target target, rd_told *told, tn_error 
         status = rd_hello_check(sync->options, target, i, reply, told, &why);
         freeReplyObject(reply);
         if (status != TN_OK)
-            rd_error(err, status, why.vendor_code, "%.80s:%u: %s", sync->at.host, sync->at.port, why.text);
+            rd_error(err, status, why.vendor_code, "%.80s:%u: %s", sync->at.host, sync->at.port,
+                     why.text);
     }
     rd_buf_done(&out);
     return status;

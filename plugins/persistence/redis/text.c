@@ -126,9 +126,9 @@ size_t rd_key_name(const rd_options *options, tn_blob partition, uint32_t table,
         out[n++] = hex[partition.p[i] & 15];
     }
     out[n++] = '}';
-    int more = part == RD_COUNTER
-                   ? snprintf(out + n, RD_KEY_MAX - n, ":v")
-                   : snprintf(out + n, RD_KEY_MAX - n, ":%u%s", table, part == RD_ORDER ? ":z" : "");
+    int more = part == RD_COUNTER ? snprintf(out + n, RD_KEY_MAX - n, ":v")
+                                  : snprintf(out + n, RD_KEY_MAX - n, ":%u%s", table,
+                                             part == RD_ORDER ? ":z" : "");
     return n + (size_t)more;
 }
 
