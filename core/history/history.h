@@ -22,4 +22,10 @@ const tn_history_role *tn_history_role_table(void);
  * planned restart, ends parked calls. */
 void tn_history_stop(void);
 
+/* [any] The visibility document that a run's state asks for, in an arena without a cap.  ns: the run's namespace, or NULL:
+ * then the types that payloads name count. */
+struct tn_ms;
+void tn_history_document(tn_arena *arena, const tn_namespace *ns, const struct tn_ms *ms,
+                         tn_vis_doc *out);
+
 #endif
