@@ -223,6 +223,10 @@ void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }
 void tn_frontend_start(const tn_frontend_options *options)
 {
     tn_frontend = *options;
+}
+
+void tn_frontend_register(void)
+{
     tn_front_counts_start();
     static tn_rpc_method methods[TN_COUNT_OF(tn_fmethods)];
     for (size_t i = 0; i < tn_fmethods_count; i++) {

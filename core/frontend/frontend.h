@@ -14,7 +14,9 @@ typedef struct tn_frontend_options {
     uint32_t shard_count;
 } tn_frontend_options;
 
-/* [main] Registers every method with rpc. */
+/* [main] Registers every method with rpc: before the port opens. */
+void tn_frontend_register(void);
+/* [main] Before the first call is dispatched. */
 void tn_frontend_start(const tn_frontend_options *options);
 /* What rpc's dispatch calls after authorization. */
 void tn_frontend_dispatch(tn_call *call);

@@ -12,6 +12,9 @@ typedef struct tn_history_options {
     uint32_t shard_count;
     size_t cache_bytes_max; /* of all loops together: mutable state and cached history */
     const char *owner;      /* written into the shard records */
+    /* [main] Some shards could not be taken: waits a while and says whether to go on; NULL: 100 ms, and go on. */
+    bool (*wait)(void *user, const char *what, const tn_error *why);
+    void *user;
 } tn_history_options;
 
 /* [main, loops running, store and namespaces started, client wired] Takes every shard (raises its range id),

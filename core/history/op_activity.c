@@ -124,14 +124,31 @@ static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req
     }
 }
 
-static void failed_after(tn_txn *txn)
+static void set_response(tn_hreq *req)
 {
-    if (txn->fault || txn->req->op != TN_HOP_ACT_FAILED)
+    if (req->op != TN_HOP_ACT_FAILED)
         return;
     Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedResponse *out =
-        tn_arena_alloc(txn->req->arena, sizeof(*out));
+        tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__respond_activity_task_failed_response__init(out);
-    txn->req->response = &out->base;
+    req->response = &out->base;
+}
+
+static void responded(tn_txn *txn)
+{
+    if (!txn->fault)
+        set_response(txn->req);
+}
+
+/* Served again after a write in doubt: it was made when the run is at least as far as it was to come.  Nobody else
+ * can have brought it there: the workflow was busy, and the fence is raised. */
+static bool was_made(tn_hreq *req, const tn_run *run)
+{
+    if (!req->progress)
+        return false;
+    uint64_t transition = *(const uint64_t *)req->progress;
+    req->progress = NULL;
+    return run->ms->transition >= transition;
 }
 
 void tn_op_activity_respond(tn_wf *wf, tn_hreq *req)
@@ -139,8 +156,13 @@ void tn_op_activity_respond(tn_wf *wf, tn_hreq *req)
     tn_run *run = tn_resolve(wf, req);
     if (!run)
         return;
+    if (was_made(req, run)) {
+        set_response(req);
+        tn_req_finish(req, NULL);
+        return;
+    }
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
-    txn->after = failed_after;
+    txn->after = responded;
     tn_txn_commit(txn, respond(txn, tx, run, req));
 }

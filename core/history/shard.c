@@ -6,6 +6,7 @@
  * is set for the next one: a shard whose runs all sleep costs a row and this struct. */
 #include "history/history.h"
 
+#include <inttypes.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +14,6 @@
 
 #include "history/priv.h"
 #include "proto/proto.h"
-
-#define ACQUIRE_PATIENCE_NS (30 * TN_SEC)
 
 static tn_shard *shards; /* [1..count] */
 static uint32_t shards_count;
@@ -33,31 +32,38 @@ tn_shard *tn_shard_find(uint32_t id) { return id >= 1 && id <= shards_count ? &s
 
 const char *tn_shard_owner_name(void) { return owner_name; }
 
-/* Taking over all shards of a loop: first every row is read, then all are raised in one loop iteration, so that the
- * store sees one group and the disk one fsync. */
+/* Taking over the shards of a loop: first every row is read, then all are raised in one loop iteration, so that the
+ * store sees one group and the disk one fsync.  What could not be read or raised is left for the next round: among
+ * many shards on a store that stutters there is always one that fails. */
 typedef struct acquire {
     tn_arena *arena;
     struct takeover *all;
     tn_shard *shard;
     Tenon__ShardRecord record;
     uint64_t old_version;
+    bool read;
     tn_store_op op;
 } acquire;
 
 typedef struct takeover {
     tn_hloop *hl;
     acquire *items;
-    size_t count, waiting;
-    tn_status status;
+    size_t count, waiting, taken;
+    tn_status status; /* of one that could not be taken: the worst */
     tn_error error;
     sem_t done;
 } takeover;
 
-static void acquire_failed(takeover *all, const tn_store_op *op)
+static bool may_pass(tn_status status)
 {
-    if (all->status == TN_OK) {
-        all->status = op->status;
-        all->error = op->error;
+    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED || status == TN_ECONFLICT;
+}
+
+static void acquire_failed(takeover *all, tn_status status, const tn_error *error)
+{
+    if (all->status == TN_OK || (may_pass(all->status) && !may_pass(status))) {
+        all->status = status;
+        all->error = *error;
     }
 }
 
@@ -66,13 +72,14 @@ static void raised(tn_store_op *op)
     acquire *item = op->user;
     takeover *all = item->all;
     if (op->status != TN_OK) {
-        acquire_failed(all, op);
+        acquire_failed(all, op->status, &op->error);
     } else {
         item->shard->fence_version = op->u.commit.commit.version;
         item->shard->range_id = item->record.range_id;
         item->shard->owned_since_ns = item->record.acquired_ns;
         item->shard->outbox_next = (item->record.range_id << 40) + 1; /* never a number used before */
         item->shard->owned = true;
+        all->taken++;
     }
     if (--all->waiting == 0)
         sem_post(&all->done);
@@ -98,13 +105,15 @@ static void raise_one(acquire *item)
 
 static void raise_all(takeover *all)
 {
-    if (all->status != TN_OK) {
-        sem_post(&all->done);
-        return;
-    }
-    all->waiting = all->count;
-    for (size_t i = 0; i < all->count; i++)
+    all->waiting = 1; /* for ourselves: answers may come at once */
+    for (size_t i = 0; i < all->count; i++) {
+        if (!all->items[i].read)
+            continue;
+        all->waiting++;
         raise_one(&all->items[i]);
+    }
+    if (--all->waiting == 0)
+        sem_post(&all->done);
 }
 
 static void shard_row_came(tn_store_op *op)
@@ -118,7 +127,8 @@ static void shard_row_came(tn_store_op *op)
     else if (op->status == TN_ENOTFOUND)
         op->status = TN_OK;
     if (op->status != TN_OK)
-        acquire_failed(all, op);
+        acquire_failed(all, op->status, &op->error);
+    item->read = op->status == TN_OK;
     tenon__shard_record__init(&item->record);
     item->record.range_id = old ? old->range_id + 1 : 1;
     item->record.owner = owner_name;
@@ -144,54 +154,78 @@ static void loop_acquire(void *arg)
         raise_all(all);
 }
 
-static tn_status acquire_loop(tn_hloop *hl, tn_error *err)
+static void round_begin(takeover *all, tn_hloop *hl)
 {
-    takeover all = {.hl = hl};
-    sem_init(&all.done, 0, 0);
-    all.items = tn_xcalloc(shards_count, sizeof(acquire));
+    *all = (takeover){.hl = hl};
+    sem_init(&all->done, 0, 0);
+    all->items = tn_xcalloc(shards_count, sizeof(acquire));
     for (uint32_t id = 1; id <= shards_count; id++) {
-        if (shards[id].hl != hl)
+        if (shards[id].hl != hl || shards[id].owned)
             continue;
-        acquire *item = &all.items[all.count++];
+        acquire *item = &all->items[all->count++];
         item->arena = tn_arena_create(0);
-        item->all = &all;
+        item->all = all;
         item->shard = &shards[id];
     }
-    if (all.count) {
-        tn_loop_call(hl->loop, loop_acquire, &all);
-        while (sem_wait(&all.done) != 0) {
-        }
+    if (all->count)
+        tn_loop_call(hl->loop, loop_acquire, all);
+    else
+        sem_post(&all->done);
+}
+
+static void round_end(takeover *all)
+{
+    while (sem_wait(&all->done) != 0) {
     }
-    for (size_t i = 0; i < all.count; i++)
-        tn_arena_destroy(all.items[i].arena);
-    free(all.items);
-    sem_destroy(&all.done);
-    if (all.status != TN_OK && err)
-        *err = all.error;
-    return all.status;
+    for (size_t i = 0; i < all->count; i++)
+        tn_arena_destroy(all->items[i].arena);
+    free(all->items);
+    sem_destroy(&all->done);
 }
 
-static bool may_pass(tn_status status)
+/* One round of all loops at once.  TN_OK: every shard is owned. */
+static tn_status acquire_round(size_t *out_missing, tn_error *err)
 {
-    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED || status == TN_ECONFLICT;
+    uint32_t loops = tn_loops_count();
+    takeover *rounds = tn_xcalloc(loops, sizeof(*rounds));
+    tn_status status = TN_OK;
+    *out_missing = 0;
+    for (uint32_t i = 0; i < loops; i++)
+        round_begin(&rounds[i], &hloops[i]);
+    for (uint32_t i = 0; i < loops; i++) {
+        round_end(&rounds[i]);
+        *out_missing += rounds[i].count - rounds[i].taken;
+        if (rounds[i].status == TN_OK || (status != TN_OK && may_pass(rounds[i].status)))
+            continue;
+        status = rounds[i].status;
+        *err = rounds[i].error;
+    }
+    free(rounds);
+    return status;
 }
 
-/* A store that stutters while the process starts is asked again; what was raised already is raised once more. */
-static tn_status acquire_patiently(tn_hloop *hl, tn_error *err)
+/* A store that stutters while the process starts is asked again, about the shards that are missing, for as long as
+ * it may recover. */
+static tn_status acquire_patiently(const tn_history_options *options, tn_error *err)
 {
-    uint64_t until = tn_now_mono_ns() + ACQUIRE_PATIENCE_NS;
     for (;;) {
         tn_error why = {0};
-        tn_status status = acquire_loop(hl, &why);
+        size_t missing;
+        char what[64];
+        tn_status status = acquire_round(&missing, &why);
         if (status == TN_OK)
             return TN_OK;
-        if (!may_pass(status) || tn_now_mono_ns() >= until) {
+        snprintf(what, sizeof(what), "%zu of %" PRIu32 " shards", missing, shards_count);
+        bool go_on = may_pass(status);
+        if (go_on && options->wait)
+            go_on = options->wait(options->user, what, &why);
+        else if (go_on)
+            usleep(100000);
+        if (!go_on) {
             if (err)
                 *err = why;
             return status;
         }
-        TN_LOG(TN_LOG_WARN, "history", "shards could not be taken, trying again", TN_LOG_Z("why", why.text));
-        usleep(200000);
     }
 }
 
@@ -320,11 +354,9 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_list_init(&shards[id].paused);
         tn_wakes_init(&shards[id]);
     }
-    for (uint32_t i = 0; i < loops; i++) {
-        tn_status status = acquire_patiently(&hloops[i], err);
-        if (status != TN_OK)
-            return status;
-    }
+    tn_status status = acquire_patiently(options, err);
+    if (status != TN_OK)
+        return status;
     for (uint32_t i = 0; i < loops; i++)
         tn_loop_call(hloops[i].loop, loop_start, &hloops[i]);
     return TN_OK;

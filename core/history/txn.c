@@ -347,6 +347,33 @@ static void succeed(tn_txn *txn)
     tn_wf_resume(wf, NULL);
 }
 
+/* Who asks about an activity has only one try: under its token or id nothing is found any more when the first was
+ * written after all.  So it waits until the shard's fence is raised and the run read again, and is then told what is
+ * true, or served for the first time. */
+static bool waits_for_truth(tn_txn *txn)
+{
+    tn_hreq *req = txn->req;
+    if (txn->fault || (txn->op.status != TN_EUNCERTAIN && txn->op.status != TN_EFENCED))
+        return false;
+    switch ((int)req->op) {
+    case TN_HOP_ACT_POLLED: /* knows its start by its own name */
+        return true;
+    case TN_HOP_ACT_COMPLETED:
+    case TN_HOP_ACT_FAILED:
+    case TN_HOP_ACT_CANCELED:
+        if (txn->op.status == TN_EUNCERTAIN) {
+            const tn_ms *ms = txn->changes[0].run->ms;
+            tn_arena_set_limit(req->arena, 0);
+            req->progress = TN_NEW(req->arena, uint64_t);
+            *(uint64_t *)req->progress = ms->transition;
+            req->run_id = tn_arena_str(req->arena, tn_str_from(ms->run_id_text));
+        }
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void fail(tn_txn *txn)
 {
     tn_wf *wf = txn->wf;
@@ -374,9 +401,7 @@ static void fail(tn_txn *txn)
         TN_LOG(TN_LOG_WARN, "history", "a commit failed", TN_LOG_Z("workflow_id", wf->workflow_id),
                TN_LOG_Z("status", tn_status_name(status)), TN_LOG_Z("why", txn->op.error.text));
     }
-    /* A poll whose attempt may have been written waits until that is known: should it be, it still gets it. */
-    bool poll_again = req->op == TN_HOP_ACT_POLLED && (status == TN_EUNCERTAIN || status == TN_EFENCED);
-    if (!lost_race && !poll_again) {
+    if (!lost_race && !waits_for_truth(txn)) {
         tn_req_finish(req, tn_fault_from_status(req->arena, status == TN_EFENCED ? TN_EUNAVAILABLE : status,
                                                 &txn->op.error));
         req = NULL;

@@ -445,6 +445,15 @@ int tn_main_wait_signal(void)
     return number;
 }
 
+int tn_main_wait_signal_for(uint64_t ns)
+{
+    sigset_t set;
+    block_signals(&set);
+    struct timespec wait = {.tv_sec = (time_t)(ns / TN_SEC), .tv_nsec = (long)(ns % TN_SEC)};
+    int number = sigtimedwait(&set, NULL, &wait);
+    return number > 0 ? number : 0;
+}
+
 /* To the process, not to a thread: all threads block it, so only the waiting one takes it. */
 void tn_main_wake(int as_signal)
 {

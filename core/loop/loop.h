@@ -33,6 +33,8 @@ void tn_loops_destroy(void);
 /* Waits in the main thread for SIGTERM/SIGINT (returns the number) or SIGHUP; signals are blocked
  * in all other threads. */
 int tn_main_wait_signal(void);
+/* The same for a while: 0 when none came. */
+int tn_main_wait_signal_for(uint64_t ns);
 void tn_main_wake(int as_signal); /* [any] ends the wait as if that signal had come */
 
 /* ---- messages ---- */

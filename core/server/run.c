@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Start in order (settings, loops, plugins, store, visibility, namespaces, roles, port), wait for a signal, end in
- * the opposite order.  What fails says so once and the process exits with 1. */
+ * the opposite order.  What fails says so once and the process exits with 1; a store that is away is waited for, with
+ * the port open and health NOT_SERVING. */
 #include "config.h"
 
 #include "server/server.h"
 
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -41,15 +43,58 @@ typedef struct server {
     uint32_t shards;
     tn_rpc_server *rpc;
     tn_metrics_server *metrics;
+    uint64_t waiting_since_ns, wait_ns; /* for the store, while starting; 0: not yet */
+    int interrupted;                    /* the signal that ended the start */
     struct {
         bool loops, auth, store, visibility, namespaces, dynconfig, matching, history, worker;
     } up;
 } server;
 
-static int fail(const char *what, const tn_error *err)
+static int fail(const server *s, const char *what, const tn_error *err)
 {
-    fprintf(stderr, "tenond: %s: %s\n", what, err->text);
+    if (s->interrupted)
+        TN_LOG(TN_LOG_INFO, "server", "stopping before it has started", TN_LOG_I("signal", s->interrupted));
+    else
+        fprintf(stderr, "tenond: %s: %s\n", what, err->text);
     return 1;
+}
+
+/* ---- a start that must wait ---- */
+
+#define WAIT_MIN_NS (50 * TN_MS)
+#define WAIT_MAX_NS TN_SEC
+#define PORT_PATIENCE_NS (500 * TN_MS) /* a shorter start is not worth an answer */
+
+static int open_ports(server *s);
+
+/* The store may answer later: waits, longer each time, and says whether to ask again.  Whoever asks meanwhile is told
+ * that the server is starting. */
+static bool try_again(void *user, const char *what, const tn_error *why)
+{
+    server *s = user;
+    uint64_t now = tn_now_mono_ns();
+    if (!s->waiting_since_ns)
+        s->waiting_since_ns = now;
+    s->wait_ns = s->wait_ns ? s->wait_ns * 2 : WAIT_MIN_NS;
+    if (s->wait_ns > WAIT_MAX_NS)
+        s->wait_ns = WAIT_MAX_NS;
+    TN_LOG(TN_LOG_WARN, "server", "starting: the store keeps us waiting", TN_LOG_Z("for", what),
+           TN_LOG_U("seconds", (now - s->waiting_since_ns) / TN_SEC), TN_LOG_Z("why", why->text));
+    if (!s->rpc && now - s->waiting_since_ns >= PORT_PATIENCE_NS && open_ports(s) != 0)
+        return false;
+    for (uint64_t until = now + s->wait_ns; now < until; now = tn_now_mono_ns()) {
+        int sig = tn_main_wait_signal_for(until - now);
+        if (sig && sig != SIGHUP) {
+            s->interrupted = sig;
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool may_pass(tn_status status)
+{
+    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED || status == TN_ECONFLICT;
 }
 
 static int print_problems(tn_config_problems *problems)
@@ -196,23 +241,26 @@ static int start_stores(server *s)
 {
     tn_error err = {0};
     if (tn_auth_start(s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH], s->settings->auth_timeout_ns, &err) != TN_OK)
-        return fail("authorization could not be started", &err);
+        return fail(s, "authorization could not be started", &err);
     s->up.auth = true;
     if (tn_store_start(s->plugins[PLUGIN_STORE], &err) != TN_OK)
-        return fail("the store could not be started", &err);
+        return fail(s, "the store could not be started", &err);
     s->up.store = true;
-    if (open_cluster(s, &err) != TN_OK)
-        return fail("the store could not be opened", &err);
+    tn_status status;
+    while ((status = open_cluster(s, &err)) != TN_OK)
+        if (!may_pass(status) || !try_again(s, "the cluster record", &err))
+            return fail(s, "the store could not be opened", &err);
     tn_token_set_key(s->token_key);
     if (tn_vis_start(s->plugins[PLUGIN_VISIBILITY], s->token_key, &err) != TN_OK)
-        return fail("visibility could not be started", &err);
+        return fail(s, "visibility could not be started", &err);
     s->up.visibility = true;
     tn_str names[TN_SETTINGS_LIST_MAX];
     for (size_t i = 0; i < s->settings->create_namespaces_count; i++)
         names[i] = tn_str_from(s->settings->create_namespaces[i]);
-    if (tn_namespace_start(names, s->settings->create_namespaces_count, s->settings->create_retention_ns, &err) !=
-        TN_OK)
-        return fail("the namespaces could not be read", &err);
+    while ((status = tn_namespace_start(names, s->settings->create_namespaces_count,
+                                        s->settings->create_retention_ns, &err)) != TN_OK)
+        if (!may_pass(status) || !try_again(s, "the namespaces", &err))
+            return fail(s, "the namespaces could not be read", &err);
     s->up.namespaces = true;
     return 0;
 }
@@ -228,9 +276,13 @@ static int start_roles(server *s)
     tn_matching_start(s->host);
     s->up.matching = true;
     tn_history_options history = {
-        .shard_count = s->shards, .cache_bytes_max = s->settings->cache_bytes_max, .owner = s->host};
+        .shard_count = s->shards,
+        .cache_bytes_max = s->settings->cache_bytes_max,
+        .owner = s->host,
+        .wait = try_again,
+        .user = s};
     if (tn_history_start(&history, &err) != TN_OK)
-        return fail("the shards could not be taken", &err);
+        return fail(s, "the shards could not be taken", &err);
     s->up.history = true;
     tn_frontend_options frontend = {.cluster_id = s->cluster_id,
                                     .cluster_name = "active",
@@ -250,7 +302,32 @@ static void open_metrics(void *arg)
         TN_LOG(TN_LOG_ERROR, "server", "the metrics port could not be opened", TN_LOG_Z("why", err.text));
 }
 
-static void authorize(tn_call *call) { tn_auth_check(call, tn_frontend_dispatch); }
+static atomic_bool serving; /* what the calls lean on has started */
+
+/* What needs no store.  An SDK that connects asks for the system's abilities first, and tries again by itself only
+ * what comes after. */
+static bool needs_nothing(const char *path)
+{
+    return tn_str_starts(tn_str_from(path), TN_STR("/grpc.")) ||
+           strcmp(path, "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo") == 0;
+}
+
+static void admit(tn_call *call)
+{
+    if (atomic_load_explicit(&serving, memory_order_acquire) || needs_nothing(call->method->path))
+        tn_auth_check(call, tn_frontend_dispatch);
+    else
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE,
+                                         "the server is starting: it waits for its store"));
+}
+
+static void set_health(int status)
+{
+    static const char *const services[] = {
+        "", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"};
+    for (size_t i = 0; i < TN_COUNT_OF(services); i++)
+        tn_rpc_set_health(services[i], status);
+}
 
 static int open_ports(server *s)
 {
@@ -263,20 +340,24 @@ static int open_ports(server *s)
     options.message_bytes_max = (size_t)set->rpc_message_bytes_max;
     options.streams_max = (uint32_t)set->rpc_streams_max;
     options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
-    options.dispatch = authorize;
+    options.dispatch = admit;
     tn_rpc_register_builtin();
+    tn_frontend_register();
+    set_health(TN_HEALTH_NOT_SERVING);
     if (tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
-        return fail("the port could not be opened", &err);
+        return fail(s, "the port could not be opened", &err);
     if (set->metrics_ip) {
         tn_loop_call(tn_loops_get(0), open_metrics, s);
         if (!s->metrics)
             return 1;
     }
-    static const char *const services[] = {
-        "", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"};
-    for (size_t i = 0; i < TN_COUNT_OF(services); i++)
-        tn_rpc_set_health(services[i], TN_HEALTH_SERVING);
     return 0;
+}
+
+static void serve(void)
+{
+    atomic_store_explicit(&serving, true, memory_order_release);
+    set_health(TN_HEALTH_SERVING);
 }
 
 /* ---- start-dev's search attributes ---- */
@@ -289,11 +370,14 @@ typedef struct attr_write {
     const tn_namespace *ns;
     char problem[200];
     bool nothing;
+    bool passing; /* the problem */
 } attr_write;
 
 static void attrs_written(tn_namespace_write *write)
 {
     attr_write *w = write->user;
+    w->passing = write->fault && (write->fault->code == TN_GRPC_UNAVAILABLE || write->fault->code == TN_GRPC_ABORTED ||
+                                  write->fault->code == TN_GRPC_DEADLINE_EXCEEDED);
     if (write->fault)
         snprintf(w->problem, sizeof(w->problem), TN_STR_FMT, TN_STR_ARG(write->fault->message));
     tn_namespace_unref(write->result);
@@ -359,22 +443,33 @@ static void submit_attrs(void *arg)
     tn_namespace_submit(&w->write);
 }
 
+static bool write_attributes(const server *s, const char *name, attr_write *w)
+{
+    *w = (attr_write){.args = s->args, .arena = tn_arena_create(0)};
+    w->ns = tn_namespace_by_name(tn_str_from(name));
+    sem_init(&w->done, 0, 0);
+    if (w->ns) {
+        tn_loop_call(tn_loops_get(0), submit_attrs, w);
+        while (sem_wait(&w->done) != 0) {
+        }
+    }
+    sem_destroy(&w->done);
+    tn_namespace_unref(w->ns);
+    tn_arena_destroy(w->arena);
+    return !w->problem[0];
+}
+
 static int set_search_attributes(server *s)
 {
     for (size_t i = 0; s->args->n_search_attributes && i < s->settings->create_namespaces_count; i++) {
-        attr_write w = {.args = s->args, .arena = tn_arena_create(0)};
-        w.ns = tn_namespace_by_name(tn_str_from(s->settings->create_namespaces[i]));
-        sem_init(&w.done, 0, 0);
-        if (w.ns) {
-            tn_loop_call(tn_loops_get(0), submit_attrs, &w);
-            while (sem_wait(&w.done) != 0) {
-            }
-        }
-        sem_destroy(&w.done);
-        tn_namespace_unref(w.ns);
-        tn_arena_destroy(w.arena);
-        if (w.problem[0]) {
-            fprintf(stderr, "tenond: %s\n", w.problem);
+        attr_write w;
+        while (!write_attributes(s, s->settings->create_namespaces[i], &w)) {
+            tn_error why;
+            tn_error_set(&why, TN_EUNAVAILABLE, "%s", w.problem);
+            if (w.passing && try_again(s, "the search attributes", &why))
+                continue;
+            if (!s->interrupted)
+                fprintf(stderr, "tenond: %s\n", w.problem);
             return 2;
         }
     }
@@ -409,7 +504,7 @@ static int start(server *s)
     if (!failed && tn_loops_create((uint32_t)s->settings->threads ? (uint32_t)s->settings->threads
                                                                   : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
                                    &err) != TN_OK)
-        failed = fail("the event loops could not be made", &err);
+        failed = fail(s, "the event loops could not be made", &err);
     if (!failed) {
         tn_loops_run();
         s->up.loops = true;
@@ -424,10 +519,12 @@ static int start(server *s)
         failed = set_search_attributes(s);
     if (!failed)
         failed = start_roles(s);
-    if (!failed)
+    if (!failed && !s->rpc)
         failed = open_ports(s);
-    if (!failed)
+    if (!failed) {
+        serve();
         greet(s);
+    }
     return failed;
 }
 
@@ -439,10 +536,8 @@ static void close_metrics(void *arg)
 
 static void stop(server *s)
 {
-    static const char *const services[] = {
-        "", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"};
-    for (size_t i = 0; s->rpc && i < TN_COUNT_OF(services); i++)
-        tn_rpc_set_health(services[i], TN_HEALTH_NOT_SERVING);
+    if (s->rpc)
+        set_health(TN_HEALTH_NOT_SERVING);
     if (s->up.matching)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
     if (s->rpc)
@@ -490,5 +585,5 @@ int tn_server_run(const tn_args *args)
         tn_loop_call(tn_loops_get(0), tn_dynconfig_look_now, NULL);
     }
     stop(&s);
-    return failed;
+    return s.interrupted ? 0 : failed;
 }

@@ -37,7 +37,7 @@ static loop_state states[LOOPS_MAX];
 
 /* ---- the private part of tn_store_op ------------------------------------------------------------ */
 
-enum { PRIV_CALL, PRIV_NEXT, PRIV_PART, PRIV_VERB, PRIV_BEGAN };
+enum { PRIV_CALL, PRIV_NEXT, PRIV_PART, PRIV_VERB, PRIV_BEGAN, PRIV_TRIES };
 
 static tn_plugin_call *call_of(const tn_store_op *op) { return op->priv[PRIV_CALL]; }
 static void *part_of(const tn_store_op *op) { return op->priv[PRIV_PART]; }
@@ -142,11 +142,59 @@ static void take_commit(tn_store_op *op)
         op->u.commit.commit.current = (tn_row){0};
 }
 
+/* ---- once more ---------------------------------------------------------------------------------- */
+
+/* What a driver has surely not done is asked again a few times before anyone is told: most faults of a store are over
+ * in a moment, and a client that has waited long does not try again by itself. */
+static const uint64_t again_ns[] = {10 * TN_MS, 50 * TN_MS, 200 * TN_MS};
+
+typedef struct retry {
+    tn_loop_timer timer;
+    tn_store_op *op;
+} retry;
+
+static void ask_again(tn_loop_timer *timer)
+{
+    tn_store_op *op = TN_CONTAINER_OF(timer, retry, timer)->op;
+    switch ((verb)(uintptr_t)op->priv[PRIV_VERB]) {
+    case VERB_GET:
+        tn_store_get(op);
+        break;
+    case VERB_SCAN:
+        tn_store_scan(op);
+        break;
+    default:
+        tn_store_commit(op);
+        break;
+    }
+}
+
+static bool retried(tn_store_op *op, verb what)
+{
+    size_t tries = (uintptr_t)op->priv[PRIV_TRIES];
+    tn_plugin_call *call = call_of(op);
+    if (call->status != TN_EUNAVAILABLE || call->late || tries >= TN_COUNT_OF(again_ns))
+        return false;
+    retry *again = TN_NEW(op->arena, retry);
+    if (!again)
+        return false;
+    op->status = TN_EUNAVAILABLE;
+    tn_plugin_call_end(call);
+    count_answer(op, what);
+    op->priv[PRIV_TRIES] = (void *)(uintptr_t)(tries + 1);
+    again->op = op;
+    tn_loop_timer_init(&again->timer, ask_again);
+    tn_loop_timer_start(&again->timer, tn_now_mono_ns() + again_ns[tries]);
+    return true;
+}
+
 /* Results into the caller's memory, then the caller. */
 static void answer(tn_store_op *op)
 {
     tn_plugin_call *call = call_of(op);
     verb what = (verb)(uintptr_t)op->priv[PRIV_VERB];
+    if (retried(op, what))
+        return;
     op->status = call->status;
     op->error = call->err;
     op->error.code = call->status;
@@ -167,6 +215,7 @@ static void answer(tn_store_op *op)
     }
     tn_plugin_call_end(call);
     count_answer(op, what);
+    op->priv[PRIV_TRIES] = NULL; /* the caller may use it for another request */
     op->done(op);
 }
 

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,9 +22,10 @@
 static tn_config_tree *tree;
 static tn_plugin_instance *inst;
 
-static int setup(void **state)
+static char rate_file[] = "/tmp/tenon-test-rate.XXXXXX";
+
+static int setup_with(const char *driver)
 {
-    (void)state;
     char real[PATH_MAX];
     const char *given = getenv("TN_BUILDDIR");
     tn_error err = {0};
@@ -32,9 +35,12 @@ static int setup(void **state)
         return -1;
     tn_loops_run();
     tn_buf_printf(&yaml,
-                  "plugins:\n  dirs: [\"%s\"]\np:\n  plugin: \"%s/plugins/persistence/sqlite.so\"\n"
+                  "plugins:\n  dirs: [\"%s\"]\np:\n  plugin: \"%s/%s\"\n"
                   "  path: \":memory:\"\n",
-                  real, real);
+                  real, real, driver);
+    if (strstr(driver, "faulty"))
+        tn_buf_printf(&yaml, "  inner: \"%s/plugins/persistence/sqlite.so\"\n  rateFile: \"%s\"\n  seed: 7\n  lateMs: 100\n",
+                      real, rate_file);
     tn_config_problems *problems = tn_config_problems_create();
     if (tn_config_parse("t.yaml", tn_buf_blob(&yaml), problems, &tree) != TN_OK)
         return -1;
@@ -45,6 +51,22 @@ static int setup(void **state)
     tn_config_problems_print(problems);
     tn_config_problems_destroy(problems);
     return status == TN_OK && tn_store_start(inst, &err) == TN_OK ? 0 : -1;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_with("plugins/persistence/sqlite.so");
+}
+
+/* A driver that fails 200 of 1,000 requests. */
+static int setup_faulty(void **state)
+{
+    (void)state;
+    int fd = mkstemp(rate_file);
+    if (fd < 0 || write(fd, "200\n", 4) != 4 || close(fd) != 0)
+        return -1;
+    return setup_with("tests/plugin/persistence/faulty.so");
 }
 
 static int teardown(void **state)
@@ -213,6 +235,38 @@ static void answers_do_not_nest(void **state)
     tn_arena_destroy(op.arena);
 }
 
+/* ---- faults that pass --------------------------------------------------------------------------- */
+
+/* What was surely not done is asked again before anyone is told; what is uncertain is told at once. */
+static void passing_faults_are_not_told(void **state)
+{
+    (void)state;
+    tn_arena *a = tn_arena_create(0);
+    tn_key key = tn_store_key(a, TN_TABLE_META, 1, tn_blob_of_str(TN_STR("x")));
+    tn_error err = {0};
+    tn_row row;
+    int uncertain = 0;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(tn_store_get_sync(a, key, &row, &err), TN_ENOTFOUND);
+    for (int i = 0; i < 60; i++) {
+        tn_store_batch batch;
+        tn_store_batch_init(&batch, a);
+        tn_store_batch_put(&batch, key, tn_blob_of_str(TN_STR("v")));
+        tn_batch b = tn_store_batch_finish(&batch);
+        tn_status status = tn_store_commit_sync(a, &b, NULL, &err);
+        assert_true(status == TN_OK || status == TN_EUNCERTAIN);
+        uncertain += status == TN_EUNCERTAIN;
+    }
+    assert_true(uncertain > 0); /* the driver does fail */
+    tn_arena_destroy(a);
+}
+
+static int teardown_faulty(void **state)
+{
+    unlink(rate_file);
+    return teardown(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,5 +275,7 @@ int main(void)
         cmocka_unit_test(commits_of_an_iteration_leave_together),
         cmocka_unit_test(answers_do_not_nest),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest faulty[] = {cmocka_unit_test(passing_faults_are_not_told)};
+    int bad = cmocka_run_group_tests(faulty, setup_faulty, teardown_faulty);
+    return bad + cmocka_run_group_tests(tests, setup, teardown);
 }
