@@ -147,6 +147,10 @@ static void write_config(tn_buf *yaml, const char *section)
         if (p[0] == '%' && p[1] == 'D') {
             tn_buf_put(yaml, dir, strlen(dir));
             p++;
+        } else if (p[0] == '%' && p[1] == 'N') {
+            const char *name = strrchr(dir, '/') + 1;
+            tn_buf_put(yaml, name, strlen(name));
+            p++;
         } else if (*p == '\n') {
             tn_buf_printf(yaml, "\n  ");
         } else {
@@ -154,6 +158,20 @@ static void write_config(tn_buf *yaml, const char *section)
         }
     }
     tn_buf_printf(yaml, "\n");
+}
+
+static void drop_line(void *user, const char *text, size_t n) { (void)user, (void)text, (void)n; }
+
+/* A driver with a schema gets it set up, as an operator would before the first start. */
+static tn_status set_up_schema(const tn_plugin_options *options, tn_kind kind,
+                               const tn_config *stanza, tn_config_problems *problems)
+{
+    const tn_plugin *plugin;
+    tn_status status = tn_plugin_look(options, kind, stanza, problems, &plugin);
+    if (status != TN_OK || !tn_plugin_has_schema(plugin))
+        return status;
+    tn_schema_req req = {.struct_size = sizeof req, .verb = TN_SCHEMA_SETUP, .emit = drop_line};
+    return tn_plugin_schema(plugin, stanza, &req, problems);
 }
 
 static const char *open_plugin(tn_kind kind, const char *section)
@@ -173,8 +191,10 @@ static const char *open_plugin(tn_kind kind, const char *section)
         kit_fail(__FILE__, __LINE__, "%s", tn_config_problems_text(problems, 0));
     tn_buf_done(&yaml);
     tn_plugin_options options = {.root = tn_config_root(tree), .own_files = true};
-    tn_status status = tn_plugin_open(&options, kind, tn_config_get(tn_config_root(tree), section),
-                                      problems, &inst);
+    const tn_config *stanza = tn_config_get(tn_config_root(tree), section);
+    tn_status status = set_up_schema(&options, kind, stanza, problems);
+    if (status == TN_OK)
+        status = tn_plugin_open(&options, kind, stanza, problems, &inst);
     why[0] = '\0';
     for (size_t i = 0; i < tn_config_problems_count(problems); i++) {
         size_t n = strlen(why);

@@ -34,7 +34,8 @@ tn_plugin_instance *kit_open_visibility(const char **out_why); /* opened only; N
 void kit_close_plugin(void);
 
 /* ---- a persistence plugin ---- */
-/* so: absolute path; stanza: YAML lines of the plugin's own keys, %D stands for kit_dir(). */
+/* so: absolute path; stanza: YAML lines of the plugin's own keys, %D stands for kit_dir(), %N for its last part.
+ * A driver that has a schema gets it set up before it is opened. */
 void kit_configure(const char *so, const char *stanza);
 /* Opens it on two loops; NULL: it opened, else what was said. */
 const char *kit_try_open(void);
