@@ -40,6 +40,8 @@ typedef enum tn_hop {
     TN_HOP_WFT_POLLED,   /* request: PollWorkflowTaskQueueRequest, task set */
     TN_HOP_ACT_POLLED,   /* request: PollActivityTaskQueueRequest, task set */
     TN_HOP_QUERY_POLLED, /* request: PollWorkflowTaskQueueRequest, query set */
+    /* from the frontend: the poll's answer with this token has not left the process, so no worker has the task */
+    TN_HOP_UNDELIVERED,
     /* between runs (internal) */
     TN_HOP_CHILD_STARTED, /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
     TN_HOP_CHILD_CLOSED, /* child -> parent: my closing event, in u.child.close_event */

@@ -156,6 +156,31 @@ static void take_back(tn_wf *wf, tn_hreq *req, tn_run *run, uint64_t nonce)
     tn_req_finish(req, NULL);
 }
 
+/* The attempt of an activity goes back likewise; when it has been written, so is this. */
+static void give_back_activity(tn_wf *wf, tn_hreq *req, tn_run *run, const Tenon__TaskToken *token)
+{
+    tn_activity *activity = tn_ms_activity(run->ms, token->scheduled_id);
+    if (!activity || !activity->started_ns || activity->nonce != token->nonce || !activity->request_id) {
+        tn_req_finish(req, NULL);
+        return;
+    }
+    tn_txn *txn = tn_txn_begin(wf, req);
+    tn_machine_activity_unstart(tn_txn_change(txn, run), token->scheduled_id, tn_str_from(activity->request_id));
+    tn_txn_commit(txn, NULL);
+}
+
+void tn_op_undelivered(tn_wf *wf, tn_hreq *req)
+{
+    const Tenon__TaskToken *token = req->token->msg;
+    tn_run *run = tn_resolve(wf, req);
+    if (!run)
+        return;
+    if (token->kind == 1)
+        take_back(wf, req, run, token->nonce);
+    else
+        give_back_activity(wf, req, run, token);
+}
+
 void tn_op_internal(tn_wf *wf, tn_hreq *req)
 {
     tn_iop *iop = TN_CONTAINER_OF(req, tn_iop, req);

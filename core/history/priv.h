@@ -247,6 +247,7 @@ void tn_op_query(tn_wf *wf, tn_hreq *req);
 void tn_op_query_polled(tn_wf *wf, tn_hreq *req);
 void tn_op_child(tn_wf *wf, tn_hreq *req);
 void tn_op_delete(tn_wf *wf, tn_hreq *req);
+void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
 
 /* ---- reading.c ---- */

@@ -49,6 +49,9 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_CHILD_CLOSED:
         tn_op_child(wf, req);
         break;
+    case TN_HOP_UNDELIVERED:
+        tn_op_undelivered(wf, req);
+        break;
     case TN_HOP_DELETE_RUN:
         tn_op_delete(wf, req);
         break;

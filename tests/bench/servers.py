@@ -48,6 +48,9 @@ class Watched:
     def rss_mb(self):
         return self._status(f"/proc/{self.pid}/status", "VmRSS") / 1024
 
+    def peak_rss_mb(self):
+        return self._status(f"/proc/{self.pid}/status", "VmHWM") / 1024
+
     def written(self):
         return self._status(f"/proc/{self.pid}/io", "write_bytes")
 

@@ -8,7 +8,7 @@
 //	-mode activity  starts n workflows with one activity each
 //	-mode timer     starts n workflows that wait on a timer of a day
 //	-mode park      opens n long polls on n task queues and holds them for -hold
-//	-mode query     lists and counts by type and status, n times
+//	-mode query     lists and counts by type, status and both, n times each
 //	-mode probe     tries until the first call is answered; prints how long that took
 //
 // It prints one line: key=value pairs, or JSON with -json. CPU and memory are those of the processes

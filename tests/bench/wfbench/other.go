@@ -59,15 +59,17 @@ func runPark(s settings, out *report) bool {
 	return errors.Load() == 0
 }
 
-// runQuery asks the questions of an operator: list and count by type and status.
+// runQuery asks the questions of an operator: list and count by type, by status and by both, and the
+// count of each status.
 func runQuery(s settings, out *report) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
 	defer cancel()
 	client := dial(s)[0]
-	query := fmt.Sprintf("WorkflowType = '%s' AND ExecutionStatus = 'Completed'", s.word)
-	lists, counts := make([]time.Duration, 0, s.n), make([]time.Duration, 0, s.n)
-	var rows int64
-	for range s.n {
+	closed := fmt.Sprintf("WorkflowType = '%s'", s.word)
+	both := closed + " AND ExecutionStatus = 'Completed'"
+	questions := []string{"", closed, "ExecutionStatus = 'Running'", "ExecutionStatus = 'Completed'", both}
+	var lists, counts []time.Duration
+	list := func(query string) bool {
 		began := time.Now()
 		page, err := client.ListWorkflowExecutions(ctx, &workflowservice.ListWorkflowExecutionsRequest{
 			Namespace: s.namespace, PageSize: 100, Query: query})
@@ -76,18 +78,34 @@ func runQuery(s settings, out *report) bool {
 			return false
 		}
 		lists = append(lists, time.Since(began))
-		began = time.Now()
-		count, err := client.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
+		out.set("page_rows", len(page.Executions))
+		return true
+	}
+	count := func(query string) (int64, bool) {
+		began := time.Now()
+		answer, err := client.CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 			Namespace: s.namespace, Query: query})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "wfbench: count:", err)
-			return false
+			return 0, false
 		}
 		counts = append(counts, time.Since(began))
-		rows = count.Count
-		out.set("page_rows", len(page.Executions))
+		return answer.Count, true
 	}
-	out.set("count", rows)
+	for range s.n {
+		for _, query := range questions {
+			rows, counted := count(query)
+			if !counted || !list(query) {
+				return false
+			}
+			out.set("count", rows) // of both, the last one
+		}
+		for _, query := range []string{"GROUP BY ExecutionStatus", closed + " GROUP BY ExecutionStatus"} {
+			if _, counted := count(query); !counted {
+				return false
+			}
+		}
+	}
 	out.set("list_p50_ms", percentile(lists, .5))
 	out.set("list_max_ms", percentile(lists, 1))
 	out.set("count_p50_ms", percentile(counts, .5))
