@@ -102,7 +102,8 @@ typedef struct tn_pg_driver {
  * SELECT and of commands that worked are returned; several statements in one text: the last result. */
 PGresult *tn_pg_exec(PGconn *db, const char *sql, tn_error *err);
 PGresult *tn_pg_exec_params(PGconn *db, const char *sql, int n, const char *const *values,
-                            tn_error *err); /* text parameters and results */
+                            tn_error *err);             /* text parameters and results */
+PGresult *tn_pg_exec_result(PGconn *db, tn_error *err); /* of what was sent */
 /* Connects and makes the session safe (read committed, our search_path); without statements. */
 PGconn *tn_pg_connect(const tn_pg_options *options, tn_error *err);
 
