@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plugins/persistence/postgresql/schema.inc"
+#include "schema.inc"
 
 /* ---- statements --------------------------------------------------------------------------------- */
 

@@ -10,7 +10,7 @@
 #ifndef PP_PRIVATE_H
 #define PP_PRIVATE_H
 
-#include "lib/pg/pg.h"
+#include "pg.h"
 
 #define PP_PARTITION_MAX 64u
 #define PP_ROW_MAX 1100u
