@@ -128,24 +128,6 @@ uint32_t sq_row_sum(const uint8_t *key, size_t key_n, uint64_t version, const ui
     return sq_crc32c(sum, value, value_n);
 }
 
-bool sq_row_open(sqlite3_stmt *stmt, int column_ver, const uint8_t *key, size_t key_n,
-                 uint64_t *out_version, tn_blob *out_value)
-{
-    uint64_t version = (uint64_t)sqlite3_column_int64(stmt, column_ver);
-    if (sqlite3_column_type(stmt, column_ver + 1) != SQLITE_BLOB)
-        return false;
-    const uint8_t *p = sqlite3_column_blob(stmt, column_ver + 1);
-    size_t n = (size_t)sqlite3_column_bytes(stmt, column_ver + 1);
-    if (!p || n < 4 || version == 0)
-        return false;
-    uint32_t sum = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-    if (sum != sq_row_sum(key, key_n, version, p + 4, n - 4))
-        return false;
-    *out_version = version;
-    *out_value = (tn_blob){p + 4, n - 4};
-    return true;
-}
-
 /* ---- opening ------------------------------------------------------------------------------------ */
 
 static tn_status ask_i64(sqlite3 *db, const char *sql, int64_t *out, tn_error *err)

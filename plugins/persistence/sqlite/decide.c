@@ -48,26 +48,22 @@ static void known_set(sq_writer *w, const uint8_t *key, size_t key_n, uint64_t v
 
 static tn_status look_in_file(sq_inst *inst, const sq_key *key, seen *out, tn_error *err)
 {
-    sqlite3_stmt *stmt = inst->writer.row_get;
-    if (!stmt)
+    sq_writer *w = &inst->writer;
+    const sq_entry *row = NULL;
+    if (!w->floor)
         return TN_OK;
-    sqlite3_reset(stmt);
-    sqlite3_bind_blob(stmt, 1, key->b, key->n, SQLITE_STATIC);
-    int rc = sqlite3_step(stmt);
-    if (rc == SQLITE_DONE) {
-        sqlite3_reset(stmt);
-        known_set(&inst->writer, key->b, key->n, 0);
-        return TN_OK;
-    }
-    if (rc != SQLITE_ROW) {
-        tn_status status = sq_db_status(inst->writer.db, rc, "reading a row", err);
-        sqlite3_reset(stmt);
+    sqlite3_reset(w->floor);
+    tn_status status = sq_file_find(w->db, w->floor, &w->zip, &w->leaf, key, &row, err);
+    if (status != TN_OK && status != TN_ENOTFOUND) {
+        sqlite3_reset(w->floor);
         return status;
     }
-    if (!sq_row_open(stmt, 0, key->b, key->n, &out->version, &out->value))
-        return sq_error(err, TN_EDATALOSS, 0, "a stored row is damaged (checksum)");
-    out->found = true; /* the statement stays open: the value lives in it */
-    known_set(&inst->writer, key->b, key->n, out->version);
+    /* The statement stays open: the next look's need begin no new read transaction. */
+    out->found = row != NULL;
+    out->version = row ? row->version : 0;
+    if (row)
+        out->value = (tn_blob){row->value, row->value_n};
+    known_set(w, key->b, key->n, out->version);
     return TN_OK;
 }
 
@@ -251,20 +247,19 @@ static void collect_from_table(const sq_table *table, const sq_key *from, const 
 static tn_status collect_from_file(sq_inst *inst, const sq_key *from, const sq_key *to,
                                    sq_bytes *keys, tn_error *err)
 {
-    sqlite3_stmt *stmt = inst->writer.keys_range;
-    if (!stmt)
-        return TN_OK;
-    sqlite3_bind_blob(stmt, 1, from->b, from->n, SQLITE_STATIC);
-    sqlite3_bind_blob(stmt, 2, to->b, to->n, SQLITE_STATIC);
-    int rc;
-    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-        uint16_t length = (uint16_t)sqlite3_column_bytes(stmt, 0);
+    sq_writer *w = &inst->writer;
+    const sq_entry *row = NULL;
+    tn_status status;
+    sq_cursor cursor = {
+        .db = w->db, .stmt = w->range, .zip = &w->zip, .leaf = &w->leaf, .keys_only = true};
+    sq_cursor_open(&cursor, from, to);
+    while ((status = sq_cursor_next(&cursor, &row, err)) == TN_OK && row) {
+        uint16_t length = (uint16_t)row->key_n;
         sq_bytes_put(keys, &length, sizeof length);
-        sq_bytes_put(keys, sqlite3_column_blob(stmt, 0), length);
+        sq_bytes_put(keys, row->key, length);
     }
-    tn_status status =
-        rc == SQLITE_DONE ? TN_OK : sq_db_status(inst->writer.db, rc, "reading a range", err);
-    sqlite3_reset(stmt);
+    if (w->range)
+        sqlite3_reset(w->range);
     return status;
 }
 

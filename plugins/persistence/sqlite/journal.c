@@ -188,27 +188,38 @@ static size_t read_entry(const uint8_t *p, size_t n, sq_entry *out)
     return used + out->value_n;
 }
 
-static bool read_entries(const uint8_t *p, size_t n, bool (*each)(void *, const sq_entry *),
-                         void *user)
+bool sq_entries_next(tn_blob *rest, sq_entry *out)
 {
-    for (size_t at = 0; at < n;) {
-        sq_entry entry;
-        size_t used = read_entry(p + at, n - at, &entry);
-        if (used == 0 || !each(user, &entry))
-            return false;
-        at += used;
-    }
+    size_t used = rest->n ? read_entry(rest->p, rest->n, out) : 0;
+    if (used == 0)
+        return false;
+    rest->p += used;
+    rest->n -= used;
+    return true;
+}
+
+bool sq_entries_open(sq_zipper *zip, const uint8_t *p, size_t n, sq_bytes *raw, tn_blob *out)
+{
+    *out = (tn_blob){p, n};
+    if (n < 5 || p[0] != PACKED)
+        return true;
+    raw->n = 0;
+    raw->failed = false;
+    if (!sq_unzip(zip, p + 5, n - 5, (size_t)get_be(p + 1, 4), raw))
+        return false;
+    *out = (tn_blob){raw->p, raw->n};
     return true;
 }
 
 bool sq_journal_read(sq_zipper *zip, const uint8_t *p, size_t n,
                      bool (*each)(void *, const sq_entry *), void *user)
 {
-    if (n < 5 || p[0] != PACKED)
-        return read_entries(p, n, each, user);
     sq_bytes raw = {0};
-    bool ok = sq_unzip(zip, p + 5, n - 5, (size_t)get_be(p + 1, 4), &raw) &&
-              read_entries(raw.p, raw.n, each, user);
+    tn_blob entries;
+    sq_entry entry;
+    bool ok = sq_entries_open(zip, p, n, &raw, &entries);
+    while (ok && sq_entries_next(&entries, &entry))
+        ok = each(user, &entry);
     free(raw.p);
-    return ok;
+    return ok && entries.n == 0;
 }

@@ -5,6 +5,7 @@
  *   keys.c     keys as one byte string
  *   journal.c  a group of commits as blocks of the journal, and back
  *   zip.c      compression
+ *   leaf.c     rows as the B-tree holds them: several in one, compressed
  *   db.c       the file: opening, schema, checksums of rows, errors in our words
  *   decide.c   whether one commit holds, and what it leaves
  *   writer.c   the one thread that decides and writes commits
@@ -23,7 +24,7 @@
 
 #include <tenon/plugin.h>
 
-#define SQ_SCHEMA_VERSION 2          /* 1: the journal was not compressed */
+#define SQ_SCHEMA_VERSION 2          /* 1: neither journal nor rows were compressed */
 #define SQ_APPLICATION_ID 0x544e5053 /* "TNPS" */
 #define SQ_PARTITION_MAX 64u
 #define SQ_ROW_MAX 1100u
@@ -49,6 +50,15 @@ int sq_bytes_cmp(const uint8_t *a, size_t an, const uint8_t *b, size_t bn);
 static inline size_t sq_key_prefix(const uint8_t *k) { return 2u + k[1]; }
 
 uint32_t sq_crc32c(uint32_t crc, const void *p, size_t n);
+static inline uint32_t sq_get_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+static inline void sq_set_u32(uint8_t *p, uint32_t v)
+{
+    for (int i = 3; i >= 0; i--, v >>= 8)
+        p[i] = (uint8_t)v;
+}
 
 /* ---- table.c ------------------------------------------------------------------------------------ */
 #define SQ_LEVELS_MAX 14
@@ -134,6 +144,9 @@ typedef struct sq_entry {
     size_t key_n, value_n;
     bool tombstone;
 } sq_entry;
+bool sq_entries_next(tn_blob *rest, sq_entry *out); /* false: the end, or (rest->n) damaged */
+/* *out: in p or in raw.  false: no memory (raw->failed) or damaged */
+bool sq_entries_open(sq_zipper *zip, const uint8_t *p, size_t n, sq_bytes *raw, tn_blob *out);
 bool sq_journal_read(sq_zipper *zip, const uint8_t *p, size_t n,
                      bool (*each)(void *, const sq_entry *), void *user);
 
@@ -143,7 +156,7 @@ typedef struct sq_options {
     bool memory; /* nothing is kept: no file, no journal */
     int busy_ms;
     int64_t cache_bytes, journal_bytes, wal_bytes, page_bytes;
-    uint64_t idle_flush_ns;
+    uint64_t idle_flush_ns, gather_ns;
     uint32_t readers;
 } sq_options;
 /* Takes the lock beside the file; *out_fd is -1 on failure. */
@@ -160,9 +173,54 @@ tn_status sq_error(tn_error *err, tn_status code, int vendor, const char *fmt, .
 /* What is stored for a value: its checksum over key, version and value in front of it. */
 uint32_t sq_row_sum(const uint8_t *key, size_t key_n, uint64_t version, const uint8_t *value,
                     size_t value_n);
-/* Reads columns (k, ver, val) and checks the sum; false: damaged. */
-bool sq_row_open(sqlite3_stmt *stmt, int column_ver, const uint8_t *key, size_t key_n,
-                 uint64_t *out_version, tn_blob *out_value);
+
+/* ---- leaf.c ------------------------------------------------------------------------------------- */
+typedef struct sq_leaf {        /* a row of kv, taken apart */
+    bool single, damaged, lost; /* lost: what it has not may have been there */
+    uint64_t version;           /* of a single row */
+    sq_bytes key, raw;          /* where the rows lie */
+    sq_entry *rows;
+    size_t n, cap;
+} sq_leaf;
+/* What the statement stands on: columns (k, ver, val).  begin: key and kind; read: the rows.  false: no memory. */
+bool sq_leaf_begin(sq_leaf *leaf, sqlite3_stmt *stmt);
+bool sq_leaf_read(sq_leaf *leaf, sq_zipper *zip, sqlite3_stmt *stmt);
+size_t sq_leaf_seek(const sq_leaf *leaf, const uint8_t *key, size_t key_n); /* first row >= key */
+void sq_leaf_done(sq_leaf *leaf);
+#define SQ_FLOOR_SQL "SELECT k,ver,val FROM kv WHERE k<=? ORDER BY k DESC LIMIT 1"
+/* TN_ENOTFOUND; *out lives in the leaf.  The caller resets the statement. */
+tn_status sq_file_find(sqlite3 *db, sqlite3_stmt *floor, sq_zipper *zip, sq_leaf *leaf,
+                       const sq_key *key, const sq_entry **out, tn_error *err);
+#define SQ_RANGE_SQL \
+    "SELECT k,ver,val FROM kv WHERE k>=coalesce((SELECT k FROM kv WHERE k<=?1 ORDER BY k DESC " \
+    "LIMIT 1),?1) AND k<?2 ORDER BY k"
+typedef struct sq_cursor { /* over the rows of the file; the caller sets these: */
+    sqlite3 *db;
+    sqlite3_stmt *stmt; /* SQ_RANGE_SQL; NULL: there is no file */
+    sq_zipper *zip;
+    sq_leaf *leaf;
+    bool reverse, keys_only; /* keys_only: values may be missing */
+    /* private: */
+    const sq_key *from, *to;
+    sq_entry bare;
+    size_t left, at;
+} sq_cursor;
+void sq_cursor_open(sq_cursor *c, const sq_key *from, const sq_key *to);
+/* *out NULL: the end.  Lives until the next call. */
+tn_status sq_cursor_next(sq_cursor *c, const sq_entry **out, tn_error *err);
+
+typedef struct sq_leaf_writer {
+    sqlite3_stmt *put; /* INSERT OR REPLACE of k, ver, val */
+    sq_zipper *zip;
+    size_t cell_bytes; /* a row of kv of this size needs no page of its own */
+    size_t ratio;      /* compressed bytes of 256, lately */
+    sq_bytes plain, packed, out;
+} sq_leaf_writer;
+static inline size_t sq_entry_bytes(const sq_entry *e) { return 15 + e->key_n + e->value_n; }
+size_t sq_leaf_target(const sq_leaf_writer *lw); /* bytes of rows that make a leaf */
+/* Rising rows.  append: nothing is expected between them later.  An SQLite code. */
+int sq_leaves_write(sq_leaf_writer *lw, const sq_entry *rows, size_t n, bool append, bool lost);
+void sq_leaf_writer_done(sq_leaf_writer *lw);
 
 /* ---- the instance ------------------------------------------------------------------------------- */
 typedef struct sq_group { /* what one commit call brought */
@@ -195,12 +253,15 @@ typedef struct sq_slots { /* row numbers of the journal, a stack */
 
 typedef struct sq_writer { /* [writer thread] */
     sqlite3 *db;
-    sqlite3_stmt *begin, *commit, *rollback, *journal_add, *journal_set, *row_get, *row_put,
-        *row_delete, *keys_range, *meta_put;
+    sqlite3_stmt *begin, *commit, *rollback, *journal_add, *journal_set, *floor, *after, *row_put,
+        *row_delete, *range, *meta_put;
     sq_table delta;           /* the group being decided */
     sq_bytes journal, packed; /* the group's entries; the same compressed */
     sq_zipper zip;
+    sq_leaf leaf; /* of the last look into the file */
+    sq_leaf_writer leaves;
     uint64_t version, seq;
+    size_t last_group; /* members */
     uint64_t
         active_journal_bytes; /* of entries in the journal, not in the B-tree: the active table */
     uint64_t frozen_seq, frozen_version;

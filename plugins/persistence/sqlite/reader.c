@@ -101,7 +101,9 @@ tn_status sq_get(void *ctx, tn_op *op, const tn_key *key, tn_row *out)
 
 typedef struct reader { /* [its thread] */
     sqlite3 *db;
-    sqlite3_stmt *get, *begin, *pin, *end, *up, *down, *keys_up, *keys_down;
+    sqlite3_stmt *floor, *begin, *pin, *end, *up, *down;
+    sq_zipper zip;
+    sq_leaf leaf;
 } reader;
 
 static tn_status get_from_file(sq_inst *inst, reader *r, const sq_read *read, tn_error *err)
@@ -113,19 +115,12 @@ static tn_status get_from_file(sq_inst *inst, reader *r, const sq_read *read, tn
     tn_status status = get_from_memory(inst, read->op, read->key, &packed, read->row, err);
     if (status != TN_PENDING)
         return status;
-    sqlite3_bind_blob(r->get, 1, packed.b, packed.n, SQLITE_STATIC);
-    int rc = sqlite3_step(r->get);
-    uint64_t version;
-    tn_blob value;
-    if (rc == SQLITE_DONE)
-        status = TN_ENOTFOUND;
-    else if (rc != SQLITE_ROW)
-        status = sq_db_status(r->db, rc, "reading a row", err);
-    else if (!sq_row_open(r->get, 0, packed.b, packed.n, &version, &value))
-        status = sq_error(err, TN_EDATALOSS, 0, "a stored row is damaged (checksum)");
-    else
-        status = give_row(inst, read->op, read->key, version, value.p, value.n, read->row, err);
-    sqlite3_reset(r->get);
+    const sq_entry *row = NULL;
+    status = sq_file_find(r->db, r->floor, &r->zip, &r->leaf, &packed, &row, err);
+    if (status == TN_OK)
+        status = give_row(inst, read->op, read->key, row->version, row->value, row->value_n,
+                          read->row, err);
+    sqlite3_reset(r->floor);
     return status;
 }
 
@@ -295,16 +290,14 @@ static bool emit(scan *s, tn_blob row, tn_blob value, uint64_t version)
     return true;
 }
 
-static tn_status emit_from_file(scan *s, sqlite3_stmt *stmt, tn_blob key, tn_error *err)
+static tn_status emit_from_file(scan *s, const sq_entry *from, tn_error *err)
 {
     tn_blob row, value = {0};
-    uint64_t version = (uint64_t)sqlite3_column_int64(stmt, 1);
-    if (!s->keys_only && !sq_row_open(stmt, 1, key.p, key.n, &version, &value))
-        return sq_error(err, TN_EDATALOSS, 0, "a stored row is damaged (checksum)");
     const tn_host *host = s->inst->host;
-    if (!copy_blob(host, s->read->op, key.p + s->prefix_n, key.n - s->prefix_n, &row) ||
-        (!s->keys_only && !copy_blob(host, s->read->op, value.p, value.n, &value)) ||
-        !emit(s, row, value, version))
+    tn_op *op = s->read->op;
+    if (!copy_blob(host, op, from->key + s->prefix_n, from->key_n - s->prefix_n, &row) ||
+        (!s->keys_only && !copy_blob(host, op, from->value, from->value_n, &value)) ||
+        !emit(s, row, value, from->version))
         return out_of_arena(err);
     return TN_OK;
 }
@@ -318,40 +311,30 @@ static tn_status emit_item(scan *s, const item *one, tn_error *err)
 }
 
 /* Merges until the page is full; *out_more: something living is left. */
-static tn_status merge(scan *s, sqlite3_stmt *stmt, sqlite3 *db, bool *out_more, tn_error *err)
+static tn_status merge(scan *s, sq_cursor *file, bool *out_more, tn_error *err)
 {
-    int rc = stmt ? sqlite3_step(stmt) : SQLITE_DONE;
+    const sq_entry *row;
     *out_more = false;
-    for (;;) {
-        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-            return sq_db_status(db, rc, "reading a range", err);
+    tn_status status = sq_cursor_next(file, &row, err);
+    while (status == TN_OK) {
         const item *mem = s->at < s->n_items ? &s->items[s->at] : NULL;
-        if (!mem && (rc == SQLITE_DONE || s->cut)) {
+        if (!mem && (!row || s->cut)) {
             *out_more = s->cut && s->n_rows > 0;
             return TN_OK;
         }
-        tn_blob key = {0};
-        if (rc == SQLITE_ROW) {
-            key = (tn_blob){sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0)};
-            if (key.n < s->prefix_n || key.n > SQ_KEY_MAX)
-                return sq_error(err, TN_EDATALOSS, 0, "a stored key is damaged");
-        }
-        int c = !mem                ? 1
-                : rc == SQLITE_DONE ? -1
-                                    : scan_order(s, mem->key.p, mem->key.n, key.p, key.n);
+        int c = !mem ? 1 : !row ? -1 : scan_order(s, mem->key.p, mem->key.n, row->key, row->key_n);
         bool living = c > 0 || mem->version != 0;
         if (living && page_full(s)) {
             *out_more = true;
             return TN_OK;
         }
-        tn_status status = c > 0 ? emit_from_file(s, stmt, key, err) : emit_item(s, mem, err);
-        if (status != TN_OK)
-            return status;
+        status = c > 0 ? emit_from_file(s, row, err) : emit_item(s, mem, err);
         if (c <= 0)
             s->at++;
-        if (c >= 0)
-            rc = sqlite3_step(stmt);
+        if (c >= 0 && status == TN_OK)
+            status = sq_cursor_next(file, &row, err);
     }
+    return status;
 }
 
 static tn_status give_page(scan *s, bool more, tn_error *err)
@@ -379,13 +362,6 @@ static tn_status give_page(scan *s, bool more, tn_error *err)
     return TN_OK;
 }
 
-static sqlite3_stmt *scan_statement(const scan *s, const reader *r)
-{
-    if (s->keys_only)
-        return s->reverse ? r->keys_down : r->keys_up;
-    return s->reverse ? r->down : r->up;
-}
-
 /* r NULL: there is no file. */
 static tn_status run_scan(sq_inst *inst, reader *r, const sq_read *read, tn_error *err)
 {
@@ -396,7 +372,9 @@ static tn_status run_scan(sq_inst *inst, reader *r, const sq_read *read, tn_erro
     const tn_blob *partition = &read->range->from.partition;
     if (!copy_blob(inst->host, read->op, partition->p, partition->n, &s.partition))
         return out_of_arena(err);
-    sqlite3_stmt *stmt = NULL;
+    sq_leaf no_leaf = {0};
+    sq_cursor file = {
+        .leaf = r ? &r->leaf : &no_leaf, .reverse = s.reverse, .keys_only = s.keys_only};
     int pinned = SQLITE_ROW;
     pthread_rwlock_rdlock(&inst->view_lock);
     bool collected = collect(&s);
@@ -413,18 +391,19 @@ static tn_status run_scan(sq_inst *inst, reader *r, const sq_read *read, tn_erro
         status = sq_db_status(r->db, pinned, "reading a range", err);
     } else {
         if (r) {
-            stmt = scan_statement(&s, r);
-            sqlite3_bind_blob(stmt, 1, s.from.b, s.from.n, SQLITE_STATIC);
-            sqlite3_bind_blob(stmt, 2, s.to.b, s.to.n, SQLITE_STATIC);
+            file.db = r->db;
+            file.stmt = s.reverse ? r->down : r->up;
+            file.zip = &r->zip;
         }
+        sq_cursor_open(&file, &s.from, &s.to);
         bool more = false;
-        status = merge(&s, stmt, r ? r->db : NULL, &more, err);
+        status = merge(&s, &file, &more, err);
         if (status == TN_OK)
             status = give_page(&s, more, err);
     }
     if (r) {
-        if (stmt)
-            sqlite3_reset(stmt);
+        if (file.stmt)
+            sqlite3_reset(file.stmt);
         sqlite3_step(r->end);
         sqlite3_reset(r->end);
     }
@@ -460,12 +439,13 @@ tn_status sq_ping(void *ctx, tn_op *op)
 
 static void reader_close(reader *r)
 {
-    sqlite3_stmt *all[] = {r->get, r->begin, r->pin,     r->end,
-                           r->up,  r->down,  r->keys_up, r->keys_down};
+    sqlite3_stmt *all[] = {r->floor, r->begin, r->pin, r->end, r->up, r->down};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
     if (r->db)
         sqlite3_close(r->db);
+    sq_zip_done(&r->zip);
+    sq_leaf_done(&r->leaf);
     *r = (reader){0};
 }
 
@@ -479,14 +459,12 @@ static tn_status reader_open(sq_inst *inst, reader *r, tn_error *err)
         sqlite3_stmt **out;
         const char *sql;
     } all[] = {
-        {&r->get, "SELECT ver,val FROM kv WHERE k=?"},
+        {&r->floor, SQ_FLOOR_SQL},
         {&r->begin, "BEGIN"},
         {&r->pin, "SELECT value FROM meta WHERE name='applied'"},
         {&r->end, "COMMIT"},
-        {&r->up, "SELECT k,ver,val FROM kv WHERE k>=? AND k<? ORDER BY k"},
-        {&r->down, "SELECT k,ver,val FROM kv WHERE k>=? AND k<? ORDER BY k DESC"},
-        {&r->keys_up, "SELECT k,ver FROM kv WHERE k>=? AND k<? ORDER BY k"},
-        {&r->keys_down, "SELECT k,ver FROM kv WHERE k>=? AND k<? ORDER BY k DESC"},
+        {&r->up, SQ_RANGE_SQL},
+        {&r->down, SQ_RANGE_SQL " DESC"},
     };
     for (size_t i = 0; status == TN_OK && i < sizeof all / sizeof all[0]; i++)
         status = sq_db_prepare(r->db, all[i].sql, all[i].out, err);

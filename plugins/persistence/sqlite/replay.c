@@ -219,10 +219,11 @@ static tn_status prepare_all(sq_writer *w, tn_error *err)
         {&w->rollback, "ROLLBACK"},
         {&w->journal_add, "INSERT INTO journal(slot,data) VALUES(?,?)"},
         {&w->journal_set, "UPDATE journal SET data=?2 WHERE slot=?1"},
-        {&w->row_get, "SELECT ver,val FROM kv WHERE k=?"},
+        {&w->floor, SQ_FLOOR_SQL},
+        {&w->after, "SELECT k FROM kv WHERE k>? ORDER BY k LIMIT 1"},
         {&w->row_put, "INSERT OR REPLACE INTO kv(k,ver,val) VALUES(?,?,?)"},
         {&w->row_delete, "DELETE FROM kv WHERE k=?"},
-        {&w->keys_range, "SELECT k FROM kv WHERE k>=? AND k<?"},
+        {&w->range, SQ_RANGE_SQL},
         {&w->meta_put, "INSERT OR REPLACE INTO meta(name,value) VALUES(?,?)"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -230,6 +231,7 @@ static tn_status prepare_all(sq_writer *w, tn_error *err)
         if (status != TN_OK)
             return status;
     }
+    w->leaves.put = w->row_put;
     return TN_OK;
 }
 
@@ -245,8 +247,11 @@ static tn_status size_blocks(sq_inst *inst, tn_error *err)
     if (sqlite3_step(stmt) == SQLITE_ROW)
         inst->options.page_bytes = sqlite3_column_int64(stmt, 0);
     sqlite3_finalize(stmt);
+    /* Of a row of a table without rowids SQLite keeps so much in the page, and eight bytes describe it. */
+    size_t local_bytes = ((size_t)inst->options.page_bytes - 12) * 64 / 255 - 23 - 8;
     w->block_bytes = (size_t)inst->options.page_bytes - 40;
     w->block = malloc(w->block_bytes);
+    w->leaves = (sq_leaf_writer){.zip = &w->zip, .cell_bytes = local_bytes, .ratio = 96};
     w->known = calloc(SQ_KNOWN_SLOTS, sizeof *w->known);
     return w->block && w->known ? TN_OK : sq_error(err, TN_EUNAVAILABLE, 0, "out of memory");
 }
@@ -271,8 +276,9 @@ tn_status sq_writer_open(sq_inst *inst, tn_error *err)
 void sq_writer_close(sq_inst *inst)
 {
     sq_writer *w = &inst->writer;
-    sqlite3_stmt *all[] = {w->begin,   w->commit,  w->rollback,   w->journal_add, w->journal_set,
-                           w->row_get, w->row_put, w->row_delete, w->keys_range,  w->meta_put};
+    sqlite3_stmt *all[] = {w->begin,       w->commit, w->rollback, w->journal_add,
+                           w->journal_set, w->floor,  w->after,    w->row_put,
+                           w->row_delete,  w->range,  w->meta_put};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         sqlite3_finalize(all[i]);
     if (w->db)
@@ -283,6 +289,8 @@ void sq_writer_close(sq_inst *inst)
     free(w->journal.p);
     free(w->packed.p);
     sq_zip_done(&w->zip);
+    sq_leaf_done(&w->leaf);
+    sq_leaf_writer_done(&w->leaves);
     free(w->block);
     free(w->known);
     w->db = NULL;

@@ -17,6 +17,7 @@ static const char CONFIG_KEYS[] =
     "journalBytes int 16777216 - rows move from memory and journal into the tables above this\n"
     "walBytes int 67108864 - the write-ahead log is copied into the file above this\n"
     "idleFlush duration 30s - ... and when no commit came for so long\n"
+    "gather duration 500us - under load a group of commits waits so long for more; 0s: never\n"
     "readers int 2 - threads that read\n"
     "pageSize int 4096 - of a new file\n";
 
@@ -55,7 +56,8 @@ static tn_status read_config(sq_inst *inst, const tn_config *cfg, tn_error *err)
                       .journal_bytes = 16 << 20,
                       .wal_bytes = 64 << 20,
                       .page_bytes = 4096,
-                      .idle_flush_ns = 30 * SQ_SEC};
+                      .idle_flush_ns = 30 * SQ_SEC,
+                      .gather_ns = SQ_MS / 2};
     tn_status status = host->cfg_str(cfg, "path", &path, err);
     if (status == TN_ENOTFOUND || (status == TN_OK && path.n == 0)) {
         host->cfg_complain(cfg, "path", "is not set\n  fix: path: /var/lib/tenon/tenon.db", err);
@@ -65,6 +67,12 @@ static tn_status read_config(sq_inst *inst, const tn_config *cfg, tn_error *err)
         status = get_duration(host, cfg, "busyTimeout", &busy_ns, err);
     if (status == TN_OK)
         status = get_duration(host, cfg, "idleFlush", &o->idle_flush_ns, err);
+    if (status == TN_OK)
+        status = get_duration(host, cfg, "gather", &o->gather_ns, err);
+    if (status == TN_OK && o->gather_ns > SQ_SEC) {
+        host->cfg_complain(cfg, "gather", "is too long", err);
+        return TN_EINVALID;
+    }
     if (status == TN_OK)
         status = get_i64(host, cfg, "cacheBytes", 1 << 18, INT64_C(1) << 36, &o->cache_bytes, err);
     if (status == TN_OK)
