@@ -94,6 +94,15 @@ static tn_status cfg_i64(const tn_config *cfg, const char *path, int64_t *out, t
     return TN_OK;
 }
 
+static tn_status cfg_bool(const tn_config *cfg, const char *path, int32_t *out, tn_error *err)
+{
+    tn_str text;
+    tn_status status = cfg_str(cfg, path, &text, err);
+    if (status == TN_OK)
+        *out = strcmp(text.p, "true") == 0;
+    return status;
+}
+
 static tn_status cfg_dur(const tn_config *cfg, const char *path, uint64_t *out, tn_error *err)
 {
     int64_t seconds;
@@ -163,7 +172,9 @@ static const tn_host HOST = {
     .mono_ns = mono,
     .cfg_str = cfg_str,
     .cfg_i64 = cfg_i64,
+    .cfg_bool = cfg_bool,
     .cfg_dur_ns = cfg_dur,
+    .cfg_secret = cfg_str,
     .cfg_complain = cfg_complain,
     .op_alloc = op_alloc,
     .op_deadline_ns = op_deadline,
@@ -343,6 +354,7 @@ static void make_fences(const tn_persistence_ops *ops, void *ctx, uint32_t shard
         begin(f, 0, 1);
         f->shard = s, f->partition[2] = (uint8_t)((s + 1) >> 8), f->partition[3] = (uint8_t)(s + 1);
         f->n_muts = f->n_keys = 0;
+        f->op.used = 0;
         f->op.flow = f;
         put(f, key(f, 2, "", 0, 0, false), 40);
         f->batch = (tn_batch){.struct_size = sizeof f->batch, .muts = f->muts, .n_muts = 1};
@@ -415,13 +427,18 @@ int main(int argc, char **argv)
     }
     const tn_plugin *plugin = load(argv[1]);
     tn_error err = {0};
-    void *inst, *ctx;
+    void *inst, *ctx = NULL;
     uint64_t t0 = mono();
-    if (plugin->open(&HOST, &cfg, &inst, &err) != TN_OK ||
-        plugin->attach(inst, NULL, &ctx, &err) != TN_OK) {
+    tn_schema_req set_up = {.struct_size = sizeof set_up, .verb = TN_SCHEMA_SETUP};
+    if ((TN_HAS(plugin, plugin->struct_size, tn_plugin, schema) &&
+         plugin->schema(&HOST, &cfg, &set_up, &err) != TN_OK) ||
+        plugin->open(&HOST, &cfg, &inst, &err) != TN_OK ||
+        (plugin->attach && plugin->attach(inst, NULL, &ctx, &err) != TN_OK)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
+    if (!plugin->attach)
+        ctx = inst;
     printf("open %.2f ms\n", (double)(mono() - t0) / 1e6);
     for (size_t i = 0; i < sizeof filler; i++)
         filler[i] = (uint8_t)random();
@@ -441,7 +458,8 @@ int main(int argc, char **argv)
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     printf("resident at most %ld KB\n", u.ru_maxrss);
-    plugin->detach(inst, ctx);
+    if (plugin->detach)
+        plugin->detach(inst, ctx);
     plugin->close(inst);
     report("and closed", (double)n, (double)(mono() - t0) / 1e6, w0, b0, cpu0);
     return 0;
