@@ -116,7 +116,8 @@ struct tn_hloop { /* one a loop */
     bool stopping;
     size_t txns; /* in flight */
     size_t wakes_in_flight; /* runs being woken by scans */
-    tn_list paused_scans;
+    size_t scans;           /* pages of wake rows being read */
+    tn_list paused_scans;   /* waiting for their turn */
 };
 
 /* An internal request: an hreq in an arena of its own. */
@@ -190,7 +191,7 @@ void tn_shard_wake_again(tn_shard *shard, uint64_t row_ns, uint64_t wall_ns);
 /* The run leaves the cache: sees to it that its next deadline is met. */
 void tn_sleep(const tn_run *run);
 void tn_sleeper_forget(tn_hloop *hl, const uint8_t run_id[16]); /* the run is in the cache again */
-void tn_sleepers_clear(tn_hloop *hl);
+void tn_wakes_clear(tn_hloop *hl); /* sleepers, and scans that wait */
 
 /* ---- recall.c ---- */
 /* The run's write has failed and it goes; unwritten: tn_ms_unwritten of before. */

@@ -450,7 +450,7 @@ static void loop_clear(void *arg)
     tn_hloop *hl = arg;
     drop_runs(&hl->open);
     drop_runs(&hl->closed);
-    tn_sleepers_clear(hl);
+    tn_wakes_clear(hl);
     tn_memories_clear(hl, NULL);
     tn_map_done(&hl->memories);
     for (uint32_t id = 1; id <= shards_count; id++)

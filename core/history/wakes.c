@@ -16,16 +16,22 @@
 
 /* ---- scanning ---- */
 
+#define ROW_BYTES 24u /* of a wake row's key: time, run id */
+
 typedef struct wake_scan {
-    tn_arena *arena; /* of one page */
+    tn_arena *arena; /* of the page that is being read */
     tn_shard *shard;
     tn_list paused; /* hl->paused_scans */
     tn_store_op op;
+    uint8_t from[ROW_BYTES + 1]; /* where the next page begins */
+    size_t from_n;
     uint64_t until_ns; /* rows up to here are woken */
 } wake_scan;
 
-/* So many runs are being woken at a time: a server that was down for long finds many due, and loads them bit by bit. */
-#define WAKES_IN_FLIGHT_MAX 256u
+/* So many pages are read at a time, and none while so many runs are being woken: a server that was down for long, or a
+ * queue that has room again, finds many due in every shard, and loads them bit by bit. */
+#define SCANS_IN_FLIGHT_MAX 2u
+#define WAKES_IN_FLIGHT_MAX 128u
 
 static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns);
 
@@ -117,40 +123,33 @@ static void scan_free(wake_scan *scan)
 static void wakes_came(tn_store_op *op);
 
 /* Asks for the next page, in an arena of its own. */
-static void scan_next(wake_scan *scan, tn_blob from_row)
+static void scan_next(wake_scan *scan)
 {
     tn_shard *shard = scan->shard;
-    tn_arena *arena = tn_arena_create(0);
+    tn_arena *arena = scan->arena = tn_arena_create(0);
     memset(&scan->op, 0, sizeof(scan->op));
     scan->op.arena = arena;
     scan->op.user = scan;
     scan->op.done = wakes_came;
     scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
-    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_arena_blob(arena, from_row));
-    tn_arena_destroy(scan->arena);
-    scan->arena = arena;
+    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_blob_from(scan->from, scan->from_n));
     shard->hl->txns++;
+    shard->hl->scans++;
     tn_store_scan(&scan->op);
-}
-
-static void scan_go_on(wake_scan *scan)
-{
-    const tn_page *page = &scan->op.u.scan.page;
-    tn_blob last = page->rows[page->n_rows - 1].key.row;
-    uint8_t *after = tn_arena_zalloc(scan->arena, last.n + 1); /* the least row behind the last one */
-    memcpy(after, last.p, last.n);
-    scan_next(scan, tn_blob_from(after, last.n + 1));
 }
 
 static void resume_paused(tn_hloop *hl)
 {
-    if (hl->wakes_in_flight > WAKES_IN_FLIGHT_MAX / 2 || tn_list_empty(&hl->paused_scans))
-        return;
-    wake_scan *scan = TN_CONTAINER_OF(tn_list_pop_front(&hl->paused_scans), wake_scan, paused);
-    if (hl->stopping)
-        scan_free(scan);
-    else
-        scan_go_on(scan);
+    while (!tn_list_empty(&hl->paused_scans) && !hl->stopping && hl->scans < SCANS_IN_FLIGHT_MAX &&
+           hl->wakes_in_flight <= WAKES_IN_FLIGHT_MAX)
+        scan_next(TN_CONTAINER_OF(tn_list_pop_front(&hl->paused_scans), wake_scan, paused));
+}
+
+/* Waits for its turn, which may be now. */
+static void scan_go_on(wake_scan *scan)
+{
+    tn_list_push_back(&scan->shard->hl->paused_scans, &scan->paused);
+    resume_paused(scan->shard->hl);
 }
 
 void tn_wake_served(tn_hloop *hl)
@@ -184,6 +183,7 @@ static void wakes_came(tn_store_op *op)
     const tn_page *page = &op->u.scan.page;
     uint64_t next_ns = UINT64_MAX;
     hl->txns--;
+    hl->scans--;
     if (op->status != TN_OK) {
         TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read", TN_LOG_U("shard", shard->id),
                TN_LOG_Z("why", op->error.text));
@@ -197,19 +197,23 @@ static void wakes_came(tn_store_op *op)
         }
         wake_row(shard, &page->rows[i]);
     }
-    if (next_ns == UINT64_MAX && page->next.n && !hl->stopping) { /* more is due */
-        if (hl->wakes_in_flight > WAKES_IN_FLIGHT_MAX)
-            tn_list_push_back(&hl->paused_scans, &scan->paused);
-        else
-            scan_go_on(scan);
-        return;
+    bool more = next_ns == UINT64_MAX && page->next.n && page->n_rows && !hl->stopping;
+    if (more) { /* from the least row behind the last one */
+        tn_blob last = page->rows[page->n_rows - 1].key.row;
+        scan->from_n = (last.n < ROW_BYTES ? last.n : ROW_BYTES) + 1;
+        memcpy(scan->from, last.p, scan->from_n - 1);
+        scan->from[scan->from_n - 1] = 0;
     }
-    scan_end(scan, next_ns);
+    tn_arena_destroy(scan->arena);
+    scan->arena = NULL;
+    if (more)
+        scan_go_on(scan);
+    else
+        scan_end(scan, next_ns);
 }
 
 static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns)
 {
-    static const uint8_t zero[16];
     if (shard->hl->stopping)
         return;
     if (shard->scanning) {
@@ -219,12 +223,13 @@ static void scan_wakes(tn_shard *shard, uint64_t from_ns, uint64_t until_ns)
     if (until_ns > shard->scanned_ns)
         shard->scanned_ns = until_ns;
     wake_scan *scan = tn_xcalloc(1, sizeof(*scan));
-    scan->arena = tn_arena_create(0);
     scan->shard = shard;
     scan->until_ns = until_ns;
     tn_list_init(&scan->paused);
+    tn_put_u64be(scan->from, from_ns); /* and the least run id */
+    scan->from_n = ROW_BYTES;
     shard->scanning = true;
-    scan_next(scan, tn_store_row_wake(scan->arena, from_ns, zero));
+    scan_go_on(scan);
 }
 
 /* ---- sleepers ---- */
@@ -304,8 +309,10 @@ static void clear_one(void *user, tn_map_link *link)
     sleeper_free(TN_CONTAINER_OF(link, sleeper, link));
 }
 
-void tn_sleepers_clear(tn_hloop *hl)
+void tn_wakes_clear(tn_hloop *hl)
 {
+    while (!tn_list_empty(&hl->paused_scans))
+        scan_free(TN_CONTAINER_OF(tn_list_pop_front(&hl->paused_scans), wake_scan, paused));
     tn_map_each(&hl->sleepers, clear_one, NULL);
     tn_map_done(&hl->sleepers);
 }
