@@ -242,6 +242,7 @@ typedef struct load {
     tn_ms *ms;
     tn_run *run;
     uint64_t wake_ns;
+    uint64_t epoch; /* the shard's when it began */
     tn_store_op op;
 } load;
 
@@ -256,6 +257,7 @@ static load *load_begin(tn_wf *wf, tn_hreq *req)
     ld->op.user = ld;
     ld->op.arena = arena;
     ld->wake_ns = UINT64_MAX;
+    ld->epoch = wf->shard->epoch;
     wf->busy = true;
     wf->shard->hl->txns++;
     return ld;
@@ -282,6 +284,9 @@ static void load_gave_up(load *ld, tn_hreq *req, const tn_fault *fault)
         if (req->op == (tn_hop)TN_IOP_OUTBOX && fault->code == TN_GRPC_NOT_FOUND)
             tn_outbox_ack(wf->shard, iop->outbox_seq); /* deleted since: its removal has a row of its own */
     } else if (passing && !hl->stopping && tn_uuid_parse(req->run_id, run_id)) {
+        tn_run *run = tn_run_find(wf, run_id);
+        if (run) /* it was the current-run row that could not be read */
+            tn_offer_withdrawn(run, req);
         tn_iop_send_later(tn_iop_create(wf, run_id, TN_IOP_WAKE), TN_SEC);
     } else if (passing && !hl->stopping && ld->run_wanted) {
         tn_iop_send_later(tn_iop_create(wf, ld->run_id, TN_IOP_WAKE), TN_SEC);
@@ -331,9 +336,17 @@ tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_
     return TN_OK;
 }
 
+/* What was read before the shard was another's may be old by now. */
+static void check_epoch(const load *ld, tn_store_op *op)
+{
+    if (op->status == TN_OK && ld->epoch != ld->wf->shard->epoch)
+        op->status = tn_error_set(&op->error, TN_EUNAVAILABLE, "the shard has changed hands, try again");
+}
+
 static void current_loaded(tn_store_op *op)
 {
     load *ld = op->user;
+    check_epoch(ld, op);
     tn_error err = op->error;
     tn_status status = op->status;
     if (status == TN_ENOTFOUND) {
@@ -414,6 +427,7 @@ static void offered_before(tn_ms *ms, const tn_hreq *req)
 static void records_loaded(tn_store_op *op)
 {
     load *ld = op->user;
+    check_epoch(ld, op);
     tn_status status = op->status;
     tn_error err = op->error;
     const tn_page *page = &op->u.scan.page;
@@ -468,6 +482,7 @@ static void load_records(load *ld)
 static void snapshot_loaded(tn_store_op *op)
 {
     load *ld = op->user;
+    check_epoch(ld, op);
     tn_error err = op->error;
     tn_status status = op->status;
     if (status == TN_OK) {

@@ -200,10 +200,12 @@ static void xcall_done(tn_hreq *req)
     }
     tn_namespace_unref(req->ns);
     tn_arena_destroy(req->arena);
+    if (!iop->again && iop->req.ns) {
+        tn_wf_enqueue(wf, &iop->req); /* it may be gone then */
+        return;
+    }
     if (iop->again)
         tn_iop_send_later(iop, RETRY_NS);
-    else if (iop->req.ns)
-        tn_wf_enqueue(wf, &iop->req);
     else
         tn_req_finish(&iop->req, NULL);
     tn_wf_maybe_drop(wf);

@@ -56,6 +56,7 @@ void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
     if (req->progress && req->call && tn_call_cancelled(req->call)) {
+        tn_offer_withdrawn(run, req);
         tn_machine_activity_unstart(tx, req->u.task.ref.scheduled_id, tn_str_from(req->progress));
         tn_txn_commit(txn, tn_fault_make(txn->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
         return;

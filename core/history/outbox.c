@@ -61,6 +61,9 @@ void tn_outbox_flush(tn_shard *shard)
 /* ---- writes ---- */
 
 typedef struct vis_write {
+    tn_list link; /* shard->vis_writes */
+    uint8_t run_id[16];
+    bool waits; /* a removal: a document of the run is still on its way */
     tn_arena *arena;
     tn_shard *shard;
     uint64_t seq;
@@ -79,6 +82,35 @@ static void vis_send(vis_write *w)
 
 static void vis_again(tn_loop_timer *timer) { vis_send(TN_CONTAINER_OF(timer, vis_write, again)); }
 
+/* A document that arrives after its removal would stay for ever. */
+static bool document_on_its_way(const tn_shard *shard, const uint8_t run_id[16])
+{
+    TN_LIST_FOREACH (link, &shard->vis_writes) {
+        const vis_write *w = TN_CONTAINER_OF(link, vis_write, link);
+        if (!w->remove && memcmp(w->run_id, run_id, 16) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void vis_end(vis_write *w)
+{
+    tn_shard *shard = w->shard;
+    tn_list_remove(&w->link);
+    if (!w->remove && shard->removals_waiting && !document_on_its_way(shard, w->run_id)) {
+        TN_LIST_FOREACH_SAFE (link, &shard->vis_writes) {
+            vis_write *other = TN_CONTAINER_OF(link, vis_write, link);
+            if (!other->waits || memcmp(other->run_id, w->run_id, 16) != 0)
+                continue;
+            other->waits = false;
+            shard->removals_waiting--;
+            vis_send(other);
+        }
+    }
+    shard->hl->txns--;
+    tn_arena_destroy(w->arena);
+}
+
 static void vis_done(tn_vis_op *op)
 {
     vis_write *w = op->user;
@@ -91,11 +123,10 @@ static void vis_done(tn_vis_op *op)
     }
     if (op->status == TN_OK || op->status == TN_ENOTFOUND)
         tn_outbox_ack(shard, w->seq);
-    shard->hl->txns--;
-    tn_arena_destroy(w->arena);
+    vis_end(w);
 }
 
-static vis_write *vis_begin(tn_shard *shard, uint64_t seq)
+static vis_write *vis_begin(tn_shard *shard, const uint8_t run_id[16], uint64_t seq)
 {
     tn_arena *arena = tn_arena_create(0);
     vis_write *w = TN_NEW(arena, vis_write);
@@ -105,6 +136,9 @@ static vis_write *vis_begin(tn_shard *shard, uint64_t seq)
     w->op.arena = arena;
     w->op.user = w;
     w->op.done = vis_done;
+    if (run_id)
+        memcpy(w->run_id, run_id, 16);
+    tn_list_push_back(&shard->vis_writes, &w->link);
     tn_loop_timer_init(&w->again, vis_again);
     shard->hl->txns++;
     return w;
@@ -112,7 +146,7 @@ static vis_write *vis_begin(tn_shard *shard, uint64_t seq)
 
 void tn_visibility_write(tn_run *run, uint64_t outbox_seq)
 {
-    vis_write *w = vis_begin(run->wf->shard, outbox_seq);
+    vis_write *w = vis_begin(run->wf->shard, run->run_id, outbox_seq);
     const tn_namespace *ns = tn_namespace_by_id(tn_str_from(run->ms->ns_id));
     tn_history_document(w->arena, ns, run->ms, &w->op.u.put.doc);
     tn_namespace_unref(ns);
@@ -121,11 +155,16 @@ void tn_visibility_write(tn_run *run, uint64_t outbox_seq)
 
 void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id, uint64_t outbox_seq)
 {
-    vis_write *w = vis_begin(shard, outbox_seq);
+    uint8_t id[16];
+    bool known = tn_uuid_parse(run_id, id);
+    vis_write *w = vis_begin(shard, known ? id : NULL, outbox_seq);
     w->remove = true;
     w->op.u.put.doc.struct_size = sizeof(tn_vis_doc);
     w->op.u.put.doc.ns_id = tn_arena_str(w->arena, ns_id);
     w->op.u.put.doc.workflow_id = tn_arena_str(w->arena, workflow_id);
     w->op.u.put.doc.run_id = tn_arena_str(w->arena, run_id);
-    vis_send(w);
+    w->waits = document_on_its_way(shard, w->run_id);
+    shard->removals_waiting += w->waits;
+    if (!w->waits)
+        vis_send(w);
 }

@@ -91,6 +91,8 @@ struct tn_shard {
     uint64_t range_id, fence_version;
     uint64_t owned_since_ns; /* wall: what was only in the last owner's memory ends here */
     uint64_t outbox_next;
+    tn_list vis_writes; /* to visibility, on their way (outbox.c) */
+    size_t removals_waiting;
     uint64_t *outbox_acked; /* rows to delete with the next commit */
     size_t n_outbox_acked, cap_outbox_acked;
     uint64_t next_wake_ns; /* earliest durable deadline of a run that may be out of the cache */
@@ -100,6 +102,9 @@ struct tn_shard {
     bool scan_all_again, scan_due; /* asked for while a scan was under way */
     uint64_t retry_from_ns, retry_at_ns; /* rows from here are to be looked at again then; UINT64_MAX: none */
     bool renewing;  /* the fence is being raised: nothing is served (renew.c) */
+    uint64_t epoch; /* how often the shard was lost: what was read or decided in an older one is not true any more */
+    tn_loop_timer regain_timer;
+    uint64_t regain_delay_ns, regained_ns; /* mono */
     tn_list paused; /* workflows with requests meanwhile */
     bool rejected; /* matching has refused tasks: scan again on credit */
 };
@@ -158,6 +163,7 @@ struct tn_txn {
     uint64_t *outbox_gone; /* rows that this commit deletes */
     size_t n_outbox_gone;
     uint64_t fence_version; /* that the commit stands on */
+    uint64_t epoch;         /* the shard's when it began */
     bool put_current;
     const tn_fault *fault; /* for the caller, also when the commit succeeds */
     void (*after)(tn_txn *txn); /* durable: build the answer (fault and response of req) */
@@ -177,6 +183,7 @@ const char *tn_shard_owner_name(void);
 /* [loop] A commit is uncertain, or was refused by the fence: the shard stands still until its fence has been raised,
  * so that nothing written before can still arrive.  Found to be another's: the shard is lost. */
 void tn_shard_doubt(tn_shard *shard, const char *why);
+void tn_shard_regain_init(tn_shard *shard);
 void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
 void tn_shard_go_on(tn_shard *shard);
 
@@ -221,6 +228,8 @@ void tn_wf_enqueue(tn_wf *wf, tn_hreq *req);
 void tn_wf_step(tn_wf *wf);
 void tn_wf_resume(tn_wf *wf, tn_hreq *req_again); /* not busy any more; req_again (may be NULL) is served first */
 void tn_req_finish(tn_hreq *req, const tn_fault *fault);
+/* A poll that was to get a task of the run will not: the task is to be offered again (by the run's next effects). */
+void tn_offer_withdrawn(tn_run *run, const tn_hreq *req);
 /* The run that the request means: NULL and the request is waiting, or was answered. */
 tn_run *tn_resolve(tn_wf *wf, tn_hreq *req);
 tn_iop *tn_iop_create(const tn_wf *wf, const uint8_t run_id[16], int op);

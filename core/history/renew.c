@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A shard in doubt.  A commit of which the store cannot say whether it was made may still be made after its run has
+/* A shard in doubt, or lost.  A commit of which the store cannot say whether it was made may still be made after its run has
  * been read again, and two truths would part; a refusal by the fence may come from another owner or be a mistake.
  * Both are settled the same way: the shard serves nothing until its fence has been raised.  What was on its way is
- * then in the store or never will be, and what is read afterwards is the truth. */
+ * then in the store or never will be, and what is read afterwards is the truth.
+ *
+ * A shard that another process has taken is let go: nothing is served, nothing of it believed any more.  After a while
+ * it is taken again, for the other one may have gone; two that live and both want it hand it to and fro ever more
+ * slowly, each fenced off while it is the other's. */
 #include "history/priv.h"
 
 #include <stdlib.h>
@@ -10,11 +14,14 @@
 #include "proto/proto.h"
 
 #define AGAIN_NS (200 * TN_MS)
+#define REGAIN_MIN_NS TN_SEC
+#define REGAIN_MAX_NS (60 * TN_SEC)
 
 typedef struct renewal {
     tn_arena *arena; /* of one try */
     tn_shard *shard;
     uint64_t since_ns; /* wall: a raise of ours, made in doubt, is not older */
+    bool regain;       /* whoever has it: it is to be ours */
     Tenon__ShardRecord record;
     tn_loop_timer again;
     tn_store_op op;
@@ -57,14 +64,29 @@ static void doom(void *user, tn_map_link *link)
         return;
     TN_LIST_FOREACH (item, &wf->runs)
         TN_CONTAINER_OF(item, tn_run, in_wf)->doomed = true;
+    wf->current_known = false;
     tn_shard_pause(wf);
+}
+
+static void regain_later(tn_shard *shard)
+{
+    uint64_t now = tn_now_mono_ns(), delay = shard->regain_delay_ns;
+    if (!delay || now - shard->regained_ns > 2 * REGAIN_MAX_NS)
+        delay = REGAIN_MIN_NS;
+    shard->regain_delay_ns = 2 * delay < REGAIN_MAX_NS ? 2 * delay : REGAIN_MAX_NS;
+    tn_loop_timer_start(&shard->regain_timer, now + delay + tn_rng_below(&shard->hl->rng, delay / 2));
 }
 
 static void lost(renewal *renew)
 {
     tn_shard *shard = renew->shard;
     shard->owned = false;
-    TN_LOG(TN_LOG_ERROR, "history", "another process has taken this shard", TN_LOG_U("shard", shard->id));
+    shard->epoch++;
+    TN_LOG(TN_LOG_ERROR, "history",
+           "another process has taken this shard; fix: let one server use a store, or wait until this one has it again",
+           TN_LOG_U("shard", shard->id));
+    if (!shard->hl->stopping)
+        regain_later(shard);
     tn_map_each(&shard->hl->wfs, doom, shard);
     tn_memories_clear(shard->hl, shard);
     finish(renew);
@@ -94,6 +116,12 @@ static void raised(tn_store_op *op)
     shard->range_id = renew->record.range_id;
     shard->owned_since_ns = renew->record.acquired_ns;
     shard->outbox_next = (renew->record.range_id << 40) + 1;
+    if (renew->regain) {
+        shard->owned = true;
+        shard->scanned_ns = 0; /* of the runs that were known no memory is left */
+        shard->regained_ns = tn_now_mono_ns();
+        TN_LOG(TN_LOG_WARN, "history", "the shard has been taken again", TN_LOG_U("shard", shard->id));
+    }
     finish(renew);
 }
 
@@ -115,7 +143,7 @@ static void row_came(tn_store_op *op)
         try_later(renew);
         return;
     }
-    if (!ours(renew, &op->u.get.row, old)) {
+    if (!renew->regain && !ours(renew, &op->u.get.row, old)) {
         lost(renew);
         return;
     }
@@ -155,6 +183,18 @@ static void try(renewal *renew)
     tn_store_get(&renew->op);
 }
 
+static void begin(tn_shard *shard, bool again)
+{
+    renewal *renew = tn_xcalloc(1, sizeof(*renew));
+    renew->shard = shard;
+    renew->since_ns = tn_now_wall_ns();
+    renew->regain = again;
+    tn_loop_timer_init(&renew->again, try_again);
+    shard->renewing = true;
+    shard->hl->txns++;
+    try(renew);
+}
+
 void tn_shard_doubt(tn_shard *shard, const char *why)
 {
     if (shard->renewing || !shard->owned)
@@ -165,11 +205,14 @@ void tn_shard_doubt(tn_shard *shard, const char *why)
     }
     TN_LOG(TN_LOG_WARN, "history", "a write is in doubt: raising the shard's fence", TN_LOG_U("shard", shard->id),
            TN_LOG_Z("why", why));
-    renewal *renew = tn_xcalloc(1, sizeof(*renew));
-    renew->shard = shard;
-    renew->since_ns = tn_now_wall_ns();
-    tn_loop_timer_init(&renew->again, try_again);
-    shard->renewing = true;
-    shard->hl->txns++;
-    try(renew);
+    begin(shard, false);
 }
+
+static void regain(tn_loop_timer *timer)
+{
+    tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, regain_timer);
+    if (!shard->owned && !shard->renewing && !shard->hl->stopping)
+        begin(shard, true);
+}
+
+void tn_shard_regain_init(tn_shard *shard) { tn_loop_timer_init(&shard->regain_timer, regain); }

@@ -123,6 +123,33 @@ static bool request_expired(const tn_hreq *req)
     return req->op < 100 && req->call && tn_call_cancelled(req->call);
 }
 
+void tn_offer_withdrawn(tn_run *run, const tn_hreq *req)
+{
+    const tn_task_ref *ref = &req->u.task.ref;
+    if (req->op == TN_HOP_WFT_POLLED) {
+        if (run->ms->wft.stamp == ref->stamp && !run->ms->wft.started_id)
+            run->ms->wft.dispatched = false;
+    } else if (req->op == TN_HOP_ACT_POLLED) {
+        tn_activity *activity = tn_ms_activity(run->ms, ref->scheduled_id);
+        if (activity && activity->stamp == ref->stamp && !activity->started_ns)
+            activity->dispatched = false;
+    }
+}
+
+/* Matching has let go of a task for a poll that will not get it: its run, in memory or not, offers it anew. */
+static void offer_again(tn_shard *shard, const tn_hreq *req)
+{
+    uint8_t run_id[16];
+    if ((req->op != TN_HOP_WFT_POLLED && req->op != TN_HOP_ACT_POLLED) || !tn_uuid_parse(req->run_id, run_id))
+        return;
+    tn_wf *wf = tn_wf_get(shard, req->ns->id, req->workflow_id);
+    tn_run *run = tn_run_find(wf, run_id);
+    if (run)
+        tn_offer_withdrawn(run, req);
+    tn_iop_send(tn_iop_create(wf, run_id, TN_IOP_WAKE));
+    tn_wf_maybe_drop(wf);
+}
+
 void tn_history_submit(tn_hreq *req)
 {
     tn_list_init(&req->link);
@@ -134,6 +161,7 @@ void tn_history_submit(tn_hreq *req)
         return;
     }
     if (request_expired(req)) {
+        offer_again(shard, req);
         tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone"));
         return;
     }

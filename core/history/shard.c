@@ -352,7 +352,9 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         shards[id].id = id;
         shards[id].hl = &hloops[(id - 1) % loops];
         tn_list_init(&shards[id].paused);
+        tn_list_init(&shards[id].vis_writes);
         tn_wakes_init(&shards[id]);
+        tn_shard_regain_init(&shards[id]);
     }
     tn_status status = acquire_patiently(options, err);
     if (status != TN_OK)
@@ -453,9 +455,12 @@ static void loop_clear(void *arg)
     tn_wakes_clear(hl);
     tn_memories_clear(hl, NULL);
     tn_map_done(&hl->memories);
-    for (uint32_t id = 1; id <= shards_count; id++)
-        if (shards[id].hl == hl)
-            tn_loop_timer_stop(&shards[id].wake_timer);
+    for (uint32_t id = 1; id <= shards_count; id++) {
+        if (shards[id].hl != hl)
+            continue;
+        tn_loop_timer_stop(&shards[id].wake_timer);
+        tn_loop_timer_stop(&shards[id].regain_timer);
+    }
 }
 
 void tn_history_stop(void)

@@ -58,6 +58,7 @@ tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
         .check_search_attributes = env_check_search_attributes,
         .user = txn,
     };
+    txn->epoch = wf->shard->epoch;
     tn_store_batch_init(&txn->batch, arena);
     wf->busy = true;
     txn->hl->txns++;
@@ -305,9 +306,11 @@ static void change_committed(tn_change *change)
 
 static void remember_current(tn_txn *txn)
 {
-    if (!txn->put_current)
-        return;
     tn_wf *wf = txn->wf;
+    if (txn->epoch != wf->shard->epoch)
+        wf->current_known = false; /* another owner may have gone on from there */
+    if (!txn->put_current || txn->epoch != wf->shard->epoch)
+        return;
     tn_ms *ms = txn->changes[txn->n_changes - 1].run->ms;
     wf->current_known = wf->current_exists = true;
     if (txn->op.u.commit.commit.version)

@@ -54,6 +54,8 @@ static void wake_timer_fired(tn_loop_timer *timer)
         if (shard->retry_from_ns < from)
             from = shard->retry_from_ns;
         shard->retry_at_ns = shard->retry_from_ns = UINT64_MAX;
+    } else if (shard->retry_at_ns != UINT64_MAX) {
+        tn_shard_wake_at(shard, shard->retry_at_ns); /* asked for while this earlier time was set */
     }
     scan_wakes(shard, from, now);
 }

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 
 #include "sim.h"
+#include "proto/proto.h"
 #include "store/private.h"
+#include "tenon/store.pb-c.h"
 
 bool sim_faults;
 static sim_row *rows;
@@ -130,8 +132,25 @@ static tn_status test(tn_arena *arena, const tn_batch *batch, tn_commit *out)
     return status;
 }
 
+/* What belongs to a shard is written under its fence only: a former owner writes nothing. */
+static void check_fenced(const tn_batch *batch)
+{
+    for (size_t i = 0; i < batch->n_muts; i++) {
+        const tn_key *key = &batch->muts[i].key;
+        bool fenced = key->table < TN_TABLE_CURRENT || key->table > TN_TABLE_OUTBOX;
+        for (size_t j = 0; j < batch->n_conds && !fenced; j++)
+            fenced = batch->conds[j].test == TN_COND_FENCE && batch->conds[j].key.table == TN_TABLE_SHARD &&
+                     tn_blob_eq(batch->conds[j].key.partition, key->partition);
+        if (!fenced) {
+            sim_violation("R5", "a write to table %u without a fence", key->table);
+            return;
+        }
+    }
+}
+
 static tn_status apply(tn_arena *arena, const tn_batch *batch, tn_commit *out)
 {
+    check_fenced(batch);
     tn_status status = test(arena, batch, out);
     if (status != TN_OK)
         return status;
@@ -186,6 +205,43 @@ static tn_status scan(tn_store_op *op)
     if (more)
         op->u.scan.page.next = tn_arena_blob(op->arena, tn_blob_from(rows[from + n].key + 5, rows[from + n].key_n - 5));
     return TN_OK;
+}
+
+/* ---- the rival ---- */
+
+/* A second server on the same store, that has no work but wants every shard: it takes one after another, also those
+ * that were taken back from it, until the world heals. */
+static sim_event rival;
+size_t sim_rival_taken;
+
+static void rival_takes(sim_event *event)
+{
+    if (sim_draining)
+        return;
+    tn_arena *arena = __real_tn_arena_create(0);
+    tn_key key = tn_store_key(arena, TN_TABLE_SHARD, 1 + (uint32_t)sim_below(mix.shards), (tn_blob){NULL, 0});
+    tn_blob bytes = key_bytes(arena, &key, key.row), packed;
+    bool found;
+    size_t at = place(bytes, &found);
+    Tenon__ShardRecord *record;
+    if (found && tn_proto_unpack(&tenon__shard_record__descriptor, tn_blob_from(rows[at].value, rows[at].n), arena,
+                                 (ProtobufCMessage **)(void *)&record, NULL) == TN_OK) {
+        record->range_id++;
+        record->owner = tn_arena_strdup(arena, "rival");
+        record->acquired_ns = tn_now_wall_ns();
+        TN_ASSERT(tn_proto_pack(&record->base, arena, &packed) == TN_OK);
+        put(bytes, packed, ++versions);
+        sim_rival_taken++;
+        sim_trace("the rival takes shard %u", tn_get_u32be(key.partition.p));
+    }
+    __real_tn_arena_destroy(arena);
+    sim_at(event, sim_below(sim_below(4) ? 10 * TN_SEC : 200 * TN_MS), rival_takes);
+}
+
+void sim_rival_start(void)
+{
+    if (mix.rival)
+        sim_at(&rival, sim_below(5 * TN_SEC), rival_takes);
 }
 
 /* ---- on their way ---- */

@@ -43,6 +43,7 @@ static void mix_of(uint64_t seed)
         .queries = sim_below(2),
         .cache_bytes = (size_t[]){1u << 20, 1u << 26, 20000}[sim_below(3)],
         .busy_ns = (5 + sim_below(40)) * TN_SEC,
+        .rival = sim_below(5) == 0,
     };
 }
 
@@ -144,6 +145,7 @@ static void run_seed(uint64_t seed)
     sim_faults = true;
     sim_world_start();
     sim_workers_start();
+    sim_rival_start();
     work_for(mix.busy_ns);
     drain();
     sim_trace("RETENTION");
@@ -164,7 +166,7 @@ static void run_seed(uint64_t seed)
 /* A seed in a process of its own; false: it failed.  out: its hash and how much happened. */
 typedef struct outcome {
     uint64_t hash;
-    size_t runs, acks;
+    size_t runs, acks, taken;
     unsigned crashes;
     double seconds;
 } outcome;
@@ -180,7 +182,7 @@ static bool try_seed(uint64_t seed, size_t lines, outcome *out)
         alarm(120);
         sim_trace_lines = lines;
         run_seed(seed);
-        outcome mine = {sim_hash, sim_n_runs, sim_n_acks, crashes, (double)sim_now_ns / 1e9};
+        outcome mine = {sim_hash, sim_n_runs, sim_n_acks, sim_rival_taken, crashes, (double)sim_now_ns / 1e9};
         bool sent = write(fds[1], &mine, sizeof(mine)) == sizeof(mine);
         fflush(stdout);
         _exit(sim_violations || !sent);
@@ -207,7 +209,7 @@ int main(int argc, char **argv)
             return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    size_t passed = 0, failed = 0, runs = 0, acks = 0, killed = 0;
+    size_t passed = 0, failed = 0, runs = 0, acks = 0, taken = 0, killed = 0;
     double seconds = 0;
     tn_log_configure(getenv("SIM_LOG") ? TN_LOG_WARN : TN_LOG_NEVER, false);
     for (int64_t seed = from; seed < from + seeds; seed++) {
@@ -220,9 +222,10 @@ int main(int argc, char **argv)
         if (!ok)
             printf("not ok: %s --from %lld --seeds 1\n", argv[0], (long long)seed);
         ok ? passed++ : failed++;
-        runs += first.runs, acks += first.acks, killed += first.crashes, seconds += first.seconds;
+        runs += first.runs, acks += first.acks, taken += first.taken, killed += first.crashes, seconds += first.seconds;
     }
-    printf("%zu runs, %zu acknowledged calls, %zu crashes, %.0f simulated hours\n", runs, acks, killed, seconds / 3600);
+    printf("%zu runs, %zu acknowledged calls, %zu crashes, %zu shards taken by the rival, %.0f simulated hours\n", runs,
+           acks, killed, taken, seconds / 3600);
     printf("sim: %zu passed, %zu failed\n", passed, failed);
     return failed != 0;
 }

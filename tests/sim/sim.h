@@ -16,7 +16,7 @@ typedef struct sim_mix {
     uint32_t slow_permille;
     uint32_t crash_permille; /* of 10 ms steps of the world */
     uint32_t bad_worker_permille;
-    bool late_writes, clock_steps, sticky, children, activities, queries;
+    bool late_writes, clock_steps, sticky, children, activities, queries, rival;
     size_t cache_bytes;
     uint64_t busy_ns; /* how long the world makes work */
 } sim_mix;
@@ -60,6 +60,8 @@ typedef struct sim_row {
 void sim_store_crash(void);
 size_t sim_store_rows(const sim_row **out);
 extern bool sim_faults; /* store and visibility may fail */
+void sim_rival_start(void);
+extern size_t sim_rival_taken;
 
 /* ---- fake_vis.c ---- */
 typedef struct sim_doc {

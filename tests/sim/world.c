@@ -50,6 +50,16 @@ static const ProtobufCMessage *start_request(client *c, tn_arena *arena)
         r->workflow_run_timeout = sim_ms(arena, 5000 + c->seed % 60000);
     if (c->seed % 16 == 1)
         r->workflow_start_delay = sim_ms(arena, c->seed % 20000);
+    if (c->seed % 8 == 2) {
+        r->retry_policy = MAKE(arena, common__v1__retry_policy);
+        r->retry_policy->initial_interval = sim_ms(arena, 500);
+        r->retry_policy->backoff_coefficient = 2;
+        r->retry_policy->maximum_attempts = 3;
+    }
+    if (c->seed % 16 == 3) { /* for ever, but for its time-out */
+        r->cron_schedule = text(arena, "@every 7s");
+        r->workflow_execution_timeout = sim_ms(arena, 10000 + c->seed % 40000);
+    }
     r->request_id = text(arena, c->request_id);
     r->identity = text(arena, "client");
     r->workflow_id_reuse_policy = 1 + (c->seed >> 8) % 3;
