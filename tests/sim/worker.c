@@ -129,10 +129,11 @@ static void polled(tn_mreq *m)
 {
     worker *w = m->user;
     bool task = m->response && !m->fault && (w->what == ACTIVITY ? took_activity(w, m) : took_workflow(w, m));
+    bool refused = m->fault != NULL;
     w->busy = false;
     tn_arena_destroy(m->arena);
     if (!task) {
-        if (!sim_draining || m->fault == NULL)
+        if (!sim_draining || !refused)
             sim_at(&w->event, 10 * TN_MS + sim_below(200 * TN_MS), poll_now);
         return;
     }
