@@ -126,6 +126,9 @@ static void shard_row_came(tn_store_op *op)
                                      (ProtobufCMessage **)(void *)&old, &op->error);
     else if (op->status == TN_ENOTFOUND)
         op->status = TN_OK;
+    if (op->status == TN_OK && old && old->moved)
+        op->status = tn_error_set(&op->error, TN_EINVALID, "shard %u has been moved to another store",
+                                  item->shard->id);
     if (op->status != TN_OK)
         acquire_failed(all, op->status, &op->error);
     item->read = op->status == TN_OK;

@@ -215,9 +215,27 @@ static tn_status make_cluster(server *s, tn_arena *arena, tn_key key, tn_error *
     return status == TN_OK ? use_cluster(s, &record, err) : status;
 }
 
+/* `tenonctl store copy` says so while a store is not whole, and in one whose cluster lives elsewhere now. */
+static tn_status check_moving(tn_arena *arena, tn_error *err)
+{
+    tn_key key =
+        tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("moving")));
+    tn_row row;
+    tn_status status = tn_store_get_sync(arena, key, &row, err);
+    if (status == TN_OK)
+        return tn_error_set(err, TN_EINVALID, "it is not to be served: " TN_STR_FMT,
+                            TN_STR_ARG(tn_str_of_blob(row.value)));
+    return status == TN_ENOTFOUND ? TN_OK : status;
+}
+
 static tn_status open_cluster(server *s, tn_error *err)
 {
     tn_arena *arena = tn_arena_create(0);
+    tn_status moving = check_moving(arena, err);
+    if (moving != TN_OK) {
+        tn_arena_destroy(arena);
+        return moving;
+    }
     tn_key key =
         tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
     tn_row row;

@@ -169,6 +169,35 @@ static bool worth_another(tn_status status)
     return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED;
 }
 
+static void send(job *j)
+{
+    unsigned loop = atomic_fetch_add_explicit(&next_loop, 1, memory_order_relaxed);
+    j->msg.run = run_job;
+    tn_loop_post(tn_loops_get(loop % tn_loops_count()), &j->msg);
+}
+
+static void await(job *j)
+{
+    while (sem_wait(&j->done) != 0) {
+    }
+}
+
+static void pause_before(unsigned tries)
+{
+    unsigned ms = tries < 5 ? 20u << tries : 1000;
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000},
+              NULL);
+}
+
+static void explain(const job *j, tn_error *err)
+{
+    if (j->status >= 0 || !err)
+        return;
+    *err = j->err;
+    if (!err->text[0])
+        snprintf(err->text, sizeof err->text, "%s", tn_status_name(j->status));
+}
+
 static tn_status ask(tn_tool_db *db, verb what, const void *in, size_t in_n, void *out,
                      tn_arena *arena, tn_error *err)
 {
@@ -177,24 +206,54 @@ static tn_status ask(tn_tool_db *db, verb what, const void *in, size_t in_n, voi
     TN_ASSERT(!tn_loop_current());
     sem_init(&j.done, 0, 0);
     for (unsigned tries = 0;; tries++) {
-        j.msg.run = run_job;
-        unsigned loop = atomic_fetch_add_explicit(&next_loop, 1, memory_order_relaxed);
-        tn_loop_post(tn_loops_get(loop % tn_loops_count()), &j.msg);
-        while (sem_wait(&j.done) != 0) {
-        }
+        send(&j);
+        await(&j);
         if (!worth_another(j.status) || tn_now_mono_ns() >= until)
             break;
-        unsigned ms = tries < 5 ? 20u << tries : 1000;
-        nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000},
-                  NULL);
+        pause_before(tries);
     }
     sem_destroy(&j.done);
-    if (j.status < 0 && err) {
-        *err = j.err;
-        if (!err->text[0])
-            snprintf(err->text, sizeof err->text, "%s", tn_status_name(j.status));
-    }
+    explain(&j, err);
     return j.status;
+}
+
+tn_status tn_tool_put_docs(tn_tool_db *db, const tn_vis_doc *docs, size_t n, tn_error *err)
+{
+    uint64_t until = tn_now_mono_ns() + PATIENCE_NS;
+    job *jobs = tn_xcalloc(n + 1, sizeof *jobs);
+    tn_status status = TN_OK;
+    size_t left = n;
+    for (size_t i = 0; i < n; i++) {
+        jobs[i] = (job){.db = db, .what = PUT_DOC, .in = &docs[i], .status = TN_PENDING};
+        sem_init(&jobs[i].done, 0, 0);
+    }
+    for (unsigned tries = 0; left; tries++) {
+        bool last = tn_now_mono_ns() >= until;
+        if (tries)
+            pause_before(tries);
+        for (size_t i = 0; i < n; i++)
+            if (jobs[i].status == TN_PENDING)
+                send(&jobs[i]);
+        for (size_t i = 0; i < n; i++) {
+            if (jobs[i].status != TN_PENDING && jobs[i].in_n)
+                continue; /* settled in an earlier round */
+            await(&jobs[i]);
+            bool again = worth_another(jobs[i].status) && !last;
+            jobs[i].in_n = !again;
+            left -= !again;
+            if (jobs[i].status != TN_OK && !again && status == TN_OK) {
+                status = jobs[i].status;
+                explain(&jobs[i], err);
+            }
+        }
+        for (size_t i = 0; i < n; i++)
+            if (!jobs[i].in_n)
+                jobs[i].status = TN_PENDING;
+    }
+    for (size_t i = 0; i < n; i++)
+        sem_destroy(&jobs[i].done);
+    free(jobs);
+    return status;
 }
 
 tn_status tn_tool_get(tn_tool_db *db, tn_arena *arena, const tn_key *key, tn_row *out,

@@ -35,6 +35,9 @@ tn_status tn_tool_commit(tn_tool_db *db, tn_arena *arena, const tn_batch *batch,
 tn_status tn_tool_list(tn_tool_db *db, tn_arena *arena, const tn_vis_query *query, tn_vis_page *out,
                        tn_error *err) TN_WARN_UNUSED;
 tn_status tn_tool_put_doc(tn_tool_db *db, const tn_vis_doc *doc, tn_error *err) TN_WARN_UNUSED;
+/* All at the same time: drivers gather what comes together. */
+tn_status tn_tool_put_docs(tn_tool_db *db, const tn_vis_doc *docs, size_t n,
+                           tn_error *err) TN_WARN_UNUSED;
 tn_status tn_tool_remove_doc(tn_tool_db *db, const tn_vis_doc *doc, tn_error *err) TN_WARN_UNUSED;
 tn_status tn_tool_define(tn_tool_db *db, const tn_attr *attrs, size_t n,
                          tn_error *err) TN_WARN_UNUSED;

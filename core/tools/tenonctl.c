@@ -7,7 +7,8 @@
 
 #include "tools/tools.h"
 
-static const tn_tool *const groups[] = {tn_tools_schema, tn_tools_verify, tn_tools_plugin};
+static const tn_tool *const groups[] = {tn_tools_schema, tn_tools_verify, tn_tools_copy,
+                                        tn_tools_plugin};
 
 static void print_list(FILE *out)
 {

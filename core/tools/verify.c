@@ -12,6 +12,8 @@
 #include "tenon/store.pb-c.h"
 #include "visibility/visibility.h"
 
+enum { VERB_VERIFY, VERB_REINDEX };
+
 #define SCHEMA_KNOWN 1u /* of the cluster record */
 
 /* ---- complaints ---- */
@@ -84,6 +86,14 @@ void tn_vfy_unreadable(tn_verify *v, const char *what, const tn_error *err)
     pthread_mutex_lock(&v->lock);
     v->unreadable++;
     fprintf(stderr, "tenonctl: %s could not be read: %s\n", what, err->text);
+    pthread_mutex_unlock(&v->lock);
+}
+
+void tn_vfy_unwritten(tn_verify *v, const tn_error *err)
+{
+    pthread_mutex_lock(&v->lock);
+    v->unreadable++;
+    fprintf(stderr, "tenonctl: a document could not be written: %s\n", err->text);
     pthread_mutex_unlock(&v->lock);
 }
 
@@ -267,7 +277,7 @@ static bool look_at(void *user, uint64_t i)
     } else {
         tn_vfy_run run;
         if (tn_vfy_look_again(look->v, s, &report, arena, &run) && look->v->with_docs)
-            tn_vfy_judge_docs(look->v, &report, &run);
+            tn_vfy_judge_docs(look->v, &report, &run, look->final);
         report.run = NULL;
     }
     if (look->final)
@@ -311,7 +321,7 @@ static void settle(tn_verify *v, uint64_t settle_ns, uint32_t threads)
                                      .tv_nsec = (long)(settle_ns % TN_SEC)},
                   NULL);
         look.final = pass == 1;
-        tn_tool_each(pass ? 1 : threads, n, look_at, &look);
+        tn_tool_each(pass && !v->reindex ? 1 : threads, n, look_at, &look);
         size_t kept = 0;
         for (size_t i = 0; i < n; i++)
             if (list[i])
@@ -352,6 +362,8 @@ static void print_counts(const tn_verify *v)
     for (size_t i = 0; i < TN_COUNT_OF(counts); i++)
         if (v->with_docs || strcmp(counts[i].name, "documents") != 0)
             printf("%-16s %12llu\n", counts[i].name, (unsigned long long)counts[i].n);
+    if (v->reindex)
+        printf("%-16s %12llu\n", "mended", (unsigned long long)v->n_mended);
     printf("%-16s %12llu\n", "violations", (unsigned long long)v->violations);
 }
 
@@ -389,47 +401,61 @@ static const tn_settings_plugin *named_store(const tn_settings *settings, const 
     return NULL;
 }
 
-static int run(const tn_tool *tool, int argc, char **argv)
+typedef struct wishes {
+    const char *config, *visibility;
+    bool rows_only;
+    uint64_t settle_ns, threads;
+} wishes;
+
+static int with_stores(const tn_tool *tool, const wishes *w)
 {
-    const char *config = NULL, *visibility = NULL;
-    bool rows_only = false;
-    uint64_t settle_ns = TN_SEC, threads = 4;
-    const tn_option options[] = {
-        {"--config", TN_OPTION_TEXT, &config},       {"--visibility", TN_OPTION_TEXT, &visibility},
-        {"--rows-only", TN_OPTION_FLAG, &rows_only}, {"--settle", TN_OPTION_NS, &settle_ns},
-        {"--threads", TN_OPTION_NUMBER, &threads},
-    };
-    int failed = tn_tool_options(tool, argc, argv, options, TN_COUNT_OF(options), NULL, 0, 0);
-    if (failed != TN_TOOL_GO_ON)
-        return failed;
-    if (!config)
-        return tn_tool_misused(tool, "--config is missing");
-    if (threads < 1 || threads > 64)
-        return tn_tool_misused(tool, "--threads has %llu, wants 1 to 64",
-                               (unsigned long long)threads);
-    tn_log_configure(TN_LOG_ERROR, false);
     tn_config_problems *problems = tn_config_problems_create();
     tn_settings *settings = NULL;
     tn_verify *v = tn_xcalloc(1, sizeof *v);
     int result = TN_TOOL_FAILED;
-    v->with_docs = !rows_only;
-    if (tn_settings_load(config, problems, &settings) == TN_OK) {
+    v->with_docs = !w->rows_only;
+    v->reindex = tool->verb == VERB_REINDEX;
+    if (tn_settings_load(w->config, problems, &settings) == TN_OK) {
         const tn_settings_plugin *docs =
-            visibility ? named_store(settings, visibility, problems) : settings->visibility;
+            w->visibility ? named_store(settings, w->visibility, problems) : settings->visibility;
         if (docs && tn_tool_loops_start(2, problems) == TN_OK &&
             tn_tool_db_open(&v->rows, settings, TN_KIND_PERSISTENCE, settings->store, problems) ==
                 TN_OK &&
-            (rows_only ||
+            (w->rows_only ||
              tn_tool_db_open(&v->docs, settings, TN_KIND_VISIBILITY, docs, problems) == TN_OK))
-            result = verify(v, settle_ns, (uint32_t)threads);
+            result = verify(v, w->settle_ns, (uint32_t)w->threads);
         tn_tool_db_close(&v->docs);
         tn_tool_db_close(&v->rows);
         tn_tool_loops_stop();
     }
-    failed = tn_tool_end(problems);
+    int failed = tn_tool_end(problems);
     tn_settings_destroy(settings);
     free(v);
     return failed != TN_TOOL_OK ? failed : result;
+}
+
+static int run(const tn_tool *tool, int argc, char **argv)
+{
+    bool reindex = tool->verb == VERB_REINDEX;
+    wishes w = {.settle_ns = TN_SEC, .threads = reindex ? 32 : 4};
+    const tn_option options[] = {
+        {"--config", TN_OPTION_TEXT, &w.config},
+        {"--visibility", TN_OPTION_TEXT, &w.visibility},
+        {"--settle", TN_OPTION_NS, &w.settle_ns},
+        {"--threads", TN_OPTION_NUMBER, &w.threads},
+        {"--rows-only", TN_OPTION_FLAG, &w.rows_only}, /* not of reindex */
+    };
+    int failed =
+        tn_tool_options(tool, argc, argv, options, TN_COUNT_OF(options) - reindex, NULL, 0, 0);
+    if (failed != TN_TOOL_GO_ON)
+        return failed;
+    if (!w.config)
+        return tn_tool_misused(tool, "--config is missing");
+    if (w.threads < 1 || w.threads > 64)
+        return tn_tool_misused(tool, "--threads has %llu, wants 1 to 64",
+                               (unsigned long long)w.threads);
+    tn_log_configure(TN_LOG_ERROR, false);
+    return with_stores(tool, &w);
 }
 
 const tn_tool tn_tools_verify[] = {
@@ -445,6 +471,18 @@ const tn_tool tn_tools_verify[] = {
              "--visibility NAME: compare with that datastore.  --rows-only: leave visibility out.\n"
              "Prints counts, and each violation with the key of its row; ends with 1 when there is "
              "one.\n",
-     .run = run},
+     .run = run,
+     .verb = VERB_VERIFY},
+    {.name = "store reindex",
+     .args = "--config FILE [--visibility NAME] [--settle 1s] [--threads 32]",
+     .brief = "make visibility say what the records say",
+     .help =
+         "Verifies, and mends visibility: documents that are missing or stale are written, "
+         "superfluous ones removed.\n"
+         "Servers may run meanwhile.  Violations of other sorts are printed and left as they are; "
+         "ends with 1 then.\n"
+         "--visibility NAME: fill that datastore, of a search store that is being introduced.\n",
+     .run = run,
+     .verb = VERB_REINDEX},
     {0},
 };

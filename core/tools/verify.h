@@ -34,8 +34,9 @@ typedef struct tn_vfy_run {
     tn_blob snapshot; /* p NULL: none */
     bool has_records;
     bool suspect;
-    bool sound;      /* out: digest and transition are set */
-    uint64_t digest; /* out: of the document that the state asks for */
+    bool sound;            /* out: digest and transition are set */
+    const tn_vis_doc *doc; /* out, when documents are mended: in the report's arena */
+    uint64_t digest;       /* out: of the document that the state asks for */
     uint64_t transition;
 } tn_vfy_run;
 
@@ -70,6 +71,7 @@ typedef struct tn_vfy_doc { /* what visibility should say of a run */
 typedef struct tn_verify {
     tn_tool_db rows, docs;
     bool with_docs;
+    bool reindex; /* documents that are wrong are mended */
     uint32_t shards;
     tn_namespace *namespaces; /* by hand: the registry would create what it misses */
     size_t namespaces_count;
@@ -79,7 +81,7 @@ typedef struct tn_verify {
     tn_map expected; /* of tn_vfy_doc */
     uint64_t violations, unreadable;
     atomic_uint_fast64_t n_runs, n_open, n_records, n_events, n_bytes, n_snapshots, n_current,
-        n_wakes, n_outbox, n_documents, n_suspects;
+        n_wakes, n_outbox, n_documents, n_suspects, n_mended;
 } tn_verify;
 
 /* ---- complaints ---- */
@@ -101,6 +103,8 @@ void tn_vfy_complain(tn_vfy_report *report, uint32_t table, tn_blob row, const c
     TN_PRINTF(4, 5);
 /* A store that could not be asked: the verdict stays open. */
 void tn_vfy_unreadable(tn_verify *v, const char *what, const tn_error *err);
+
+void tn_vfy_unwritten(tn_verify *v, const tn_error *err);
 
 const tn_namespace *tn_vfy_namespace(const tn_verify *v, tn_str id);
 uint32_t tn_vfy_shard_of(const tn_verify *v, tn_str ns_id, tn_str workflow_id);
@@ -149,6 +153,6 @@ void tn_vfy_expect_doc(tn_verify *v, uint32_t shard, const tn_vfy_run *run);
 /* Lists every namespace and compares; differences become suspects. */
 void tn_vfy_docs(tn_verify *v);
 /* The documents of one run, which was just judged. */
-void tn_vfy_judge_docs(tn_verify *v, tn_vfy_report *report, const tn_vfy_run *run);
+void tn_vfy_judge_docs(tn_verify *v, tn_vfy_report *report, const tn_vfy_run *run, bool may_mend);
 
 #endif

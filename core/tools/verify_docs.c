@@ -161,7 +161,58 @@ static void take_doc(tn_verify *v, void *user, const tn_vis_doc *doc)
     found->version = doc->version;
 }
 
-void tn_vfy_judge_docs(tn_verify *v, tn_vfy_report *report, const tn_vfy_run *run)
+static bool is_namespace_of(const tn_vfy_run *run, const tn_namespace *ns)
+{
+    return !run->workflow_id || tn_str_is(ns->id, run->ns_id);
+}
+
+/* Puts what the state asks for, or takes away what is superfluous.  The plugin drops a document that is not newer than
+ * the one it has, so that such a one goes first. */
+static void mend(tn_verify *v, const tn_vfy_run *run, const found_docs *found)
+{
+    tn_error err = {0};
+    char text[37];
+    tn_uuid_format(run->id, text);
+    bool good = true;
+    if (!run->has_records || (found->count && found->version >= run->transition)) {
+        for (size_t i = 0; good && i < v->namespaces_count; i++) {
+            tn_vis_doc key = {.struct_size = sizeof key,
+                              .ns_id = v->namespaces[i].id,
+                              .workflow_id = tn_str_from(run->workflow_id ? run->workflow_id : ""),
+                              .run_id = tn_str_from(text)};
+            if (!run->has_records || is_namespace_of(run, &v->namespaces[i]))
+                good = tn_tool_remove_doc(&v->docs, &key, &err) == TN_OK;
+        }
+    }
+    if (good && run->has_records)
+        good = tn_tool_put_doc(&v->docs, run->doc, &err) == TN_OK;
+    if (good)
+        v->n_mended++;
+    else
+        tn_vfy_unwritten(v, &err);
+}
+
+static void judge(tn_vfy_report *report, const tn_vfy_run *run, const found_docs *found,
+                  tn_blob key)
+{
+    if (!run->has_records)
+        tn_vfy_complain(report, 0, key, "visibility lists a run that has no records");
+    else if (!found->count)
+        tn_vfy_complain(report, 0, key, "visibility does not list the run");
+    else if (found->count > 1)
+        tn_vfy_complain(report, 0, key, "visibility lists the run %u times", found->count);
+    else if (found->version > run->transition)
+        tn_vfy_complain(report, 0, key,
+                        "the document has version %llu, the run is at transition %llu",
+                        (unsigned long long)found->version, (unsigned long long)run->transition);
+    else
+        tn_vfy_complain(
+            report, 0, key,
+            "the document (version %llu) does not say what the run's state says (transition %llu)",
+            (unsigned long long)found->version, (unsigned long long)run->transition);
+}
+
+void tn_vfy_judge_docs(tn_verify *v, tn_vfy_report *report, const tn_vfy_run *run, bool may_mend)
 {
     char text[37];
     found_docs found = {.run = run};
@@ -176,24 +227,14 @@ void tn_vfy_judge_docs(tn_verify *v, tn_vfy_report *report, const tn_vfy_run *ru
     for (size_t i = 0; i < v->namespaces_count; i++)
         if (!each_doc(v, v->namespaces[i].id, &node, 1, take_doc, &found))
             return;
-    if (!run->has_records) {
-        if (found.count && !run->outbox_remove)
-            tn_vfy_complain(report, 0, value, "visibility lists a run that has no records");
+    bool fine = run->has_records ? run->outbox_put || !run->sound ||
+                                       (found.count == 1 && found.version <= run->transition &&
+                                        found.digest == run->digest)
+                                 : !found.count || run->outbox_remove;
+    if (fine)
         return;
-    }
-    if (run->outbox_put || !run->sound)
-        return;
-    if (!found.count)
-        tn_vfy_complain(report, 0, value, "visibility does not list the run");
-    else if (found.count > 1)
-        tn_vfy_complain(report, 0, value, "visibility lists the run %u times", found.count);
-    else if (found.version > run->transition)
-        tn_vfy_complain(report, 0, value,
-                        "the document has version %llu, the run is at transition %llu",
-                        (unsigned long long)found.version, (unsigned long long)run->transition);
-    else if (found.digest != run->digest)
-        tn_vfy_complain(
-            report, 0, value,
-            "the document (version %llu) does not say what the run's state says (transition %llu)",
-            (unsigned long long)found.version, (unsigned long long)run->transition);
+    if (v->reindex && may_mend)
+        mend(v, run, &found);
+    else
+        judge(report, run, &found, value);
 }

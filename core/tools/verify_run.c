@@ -287,10 +287,11 @@ bool tn_vfy_replay_end(tn_vfy_replay *r)
             judge_wake(r);
             judge_outbox(r);
         }
-        tn_vis_doc doc;
-        tn_history_document(r->scratch, tn_vfy_namespace(r->v, tn_str_from(r->run->ns_id)), r->ms,
-                            &doc);
-        r->run->digest = tn_vfy_doc_digest(&doc);
+        tn_arena *arena = r->v->reindex && r->report->arena ? r->report->arena : r->scratch;
+        tn_vis_doc *doc = TN_NEW(arena, tn_vis_doc);
+        tn_history_document(arena, tn_vfy_namespace(r->v, tn_str_from(r->run->ns_id)), r->ms, doc);
+        r->run->digest = tn_vfy_doc_digest(doc);
+        r->run->doc = doc;
         r->run->transition = r->ms->transition;
     }
     bool sound = named && !r->broken;
