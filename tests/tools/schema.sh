@@ -29,12 +29,12 @@ authorization:
 plugins:
   dirs: [$PLUGINS, $BUILDDIR/tests/tools]
 services:
-  frontend: {rpc: {grpcPort: $PORT}}
+  frontend: {rpc: {grpcPort: $LEDGER_PORT}}
 EOF
 }
-free_port PORT
+free_port LEDGER_PORT
 config c.yaml
-config two.yaml "knows: 2"
+config knows2.yaml "knows: 2"
 config lies.yaml "wrong: lies"
 config away.yaml "wrong: away"
 config differs.yaml "wrong: differs"
@@ -134,11 +134,11 @@ says "main: page p1: has 3 columns, wants 4"
 says "main: index i: is missing"
 
 # newer than the plugin
-run 1 schema version --config "$WORK/two.yaml"
+run 1 schema version --config "$WORK/knows2.yaml"
 complains "schema version 3 is newer than 2"
-run 1 schema update --config "$WORK/two.yaml"
+run 1 schema update --config "$WORK/knows2.yaml"
 complains "it is not taken back to 2"
-serve "$WORK/two.yaml"
+serve "$WORK/knows2.yaml"
 complains "schema version 3 is stored, version 2 is wanted"
 complains "fix: install the release of the plugin that made it"
 
