@@ -44,6 +44,9 @@ static tn_status connect_one(rd_sync *sync, const rd_address *address, tn_error 
             break;
         }
         status = wait_for(sync, false, deadline, err);
+        if (status != TN_OK && sync->wire.shaking && !sync->wire.connecting)
+            rd_error(err, status, 0, "%.100s:%u: no TLS handshake in time (is this a TLS port?)",
+                     sync->at.host, sync->at.port);
     }
     rd_wire_close(&sync->wire);
     return status;
