@@ -394,8 +394,7 @@ static void send_group(rd_ctx *ctx, group *g)
         uint64_t deadline = ctx->inst->host->op_deadline_ns(g->members[i].op);
         latest = deadline > latest ? deadline : latest;
     }
-    const rd_options *o = &ctx->inst->options;
-    g->request.deadline_ns = rd_deadline(ctx, latest, o->wait_replicas ? o->wait_ns : 0);
+    g->request.deadline_ns = latest;
     rd_count(ctx->inst, ctx->inst->m_groups, 1);
     rd_count(ctx->inst, ctx->inst->m_commits, g->n);
     if (link) {

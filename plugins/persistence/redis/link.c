@@ -45,6 +45,7 @@ struct rd_link {
     redisReader *reader;
     rd_buf out;
     uint64_t queued_total, sent_total;
+    uint64_t moved_ns; /* when bytes moved last, or began to be waited for */
     queue sent, waiting;
     uint64_t retry_ns, delay_ns;
 };
@@ -300,9 +301,18 @@ static bool flush(rd_link *link)
             return false;
         }
         link->sent_total += (uint64_t)put;
+        link->moved_ns = host_of(link)->mono_ns();
         rd_buf_take(&link->out, (size_t)put);
     }
     return true;
+}
+
+/* The oldest request's deadline, or the end of a silence that is too long. */
+static uint64_t patience_ends(const rd_link *link)
+{
+    const rd_options *o = options_of(link);
+    uint64_t silence = link->moved_ns + o->command_ns + (o->wait_replicas ? o->wait_ns : 0);
+    return link->sent.first->deadline_ns < silence ? link->sent.first->deadline_ns : silence;
 }
 
 static void send_request(rd_link *link, rd_request *request)
@@ -320,9 +330,11 @@ static void send_request(rd_link *link, rd_request *request)
     }
     link->queued_total += out->n - out->at - before;
     request->end = link->queued_total;
+    if (!link->sent.first)
+        link->moved_ns = host_of(link)->mono_ns();
     push(&link->sent, request);
-    if (!link->timer && request->deadline_ns != UINT64_MAX)
-        timer_at(link, request->deadline_ns);
+    if (!link->timer && request != &link->hello)
+        timer_at(link, patience_ends(link));
 }
 
 void rd_link_submit(rd_link *link, rd_request *request)
@@ -467,6 +479,7 @@ static bool receive(rd_link *link)
             rd_error(&link->why, TN_EUNAVAILABLE, 0, "the connection to Redis broke");
             return false;
         }
+        link->moved_ns = host_of(link)->mono_ns();
         redisReaderFeed(link->reader, bytes, (size_t)got);
         for (;;) {
             void *reply = NULL;
@@ -530,11 +543,10 @@ static void on_time(void *arg)
         attempt_failed(link);
         return;
     }
-    const rd_request *oldest = link->sent.first;
-    if (!oldest)
+    if (!link->sent.first)
         return;
-    if (oldest->deadline_ns > host_of(link)->mono_ns()) {
-        timer_at(link, oldest->deadline_ns);
+    if (patience_ends(link) > host_of(link)->mono_ns()) {
+        timer_at(link, patience_ends(link));
         return;
     }
     rd_error(&link->why, TN_EUNAVAILABLE, 0, "Redis did not answer in time");

@@ -286,7 +286,6 @@ tn_status rd_get(void *ctx, tn_op *op, const tn_key *key, tn_row *out);
 tn_status rd_scan(void *ctx, tn_op *op, const tn_range *range, tn_page *out);
 void rd_commit(void *ctx, tn_commit_req *const *reqs, size_t n);
 tn_status rd_ping(void *ctx, tn_op *op);
-uint64_t rd_deadline(const rd_ctx *ctx, uint64_t op_deadline_ns, uint64_t more_ns);
 
 tn_status rd_schema(const tn_host *host, const tn_config *cfg, tn_schema_req *req, tn_error *err);
 /* Writes the key that says which layout this is. */

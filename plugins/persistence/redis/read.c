@@ -22,12 +22,6 @@ typedef struct reading { /* in the operation's memory */
     tn_page *page;
 } reading;
 
-uint64_t rd_deadline(const rd_ctx *ctx, uint64_t op_deadline_ns, uint64_t more_ns)
-{
-    uint64_t own = ctx->inst->host->mono_ns() + ctx->inst->options.command_ns + more_ns;
-    return own < op_deadline_ns ? own : op_deadline_ns;
-}
-
 /* ---- asking ------------------------------------------------------------------------------------- */
 
 static void put_name(const reading *r, const tn_key *key, rd_part what, rd_buf *out)
@@ -249,7 +243,7 @@ static reading *reading_new(rd_ctx *ctx, tn_op *op, verb what)
                               .put = put_reading,
                               .reply = reading_reply,
                               .failed = reading_failed,
-                              .deadline_ns = rd_deadline(ctx, host->op_deadline_ns(op), 0),
+                              .deadline_ns = host->op_deadline_ns(op),
                               .repeats = 1};
     r->op = op;
     r->verb = what;

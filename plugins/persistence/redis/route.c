@@ -210,7 +210,7 @@ void rd_refresh(rd_ctx *ctx)
                                 .put = refresh_put,
                                 .reply = refresh_reply,
                                 .failed = refresh_failed,
-                                .deadline_ns = now + ctx->inst->options.command_ns};
+                                .deadline_ns = UINT64_MAX};
     rd_link_submit(link, &ctx->refresh);
 }
 
