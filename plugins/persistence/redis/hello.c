@@ -166,16 +166,26 @@ static tn_status check_master(const redisReply *reply, rd_told *told, tn_error *
     return TN_OK;
 }
 
-static tn_status check_role(const redisReply *reply, tn_error *err)
+/* A master that has lost its replicas could confirm nothing; and one that comes back after a fail-over, before
+ * Sentinel has demoted it, is known by that. */
+static tn_status check_role(const rd_options *options, rd_target target, const redisReply *reply,
+                            tn_error *err)
 {
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1)
         return rd_reply_error(reply, "ROLE", err);
-    if (rd_is(reply->element[0], "master"))
-        return TN_OK;
     if (rd_is(reply->element[0], "sentinel"))
         return rd_error(err, TN_EINVALID, 0,
                         "this is a sentinel\n  fix: write its address into sentinels");
-    return rd_error(err, TN_EUNAVAILABLE, 0, "this server is a replica");
+    if (!rd_is(reply->element[0], "master"))
+        return rd_error(err, TN_EUNAVAILABLE, 0, "this server is a replica");
+    size_t replicas = reply->elements > 2 && reply->element[2]->type == REDIS_REPLY_ARRAY
+                          ? reply->element[2]->elements
+                          : 0;
+    if (target == RD_TO_SERVER && replicas < options->wait_replicas)
+        return rd_error(err, TN_EUNAVAILABLE, 0,
+                        "this master has %zu of %u replicas (waitReplicas)", replicas,
+                        options->wait_replicas);
+    return TN_OK;
 }
 
 tn_status rd_schema_wrong(const rd_options *options, uint32_t stored, tn_error *err)
@@ -216,7 +226,7 @@ static tn_status check_step(const rd_options *options, rd_target target, step s,
     case STEP_SELECT:
         return rd_is(reply, "OK") ? TN_OK : rd_reply_error(reply, "SELECT", err);
     case STEP_ROLE:
-        return check_role(reply, err);
+        return check_role(options, target, reply, err);
     case STEP_AOF:
         return check_setting(options, reply, "appendonly", "yes", "a restart would lose everything",
                              err);

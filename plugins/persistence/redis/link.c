@@ -220,7 +220,8 @@ static bool next_endpoint(rd_link *link)
 {
     const rd_options *o = options_of(link);
     if (o->mode == RD_SENTINEL) {
-        if (link->tries >= o->n_seeds)
+        /* A sentinel's word counts: another may not have heard of the new master yet. */
+        if (link->target == RD_TO_SERVER || link->tries >= o->n_seeds)
             return false;
         link->at = o->seeds[link->tries++];
         link->target = RD_TO_SENTINEL;
@@ -252,6 +253,7 @@ static void step(rd_link *link)
 static void start(rd_link *link)
 {
     link->tries = 0;
+    link->target = RD_TO_SENTINEL;
     link->found.n = link->address_at = 0;
     link->why = (tn_error){0};
     step(link);
