@@ -13,8 +13,8 @@
 #define BACKOFF_FIRST_NS (100 * TN_PG_MS)
 #define BACKOFF_MOST_NS (5 * TN_PG_SEC)
 #define SAY_EVERY_NS (30 * TN_PG_SEC)
+#define WAIT_MOST_NS (2 * TN_PG_SEC) /* for a connection, of a request that was not sent yet */
 #define LOOK_NS (50 * TN_PG_MS)
-#define CANCEL_GRACE_NS (500 * TN_PG_MS)
 
 static void leave(tn_pg_conn *conn);
 static void arm_limit(tn_pg_conn *conn);
@@ -72,7 +72,9 @@ static void mark_broken(tn_pg_conn *conn, const char *why)
     if (conn->broken || !conn->db)
         return;
     conn->broken = true;
-    tn_pg_error(&conn->why, TN_EUNAVAILABLE, "%s", why && why[0] ? why : "the connection broke");
+    why = why && why[0] ? why : "the connection broke";
+    tn_pg_error(&conn->why, TN_EUNAVAILABLE, "%.*s", (int)strcspn(why, "\n"),
+                why); /* then come guesses */
 }
 
 void tn_pg_give_up(tn_pg_conn *conn, const char *why)
@@ -119,9 +121,11 @@ static void end_flight(tn_pg_conn *conn)
 {
     tn_pg_queue again = {0}, gone = {0};
     uint64_t at = now(conn);
-    for (tn_pg_req *req; (req = pop(&conn->flight));)
-        push((req->flags & TN_PG_REPEAT) && req->deadline_ns > at && !conn->closed ? &again : &gone,
-             req);
+    for (tn_pg_req *req; (req = pop(&conn->flight));) {
+        bool repeat = (req->flags & TN_PG_REPEAT) && req->deadline_ns > at && !conn->closed;
+        req->wait_by_ns = req->deadline_ns;
+        push(repeat ? &again : &gone, req);
+    }
     if (again.first) {
         again.last->next = conn->waiting.first;
         if (!conn->waiting.first)
@@ -241,6 +245,9 @@ void tn_pg_submit(tn_pg_conn *conn, tn_pg_req *req)
         end_unsent(conn, req, "the connection is closed");
         return;
     }
+    uint64_t at = now(conn);
+    bool patient = (req->flags & TN_PG_FIRST) || req->deadline_ns <= at + WAIT_MOST_NS;
+    req->wait_by_ns = patient ? req->deadline_ns : at + WAIT_MOST_NS;
     conn->depth++;
     if (req->flags & TN_PG_FIRST)
         push_front(&conn->waiting, req);
@@ -384,7 +391,7 @@ static void end_waiting(tn_pg_conn *conn, uint64_t at)
     tn_pg_queue all = conn->waiting, late = {0};
     conn->waiting = (tn_pg_queue){0};
     for (tn_pg_req *req; (req = pop(&all));)
-        push(req->deadline_ns <= at ? &late : &conn->waiting, req);
+        push(req->wait_by_ns <= at ? &late : &conn->waiting, req);
     for (tn_pg_req *req; (req = pop(&late));)
         end_unsent(conn, req, "no connection in time");
 }
@@ -399,13 +406,9 @@ static void on_limit(void *arg)
     tn_pg_req *head = conn->flight.first;
     if (head && conn->db && flight_limit(head) <= at) {
         if ((head->flags & TN_PG_CANCEL) && conn->cancel &&
-            tn_pg_enqueue(conn->pool, conn, conn->cancel, true)) {
-            conn->cancel = NULL; /* the job's; then a short while for the server to say so */
-            head->deadline_ns = at + CANCEL_GRACE_NS;
-            head->patience_ns = 0;
-        } else {
-            mark_broken(conn, "no answer in time");
-        }
+            tn_pg_enqueue(conn->pool, conn, conn->cancel, true))
+            conn->cancel = NULL; /* the job's */
+        mark_broken(conn, "no answer in time");
     }
     end_waiting(conn, at);
     leave(conn);

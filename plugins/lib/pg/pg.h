@@ -128,7 +128,7 @@ tn_status tn_pg_schema_update(PGconn *db, const tn_pg_options *options, const tn
 /* ---- pool.c ------------------------------------------------------------------------------------- */
 
 /* [main] Takes the options over (they are zeroed).  Connects, checks the server and the schema; the connection is
- * kept for the first loop. */
+ * kept for the first loop.  A server that is away is no failure: requests say UNAVAILABLE until it comes. */
 tn_status tn_pg_pool_open(const tn_host *host, tn_pg_options *options, const tn_pg_driver *driver,
                           void *inst, tn_pg_pool **out, tn_error *err);
 void tn_pg_pool_close(tn_pg_pool *pool); /* after the last detach */
@@ -148,7 +148,7 @@ tn_status tn_pg_run(tn_pg_link *link, void (*fn)(void *), void *arg);
 typedef enum tn_pg_end {
     TN_PG_DONE,   /* committed; all results were given */
     TN_PG_FAILED, /* the server refused: surely rolled back */
-    TN_PG_UNSENT, /* surely never seen by the server: no connection before the deadline, or closing */
+    TN_PG_UNSENT, /* surely never seen by the server: no connection in time, or closing */
     TN_PG_LOST    /* sent, and the connection broke before the answer: perhaps committed */
 } tn_pg_end;
 
@@ -157,7 +157,7 @@ typedef enum tn_pg_end {
 #define TN_PG_REPEAT 1u
 /* Goes before those that wait. */
 #define TN_PG_FIRST 2u
-/* When its time runs out in flight, the server is asked to cancel it (PQcancel). */
+/* When the connection is given up over it, the server is asked to cancel it (PQcancel). */
 #define TN_PG_CANCEL 4u
 
 /* Embedded in the driver's own structure; its memory lives until done.  Zero what is not named here. */
@@ -178,7 +178,7 @@ struct tn_pg_req {
     void (*done)(tn_pg_req *req, tn_pg_end end, const tn_error *err, const char *sqlstate);
     /* conn.c's */
     tn_pg_req *next;
-    uint64_t sent_ns;
+    uint64_t sent_ns, wait_by_ns;
     uint32_t index;
     bool failed, doubtful;
     char sqlstate[6];

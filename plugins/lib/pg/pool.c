@@ -199,13 +199,11 @@ tn_status tn_pg_pool_open(const tn_host *host, tn_pg_options *options, const tn_
     tn_error why = {0};
     pool->first = make_session(pool, &pool->first_session, &why);
     tn_status status = TN_OK;
-    if (!pool->first) {
-        status = why.code == TN_EINVALID ? TN_EINVALID : TN_EUNAVAILABLE;
-        if (status == TN_EINVALID)
-            *err = why;
-        else
-            tn_pg_error(err, status, "cannot use %s: %s", pool->options.place, why.text);
-    }
+    if (!pool->first && why.code == TN_EUNAVAILABLE)
+        tn_pg_log(pool, TN_LEVEL_WARN, "cannot connect to %s yet: %s", pool->options.place,
+                  why.text);
+    else if (!pool->first)
+        *err = why, status = why.code;
     while (status == TN_OK && pool->n_threads < TN_PG_THREADS) {
         if (pthread_create(&pool->threads[pool->n_threads], NULL, thread_main, pool) != 0)
             status = tn_pg_error(err, TN_EUNAVAILABLE, "cannot start a thread");

@@ -65,8 +65,12 @@ static tn_status go(pp_ctx *at, tn_op *op, reading *r,
     r->inst = at->inst;
     r->link = at->link;
     r->op = op;
+    uint64_t deadline = pp_deadline(at->inst, op), now = at->inst->host->mono_ns();
     r->req = (tn_pg_req){.flags = TN_PG_REPEAT | TN_PG_CANCEL,
-                         .deadline_ns = pp_deadline(at->inst, op),
+                         .deadline_ns = deadline,
+                         .patience_ns = deadline == UINT64_MAX ? 30 * TN_PG_SEC
+                                        : deadline > now       ? (deadline - now) / 2 + 1
+                                                               : 1,
                          .send = send,
                          .result = result,
                          .done = reading_done};

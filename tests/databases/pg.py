@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""persistence/postgresql on real servers: the contract on each version, then faults under load, each judged by `load`
+(every answer that the store gave is compared with what is there in the end)."""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+from proxy import Proxy
+from servers import Ports, Postgres, find
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Suite:
+    def __init__(self, arguments):
+        self.build, self.long = arguments.build, arguments.long
+        self.tools = arguments.tools
+        self.ports = Ports(arguments.port)
+        self.plugin = os.path.join(self.build, "plugins/persistence/postgresql.so")
+        self.folder = tempfile.mkdtemp(prefix="tenon-pg.")
+        os.chmod(self.folder, 0o755)
+        self.servers, self.passed, self.failed, self.skipped = [], 0, 0, 0
+        self.only = arguments.only
+
+    # ---- servers ----
+
+    def server(self, version="15", name=None, **settings):
+        bin, why = find(version, self.tools)
+        if not bin:
+            raise LookupError(why)
+        folder = os.path.join(self.folder, name or f"pg{version}-{len(self.servers)}")
+        server = Postgres(bin, folder, self.ports.take(), settings).init()
+        self.servers.append(server)
+        return server
+
+    def stanza(self, server, schema="kit", port=None, extra="", more=""):
+        address = f"127.0.0.1:{port or server.port}" if not isinstance(port, str) else port
+        return (f'sql: {{connectAddr: "{address}", databaseName: postgres, user: postgres, '
+                f'schemaName: "{schema}"{extra}}}{more}')
+
+    def load(self, stanza, verify, seconds, owner="A", *arguments, **kw):
+        return subprocess.Popen([os.path.join(self.build, "tests/databases/load"), self.plugin, stanza, verify,
+                                 str(seconds), owner, *map(str, arguments)], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, **kw)
+
+    def judge(self, process, began=True):
+        out, _ = process.communicate(timeout=300)
+        if process.returncode:
+            raise AssertionError("\n" + out)
+        line = out.strip().splitlines()[-1]
+        return line, {k: float(v) for k, v in re.findall(r"(\w+) (\d[\d.]*)", line)}
+
+    # ---- the tests ----
+
+    def conformance(self, version):
+        server = self.server(version, fsync="off").start()
+        kit = subprocess.run([os.path.join(self.build, "tests/plugin/persistence_kit"), self.plugin,
+                              self.stanza(server, "%N", extra=", allowVolatile: true")],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        server.stop()
+        line = kit.stdout.strip().splitlines()[-1]
+        assert kit.returncode == 0, "\n" + kit.stdout
+        return line
+
+    def unsafe_is_refused(self):
+        server = self.server(fsync="off").start()
+        out, _ = self.load(self.stanza(server), self.stanza(server), 0.1).communicate()
+        assert "fsync = off" in out and "allowVolatile" in out, out
+        server.stop()
+        server.settings = {**server.settings, "fsync": "on", "synchronous_commit": "off"}
+        server.start()
+        server.ask("ALTER ROLE postgres SET synchronous_commit = off")
+        self.judge(self.load(self.stanza(server), self.stanza(server), 1))
+        volatile = server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenon'")
+        server.stop()
+        return f"fsync = off is refused, {volatile} sessions left"
+
+    def few_connections(self):
+        server = self.server().start()
+        one = self.stanza(server, extra=", maxConns: 1")
+        process = self.load(one, one, 2)
+        time.sleep(1.5)
+        n = server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenon'")
+        line, _ = self.judge(process)
+        server.stop()
+        assert n == "1", f"{n} connections"
+        return line
+
+    def bad_network(self):
+        server = self.server().start()
+
+        async def campaign():
+            seed = random.randrange(2**31)
+            proxy = Proxy(self.ports.take(), server.port, seed)
+            await proxy.start()
+            process = self.load(self.stanza(server, port=proxy.port), self.stanza(server),
+                                120 if self.long else 20, "A", "-l", 200)
+            line, figures = await asyncio.to_thread(self.judge, process)
+            await proxy.stop()
+            counts = ", ".join(f"{v} {k}" for k, v in proxy.counts.items())
+            assert sum(proxy.counts.values()) > 10, counts
+            assert figures["uncertain"] <= figures["acked"] / 50, line
+            return f"{line} ({counts}; seed {seed})"
+
+        line = asyncio.run(campaign())
+        server.stop()
+        return line
+
+    def killed_server(self):
+        server = self.server().start()
+        kills, away = 20 if self.long else 4, 0
+        process = self.load(self.stanza(server), self.stanza(server), 3 * kills, "A", "-l", 200)
+        for _ in range(kills):
+            time.sleep(random.uniform(1, 2))
+            server.kill()
+            began = time.monotonic()
+            server.start()
+            away = max(away, time.monotonic() - began)
+        line, figures = self.judge(process)
+        server.stop()
+        line = f"{kills} kills, away for {away:.1f} s at most, {line}"
+        assert figures["uncertain"] == 0 or away > 4, line  # the deadline is 10 s
+        return line
+
+    def stolen(self):
+        server = self.server().start()
+        stanza = self.stanza(server)
+        loser = self.load(stanza, stanza, 30, "A", "-f", "-p", 24)
+        loser.stdout.readline()
+        time.sleep(1.5)
+        winner = self.load(stanza, stanza, 3, "B", "-p", 24)
+        lost, _ = self.judge(loser)
+        won, figures = self.judge(winner)
+        server.stop()
+        assert figures["fenced"] == 0, won
+        return f"loser: {lost}; winner: {won}"
+
+    def fail_over(self):
+        primary = self.server(name="primary", wal_level="replica", max_wal_senders="5",
+                              synchronous_standby_names="'*'", synchronous_commit="on")
+        with open(primary.data + "/pg_hba.conf", "a") as hba:
+            hba.write("host replication all 127.0.0.1/32 trust\n")
+        primary.settings["synchronous_standby_names"] = ""
+        primary.start()
+        standby = Postgres(primary.bin, os.path.join(self.folder, "standby"), self.ports.take(), {})
+        standby.run("pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D", standby.data,
+                    "-R", "-X", "stream", "-c", "fast")
+        self.servers.append(standby)
+        standby.start()
+        primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.stop()
+        del primary.settings["synchronous_standby_names"]
+        primary.start()
+        addresses = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        process = self.load(self.stanza(primary, port=addresses), self.stanza(standby), 14, "A", "-l", 200)
+        process.stdout.readline()
+        time.sleep(3)
+        primary.kill()
+        standby.run("pg_ctl", "promote", "-D", standby.data, "-w")
+        line, _ = self.judge(process)
+        standby.stop()
+        return line
+
+    def disk_full(self):
+        if os.getuid() != 0:
+            raise LookupError("a tmpfs needs root")
+        server = self.server()
+        small = os.path.join(self.folder, "small")
+        os.makedirs(small)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=777", "tmpfs", small], check=True)
+        try:
+            os.makedirs(small + "/space")
+            os.chown(small + "/space", 65534, 65534)
+            server.start()
+            server.ask(f"CREATE TABLESPACE small LOCATION '{small}/space'")
+            stanza = self.stanza(server, extra=', connectAttributes: {options: "-c default_tablespace=small"}')
+            process = self.load(stanza, stanza, 12, "A", "-l", 100)
+            process.stdout.readline()
+            time.sleep(1)
+            with open(small + "/ballast", "wb") as ballast:
+                try:
+                    while True:
+                        ballast.write(bytes(65536))
+                        ballast.flush()
+                except OSError:
+                    pass
+            time.sleep(6)
+            os.unlink(small + "/ballast")
+            line, figures = self.judge(process)
+            assert figures["refused"] > 0 and figures["uncertain"] == 0, line
+            server.stop()
+            return line
+        finally:
+            server.stop()
+            subprocess.run(["umount", "-l", small])
+
+    def verified_tls(self):
+        server = self.server()
+        pki = os.path.join(self.folder, "pki")
+        os.makedirs(pki)
+
+        def openssl(*words):
+            subprocess.run(["openssl", *words], cwd=pki, check=True, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+
+        for ca in ("ca", "other"):
+            openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", ca + ".key", "-out", ca + ".pem",
+                    "-days", "3", "-subj", "/CN=" + ca)
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj",
+                "/CN=db.example")
+        with open(pki + "/ext", "w") as ext:
+            ext.write("subjectAltName=DNS:db.example\n")
+        openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+                "server.pem", "-days", "3", "-extfile", "ext")
+        for name in ("server.key", "server.pem"):
+            shutil.copy(os.path.join(pki, name), server.data)
+            os.chmod(os.path.join(server.data, name), 0o600)
+            if os.getuid() == 0:
+                os.chown(os.path.join(server.data, name), 65534, 65534)
+        server.settings.update(ssl="on", ssl_cert_file="server.pem", ssl_key_file="server.key")
+        with open(server.data + "/pg_hba.conf", "w") as hba:
+            hba.write("hostssl all postgres 127.0.0.1/32 trust\nhostnossl all postgres 127.0.0.1/32 trust\n")
+        server.start()
+
+        def tls(ca, name):
+            return self.stanza(server, extra=f", tls: {{enabled: true, caFile: {pki}/{ca}.pem, serverName: {name}}}")
+
+        line, _ = self.judge(self.load(tls("ca", "db.example"), self.stanza(server), 1))
+        for ca, name in (("other", "db.example"), ("ca", "elsewhere.example")):
+            out, _ = self.load(tls(ca, name), self.stanza(server), 0.1).communicate()
+            assert "certificate" in out, out
+        server.stop()
+        return line + ", wrong authority and wrong name refused"
+
+    # ---- all of them ----
+
+    def attempt(self, name, function, *arguments):
+        if self.only and not any(word in name for word in self.only):
+            return
+        began = time.monotonic()
+        try:
+            line = function(*arguments)
+        except LookupError as why:
+            print(f"skip {name}: {why}", flush=True)
+            self.skipped += 1
+            return
+        except Exception as error:
+            print(f"not ok {name}: {error}", flush=True)
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+            self.failed += 1
+        else:
+            print(f"ok {name}: {line} ({time.monotonic() - began:.0f} s)", flush=True)
+            self.passed += 1
+        for server in self.servers:
+            server.stop()
+
+    def run(self):
+        versions = ["13", "15", "17"] + (["12", "16", "18"] if self.long else [])
+        for version in versions:
+            self.attempt(f"conformance on {version}", self.conformance, version)
+        self.attempt("an unsafe server is refused", self.unsafe_is_refused)
+        self.attempt("two loops on one connection", self.few_connections)
+        self.attempt("TLS, verified", self.verified_tls)
+        self.attempt("a second owner", self.stolen)
+        self.attempt("a bad network", self.bad_network)
+        self.attempt("postgres killed", self.killed_server)
+        self.attempt("fail-over to a standby", self.fail_over)
+        self.attempt("disk full", self.disk_full)
+        for server in self.servers:
+            server.stop()
+        if self.failed:
+            print(f"  kept: {self.folder}")
+        else:
+            shutil.rmtree(self.folder)
+        print(f"postgresql: {self.passed} passed, {self.failed} failed")
+        return 1 if self.failed or not self.passed else 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--tools", required=True, help="where fetched servers are kept")
+    parser.add_argument("--port", type=int, default=17600)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("only", nargs="*")
+    sys.exit(Suite(parser.parse_args()).run())
+
+
+if __name__ == "__main__":
+    main()
