@@ -150,27 +150,6 @@ static void completed(tn_txn *txn)
     tn_queries_wft_ended(run);
 }
 
-static void start_eagerly(tn_txn *txn, tn_run *run, tn_str identity,
-                          const Temporal__Api__Common__V1__WorkerVersionStamp *stamp)
-{
-    /* Their start rides along with the very record that schedules them. */
-    for (size_t i = 0; i < txn->wft_out.n_eager_activities; i++) {
-        tn_activity *activity = tn_ms_activity(run->ms, txn->wft_out.eager_activities[i]);
-        if (!activity)
-            continue;
-        bool durable = false;
-        tn_poller poller = {.identity = identity};
-        if (stamp)
-            poller.build_id = tn_str_from(stamp->build_id);
-        const tn_fault *fault = tn_machine_activity_start(&txn->changes[0].tx, activity->scheduled_id,
-                                                          activity->stamp, &poller, &durable);
-        if (!fault) {
-            activity->dispatched = true;
-            txn->changes[0].tx.extras_dirty = true;
-        }
-    }
-}
-
 void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
 {
     tn_run *run = tn_resolve(wf, req);
@@ -182,8 +161,6 @@ void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
     if (req->op == TN_HOP_WFT_COMPLETED) {
         const completed_request *request = (const completed_request *)req->request;
         fault = tn_machine_wft_completed(tx, req->token->msg, request, &txn->wft_out);
-        if (!fault)
-            start_eagerly(txn, run, tn_str_from(request->identity), request->worker_version_stamp);
     } else {
         fault = tn_machine_wft_failed(
             tx, req->token->msg,

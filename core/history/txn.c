@@ -359,7 +359,8 @@ static bool waits_for_truth(tn_txn *txn)
     if (txn->fault || (txn->op.status != TN_EUNCERTAIN && txn->op.status != TN_EFENCED))
         return false;
     switch ((int)req->op) {
-    case TN_HOP_ACT_POLLED: /* knows its start by its own name */
+    case TN_HOP_ACT_POLLED:    /* knows its start by its own name */
+    case TN_HOP_ACT_HEARTBEAT: /* the same twice is the same; refused once, an SDK's next may come too late */
         return true;
     case TN_HOP_ACT_COMPLETED:
     case TN_HOP_ACT_FAILED:

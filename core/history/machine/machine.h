@@ -60,7 +60,6 @@ typedef struct tn_tx {
     int64_t first_event_id;
     size_t n_events;
     bool extras_dirty;
-    bool wft_timed_out_heartbeat;
     struct tn_tx *next_run; /* in the arena; its ms belongs to the caller after the call */
     bool visibility_dirty;  /* search attributes, memo, status: write a document */
     /* the machine's own */

@@ -134,7 +134,6 @@ static const tn_fault *end_heartbeats(tn_tx *tx)
     tn_ms_replace_str(ms, &ms->sticky_queue, TN_STR(""));
     ms->sticky_timeout_ns = 0;
     tx->extras_dirty = true;
-    tx->wft_timed_out_heartbeat = true;
     tn_tx_schedule_wft_anyhow(tx);
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow task heartbeat timeout");
 }

@@ -455,9 +455,12 @@ async def case_result_by_long_poll(env):
 async def case_namespaces(env):
     service = env.client.workflow_service
     name = env.id("namespace")
-    await service.register_namespace(RegisterNamespaceRequest(
-        namespace=name, description="made by a test",
-        workflow_execution_retention_period=Duration(seconds=86400)))
+    try:
+        await service.register_namespace(RegisterNamespaceRequest(
+            namespace=name, description="made by a test",
+            workflow_execution_retention_period=Duration(seconds=86400)), retry=True)
+    except RPCError as error:  # of the second try, when the answer to the first was lost
+        assert error.status == RPCStatusCode.ALREADY_EXISTS, error
 
     async def there():
         try:
@@ -469,7 +472,7 @@ async def case_namespaces(env):
     assert found.namespace_info.description == "made by a test"
     await service.update_namespace(UpdateNamespaceRequest(
         namespace=name, update_info=UpdateNamespaceInfo(description="changed"),
-        config=NamespaceConfig(workflow_execution_retention_ttl=Duration(seconds=172800))))
+        config=NamespaceConfig(workflow_execution_retention_ttl=Duration(seconds=172800))), retry=True)
 
     async def changed():
         found = await there()
