@@ -49,10 +49,12 @@ static void lost(tn_pg_conn *conn, void *state)
     tn_pg_params_done(&side->params);
 }
 
-/* Bitmaps of a million rows stay exact; pages are in memory more often than the planner's default thinks. */
+/* Bitmaps of a million rows stay exact; pages are in memory more often than the planner's default thinks; and each
+ * list is planned for its values (plan_cache_mode is since 12, jit since 11). */
 static const char SESSION[] =
     "SET work_mem = '32MB'; SET random_page_cost = 1.5;"
-    " SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'jit'"; /* since 11 */
+    " SELECT set_config(name, CASE name WHEN 'jit' THEN 'off' ELSE 'auto' END, false)"
+    " FROM pg_settings WHERE name IN ('jit', 'plan_cache_mode')";
 
 static const tn_pg_driver DRIVER = {
     .component = "visibility",
