@@ -141,23 +141,12 @@ static void responded(tn_txn *txn)
         set_response(txn->req);
 }
 
-/* Served again after a write in doubt: it was made when the run is at least as far as it was to come.  Nobody else
- * can have brought it there: the workflow was busy, and the fence is raised. */
-static bool was_made(tn_hreq *req, const tn_run *run)
-{
-    if (!req->progress)
-        return false;
-    uint64_t transition = *(const uint64_t *)req->progress;
-    req->progress = NULL;
-    return run->ms->transition >= transition;
-}
-
 void tn_op_activity_respond(tn_wf *wf, tn_hreq *req)
 {
     tn_run *run = tn_resolve(wf, req);
     if (!run)
         return;
-    if (was_made(req, run)) {
+    if (tn_doubt_was_made(req, run, NULL)) {
         set_response(req);
         tn_req_finish(req, NULL);
         return;

@@ -97,6 +97,10 @@ void tn_op_external(tn_wf *wf, tn_hreq *req)
     tn_run *run = tn_resolve(wf, req);
     if (!run)
         return;
+    if (tn_doubt_was_made(req, run, NULL)) {
+        tn_req_finish(req, NULL);
+        return;
+    }
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
     if (req->op == TN_HOP_SIGNAL)

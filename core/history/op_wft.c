@@ -155,10 +155,14 @@ void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
     tn_run *run = tn_resolve(wf, req);
     if (!run)
         return;
+    tn_wft_completed_out known = {0};
+    bool made = tn_doubt_was_made(req, run, &known);
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
-    const tn_fault *fault;
-    if (req->op == TN_HOP_WFT_COMPLETED) {
+    const tn_fault *fault = NULL;
+    if (made) { /* nothing is left to write: what remains is its answer */
+        txn->wft_out = known;
+    } else if (req->op == TN_HOP_WFT_COMPLETED) {
         const completed_request *request = (const completed_request *)req->request;
         fault = tn_machine_wft_completed(tx, req->token->msg, request, &txn->wft_out);
     } else {

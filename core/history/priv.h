@@ -242,6 +242,9 @@ tn_tx *tn_txn_change(tn_txn *txn, tn_run *run);
 /* Writes all changes in one batch (nothing to write: goes on at once); the workflow is busy until done.
  * fault: what the machine said, answered after the commit. */
 void tn_txn_commit(tn_txn *txn, const tn_fault *fault);
+/* A request that is served again after a write in doubt: true when that write was made; out (may be NULL): what the
+ * machine had said of the workflow task. */
+bool tn_doubt_was_made(tn_hreq *req, const tn_run *run, tn_wft_completed_out *out);
 void tn_txn_abandon(tn_txn *txn, const tn_fault *fault); /* nothing was changed */
 
 /* ---- the operations ---- */

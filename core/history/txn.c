@@ -350,9 +350,27 @@ static void succeed(tn_txn *txn)
     tn_wf_resume(wf, NULL);
 }
 
-/* Who asks about an activity has only one try: under its token or id nothing is found any more when the first was
- * written after all.  So it waits until the shard's fence is raised and the run read again, and is then told what is
- * true, or served for the first time. */
+/* What a request in doubt must know when it is served again. */
+typedef struct doubt {
+    uint64_t transition; /* that the run has reached if the write was made */
+    tn_wft_completed_out wft_out;
+} doubt;
+
+/* Nobody else can have brought the run there: the workflow was busy, and the fence is raised. */
+bool tn_doubt_was_made(tn_hreq *req, const tn_run *run, tn_wft_completed_out *out)
+{
+    const doubt *d = req->progress;
+    if (!d)
+        return false;
+    req->progress = NULL;
+    if (out)
+        *out = d->wft_out;
+    return run->ms->transition >= d->transition;
+}
+
+/* Who answers a task has only one try: under its token or id nothing is found any more when the first was written
+ * after all, and what the answer would have brought (activities that start eagerly) is lost.  So it waits until the
+ * shard's fence is raised and the run read again, and is then told what is true, or served for the first time. */
 static bool waits_for_truth(tn_txn *txn)
 {
     tn_hreq *req = txn->req;
@@ -365,11 +383,16 @@ static bool waits_for_truth(tn_txn *txn)
     case TN_HOP_ACT_COMPLETED:
     case TN_HOP_ACT_FAILED:
     case TN_HOP_ACT_CANCELED:
+    case TN_HOP_WFT_COMPLETED:
+    case TN_HOP_TERMINATE: /* which would find the run closed, by itself */
+    case TN_HOP_REQUEST_CANCEL:
         if (txn->op.status == TN_EUNCERTAIN) {
             const tn_ms *ms = txn->changes[0].run->ms;
             tn_arena_set_limit(req->arena, 0);
-            req->progress = TN_NEW(req->arena, uint64_t);
-            *(uint64_t *)req->progress = ms->transition;
+            doubt *d = TN_NEW(req->arena, doubt);
+            d->transition = ms->transition;
+            d->wft_out = txn->wft_out;
+            req->progress = d;
             req->run_id = tn_arena_str(req->arena, tn_str_from(ms->run_id_text));
         }
         return true;
