@@ -5,6 +5,8 @@
 #
 #   TENOND       the server to test (default: what ./dev build installed in the build folder)
 #   TENOND_ARGS  more flags for it
+#   TENOND_CONFIG  a configuration to start it with instead of start-dev's own: @PORT@ and @DIR@ in it
+#                  become the port and a folder of the server's own
 #   BUILD        the build folder (default: build/ of the tree)
 #   TEST_PORT    the first port that the tests may use (default 17200)
 
@@ -82,12 +84,31 @@ wait_port() {
 # start_tenond DIR PORT: runs `tenond start-dev` on a database file in DIR; sets SERVER_PID.
 start_tenond() {
     [ -x "$TENOND" ] || die "$TENOND is not built (./dev build, or set TENOND)"
+    if [ -n "${TENOND_CONFIG:-}" ]; then
+        start_configured "$@"
+        return
+    fi
     # shellcheck disable=SC2086
     "$TENOND" start-dev --ip 127.0.0.1 --port "$2" --db-filename "$1/tenon.db" \
         --log-level warn "${SEARCH_ATTRIBUTES[@]}" ${TENOND_ARGS:-} >>"$1/tenond.log" 2>&1 &
     SERVER_PID=$!
     TN_PIDS+=("$SERVER_PID")
     wait_port "$2" "$SERVER_PID" "$1/tenond.log" || die "tenond did not start"
+}
+
+# start_configured DIR PORT: the same with TENOND_CONFIG; custom search attributes come by the operator's call.
+start_configured() {
+    local attribute words=()
+    sed "s|@PORT@|$2|g; s|@DIR@|$1|g" "$TENOND_CONFIG" >"$1/tenon.yaml" || die "no $TENOND_CONFIG"
+    "$TENOND" --config "$1/tenon.yaml" >>"$1/tenond.log" 2>&1 &
+    SERVER_PID=$!
+    TN_PIDS+=("$SERVER_PID")
+    wait_port "$2" "$SERVER_PID" "$1/tenond.log" || die "tenond did not start"
+    for attribute in "${SEARCH_ATTRIBUTES[@]}"; do
+        [ "$attribute" = --search-attribute ] || words+=(--name "${attribute%%=*}" --type "${attribute#*=}")
+    done
+    "$REFERENCE" operator search-attribute create --address "127.0.0.1:$2" "${words[@]}" >>"$1/tenond.log" 2>&1 ||
+        { tail -n 5 "$1/tenond.log" >&2; die "no search attributes"; }
 }
 
 # start_reference DIR PORT: the reference server on a database file in DIR; sets SERVER_PID.
