@@ -19,13 +19,30 @@ from servers import Ports, Postgres, find
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
+SCHEMA_CONFIG = """\
+plugins: {{dirs: [{plugins}]}}
+services: {{frontend: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: 1}}}}, history: {{}}, matching: {{}}, worker: {{}}}}
+persistence:
+  defaultStore: main
+  visibilityStore: search
+  numHistoryShards: 4
+  datastores:
+    main:
+      plugin: postgresql
+      {stanza}
+    search: {{plugin: sqlite, path: {folder}/search.db}}
+authorization: {{claimMapper: {{plugin: none}}, authorizer: {{plugin: allow_all}}}}
+namespaces: {{create: [default], retention: 72h}}
+"""
+
 
 class Suite:
     def __init__(self, arguments):
-        self.build, self.long = arguments.build, arguments.long
+        self.build, self.long = os.path.abspath(arguments.build), arguments.long
+        self.plugins = os.path.abspath(arguments.plugins or self.build + "/plugins")
         self.tools = arguments.tools
         self.ports = Ports(arguments.port)
-        self.plugin = os.path.join(self.build, "plugins/persistence/postgresql.so")
+        self.plugin = os.path.join(self.plugins, "persistence/postgresql.so")
         self.folder = tempfile.mkdtemp(prefix="tenon-pg.")
         os.chmod(self.folder, 0o755)
         self.servers, self.passed, self.failed, self.skipped = [], 0, 0, 0
@@ -241,6 +258,67 @@ class Suite:
         server.stop()
         return line + ", wrong authority and wrong name refused"
 
+    def schema(self, version):
+        """tenonctl's verbs, and a server that finds another version."""
+        server = self.server(version).start()
+        config = os.path.join(self.folder, "schema.yaml")
+        with open(config, "w") as out:
+            out.write(SCHEMA_CONFIG.format(plugins=self.plugins, folder=self.folder,
+                                           stanza=self.stanza(server, "tenon of ours")))
+
+        def ctl(*words):
+            done = subprocess.run([os.path.join(self.build, "tenonctl"), "schema", *words, "--config", config,
+                                   "--store", "main"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            return done.returncode, done.stdout
+
+        def tenond():
+            done = subprocess.run([os.path.join(self.build, "tenond"), "--config", config], timeout=30,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            return done.stdout
+
+        def inside(sql):
+            return server.ask('SET search_path = "tenon of ours"; ' + sql)
+
+        code, out = ctl("check")
+        assert code == 1 and "setup" in out, out
+        out = tenond()
+        assert "version 1 is wanted" in out and "tenonctl schema setup" in out, out
+        code, out = ctl("setup", "--dry-run")
+        assert code == 0 and "CREATE TABLE tn_row" in out, out
+        assert ctl("check")[0] == 1  # the dry run made nothing
+        code, dump = ctl("dump")
+        server.ask(dump)
+        code, out = ctl("check")
+        assert code == 0, out
+        server.ask('DROP SCHEMA "tenon of ours" CASCADE')
+        for _ in range(2):
+            code, out = ctl("setup")
+            assert code == 0, out
+        code, out = ctl("check")
+        assert code == 0, out
+        for harm, sign in (("ALTER TABLE tn_queue ADD extra int", "extra"),
+                           ("CREATE INDEX tn_more ON tn_record (ver)", "tn_more"),
+                           ("ALTER TABLE tn_row ALTER v DROP NOT NULL", "column v of tn_row"),
+                           ("DROP SEQUENCE tn_version", "tn_version")):
+            inside(harm)
+            code, out = ctl("check")
+            assert code == 1 and sign in out, harm + ":\n" + out
+        inside("UPDATE tn_schema SET version = 7")
+        code, out = ctl("update")
+        assert code == 1 and "7" in out, out
+        out = tenond()
+        assert "version 7 is stored" in out and "version 1 is wanted" in out, out
+        server.stop()
+        return "set up, dumped, checked, four differences found, other versions refused"
+
+    def the_judge_can_fail(self):
+        """Rows that are looked for in another place are lost, and must be called so."""
+        server = self.server().start()
+        out, _ = self.load(self.stanza(server), self.stanza(server, "elsewhere"), 0.5).communicate()
+        server.stop()
+        assert "lost: row" in out or "is TN_ENOTFOUND" in out or "kit_get" in out, out
+        return "lost rows are found"
+
     # ---- all of them ----
 
     def attempt(self, name, function, *arguments):
@@ -268,6 +346,9 @@ class Suite:
         versions = ["13", "15", "17"] + (["12", "16", "18"] if self.long else [])
         for version in versions:
             self.attempt(f"conformance on {version}", self.conformance, version)
+        for version in versions if self.long else ["15"]:
+            self.attempt(f"schema on {version}", self.schema, version)
+        self.attempt("the judge can fail", self.the_judge_can_fail)
         self.attempt("an unsafe server is refused", self.unsafe_is_refused)
         self.attempt("two loops on one connection", self.few_connections)
         self.attempt("TLS, verified", self.verified_tls)
@@ -290,6 +371,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
     parser.add_argument("--tools", required=True, help="where fetched servers are kept")
+    parser.add_argument("--plugins", help="plugins in a folder that a server trusts; default: the build's")
     parser.add_argument("--port", type=int, default=17600)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("only", nargs="*")
