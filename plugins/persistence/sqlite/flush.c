@@ -188,7 +188,7 @@ static int merge_leaf(merger *m, size_t bytes_max)
             return rc;
     }
     bool lost = w->leaf.lost || (w->leaf.damaged && !w->leaf.single);
-    return sq_leaves_write(&w->leaves, m->list, m->n, m->append, lost);
+    return sq_leaves_write(&w->leaves, m->list, m->n, m->bytes, m->append, lost);
 }
 
 /* Rows until the slice is full; *out_next is where the next one begins. */

@@ -275,18 +275,24 @@ static size_t rows_up_to(const sq_entry *rows, size_t n, size_t bytes)
     return i;
 }
 
+static bool try_size(sq_leaf_writer *lw, const sq_entry *rows, size_t n, bool lost, size_t *ratio)
+{
+    if (!encode(lw, rows, n, lost))
+        return false;
+    *ratio = (*ratio * 7 + lw->out.n * 256 / (lw->plain.n + 1) + 7) / 8; /* never 0 */
+    return true;
+}
+
 /* How many of the rows fill one leaf; what is to be stored is in lw->out then.  0: no memory. */
 static size_t cut(sq_leaf_writer *lw, const sq_entry *rows, size_t n, size_t raw_bytes, bool lost,
                   uint64_t *out_version)
 {
     size_t take = rows_up_to(rows, n, raw_bytes);
+    size_t room = lw->cell_bytes > rows->key_n ? lw->cell_bytes - rows->key_n : 1;
     *out_version = 0;
     for (;;) {
-        if (!encode(lw, rows, take, lost))
+        if (!try_size(lw, rows, take, lost, &lw->ratio))
             return 0;
-        size_t room = lw->cell_bytes > rows->key_n ? lw->cell_bytes - rows->key_n : 1;
-        size_t ratio = lw->out.n * 256 / (lw->plain.n + 1);
-        lw->ratio = (lw->ratio * 7 + ratio + 7) / 8; /* never 0 */
         if (take == 1 || lw->out.n <= room)
             break;
         size_t fewer = take * room / lw->out.n;
@@ -298,32 +304,63 @@ static size_t cut(sq_leaf_writer *lw, const sq_entry *rows, size_t n, size_t raw
     return encode_single(lw, rows) ? 1 : 0;
 }
 
+/* The same for a leaf that fills a page of its own beside its place in the tree: several times the rows
+ * compress to half.  0: there are not enough of them, or no memory, or it does not come out even. */
+static size_t cut_large(sq_leaf_writer *lw, const sq_entry *rows, size_t n, bool lost)
+{
+    size_t most = lw->page_bytes + lw->cell_bytes - rows->key_n, least = most / 4 * 3;
+    size_t take = n;
+    for (int tries = 0; tries < 3; tries++) {
+        size_t fits = rows_up_to(rows, n, most / 16 * 15 * 256 / lw->ratio_large);
+        take = tries == 0 || fits < take ? fits : take;
+        if (take < 8 || take == n)
+            return 0;
+        if (!try_size(lw, rows, take, lost, &lw->ratio_large))
+            return 0;
+        if (lw->out.n <= most)
+            return lw->out.n >= least ? take : 0;
+        take = take * most / lw->out.n;
+    }
+    return 0;
+}
+
 size_t sq_leaf_target(const sq_leaf_writer *lw) { return lw->cell_bytes * 256 / lw->ratio; }
 
-int sq_leaves_write(sq_leaf_writer *lw, const sq_entry *rows, size_t n, bool append, bool lost)
+static int put_leaf(sq_leaf_writer *lw, const sq_entry *first, uint64_t version)
+{
+    sqlite3_bind_blob(lw->put, 1, first->key, (int)first->key_n, SQLITE_STATIC);
+    sqlite3_bind_int64(lw->put, 2, (sqlite3_int64)version);
+    sqlite3_bind_blob64(lw->put, 3, lw->out.p, lw->out.n, SQLITE_STATIC);
+    int rc = sqlite3_step(lw->put);
+    sqlite3_reset(lw->put);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int sq_leaves_write(sq_leaf_writer *lw, const sq_entry *rows, size_t n, size_t fresh_bytes,
+                    bool append, bool lost)
 {
     size_t raw = 0, target = sq_leaf_target(lw);
     for (size_t i = 0; i < n; i++)
         raw += sq_entry_bytes(&rows[i]);
+    bool large = fresh_bytes >= raw / 4; /* else a few rows would cost a page each time */
     size_t pieces = (raw + target - 1) / target;
     if (!append && pieces > 1 && pieces < 5) /* room on both sides of where a leaf is split */
         target = raw / pieces + raw / n;
-    while (n) {
-        uint64_t version;
-        size_t took = cut(lw, rows, n, target, lost, &version);
+    int rc = SQLITE_OK;
+    while (n && rc == SQLITE_OK) {
+        uint64_t version = 0;
+        size_t took = large ? cut_large(lw, rows, n, lost) : 0;
+        if (!took) {
+            large = false; /* nor will what is left make one */
+            took = cut(lw, rows, n, target, lost, &version);
+        }
         if (!took)
             return SQLITE_NOMEM;
-        sqlite3_bind_blob(lw->put, 1, rows->key, (int)rows->key_n, SQLITE_STATIC);
-        sqlite3_bind_int64(lw->put, 2, (sqlite3_int64)version);
-        sqlite3_bind_blob64(lw->put, 3, lw->out.p, lw->out.n, SQLITE_STATIC);
-        int rc = sqlite3_step(lw->put);
-        sqlite3_reset(lw->put);
-        if (rc != SQLITE_DONE)
-            return rc;
+        rc = put_leaf(lw, rows, version);
         rows += took;
         n -= took;
     }
-    return SQLITE_OK;
+    return rc;
 }
 
 void sq_leaf_writer_done(sq_leaf_writer *lw)

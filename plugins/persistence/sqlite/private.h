@@ -212,14 +212,17 @@ tn_status sq_cursor_next(sq_cursor *c, const sq_entry **out, tn_error *err);
 typedef struct sq_leaf_writer {
     sqlite3_stmt *put; /* INSERT OR REPLACE of k, ver, val */
     sq_zipper *zip;
-    size_t cell_bytes; /* a row of kv of this size needs no page of its own */
-    size_t ratio;      /* compressed bytes of 256, lately */
+    size_t cell_bytes;         /* a row of kv of this size needs no page of its own */
+    size_t page_bytes;         /* ... and one of so many more fills just one */
+    size_t ratio, ratio_large; /* compressed bytes of 256, lately */
     sq_bytes plain, packed, out;
 } sq_leaf_writer;
 static inline size_t sq_entry_bytes(const sq_entry *e) { return 15 + e->key_n + e->value_n; }
 size_t sq_leaf_target(const sq_leaf_writer *lw); /* bytes of rows that make a leaf */
-/* Rising rows.  append: nothing is expected between them later.  An SQLite code. */
-int sq_leaves_write(sq_leaf_writer *lw, const sq_entry *rows, size_t n, bool append, bool lost);
+/* Rising rows, of which so many bytes are new.  append: nothing is expected between them later.  An SQLite
+ * code. */
+int sq_leaves_write(sq_leaf_writer *lw, const sq_entry *rows, size_t n, size_t fresh_bytes,
+                    bool append, bool lost);
 void sq_leaf_writer_done(sq_leaf_writer *lw);
 
 /* ---- the instance ------------------------------------------------------------------------------- */

@@ -251,7 +251,11 @@ static tn_status size_blocks(sq_inst *inst, tn_error *err)
     size_t local_bytes = ((size_t)inst->options.page_bytes - 12) * 64 / 255 - 23 - 8;
     w->block_bytes = (size_t)inst->options.page_bytes - 40;
     w->block = malloc(w->block_bytes);
-    w->leaves = (sq_leaf_writer){.zip = &w->zip, .cell_bytes = local_bytes, .ratio = 96};
+    w->leaves = (sq_leaf_writer){.zip = &w->zip,
+                                 .cell_bytes = local_bytes,
+                                 .page_bytes = (size_t)inst->options.page_bytes - 4,
+                                 .ratio = 96,
+                                 .ratio_large = 64};
     w->known = calloc(SQ_KNOWN_SLOTS, sizeof *w->known);
     return w->block && w->known ? TN_OK : sq_error(err, TN_EUNAVAILABLE, 0, "out of memory");
 }
