@@ -371,6 +371,7 @@ static tn_status check_server(ms_conn *conn, MYSQL_ROW row, tn_error *err)
         status = check_durable(conn, row, err);
     if (status != TN_OK)
         return status;
+    conn->mariadb = strstr(row[5], "MariaDB") != NULL;
     conn->packet_max = (size_t)ms_u64(row, 0);
     if (conn->packet_max < PACKET_LEAST)
         return ms_error(err, TN_EINVALID, 0,

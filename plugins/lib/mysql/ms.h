@@ -2,6 +2,7 @@
 /* What the mysql drivers share, compiled into each of them.
  *
  *   options.c  the subtree "sql" of the configuration
+ *   pool.c     memory that goes all at once
  *   text.c     statements as text: escaping is done here and nowhere else
  *   conn.c     one connection: opening it with a look at the server, running statements, errors in our words
  *   schema.c   setup, update, version, check and dump of the tables
@@ -79,6 +80,16 @@ void ms_put_bytes(ms_text *t, const void *p, size_t n);
 size_t ms_bytes_size(const void *p, size_t n); /* of that literal */
 void ms_text_done(ms_text *t);
 
+/* ---- pool.c ------------------------------------------------------------------------------------- */
+typedef struct ms_pool {
+    struct ms_chunk *chunks;
+    size_t used;
+    bool failed;
+} ms_pool;
+void *ms_pool_get(ms_pool *pool, size_t n); /* NULL: no memory, and failed is set */
+void ms_pool_reset(ms_pool *pool);          /* keeps one chunk for the next time */
+void ms_pool_done(ms_pool *pool);
+
 /* ---- conn.c ------------------------------------------------------------------------------------- */
 typedef struct ms_conn {
     const tn_host *host;
@@ -89,7 +100,8 @@ typedef struct ms_conn {
     size_t addr_at;           /* the address that answered last */
     uint64_t thread_id;       /* of the connection at the server */
     uint64_t server_began_ns; /* monotonic, roughly: tells a restarted server */
-    size_t packet_max;        /* a statement may have so many bytes */
+    bool mariadb;
+    size_t packet_max; /* a statement may have so many bytes */
     uint64_t retry_at_ns, pause_ns;
 } ms_conn;
 

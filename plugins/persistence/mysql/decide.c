@@ -162,7 +162,7 @@ bool my_group_begin(my_lane *lane, bool looked)
 {
     my_group *g = &lane->group;
     size_t keys = 1, bytes = 0;
-    my_pool_reset(&g->pool);
+    ms_pool_reset(&g->pool);
     for (size_t i = 0; i < g->n; i++) {
         const tn_batch *batch = g->members[i]->req->batch;
         keys += batch->n_conds + batch->n_muts;
@@ -171,9 +171,9 @@ bool my_group_begin(my_lane *lane, bool looked)
     g->text_most = bytes + g->n_parts * 512 + 4096;
     for (g->n_buckets = 64; g->n_buckets < keys; g->n_buckets *= 2)
         ;
-    g->buckets = my_pool_get(&g->pool, g->n_buckets * sizeof *g->buckets);
-    g->rows = my_pool_get(&g->pool, keys * sizeof(my_row *));
-    g->spans = my_pool_get(&g->pool, keys * sizeof *g->spans);
+    g->buckets = ms_pool_get(&g->pool, g->n_buckets * sizeof *g->buckets);
+    g->rows = ms_pool_get(&g->pool, keys * sizeof(my_row *));
+    g->spans = ms_pool_get(&g->pool, keys * sizeof *g->spans);
     g->n_rows = g->n_spans = g->order = 0;
     g->looked = looked;
     g->must_look = g->writes = false;
@@ -190,7 +190,7 @@ my_row *my_group_row(my_group *g, my_key key)
     for (my_row *row = *bucket; row; row = row->next)
         if (row->hash == hash && my_key_cmp(row->key, key) == 0)
             return row;
-    my_row *row = my_pool_get(&g->pool, sizeof *row);
+    my_row *row = ms_pool_get(&g->pool, sizeof *row);
     if (!row)
         return NULL;
     *row = (my_row){.next = *bucket, .key = key, .hash = hash};

@@ -1,59 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Keys as one byte string, and the memory of a group of commits. */
+/* Keys as one byte string. */
 #include "private.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#define CHUNK ((size_t)64 << 10)
-
-typedef struct my_chunk {
-    struct my_chunk *next;
-    size_t size;
-    uint8_t p[];
-} my_chunk;
-
-void *my_pool_get(my_pool *pool, size_t n)
-{
-    n = (n + 15) & ~(size_t)15;
-    if (!pool->chunks || pool->chunks->size - pool->used < n) {
-        size_t size = n > CHUNK ? n : CHUNK;
-        my_chunk *chunk = malloc(sizeof *chunk + size);
-        if (!chunk) {
-            pool->failed = true;
-            return NULL;
-        }
-        chunk->size = size;
-        chunk->next = pool->chunks;
-        pool->chunks = chunk;
-        pool->used = 0;
-    }
-    void *p = pool->chunks->p + pool->used;
-    pool->used += n;
-    return p;
-}
-
-void my_pool_reset(my_pool *pool)
-{
-    while (pool->chunks && pool->chunks->next) {
-        my_chunk *next = pool->chunks->next;
-        free(pool->chunks);
-        pool->chunks = next;
-    }
-    if (pool->chunks && pool->chunks->size > CHUNK) {
-        free(pool->chunks);
-        pool->chunks = NULL;
-    }
-    pool->used = 0;
-    pool->failed = false;
-}
-
-void my_pool_done(my_pool *pool)
-{
-    my_pool_reset(pool);
-    free(pool->chunks);
-    *pool = (my_pool){0};
-}
 
 bool my_key_lawful(const tn_key *key)
 {
@@ -71,9 +20,9 @@ size_t my_key_write(uint8_t out[MY_KEY_MAX], const tn_key *key)
     return 2 + key->partition.n + key->row.n;
 }
 
-my_key my_key_make(my_pool *pool, const tn_key *key)
+my_key my_key_make(ms_pool *pool, const tn_key *key)
 {
-    uint8_t *p = my_pool_get(pool, 2 + key->partition.n + key->row.n);
+    uint8_t *p = ms_pool_get(pool, 2 + key->partition.n + key->row.n);
     if (!p)
         return (my_key){0};
     return (my_key){p, (uint32_t)my_key_write(p, key)};

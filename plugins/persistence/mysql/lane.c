@@ -293,7 +293,7 @@ static void retire(my_lane *lane)
     free(lane->parts);
     free(lane->group.members);
     free(lane->group.parts);
-    my_pool_done(&lane->group.pool);
+    ms_pool_done(&lane->group.pool);
     ms_text_done(&lane->sql);
 }
 

@@ -29,18 +29,9 @@ typedef struct my_key {
     const uint8_t *p;
     uint32_t n;
 } my_key;
-/* Memory that goes all at once. */
-typedef struct my_pool {
-    struct my_chunk *chunks;
-    size_t used;
-    bool failed;
-} my_pool;
-void *my_pool_get(my_pool *pool, size_t n); /* NULL: no memory, and failed is set */
-void my_pool_reset(my_pool *pool);          /* keeps one chunk for the next time */
-void my_pool_done(my_pool *pool);
 bool my_key_lawful(const tn_key *key);
 size_t my_key_write(uint8_t out[MY_KEY_MAX], const tn_key *key); /* of a lawful key */
-my_key my_key_make(my_pool *pool, const tn_key *key);
+my_key my_key_make(ms_pool *pool, const tn_key *key);
 int my_key_cmp(my_key a, my_key b);
 uint64_t my_hash(const void *p, size_t n);
 
@@ -88,7 +79,7 @@ typedef struct my_span { /* a range delete */
 } my_span;
 
 typedef struct my_group {
-    my_pool pool;
+    ms_pool pool;
     my_member **members;
     size_t n, cap_members;
     my_row **buckets; /* of rows by key, in the pool */

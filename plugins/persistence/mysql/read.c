@@ -46,7 +46,9 @@ static tn_status query(reader *r, uint64_t deadline_ns, ms_reply *reply, tn_erro
 {
     for (int tries = 0;; tries++) {
         bool fresh = !r->conn.my;
-        tn_status status = ms_connect(&r->conn, deadline_ns, err);
+        uint64_t now = r->inst->host->mono_ns();
+        /* A connection is of use beyond this read. */
+        tn_status status = ms_connect(&r->conn, now + r->inst->options.connect_timeout_ns, err);
         *reply = (ms_reply){0};
         if (status != TN_OK)
             return status == TN_EINVALID || status == TN_EDENIED ? TN_EUNAVAILABLE : status;
