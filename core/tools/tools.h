@@ -24,7 +24,8 @@ struct tn_tool {
 };
 
 /* Ended by an entry without a name, one array a file. */
-extern const tn_tool tn_tools_plugin[], tn_tools_schema[], tn_tools_verify[], tn_tools_copy[];
+extern const tn_tool tn_tools_plugin[], tn_tools_schema[], tn_tools_verify[], tn_tools_copy[],
+    tn_tools_check[], tn_tools_list[];
 
 /* ---- options ---- */
 typedef enum tn_option_type {

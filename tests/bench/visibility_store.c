@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "plugin/vkit.h"
+#include "tools/check/vkit.h"
 
 #define BENCH_NS "5d1f6a60-6b1c-4a4f-9a52-0a5f6f1b7c01"
 #define BATCH 2000

@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "plugin/kit.h"
+#include "tools/check/kit.h"
 
 #define T 5u
 

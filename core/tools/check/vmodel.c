@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Random documents and random filters: what a driver lists and counts must be what a plain walk over the
  * documents finds, in the same order, page by page. */
-#include "plugin/vkit.h"
+#include "tools/check/vkit.h"
 
 #include <stdio.h>
 #include <stdlib.h>

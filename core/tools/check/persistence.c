@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The contract of a persistence plugin as cases that any driver must pass.
- *
- *   persistence_kit PLUGIN.so 'path: "%D/x.db"' [CASE]...
- *
- * The second argument holds the plugin's own keys (%D: a folder of the case's own). */
+/* The contract of a persistence plugin as cases that any driver must pass. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "plugin/kit.h"
+#include "tools/check/kit.h"
 
 #define T 5u /* a table like any other */
 
@@ -730,7 +726,7 @@ static void random_batches(void)
     }
 }
 
-static const kit_case cases[] = {
+const kit_case kit_persistence_cases[] = {
     {"put, get, delete", put_get_delete},
     {"conditions", conditions},
     {"a failed fence wins over a conflict", fence_wins},
@@ -748,13 +744,4 @@ static const kit_case cases[] = {
     {"random batches against a model", random_batches},
 };
 
-int main(int argc, char **argv)
-{
-    if (argc < 3) {
-        fprintf(stderr, "usage: persistence_kit PLUGIN.so STANZA [CASE]...\n");
-        return 2;
-    }
-    tn_log_configure(TN_LOG_NEVER, false);
-    kit_configure(argv[1], argv[2]);
-    return kit_run("plugin", cases, TN_COUNT_OF(cases), argc - 3, argv + 3);
-}
+const size_t kit_persistence_count = TN_COUNT_OF(kit_persistence_cases);

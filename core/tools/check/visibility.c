@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The contract of a visibility plugin as cases that any driver must pass.
- *
- *   visibility_kit PLUGIN.so 'path: "%D/x.db"' [CASE]...
- *
- * The second argument holds the plugin's own keys (%D: a folder of the case's own).  Each case uses
- * namespaces of its own, so that a database server may be shared. */
+/* The contract of a visibility plugin as cases that any driver must pass.  Each case uses namespaces of its own, so that
+ * a database server may be shared. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "plugin/vkit.h"
+#include "tools/check/vkit.h"
 
 #define S INT64_C(1000000000) /* a second */
 
@@ -941,7 +937,7 @@ static void a_deadline_spoils_nothing(void)
     vk_close();
 }
 
-static const kit_case cases[] = {
+const kit_case kit_visibility_cases[] = {
     {"documents come back whole", documents_come_back_whole},
     {"documents outlive a close", documents_outlive_a_close},
     {"a version replaces all of the one before", a_version_replaces_all},
@@ -971,12 +967,4 @@ static const kit_case cases[] = {
     {"random documents and queries", vk_case_random},
 };
 
-int main(int argc, char **argv)
-{
-    if (argc < 3) {
-        fprintf(stderr, "usage: visibility_kit PLUGIN.so STANZA [CASE]...\n");
-        return 2;
-    }
-    kit_configure(argv[1], argv[2]);
-    return kit_run("plugin visibility", cases, TN_COUNT_OF(cases), argc - 3, argv + 3);
-}
+const size_t kit_visibility_count = TN_COUNT_OF(kit_visibility_cases);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See vkit.h. */
-#include "plugin/vkit.h"
+#include "tools/check/vkit.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ void vk_open(void)
     static const uint8_t key[16] = {1, 2, 3};
     const char *why;
     tn_error err = {0};
-    tn_plugin_instance *inst = kit_open_visibility(&why);
+    tn_plugin_instance *inst = kit_open_kind(TN_KIND_VISIBILITY, &why);
     if (!inst)
         kit_fail(__FILE__, __LINE__, "%s", why);
     if (tn_vis_start(inst, key, &err) != TN_OK)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See kit.h. */
-#include "plugin/kit.h"
+#include "tools/check/kit.h"
 
 #include <dirent.h>
 #include <libgen.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static char dir[PATH_MAX];
-static char so_path[PATH_MAX], stanza_text[2048];
+static char so_path[PATH_MAX], stanza_text[65536];
 static uint64_t seed;
 static tn_rng rng;
 
@@ -66,23 +66,42 @@ static void choose_seed(void)
     tn_rng_seed(&rng, seed);
 }
 
-static int run_case(const kit_case *c)
+#define SAID_MAX 16384u
+
+/* What the case says goes through a pipe: it is told below the verdict. */
+static int run_case(const kit_case *c, tn_buf *said)
 {
+    int fds[2];
     const char *base = getenv("TMPDIR");
     snprintf(dir, sizeof dir, "%s/tenon-kit-XXXXXX", base && base[0] ? base : "/tmp");
     if (!mkdtemp(dir)) {
         perror(dir);
         return 1;
     }
+    if (pipe(fds) != 0) {
+        perror("pipe");
+        return 1;
+    }
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
+        dup2(fds[1], 1);
+        dup2(fds[1], 2);
+        close(fds[0]);
+        close(fds[1]);
         tn_log_configure(TN_LOG_NEVER, false);
         choose_seed();
-        alarm(300);
+        alarm(300 + (unsigned)kit_stress_seconds); /* also of a child that hangs */
         c->run();
+        fflush(NULL);
         _exit(0);
     }
+    close(fds[1]);
+    char piece[4096];
+    for (ssize_t n; (n = read(fds[0], piece, sizeof piece)) > 0;)
+        if (said->n < SAID_MAX)
+            tn_buf_put(said, piece, (size_t)n);
+    close(fds[0]);
     int status = 0;
     waitpid(pid, &status, 0);
     remove_dir(dir);
@@ -91,35 +110,73 @@ static int run_case(const kit_case *c)
     unlink(lock);
     if (WIFEXITED(status))
         return WEXITSTATUS(status);
-    fprintf(stderr, "ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    tn_buf_printf(said, "ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
     return 1;
+}
+
+uint64_t kit_stress_seconds = 10;
+
+static bool tap;
+static unsigned tap_number;
+
+void kit_use_tap(void) { tap = true; }
+unsigned kit_tap_count(void) { return tap_number; }
+
+static void tell(const tn_buf *said)
+{
+    size_t from = 0;
+    while (from < said->n) {
+        const uint8_t *end = memchr(said->p + from, '\n', said->n - from);
+        size_t n = end ? (size_t)(end - said->p) - from : said->n - from;
+        if (n)
+            printf("%s%.*s\n", tap ? "# " : "    ", (int)n, (const char *)said->p + from);
+        from += n + 1;
+    }
+}
+
+static void verdict(const char *what, const char *name, int code, const tn_buf *said)
+{
+    if (tap)
+        printf("%s %u - %s: %s%s\n", code == 0 || code == KIT_SKIP_CODE ? "ok" : "not ok",
+               ++tap_number, what, name, code == KIT_SKIP_CODE ? " # SKIP" : "");
+    else if (code != 0)
+        printf("%s %s: %s\n", code == KIT_SKIP_CODE ? "SKIP" : "FAIL", what, name);
+    if (code != 0)
+        tell(said);
+    fflush(stdout);
+}
+
+void kit_run_cases(const char *what, const kit_case *cases, size_t count, size_t n_filters,
+                   const char *const *filters, kit_totals *totals)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool wanted = n_filters == 0;
+        for (size_t f = 0; f < n_filters; f++)
+            wanted = wanted || strstr(cases[i].name, filters[f]);
+        if (!wanted)
+            continue;
+        tn_buf said = {0};
+        int code = run_case(&cases[i], &said);
+        if (code == 0)
+            totals->passed++;
+        else if (code == KIT_SKIP_CODE)
+            totals->skipped++;
+        else
+            totals->failed++;
+        verdict(what, cases[i].name, code, &said);
+        tn_buf_done(&said);
+    }
 }
 
 int kit_run(const char *what, const kit_case *cases, size_t count, int n_filters, char **filters)
 {
-    unsigned passed = 0, failed = 0, skipped = 0;
-    for (size_t i = 0; i < count; i++) {
-        bool wanted = n_filters == 0;
-        for (int f = 0; f < n_filters; f++)
-            wanted = wanted || strstr(cases[i].name, filters[f]);
-        if (!wanted)
-            continue;
-        int code = run_case(&cases[i]);
-        if (code == 0)
-            passed++;
-        else if (code == KIT_SKIP_CODE)
-            skipped++;
-        else
-            failed++;
-        if (code != 0)
-            fprintf(stderr, "%s %s: %s\n", code == KIT_SKIP_CODE ? "SKIP" : "FAIL", what,
-                    cases[i].name);
-    }
-    printf("%s: %u passed, %u failed", what, passed, failed);
-    if (skipped)
-        printf(", %u skipped", skipped);
+    kit_totals totals = {0};
+    kit_run_cases(what, cases, count, (size_t)n_filters, (const char *const *)filters, &totals);
+    printf("%s: %u passed, %u failed", what, totals.passed, totals.failed);
+    if (totals.skipped)
+        printf(", %u skipped", totals.skipped);
     printf("\n");
-    return failed ? 1 : 0;
+    return totals.failed ? 1 : 0;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------ */
@@ -228,14 +285,18 @@ void kit_open(void)
         kit_fail(__FILE__, __LINE__, "%s", why);
 }
 
-tn_plugin_instance *kit_open_visibility(const char **out_why)
+tn_plugin_instance *kit_open_kind(tn_kind kind, const char **out_why)
 {
-    *out_why = open_plugin(TN_KIND_VISIBILITY, "visibility");
+    static const char *const sections[] = {"", "persistence", "visibility", "claimMapper",
+                                           "authorizer"};
+    *out_why = open_plugin(kind, sections[kind]);
     if (*out_why)
         return NULL;
     arena = tn_arena_create(0);
     return inst;
 }
+
+const char *kit_so(void) { return so_path; }
 
 void kit_close_plugin(void)
 {
