@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""persistence/postgresql on real servers: the contract on each version, then faults under load, each judged by `load`
+"""persistence/postgresql and visibility/postgresql on real servers: the contract on each version, then faults under load, each judged by `load`
 (every answer that the store gave is compared with what is there in the end)."""
 
 import argparse
@@ -43,6 +43,7 @@ class Suite:
         self.tools = arguments.tools
         self.ports = Ports(arguments.port)
         self.plugin = os.path.join(self.plugins, "persistence/postgresql.so")
+        self.visibility = os.path.join(self.plugins, "visibility/postgresql.so")
         self.folder = tempfile.mkdtemp(prefix="tenon-pg.")
         os.chmod(self.folder, 0o755)
         self.servers, self.passed, self.failed, self.skipped = [], 0, 0, 0
@@ -319,6 +320,55 @@ class Suite:
         assert "lost: row" in out or "is TN_ENOTFOUND" in out or "kit_get" in out, out
         return "lost rows are found"
 
+    # ---- visibility ----
+
+    def visibility_conformance(self, version):
+        server = self.server(version, fsync="off").start()
+        for linger, extra in (("2ms", ""), ("0s", ", maxConns: 1")):
+            kit = subprocess.run([os.path.join(self.build, "tests/plugin/visibility_kit"), self.visibility,
+                                  self.stanza(server, "vis", extra=", allowVolatile: true" + extra,
+                                              more=f"\nlinger: {linger}")],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert kit.returncode == 0, "\n" + kit.stdout
+        server.stop()
+        return kit.stdout.strip().splitlines()[-1]
+
+    def vload(self, stanza, verify, seconds):
+        return subprocess.Popen([os.path.join(self.build, "tests/databases/vload"), self.visibility,
+                                 stanza + "\nlinger: 5ms", verify, str(seconds)], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
+    def visibility_bad_network(self):
+        server = self.server().start()
+
+        async def campaign():
+            seed = random.randrange(2**31)
+            proxy = Proxy(self.ports.take(), server.port, seed)
+            await proxy.start()
+            process = self.vload(self.stanza(server, port=proxy.port), self.stanza(server), 90 if self.long else 20)
+            line, _ = await asyncio.to_thread(self.judge, process)
+            await proxy.stop()
+            counts = ", ".join(f"{v} {k}" for k, v in proxy.counts.items())
+            assert sum(proxy.counts.values()) > 4, counts
+            return f"{line} ({counts}; seed {seed})"
+
+        line = asyncio.run(campaign())
+        server.stop()
+        return line
+
+    def visibility_killed_server(self):
+        server = self.server().start()
+        kills = 10 if self.long else 2
+        process = self.vload(self.stanza(server), self.stanza(server), 4 * kills)
+        process.stdout.readline()
+        for _ in range(kills):
+            time.sleep(random.uniform(1, 2))
+            server.kill()
+            server.start()
+        line, _ = self.judge(process)
+        server.stop()
+        return f"{kills} kills, {line}"
+
     # ---- all of them ----
 
     def attempt(self, name, function, *arguments):
@@ -346,9 +396,13 @@ class Suite:
         versions = ["13", "15", "17"] + (["12", "16", "18"] if self.long else [])
         for version in versions:
             self.attempt(f"conformance on {version}", self.conformance, version)
+            self.attempt(f"visibility: conformance on {version}", self.visibility_conformance, version)
         for version in versions if self.long else ["15"]:
             self.attempt(f"schema on {version}", self.schema, version)
         self.attempt("the judge can fail", self.the_judge_can_fail)
+
+        self.attempt("visibility: a bad network", self.visibility_bad_network)
+        self.attempt("visibility: postgres killed", self.visibility_killed_server)
         self.attempt("an unsafe server is refused", self.unsafe_is_refused)
         self.attempt("two loops on one connection", self.few_connections)
         self.attempt("TLS, verified", self.verified_tls)

@@ -192,16 +192,19 @@ static void take(tn_pg_req *req, uint32_t index, PGresult *result)
         vp_answer_list(r, result);
 }
 
-/* A cancel that was meant for the statement before, and came late. */
-static bool hit_by_mistake(const vp_read *r, const char *sqlstate)
+/* A cancel that was meant for the statement before, and came late; or the connection died while the request
+ * was handed over. */
+static bool by_mistake(const vp_read *r, tn_pg_end end, const tn_error *err, const char *sqlstate)
 {
-    return strcmp(sqlstate, "57014") == 0 && r->inst->host->mono_ns() < deadline(r);
+    bool dead = end == TN_PG_FAILED && !sqlstate[0] && err->code == TN_EUNAVAILABLE;
+    return end != TN_PG_DONE && (dead || strcmp(sqlstate, "57014") == 0) && r->tries < TRIES_MAX &&
+           r->inst->host->mono_ns() < deadline(r);
 }
 
 static void again(vp_resolve *resolve, tn_pg_end end, const tn_error *err, const char *sqlstate)
 {
     vp_read *r = (vp_read *)((char *)resolve - offsetof(vp_read, resolve));
-    if (end == TN_PG_DONE || hit_by_mistake(r, sqlstate)) {
+    if (end == TN_PG_DONE || by_mistake(r, end, err, sqlstate)) {
         start(r);
         return;
     }
@@ -212,7 +215,7 @@ static void again(vp_resolve *resolve, tn_pg_end end, const tn_error *err, const
 static void answered(tn_pg_req *req, tn_pg_end end, const tn_error *err, const char *sqlstate)
 {
     vp_read *r = read_of(req);
-    if (end != TN_PG_DONE && r->tries < TRIES_MAX && hit_by_mistake(r, sqlstate)) {
+    if (by_mistake(r, end, err, sqlstate)) {
         start(r);
         return;
     }

@@ -255,7 +255,9 @@ static void round_over(vp_batch *b, tn_pg_end how, const tn_error *err, const ch
         return;
     }
     tn_status status = err->code;
-    bool known = how == TN_PG_FAILED && !try_again(sqlstate);
+    /* Without a state the server said nothing: the connection died under the request. */
+    bool dead = !sqlstate[0] && status == TN_EUNAVAILABLE;
+    bool known = how == TN_PG_FAILED && !try_again(sqlstate) && !dead;
     b->doubtful = b->doubtful || how == TN_PG_LOST;
     if (!known && how != TN_PG_UNSENT && now(b->side) < b->deadline_ns && b->tries < TRIES_MAX) {
         start_round(b);
