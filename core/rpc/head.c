@@ -39,8 +39,11 @@ static int keep(rpc_call *call, tn_str name, tn_str value)
 
 static void take_path(rpc_call *call, tn_str value)
 {
-    call->pub.method = tn_rpc_find(value);
-    if (!call->pub.method)
+    const tn_rpc_method *method = tn_rpc_find(value);
+
+    if (method && rpc_method_offered(method, call->worker->server->options.internal))
+        call->pub.method = method;
+    else
         call->path = tn_arena_str(
             call->pub.arena, (tn_str){value.p, value.n < PATH_KEPT_MAX ? value.n : PATH_KEPT_MAX});
 }

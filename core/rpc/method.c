@@ -23,7 +23,8 @@ void tn_rpc_register(const tn_rpc_method *methods, size_t count)
         TN_ASSERT(methods[i].input && methods[i].output && methods[i].handle);
         e->method = &methods[i];
         tn_map_insert(&table, &e->link, path);
-        entries[entry_count++] = e;
+        if (!(methods[i].flags & TN_RPC_INTERNAL))
+            entries[entry_count++] = e;
     }
 }
 
@@ -31,6 +32,13 @@ const tn_rpc_method *tn_rpc_find(tn_str path)
 {
     tn_map_link *link = tn_map_find(&table, tn_blob_of_str(path));
     return link ? TN_CONTAINER_OF(link, entry, link)->method : NULL;
+}
+
+bool rpc_method_offered(const tn_rpc_method *method, bool internal)
+{
+    if (method->flags & TN_RPC_INTERNAL)
+        return internal || (method->flags & TN_RPC_ANY_PORT);
+    return !internal || strncmp(method->path, "/grpc.", 6) == 0;
 }
 
 size_t rpc_method_count(void) { return entry_count; }

@@ -20,6 +20,8 @@ typedef struct tn_rpc_server tn_rpc_server;
 
 #define TN_RPC_STREAM_OUT 1u /* answered with tn_call_send ... tn_call_end */
 #define TN_RPC_STREAM_IN 2u  /* each message comes through call->on_message */
+#define TN_RPC_INTERNAL 4u   /* between our own hosts: only servers with options.internal have it, and not in reflection */
+#define TN_RPC_ANY_PORT 8u   /* ... and the others have it too; its handler checks who calls */
 
 typedef struct tn_rpc_method {
     const char *path; /* "/pkg.Service/Method", process lifetime */
@@ -89,6 +91,7 @@ typedef struct tn_rpc_options {
      * may wait 6 times as long. */
     uint64_t slow_ns;
     size_t arena_bytes_max; /* cap of one request's arena */
+    bool internal; /* serves methods with TN_RPC_INTERNAL, health and reflection; others serve all but those */
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);
 } tn_rpc_options;

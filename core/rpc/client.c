@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/* Channels and their connections.  A channel has one link that takes new calls; a link that was told to go away
+ * finishes what it has beside the next one.  Frames are made and written at the end of the loop's iteration. */
+#include "rpc/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rpc/client_private.h"
+
+static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects;
+
+static void count(_Atomic uint64_t *stat, uint64_t n)
+{
+    atomic_fetch_add_explicit(stat, n, memory_order_relaxed);
+}
+
+void tn_outcall_stats_get(tn_outcall_stats *out)
+{
+    *out = (tn_outcall_stats){
+        .calls = atomic_load_explicit(&stat_calls, memory_order_relaxed),
+        .failed = atomic_load_explicit(&stat_failed, memory_order_relaxed),
+        .bytes_out = atomic_load_explicit(&stat_bytes_out, memory_order_relaxed),
+        .bytes_in = atomic_load_explicit(&stat_bytes_in, memory_order_relaxed),
+        .connects = atomic_load_explicit(&stat_connects, memory_order_relaxed),
+    };
+}
+
+/* ---- a call's end ---- */
+
+static void tell(tn_msg *msg)
+{
+    tn_outcall *call = TN_CONTAINER_OF(msg, tn_outcall, msg);
+    tn_buf_done(&call->body);
+    call->done(call);
+}
+
+void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent)
+{
+    if (call->finished)
+        return;
+    call->finished = true;
+    call->fault = fault;
+    call->unsent = unsent;
+    tn_loop_timer_stop(&call->timer);
+    tn_list_remove(&call->link);
+    if (call->wire && call->stream_id && call->wire->session)
+        nghttp2_session_set_stream_user_data(call->wire->session, call->stream_id, NULL);
+    if (call->wire)
+        call->wire->n_calls--;
+    if (fault)
+        count(&stat_failed, 1);
+    call->msg.run = tell;
+    tn_loop_defer(&call->msg);
+}
+
+static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char *why, bool unsent)
+{
+    rpc_outcall_finish(call,
+                       tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", ch->ip,
+                                     ch->port, why),
+                       unsent);
+}
+
+/* ---- a link ---- */
+
+static void link_flush(tn_msg *msg)
+{
+    rpc_link *l = TN_CONTAINER_OF(msg, rpc_link, flush);
+    l->flush_queued = false;
+    if (l->closed) {
+        if (!l->stream)
+            free(l);
+        return;
+    }
+    tn_buf out = {0};
+    while (tn_stream_pending_bytes(l->stream) + out.n < RPC_SOCKET_MARK) {
+        const uint8_t *p;
+        ssize_t n = nghttp2_session_mem_send(l->session, &p);
+        if (n <= 0)
+            break;
+        tn_buf_put(&out, p, (size_t)n);
+    }
+    if (out.n) {
+        count(&stat_bytes_out, out.n);
+        tn_stream_write(l->stream, out.p, out.n);
+    }
+    tn_buf_done(&out);
+    if (!nghttp2_session_want_read(l->session) && !nghttp2_session_want_write(l->session))
+        rpc_link_close(l, "the connection has ended", false);
+    else if (l->leaving && !l->n_calls)
+        rpc_link_close(l, "the connection has drained", false);
+}
+
+void rpc_link_flush_later(rpc_link *l)
+{
+    if (l->flush_queued || l->closed)
+        return;
+    l->flush_queued = true;
+    l->flush.run = link_flush;
+    tn_loop_defer(&l->flush);
+}
+
+/* Everything on it ends; the stream's last callback frees it. */
+void rpc_link_close(rpc_link *l, const char *why, bool broke)
+{
+    if (l->closed)
+        return;
+    l->closed = true;
+    tn_channel *ch = l->channel;
+    tn_loop_timer_stop(&l->tick);
+    tn_list_remove(&l->in_channel);
+    if (ch->current == l)
+        ch->current = NULL;
+    TN_LIST_FOREACH_SAFE (link, &l->calls) {
+        tn_outcall *call = TN_CONTAINER_OF(link, tn_outcall, link);
+        fail_unreachable(call, ch, why, !call->head_sent);
+    }
+    if (l->session)
+        nghttp2_session_del(l->session);
+    l->session = NULL;
+    tn_stream_close(l->stream);
+    if (!broke)
+        return;
+    uint64_t wait = RPC_BACKOFF_MIN_NS << (ch->failures < 7 ? ch->failures : 7), jitter;
+    tn_random_bytes(&jitter, sizeof(jitter));
+    ch->failures++;
+    ch->retry_at_ns = tn_now_mono_ns() + wait / 2 + jitter % wait;
+    if (ch->broken)
+        ch->broken(ch->user);
+}
+
+static void link_closed(tn_stream *stream)
+{
+    rpc_link *l = tn_stream_user(stream);
+    l->stream = NULL;
+    if (!l->flush_queued)
+        free(l);
+}
+
+static void link_end(tn_stream *stream, int status)
+{
+    rpc_link *l = tn_stream_user(stream);
+    rpc_link_close(l, status ? strerror(-status) : "closed by the other side", true);
+}
+
+static void link_read(tn_stream *stream, const uint8_t *p, size_t n)
+{
+    rpc_link *l = tn_stream_user(stream);
+    if (l->closed)
+        return;
+    l->last_read_ns = tn_now_mono_ns();
+    l->ping_out = false;
+    count(&stat_bytes_in, n);
+    if (nghttp2_session_mem_recv(l->session, p, n) != (ssize_t)n)
+        rpc_link_close(l, "it does not speak HTTP/2 as agreed", true);
+    else
+        rpc_link_flush_later(l);
+}
+
+static void link_drained(tn_stream *stream)
+{
+    rpc_link_flush_later(tn_stream_user(stream));
+}
+
+/* While calls are out, silence is asked about. */
+static void link_tick(tn_loop_timer *timer)
+{
+    rpc_link *l = TN_CONTAINER_OF(timer, rpc_link, tick);
+    uint64_t now = tn_now_mono_ns();
+    if (!l->n_calls)
+        return; /* started again with the next call */
+    if (!l->session || (l->ping_out && now >= l->last_read_ns + RPC_SILENCE_NS + RPC_PONG_NS)) {
+        rpc_link_close(l, l->session ? "it does not answer" : "no connection in time", true);
+        return;
+    }
+    if (!l->ping_out && now >= l->last_read_ns + RPC_SILENCE_NS) {
+        l->ping_out = true;
+        nghttp2_submit_ping(l->session, NGHTTP2_FLAG_NONE, NULL);
+        rpc_link_flush_later(l);
+    }
+    tn_loop_timer_start(&l->tick, l->ping_out ? now + RPC_PONG_NS : l->last_read_ns + RPC_SILENCE_NS);
+}
+
+static void link_connected(tn_stream *stream)
+{
+    rpc_link *l = tn_stream_user(stream);
+    if (l->closed)
+        return;
+    l->channel->failures = 0;
+    l->last_read_ns = tn_now_mono_ns();
+    count(&stat_connects, 1);
+    rpc_link_begin(l);
+    tn_stream_read_start(stream);
+    TN_LIST_FOREACH_SAFE (link, &l->calls)
+        rpc_link_submit(l, TN_CONTAINER_OF(link, tn_outcall, link));
+    rpc_link_flush_later(l);
+}
+
+static rpc_link *link_open(tn_channel *ch)
+{
+    static const tn_stream_events events = {
+        .read = link_read, .end = link_end, .drained = link_drained, .closed = link_closed};
+    rpc_link *l = tn_xcalloc(1, sizeof(*l));
+    l->channel = ch;
+    tn_list_init(&l->calls);
+    tn_list_push_back(&ch->links, &l->in_channel);
+    tn_loop_timer_init(&l->tick, link_tick);
+    l->last_read_ns = tn_now_mono_ns();
+    l->stream = tn_stream_connect(ch->ip, ch->port, link_connected, &events, l);
+    return l;
+}
+
+/* ---- channels ---- */
+
+tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
+                              void (*broken)(void *user), void *user)
+{
+    tn_channel *ch = tn_xcalloc(1, sizeof(*ch));
+    snprintf(ch->ip, sizeof(ch->ip), "%s", ip);
+    snprintf(ch->authority, sizeof(ch->authority), strchr(ip, ':') ? "[%s]:%u" : "%s:%u", ip, port);
+    snprintf(ch->secret, sizeof(ch->secret), "%s", secret);
+    ch->port = port;
+    ch->broken = broken;
+    ch->user = user;
+    tn_list_init(&ch->links);
+    return ch;
+}
+
+void tn_channel_destroy(tn_channel *ch)
+{
+    if (!ch)
+        return;
+    ch->broken = NULL;
+    TN_LIST_FOREACH_SAFE (link, &ch->links)
+        rpc_link_close(TN_CONTAINER_OF(link, rpc_link, in_channel), "the host has left", false);
+    free(ch);
+}
+
+static void call_too_late(tn_loop_timer *timer)
+{
+    tn_outcall *call = TN_CONTAINER_OF(timer, tn_outcall, timer);
+    rpc_link *l = call->wire;
+    if (l->session && call->stream_id) {
+        nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+        rpc_link_flush_later(l);
+    }
+    rpc_outcall_finish(call,
+                       tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED,
+                                     "context deadline exceeded"),
+                       false);
+}
+
+void tn_outcall_cancel(tn_outcall *call)
+{
+    rpc_link *l = call->wire;
+    if (call->finished)
+        return;
+    if (l && l->session && call->stream_id) {
+        nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+        rpc_link_flush_later(l);
+    }
+    rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_CANCELLED, "context canceled"),
+                       false);
+}
+
+void tn_outcall_send(tn_channel *ch, tn_outcall *call)
+{
+    call->wire = NULL;
+    call->channel = ch;
+    call->stream_id = 0;
+    call->finished = call->head_sent = call->unsent = false;
+    call->sent = 0;
+    call->body = (tn_buf){0};
+    call->status = -1;
+    call->status_message = (tn_str){0};
+    call->status_details = (tn_blob){0};
+    call->fault = NULL;
+    tn_list_init(&call->link);
+    tn_loop_timer_init(&call->timer, call_too_late);
+    count(&stat_calls, 1);
+    if (!ch->current && ch->failures && tn_now_mono_ns() < ch->retry_at_ns) {
+        fail_unreachable(call, ch, "not reachable", true);
+        return;
+    }
+    if (!ch->current)
+        ch->current = link_open(ch);
+    rpc_link *l = ch->current;
+    call->wire = l;
+    l->n_calls++;
+    tn_list_push_back(&l->calls, &call->link);
+    if (call->deadline_mono_ns != UINT64_MAX)
+        tn_loop_timer_start(&call->timer, call->deadline_mono_ns);
+    if (l->session) {
+        rpc_link_submit(l, call);
+        rpc_link_flush_later(l);
+    }
+    if (!tn_loop_timer_active(&l->tick)) {
+        if (!l->ping_out && l->session)
+            l->last_read_ns = tn_now_mono_ns();
+        tn_loop_timer_start(&l->tick, tn_now_mono_ns() + (l->session ? RPC_SILENCE_NS : RPC_CONNECT_NS));
+    }
+}

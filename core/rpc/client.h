@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* gRPC towards another host: unary calls of one role to another's.  A channel is one loop's way to one address:
+ * connected when first used, again after it broke, with back-off; while it can't be reached calls fail at once, so
+ * that nobody queues for a dead host.  All [loop], the loop that made the channel. */
+#ifndef TN_RPC_CLIENT_H
+#define TN_RPC_CLIENT_H
+
+#include "base/base.h"
+#include "loop/loop.h"
+#include "proto/fault.h"
+
+typedef struct tn_channel tn_channel;
+
+#define TN_OUTCALL_HEADERS_MAX 8
+
+typedef struct tn_outcall_header {
+    tn_str name, value; /* lower-case name; must live until done */
+} tn_outcall_header;
+
+/* One call; the caller's memory until `done`. */
+typedef struct tn_outcall {
+    tn_arena *arena;  /* the answer is made in it */
+    const char *path; /* "/pkg.Service/Method" */
+    tn_blob message;  /* packed; must live until done */
+    uint64_t deadline_mono_ns; /* travels along; UINT64_MAX: none */
+    tn_outcall_header headers[TN_OUTCALL_HEADERS_MAX];
+    size_t n_headers;
+    void (*done)(struct tn_outcall *call); /* exactly once, never inside a call of the user's */
+    void *user;
+    /* answer */
+    const tn_fault *fault; /* NULL: OK, and the response is there */
+    bool unsent;           /* with a fault: the other side surely did nothing with it */
+    tn_blob response;      /* packed, in the arena */
+    /* ---- the room's ---- */
+    struct rpc_link *wire;
+    tn_channel *channel;
+    tn_list link;
+    tn_loop_timer timer;
+    tn_msg msg;
+    int32_t stream_id;
+    bool finished, head_sent;
+    size_t sent;
+    tn_buf body;
+    int status; /* grpc-status, -1: not seen */
+    tn_str status_message;
+    tn_blob status_details;
+} tn_outcall;
+
+/* secret: sent as "tenon-internode" with each call, checked by tn_rpc_options.internode_secret; may be empty.
+ * broken: the connection broke or could not be made (may be NULL). */
+tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
+                              void (*broken)(void *user), void *user);
+/* Calls on their way end with UNAVAILABLE. */
+void tn_channel_destroy(tn_channel *channel);
+void tn_outcall_send(tn_channel *channel, tn_outcall *call);
+/* Nobody waits any more: `done` comes with CANCELLED, the other side is told. */
+void tn_outcall_cancel(tn_outcall *call);
+
+typedef struct tn_outcall_stats { /* [any] of all channels of the process */
+    uint64_t calls, failed, bytes_out, bytes_in, connects;
+} tn_outcall_stats;
+void tn_outcall_stats_get(tn_outcall_stats *out);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* What the client's two files share: client.c (channels, links, time) and client_session.c (nghttp2). */
+#ifndef TN_RPC_CLIENT_PRIVATE_H
+#define TN_RPC_CLIENT_PRIVATE_H
+
+#include "rpc/client.h"
+#include "rpc/private.h"
+
+#define RPC_BACKOFF_MIN_NS (50 * TN_MS) /* doubled with each failure, to 6.4 s */
+#define RPC_CONNECT_NS (3 * TN_SEC)
+#define RPC_SILENCE_NS (10 * TN_SEC) /* then a ping */
+#define RPC_PONG_NS (5 * TN_SEC)     /* then it is dead */
+#define RPC_RESPONSE_BYTES_MAX (128u << 20)
+
+typedef struct rpc_link {
+    tn_channel *channel;
+    tn_list in_channel;
+    tn_stream *stream;
+    nghttp2_session *session; /* NULL: not connected yet */
+    tn_list calls;
+    size_t n_calls;
+    tn_loop_timer tick;
+    tn_msg flush;
+    bool flush_queued, ping_out;
+    bool leaving; /* told to go away: takes no new calls */
+    bool closed;
+    uint64_t last_read_ns;
+} rpc_link;
+
+struct tn_channel {
+    char ip[46], authority[64], secret[64];
+    uint16_t port;
+    tn_list links;
+    rpc_link *current; /* NULL: none that takes calls */
+    uint32_t failures;
+    uint64_t retry_at_ns;
+    void (*broken)(void *user);
+    void *user;
+};
+
+/* client.c */
+void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent);
+void rpc_link_flush_later(rpc_link *l);
+void rpc_link_close(rpc_link *l, const char *why, bool broke);
+/* client_session.c */
+void rpc_link_begin(rpc_link *l);
+void rpc_link_submit(rpc_link *l, tn_outcall *call);
+
+#endif
