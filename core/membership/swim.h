@@ -21,7 +21,7 @@ typedef enum tn_member_state {
 } tn_member_state;
 const char *tn_member_state_name(tn_member_state state);
 
-typedef struct tn_member {
+typedef struct tn_member { /* copied by value */
     uint8_t host_id[16];
     tn_member_state state;
     bool draining;

@@ -19,6 +19,7 @@
 #define TN_TABLE_WAKE 7u      /* wall ns(8) + run id(16) -> tenon.Wake: it wants attention then */
 #define TN_TABLE_OUTBOX 8u    /* sequence(8) -> tenon.Outbox: visibility write not known durable */
 #define TN_TABLE_TASKQUEUE 9u /* settings of task queues */
+#define TN_TABLE_MEMBER 10u   /* cluster: host id(16) -> tenon.MemberRecord */
 
 typedef struct tn_store_op tn_store_op;
 

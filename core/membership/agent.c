@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT */
+/* Gossip's rim: sockets, clock, MACs, and the snapshot of members and rings that each loop reads.  Gossip runs on loop
+ * 0; after a change that matters it makes a new snapshot and posts a reference to every loop. */
+#include "membership/agent.h"
+
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "metrics/metrics.h"
+
+#define MAC_BYTES 16
+#define PACKET_BYTES_MAX (TN_SWIM_PACKET_MAX + MAC_BYTES)
+#define LISTENERS_MAX 8
+#define SETTLE_NS (150 * TN_MS) /* changes that come together make one snapshot */
+#define FORM_NS (1500 * TN_MS)  /* how long a start waits for others to be heard of */
+
+typedef struct snapshot {
+    _Atomic uint32_t refs;
+    tn_member *members; /* living, by host id */
+    const tn_member **list;
+    size_t n_members;
+    tn_ring *rings[TN_SERVICE_COUNT];
+    size_t n_all; /* with the dead */
+    tn_member *all;
+} snapshot;
+
+typedef struct slot { /* a loop's */
+    snapshot *now, *before;
+} slot;
+
+typedef struct delivery {
+    tn_msg msg;
+    snapshot *snap;
+    uint32_t loop;
+} delivery;
+
+static struct {
+    bool on;
+    tn_swim *swim;
+    tn_dgram *sockets[TN_SERVICE_COUNT];
+    tn_loop_timer tick, settle;
+    slot *slots;
+    uint8_t key[16], self_id[16];
+    const tn_members_options *options; /* during the start */
+    tn_status status;
+    tn_error error;
+    tn_gauge *living;
+    tn_counter *packets_bad;
+} m;
+
+static void (*listeners[LISTENERS_MAX])(void);
+static size_t n_listeners;
+
+void tn_members_listen(void (*changed)(void))
+{
+    TN_ASSERT(n_listeners < LISTENERS_MAX);
+    listeners[n_listeners++] = changed;
+}
+
+bool tn_members_on(void) { return m.on; }
+const uint8_t *tn_members_self_id(void) { return m.self_id; }
+
+/* ---- snapshots ---- */
+
+static void snapshot_unref(snapshot *snap)
+{
+    if (!snap || atomic_fetch_sub(&snap->refs, 1) != 1)
+        return;
+    for (size_t i = 0; i < TN_SERVICE_COUNT; i++)
+        tn_ring_destroy(snap->rings[i]);
+    free(snap->members);
+    free(snap->list);
+    free(snap->all);
+    free(snap);
+}
+
+static void gather(void *user, const tn_member *member)
+{
+    snapshot *snap = user;
+    snap->all[snap->n_all++] = *member;
+    if (member->state == TN_MEMBER_ALIVE || member->state == TN_MEMBER_SUSPECT)
+        snap->members[snap->n_members++] = *member;
+}
+
+static int by_host_id(const void *a, const void *b)
+{
+    return memcmp(((const tn_member *)a)->host_id, ((const tn_member *)b)->host_id, 16);
+}
+
+static snapshot *snapshot_make(void)
+{
+    tn_swim_stats stats;
+    tn_swim_stats_get(m.swim, &stats);
+    snapshot *snap = tn_xcalloc(1, sizeof(*snap));
+    snap->members = tn_xcalloc(stats.remembered, sizeof(snap->members[0]));
+    snap->all = tn_xcalloc(stats.remembered, sizeof(snap->all[0]));
+    snap->list = tn_xcalloc(stats.remembered, sizeof(snap->list[0]));
+    tn_swim_each(m.swim, gather, snap);
+    qsort(snap->members, snap->n_members, sizeof(snap->members[0]), by_host_id);
+    for (size_t i = 0; i < snap->n_members; i++)
+        snap->list[i] = &snap->members[i];
+    for (uint32_t role = 0; role < TN_SERVICE_COUNT; role++)
+        snap->rings[role] = tn_ring_create(snap->list, snap->n_members, role);
+    tn_gauge_set(m.living, (double)snap->n_members);
+    return snap;
+}
+
+static void take(uint32_t loop, snapshot *snap)
+{
+    snapshot_unref(m.slots[loop].before);
+    m.slots[loop].before = m.slots[loop].now;
+    m.slots[loop].now = snap;
+    for (size_t i = 0; i < n_listeners; i++)
+        listeners[i]();
+}
+
+static void delivered(tn_msg *msg)
+{
+    delivery *d = TN_CONTAINER_OF(msg, delivery, msg);
+    take(d->loop, d->snap);
+    free(d);
+}
+
+static void publish(tn_loop_timer *timer)
+{
+    (void)timer;
+    snapshot *snap = snapshot_make();
+    uint32_t loops = tn_loops_count();
+    atomic_init(&snap->refs, loops);
+    for (uint32_t i = 0; i < loops; i++) {
+        delivery *d = tn_xcalloc(1, sizeof(*d));
+        d->msg.run = delivered;
+        d->snap = snap;
+        d->loop = i;
+        tn_loop_post(tn_loops_get(i), &d->msg);
+    }
+}
+
+static snapshot *mine(void)
+{
+    tn_loop *loop = tn_loop_current();
+    TN_ASSERT(loop);
+    return m.slots[tn_loop_index(loop)].now;
+}
+
+const tn_member *tn_members_owner(uint32_t service, tn_blob key, bool *out_any)
+{
+    *out_any = true;
+    if (!m.on)
+        return NULL;
+    const tn_member *owner = tn_ring_owner(mine()->rings[service], key);
+    *out_any = owner != NULL;
+    return owner && memcmp(owner->host_id, m.self_id, 16) != 0 ? owner : NULL;
+}
+
+const tn_member *tn_members_owner_now(uint32_t service, tn_blob key)
+{
+    return m.on ? tn_ring_owner(mine()->rings[service], key) : NULL;
+}
+
+const tn_member *tn_members_owner_before(uint32_t service, tn_blob key)
+{
+    const snapshot *before = m.on ? m.slots[tn_loop_index(tn_loop_current())].before : NULL;
+    return before ? tn_ring_owner(before->rings[service], key) : NULL;
+}
+
+const tn_member *tn_members_find(const uint8_t host_id[16])
+{
+    const snapshot *snap = m.on ? mine() : NULL;
+    for (size_t i = 0; snap && i < snap->n_all; i++)
+        if (memcmp(snap->all[i].host_id, host_id, 16) == 0)
+            return &snap->all[i];
+    return NULL;
+}
+
+const tn_member *const *tn_members_list(size_t *out_count)
+{
+    const snapshot *snap = m.on ? mine() : NULL;
+    *out_count = snap ? snap->n_members : 0;
+    return snap ? snap->list : NULL;
+}
+
+/* ---- gossip [loop 0] ---- */
+
+static void run_swim(void)
+{
+    uint64_t now = tn_now_mono_ns(), at = tn_swim_run(m.swim, now);
+    if (at == UINT64_MAX)
+        tn_loop_timer_stop(&m.tick);
+    else
+        tn_loop_timer_start(&m.tick, at > now ? at : now + TN_MS);
+}
+
+static void tick(tn_loop_timer *timer)
+{
+    (void)timer;
+    run_swim();
+}
+
+static void send_packet(void *user, const char *ip, uint16_t port, tn_blob packet)
+{
+    (void)user;
+    uint8_t bytes[PACKET_BYTES_MAX];
+    memcpy(bytes, packet.p, packet.n);
+    tn_mac128(m.key, packet, bytes + packet.n);
+    for (size_t i = 0; i < TN_SERVICE_COUNT; i++) {
+        if (!m.sockets[i])
+            continue;
+        tn_dgram_send(m.sockets[i], ip, port, bytes, packet.n + MAC_BYTES);
+        return;
+    }
+}
+
+static void packet_came(void *user, const char *ip, uint16_t port, const uint8_t *p, size_t n)
+{
+    (void)user;
+    uint8_t mac[MAC_BYTES], differ = 0;
+    if (n > MAC_BYTES && n <= PACKET_BYTES_MAX) {
+        tn_mac128(m.key, tn_blob_from(p, n - MAC_BYTES), mac);
+        for (size_t i = 0; i < MAC_BYTES; i++)
+            differ |= (uint8_t)(mac[i] ^ p[n - MAC_BYTES + i]);
+    } else {
+        differ = 1;
+    }
+    if (differ || !m.swim) { /* another cluster's, or nobody's */
+        tn_counter_inc(m.packets_bad);
+        return;
+    }
+    tn_swim_receive(m.swim, tn_now_mono_ns(), ip, port, tn_blob_from(p, n - MAC_BYTES));
+    run_swim();
+}
+
+static void changed(void *user, const tn_member *member, tn_member_state before)
+{
+    (void)user;
+    char id[37];
+    tn_uuid_format(member->host_id, id);
+    TN_LOG(TN_LOG_INFO, "membership", tn_member_serves(member) ? "member joined" : "member serves no more",
+           TN_LOG_Z("host_id", id), TN_LOG_Z("ip", member->ip), TN_LOG_U("port", member->port),
+           TN_LOG_Z("state", tn_member_state_name(member->state)),
+           TN_LOG_Z("before", tn_member_state_name(before)), TN_LOG_U("draining", member->draining));
+    if (!tn_loop_timer_active(&m.settle))
+        tn_loop_timer_start(&m.settle, tn_now_mono_ns() + (member->state >= TN_MEMBER_DEAD ? 0 : SETTLE_NS));
+}
+
+void tn_agent_meet(const char *ip, uint16_t port)
+{
+    tn_swim_join(m.swim, tn_now_mono_ns(), ip, port);
+    run_swim();
+}
+
+const tn_member *tn_agent_self(void) { return tn_swim_self(m.swim); }
+bool tn_agent_knows(const uint8_t host_id[16])
+{
+    const tn_member *member = tn_swim_find(m.swim, host_id);
+    return member && member->state <= TN_MEMBER_SUSPECT;
+}
+
+typedef struct doubt {
+    tn_msg msg;
+    uint8_t host_id[16];
+} doubt;
+
+static void doubted(tn_msg *msg)
+{
+    doubt *d = TN_CONTAINER_OF(msg, doubt, msg);
+    if (m.swim) {
+        tn_swim_doubt(m.swim, tn_now_mono_ns(), d->host_id);
+        run_swim();
+    }
+    free(d);
+}
+
+void tn_members_doubt(const uint8_t host_id[16])
+{
+    if (!m.on)
+        return;
+    doubt *d = tn_xcalloc(1, sizeof(*d));
+    d->msg.run = doubted;
+    memcpy(d->host_id, host_id, 16);
+    tn_loop_post(tn_loops_get(0), &d->msg);
+}
+
+bool tn_members_evict(const uint8_t host_id[16])
+{
+    bool done = m.swim && tn_swim_evict(m.swim, tn_now_mono_ns(), host_id);
+    if (done)
+        run_swim();
+    return done;
+}
+
+/* ---- start and end ---- */
+
+static bool open_sockets(const tn_members_options *o)
+{
+    for (size_t i = 0; i < TN_SERVICE_COUNT; i++) {
+        if (!o->ports[i])
+            continue;
+        m.status = tn_dgram_open(o->bind_ip, o->ports[i], packet_came, NULL, &m.sockets[i], &m.error);
+        if (m.status != TN_OK)
+            return false;
+    }
+    return true;
+}
+
+static void seed(const char *text)
+{
+    char ip[64];
+    uint64_t port;
+    const char *colon = strrchr(text, ':');
+    if (!colon || (size_t)(colon - text) >= sizeof(ip) || !tn_parse_u64(tn_str_from(colon + 1), &port) ||
+        port == 0 || port > UINT16_MAX)
+        return;
+    memcpy(ip, text, (size_t)(colon - text));
+    ip[colon - text] = '\0';
+    tn_agent_meet(ip, (uint16_t)port);
+}
+
+static void loop_start(void *arg)
+{
+    const tn_members_options *o = arg;
+    tn_swim_options opt;
+    tn_swim_options_default(&opt);
+    memcpy(m.key, o->key, 16);
+    if (!open_sockets(o))
+        return;
+    tn_rng rng;
+    tn_rng_seed_random(&rng);
+    tn_uuid_v4(&rng, m.self_id);
+    memcpy(opt.self.host_id, m.self_id, 16);
+    snprintf(opt.self.ip, sizeof(opt.self.ip), "%s", o->broadcast_ip ? o->broadcast_ip : o->bind_ip);
+    snprintf(opt.self.version, sizeof(opt.self.version), "%.23s", o->version);
+    opt.self.started_ms = tn_now_wall_ns() / TN_MS;
+    for (size_t i = TN_SERVICE_COUNT; i > 0; i--)
+        if (o->ports[i - 1])
+            opt.self.port = o->ports[i - 1];
+    memcpy(opt.self.role_ports, o->role_ports, sizeof(opt.self.role_ports));
+    opt.seed = tn_rng_next(&rng);
+    opt.send = send_packet;
+    opt.changed = changed;
+    tn_loop_timer_init(&m.tick, tick);
+    tn_loop_timer_init(&m.settle, publish);
+    m.swim = tn_swim_create(&opt, tn_now_mono_ns());
+    for (size_t i = 0; i < o->n_seeds; i++)
+        seed(o->seeds[i]);
+    if (o->use_store)
+        tn_records_start();
+}
+
+static void first_snapshot(void *arg)
+{
+    snapshot *snap = snapshot_make();
+    atomic_init(&snap->refs, tn_loops_count());
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        m.slots[i].now = snap;
+    (void)arg;
+}
+
+static void count_living(void *arg)
+{
+    tn_swim_stats stats;
+    tn_swim_stats_get(m.swim, &stats);
+    *(uint32_t *)arg = stats.living;
+}
+
+tn_status tn_members_start(const tn_members_options *options, tn_error *err)
+{
+    m.living = tn_metrics_gauge("tenon_members", "living members of the cluster, this process included", NULL, 0);
+    m.packets_bad = tn_metrics_counter("tenon_membership_packets_refused", "packets without the cluster's MAC", NULL, 0);
+    m.slots = tn_xcalloc(tn_loops_count(), sizeof(m.slots[0]));
+    m.status = TN_OK;
+    tn_loop_call(tn_loops_get(0), loop_start, (void *)(uintptr_t)options);
+    if (m.status != TN_OK) {
+        *err = m.error;
+        return m.status;
+    }
+    /* Others are heard of within a round trip; a first ring with this process alone would take all from them. */
+    uint64_t until = tn_now_mono_ns() + FORM_NS;
+    uint32_t living = 1;
+    while (tn_now_mono_ns() < until && (living == 1 || tn_now_mono_ns() < until - FORM_NS / 2)) {
+        if (!tn_records_hopeful() && !options->n_seeds)
+            break;
+        usleep(20000);
+        tn_loop_call(tn_loops_get(0), count_living, &living);
+    }
+    tn_loop_call(tn_loops_get(0), first_snapshot, NULL);
+    m.on = true;
+    return TN_OK;
+}
+
+static void loop_drain(void *arg)
+{
+    (void)arg;
+    tn_swim_drain(m.swim, tn_now_mono_ns());
+    run_swim();
+}
+
+void tn_members_drain(void)
+{
+    if (m.on)
+        tn_loop_call(tn_loops_get(0), loop_drain, NULL);
+}
+
+static void loop_leave(void *arg)
+{
+    (void)arg;
+    tn_swim_leave(m.swim, tn_now_mono_ns());
+    run_swim();
+}
+
+static void loop_stop(void *arg)
+{
+    (void)arg;
+    tn_loop_timer_stop(&m.tick);
+    tn_loop_timer_stop(&m.settle);
+    for (size_t i = 0; i < TN_SERVICE_COUNT; i++)
+        if (m.sockets[i])
+            tn_dgram_close(m.sockets[i]);
+    memset(m.sockets, 0, sizeof(m.sockets));
+    tn_swim_destroy(m.swim);
+    m.swim = NULL;
+}
+
+void tn_members_stop(void)
+{
+    if (!m.on)
+        return;
+    tn_records_stop();
+    tn_loop_call(tn_loops_get(0), loop_leave, NULL);
+    usleep(300000); /* the farewell goes round while we still answer */
+    tn_loop_call(tn_loops_get(0), loop_stop, NULL);
+}

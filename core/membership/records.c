@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* Member records: each process keeps a row of its own in the store (TN_TABLE_MEMBER, by host id) with its address and a
+ * time.  Newcomers, and those that hear of nobody, meet the members whose rows are fresh; rows that have not been
+ * refreshed for long are deleted by whoever sees them.  Gossip alone says who lives: a row is an address to
+ * try, never a claim. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "membership/agent.h"
+#include "proto/proto.h"
+#include "store/store.h"
+#include "tenon/store.pb-c.h"
+
+#define REFRESH_NS (15 * TN_SEC)
+#define FRESH_NS (60 * TN_SEC) /* a row older than this is not tried */
+#define STALE_NS (3600 * TN_SEC)
+
+static struct {
+    tn_loop_timer timer;
+    tn_arena *arena; /* of the round under way; NULL: none */
+    tn_store_op op;
+    atomic_bool read_once, others;
+    bool stopping, gone;
+} r;
+
+static void read_all(void);
+
+static void round_over(void)
+{
+    tn_arena_destroy(r.arena);
+    r.arena = NULL;
+    if (!r.stopping)
+        tn_loop_timer_start(&r.timer, tn_now_mono_ns() + REFRESH_NS);
+}
+
+static void written(tn_store_op *op)
+{
+    if (op->status != TN_OK)
+        TN_LOG(TN_LOG_WARN, "membership", "the member record could not be written", TN_LOG_Z("why", op->error.text));
+    round_over();
+}
+
+/* The own row, and rows of the long dead go. */
+static void write_own(const tn_page *page)
+{
+    const tn_member *self = tn_agent_self();
+    Tenon__MemberRecord record = TENON__MEMBER_RECORD__INIT;
+    record.ip = (char *)(uintptr_t)self->ip;
+    record.port = self->port;
+    record.seen_ns = tn_now_wall_ns();
+    record.version = (char *)(uintptr_t)self->version;
+    tn_blob packed;
+    tn_store_batch batch;
+    tn_store_batch_init(&batch, r.arena);
+    for (size_t i = 0; page && i < page->n_rows; i++) {
+        Tenon__MemberRecord *old = NULL;
+        if (tn_proto_unpack(&tenon__member_record__descriptor, page->rows[i].value, r.arena,
+                            (ProtobufCMessage **)(void *)&old, NULL) == TN_OK &&
+            old->seen_ns + STALE_NS > record.seen_ns)
+            continue;
+        tn_store_batch_delete(&batch, tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, page->rows[i].key.row));
+    }
+    if (tn_proto_pack(&record.base, r.arena, &packed) != TN_OK) {
+        round_over();
+        return;
+    }
+    tn_store_batch_put(&batch, tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, tn_blob_from(self->host_id, 16)),
+                       packed);
+    r.op = (tn_store_op){.arena = r.arena, .done = written};
+    r.op.u.commit.batch = tn_store_batch_finish(&batch);
+    tn_store_commit(&r.op);
+}
+
+static void meet(const tn_row *row)
+{
+    Tenon__MemberRecord *record = NULL;
+    if (row->key.row.n != 16 || memcmp(row->key.row.p, tn_agent_self()->host_id, 16) == 0 ||
+        tn_proto_unpack(&tenon__member_record__descriptor, row->value, r.arena, (ProtobufCMessage **)(void *)&record,
+                        NULL) != TN_OK ||
+        record->seen_ns + FRESH_NS < tn_now_wall_ns() || !record->port || record->port > UINT16_MAX)
+        return;
+    atomic_store(&r.others, true);
+    if (!tn_agent_knows(row->key.row.p))
+        tn_agent_meet(record->ip, (uint16_t)record->port);
+}
+
+static void rows_came(tn_store_op *op)
+{
+    const tn_page *page = op->status == TN_OK ? &op->u.scan.page : NULL;
+    for (size_t i = 0; page && i < page->n_rows; i++)
+        meet(&page->rows[i]);
+    if (op->status != TN_OK)
+        TN_LOG(TN_LOG_WARN, "membership", "the member records could not be read", TN_LOG_Z("why", op->error.text));
+    atomic_store(&r.read_once, true);
+    if (r.stopping)
+        round_over();
+    else
+        write_own(page);
+}
+
+static void read_all(void)
+{
+    r.arena = tn_arena_create(0);
+    r.op = (tn_store_op){.arena = r.arena, .done = rows_came};
+    r.op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 10000};
+    r.op.u.scan.range.from = tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
+    tn_store_scan(&r.op);
+}
+
+static void refresh(tn_loop_timer *timer)
+{
+    (void)timer;
+    if (!r.arena)
+        read_all();
+}
+
+void tn_records_start(void)
+{
+    tn_loop_timer_init(&r.timer, refresh);
+    read_all();
+}
+
+bool tn_records_hopeful(void) { return !atomic_load(&r.read_once) || atomic_load(&r.others); }
+
+/* ---- the end ---- */
+
+static void deleted(tn_store_op *op)
+{
+    tn_arena_destroy(op->arena);
+    r.gone = true;
+}
+
+static void loop_stop(void *arg)
+{
+    bool *idle = arg;
+    r.stopping = true;
+    tn_loop_timer_stop(&r.timer);
+    *idle = !r.arena;
+}
+
+static void loop_delete(void *arg)
+{
+    (void)arg;
+    tn_arena *arena = tn_arena_create(0);
+    tn_store_batch batch;
+    tn_store_batch_init(&batch, arena);
+    tn_store_batch_delete(&batch, tn_store_key(arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER,
+                                               tn_blob_from(tn_members_self_id(), 16)));
+    r.op = (tn_store_op){.arena = arena, .done = deleted, .timeout_ns = TN_SEC};
+    r.op.u.commit.batch = tn_store_batch_finish(&batch);
+    tn_store_commit(&r.op);
+}
+
+static void loop_gone(void *arg) { *(bool *)arg = r.gone; }
+
+void tn_records_stop(void)
+{
+    bool idle = false, gone = false;
+    if (!r.timer.fire)
+        return;
+    for (int i = 0; i < 300 && !idle; i++) {
+        tn_loop_call(tn_loops_get(0), loop_stop, &idle);
+        if (!idle)
+            usleep(10000);
+    }
+    if (!idle)
+        return;
+    tn_loop_call(tn_loops_get(0), loop_delete, NULL);
+    for (int i = 0; i < 200 && !gone; i++) {
+        usleep(10000);
+        tn_loop_call(tn_loops_get(0), loop_gone, &gone);
+    }
+}
