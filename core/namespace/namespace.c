@@ -46,10 +46,22 @@ typedef struct write_job {
     entry *candidate;
     const tn_fault *fault; /* the answer once every loop has the snapshot */
     uint32_t awaited;      /* loops that have not taken the snapshot yet */
+    bool written;          /* by us: other hosts must hear of it */
+    struct {               /* REFRESH */
+        entry **entries;
+        size_t count, cap;
+    } all;
     handover handovers[LOOPS_MAX];
 } write_job;
 
 static snapshot *slots[LOOPS_MAX]; /* slot i belongs to loop i */
+static void (*announce_write)(tn_str ns_id, void (*told)(void *user), void *user);
+
+void tn_namespace_announce(void (*announce)(tn_str ns_id, void (*told)(void *user), void *user))
+{
+    announce_write = announce;
+}
+
 static struct {
     write_job *job;              /* the write under way */
     tn_msg *queue, **queue_tail; /* writes that wait for it */
@@ -287,10 +299,13 @@ static void write_end(write_job *job, const tn_fault *fault)
     tn_namespace_write *write = job->write;
     write->fault = fault;
     write->result = NULL;
-    if (!fault)
+    if (!fault && job->candidate)
         write->result = tn_namespace_ref(&job->candidate->pub);
     if (job->candidate)
         tn_namespace_unref(&job->candidate->pub);
+    for (size_t i = 0; i < job->all.count; i++)
+        tn_namespace_unref(&job->all.entries[i]->pub);
+    free(job->all.entries);
     tn_arena_destroy(job->arena);
     free(job);
     writer.job = NULL;
@@ -306,11 +321,21 @@ static void write_end(write_job *job, const tn_fault *fault)
     }
 }
 
+static void announced(void *user)
+{
+    write_job *job = user;
+    write_end(job, job->fault);
+}
+
 static void snapshot_taken(tn_msg *msg)
 {
     handover *h = TN_CONTAINER_OF(msg, handover, msg);
     write_job *job = TN_CONTAINER_OF(h - h->loop, write_job, handovers[0]);
-    if (--job->awaited == 0)
+    if (--job->awaited > 0)
+        return;
+    if (job->written && announce_write)
+        announce_write(job->candidate->pub.id, announced, job);
+    else
         write_end(job, job->fault);
 }
 
@@ -323,9 +348,8 @@ static void take_snapshot(tn_msg *msg)
     tn_loop_post(tn_loops_get(0), &h->msg);
 }
 
-static void publish(write_job *job)
+static void publish_snapshot(write_job *job, snapshot *snap)
 {
-    snapshot *snap = make_snapshot(slots[0], &job->candidate->pub);
     uint32_t count = tn_loops_count();
     job->awaited = count;
     atomic_fetch_add_explicit(&snap->refs, count - 1, memory_order_relaxed);
@@ -338,11 +362,17 @@ static void publish(write_job *job)
     }
 }
 
+static void publish(write_job *job)
+{
+    publish_snapshot(job, make_snapshot(slots[0], &job->candidate->pub));
+}
+
 static void reloaded(tn_store_op *op)
 {
     write_job *job = op->user;
     if (op->status == TN_OK && tn_blob_eq(op->u.get.row.value, job->write->record)) {
         job->candidate->pub.row_version = op->u.get.row.version;
+        job->written = true;
         publish(job);
     } else {
         write_end(job, tn_fault_from_status(job->write->arena, TN_EUNAVAILABLE, NULL));
@@ -366,6 +396,14 @@ static void learn_current(write_job *job, const tn_row *row)
     publish(job);
 }
 
+static const tn_fault *already_exists(tn_arena *arena, tn_str name)
+{
+    Temporal__Api__Errordetails__V1__NamespaceAlreadyExistsFailure detail =
+        TEMPORAL__API__ERRORDETAILS__V1__NAMESPACE_ALREADY_EXISTS_FAILURE__INIT;
+    return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base,
+                             "Namespace \"" TN_STR_FMT "\" already exists", TN_STR_ARG(name));
+}
+
 static void committed(tn_store_op *op)
 {
     write_job *job = op->user;
@@ -373,6 +411,7 @@ static void committed(tn_store_op *op)
     switch (op->status) {
     case TN_OK:
         job->candidate->pub.row_version = op->u.commit.commit.version;
+        job->written = true;
         publish(job);
         break;
     case TN_EUNCERTAIN: {
@@ -385,19 +424,14 @@ static void committed(tn_store_op *op)
         break;
     }
     case TN_ECONFLICT:
-        learn_current(job, &op->u.commit.commit.current);
+        if (op->u.commit.commit.failed_cond > 0)
+            write_end(job, already_exists(arena, job->candidate->pub.name));
+        else
+            learn_current(job, &op->u.commit.commit.current);
         break;
     default:
         write_end(job, tn_fault_from_status(arena, op->status, &op->error));
     }
-}
-
-static const tn_fault *already_exists(tn_arena *arena, tn_str name)
-{
-    Temporal__Api__Errordetails__V1__NamespaceAlreadyExistsFailure detail =
-        TEMPORAL__API__ERRORDETAILS__V1__NAMESPACE_ALREADY_EXISTS_FAILURE__INIT;
-    return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base,
-                             "Namespace \"" TN_STR_FMT "\" already exists", TN_STR_ARG(name));
 }
 
 static const tn_fault *check_write(const tn_namespace_write *write, const tn_namespace *fresh)
@@ -421,6 +455,60 @@ static tn_key record_key(tn_arena *arena, tn_str id)
     return tn_store_key(arena, TN_TABLE_NAMESPACE, TN_PARTITION_CLUSTER, tn_blob_of_str(id));
 }
 
+/* Two hosts may register one name at once: the name's own row lets one of them win. */
+static void claim_name(tn_store_batch *batch, tn_arena *arena, const tn_namespace *ns)
+{
+    const char *row = tn_arena_printf(arena, "ns-name:" TN_STR_FMT, TN_STR_ARG(ns->name));
+    tn_key key = tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(tn_str_from(row)));
+    tn_store_batch_cond(batch, TN_COND_ABSENT, key, 0);
+    tn_store_batch_put(batch, key, tn_blob_of_str(ns->id));
+}
+
+/* ---- reading all again [loop 0] ---- */
+
+static void refresh_read(write_job *job);
+
+static void refresh_done(write_job *job)
+{
+    const tn_namespace **items = tn_xcalloc(job->all.count + 1, sizeof(const tn_namespace *));
+    for (size_t i = 0; i < job->all.count; i++)
+        items[i] = &job->all.entries[i]->pub;
+    const snapshot all = {.pub = {items, job->all.count}};
+    snapshot *snap = make_snapshot(&all, NULL);
+    free(items);
+    publish_snapshot(job, snap);
+}
+
+static void refresh_came(tn_store_op *op)
+{
+    write_job *job = op->user;
+    tn_error err = op->error;
+    const tn_page *page = &op->u.scan.page;
+    for (size_t i = 0; op->status == TN_OK && i < page->n_rows; i++) {
+        if (job->all.count == job->all.cap) {
+            job->all.cap = job->all.cap ? 2 * job->all.cap : 16;
+            job->all.entries = tn_xreallocarray(job->all.entries, job->all.cap, sizeof(entry *));
+        }
+        op->status = make_entry(page->rows[i].value, page->rows[i].version, &job->all.entries[job->all.count], &err);
+        job->all.count += op->status == TN_OK;
+    }
+    if (op->status != TN_OK)
+        write_end(job, tn_fault_from_status(job->write->arena, op->status, &err));
+    else if (page->next.n)
+        refresh_read(job);
+    else
+        refresh_done(job);
+}
+
+static void refresh_read(write_job *job)
+{
+    tn_blob next = job->op.u.scan.page.next;
+    job->op = (tn_store_op){.arena = job->arena, .user = job, .done = refresh_came};
+    job->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = next};
+    job->op.u.scan.range.from = record_key(job->arena, TN_STR(""));
+    tn_store_scan(&job->op);
+}
+
 static void write_begin(tn_msg *msg)
 {
     tn_namespace_write *write = TN_CONTAINER_OF(msg, tn_namespace_write, msg);
@@ -438,6 +526,10 @@ static void write_begin(tn_msg *msg)
     job->write = write;
     job->arena = tn_arena_create(0);
     tn_error err = {0};
+    if (write->verb == TN_NS_REFRESH) {
+        refresh_read(job);
+        return;
+    }
     if (make_entry(write->record, 0, &job->candidate, &err) != TN_OK) {
         write_end(job, tn_fault_make(write->arena, TN_GRPC_INVALID_ARGUMENT, "%s", err.text));
         return;
@@ -454,6 +546,8 @@ static void write_begin(tn_msg *msg)
     tn_store_batch_init(&batch, job->arena);
     tn_store_batch_cond(&batch, cond.test, cond.key, cond.version);
     tn_store_batch_put(&batch, cond.key, job->candidate->pub.record);
+    if (write->verb == TN_NS_CREATE)
+        claim_name(&batch, job->arena, &job->candidate->pub);
     job->op.arena = job->arena;
     job->op.done = committed;
     job->op.user = job;

@@ -56,7 +56,8 @@ typedef struct tn_namespace_write {
     tn_msg msg;
     tn_arena *arena;
     tn_loop *home;
-    enum { TN_NS_CREATE, TN_NS_UPDATE } verb;
+    /* REFRESH writes nothing: all records are read again, since another host may have written; result stays NULL. */
+    enum { TN_NS_CREATE, TN_NS_UPDATE, TN_NS_REFRESH } verb;
     tn_blob record;          /* packed tenon.NamespaceRecord to be written */
     uint64_t expect_version; /* update: of the record that was read */
     const tn_fault *fault;
@@ -65,6 +66,9 @@ typedef struct tn_namespace_write {
     void *user;
 } tn_namespace_write;
 void tn_namespace_submit(tn_namespace_write *write);
+/* [main, before serving] Called on loop 0 after each write of this host, before the writer is told: it calls `told` when
+ * the other hosts have read it (or will not). */
+void tn_namespace_announce(void (*announce)(tn_str ns_id, void (*told)(void *user), void *user));
 
 /* Snapshot for listing, sorted by name: +1 on the whole; give back with tn_namespace_list_release. */
 typedef struct tn_namespace_list {
