@@ -1,18 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a call between roles goes: the loop of this process that owns the shard or the partition.
- * A baton for the loop we are on is deferred, not called: the owner never runs inside its caller's stack. */
+/* Where a call between roles goes: the host that the ring names, and there the loop that owns the shard or the
+ * partition.  A baton for the loop we are on is deferred, not called: the owner never runs inside its caller's stack.
+ * A baton that comes back because its owner is another one by now is sent again, a little later. */
 #include "client/client.h"
 
 #include <stdatomic.h>
 
-#include "client/token.h"
-#include "proto/proto.h"
+#include "client/remote.h"
+
+#define TRIES_MAX 16
+#define RETRY_MIN_NS (20 * TN_MS) /* doubled with each try, to 1.28 s */
 
 static const tn_history_role *history_role;
 static const tn_matching_role *matching_role;
 static const tn_worker_role *worker_role;
 static uint32_t shard_count;
 static atomic_uint_fast64_t poll_ids = 1;
+static const tn_client_net *net; /* NULL: this process is all there is */
+
+void tn_client_use_net(const tn_client_net *use) { net = use; }
+
+static const tn_member *owner_of(uint32_t service, tn_blob key, bool *out_any)
+{
+    *out_any = true;
+    return net ? net->owner(service, key, out_any) : NULL;
+}
 
 void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching,
                     const tn_worker_role *worker, uint32_t shards)
@@ -45,25 +57,95 @@ static void travel(tn_loop *to, tn_msg *msg)
         tn_loop_post(to, msg);
 }
 
+/* ---- again ---- */
+
+typedef struct again {
+    tn_loop_timer timer;
+    tn_hreq *hreq;
+    tn_mreq *mreq;
+} again;
+
+static void send_again(tn_loop_timer *timer)
+{
+    again *a = TN_CONTAINER_OF(timer, again, timer);
+    if (a->hreq)
+        tn_client_history(a->hreq);
+    else
+        tn_client_matching(a->mreq);
+}
+
+/* False: too late, or tried often enough. */
+static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn_hreq *hreq, tn_mreq *mreq)
+{
+    uint64_t at = tn_now_mono_ns() + (RETRY_MIN_NS << (*tries < 6 ? *tries : 6));
+    tn_arena_set_limit(arena, 0);
+    again *a = *tries < TRIES_MAX && at < deadline_mono_ns ? TN_NEW(arena, again) : NULL;
+    if (!a)
+        return false;
+    (*tries)++;
+    a->hreq = hreq;
+    a->mreq = mreq;
+    tn_loop_timer_init(&a->timer, send_again);
+    tn_loop_timer_start(&a->timer, at);
+    return true;
+}
+
 /* ---- history ---- */
+
+static uint32_t shard_of(const tn_hreq *req)
+{
+    return req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED
+               ? req->u.task.ref.shard
+               : tn_client_shard_of(req->ns->id, req->workflow_id);
+}
+
+const tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any)
+{
+    uint8_t key[4];
+    tn_put_u32be(key, shard);
+    return owner_of(TN_SERVICE_HISTORY, tn_blob_from(key, sizeof(key)), out_any);
+}
 
 static void history_arrive(tn_msg *msg)
 {
     history_role->submit(TN_CONTAINER_OF(msg, tn_hreq, msg));
 }
 
-void tn_client_history(tn_hreq *req)
+void tn_client_history_here(tn_hreq *req)
 {
-    uint32_t shard = req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED
-                         ? req->u.task.ref.shard
-                         : tn_client_shard_of(req->ns->id, req->workflow_id);
+    uint32_t shard = shard_of(req);
+    if (!history_role || shard == 0 || shard > shard_count) {
+        req->not_owner = true;
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "this host has no such shard");
+        req->done(req);
+        return;
+    }
     req->msg.run = history_arrive;
     travel(tn_client_shard_loop(shard), &req->msg);
+}
+
+void tn_client_history(tn_hreq *req)
+{
+    bool any;
+    const tn_member *owner = tn_client_shard_owner(shard_of(req), &any);
+    req->fault = NULL;
+    req->not_owner = false;
+    if (owner) {
+        net->history(owner, req);
+    } else if (any) {
+        tn_client_history_here(req);
+    } else {
+        req->not_owner = true;
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "no history host is known, try again");
+        tn_client_history_done(req);
+    }
 }
 
 static void history_return(tn_msg *msg)
 {
     tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
+    if (req->not_owner && !req->final && later(req->arena, req->deadline_mono_ns, &req->tries, req, NULL))
+        return;
     req->done(req);
 }
 
@@ -83,10 +165,28 @@ void tn_client_reply_call(tn_hreq *req)
 
 /* ---- matching ---- */
 
-static tn_loop *partition_loop(const tn_mreq *req)
+static uint64_t partition_hash(const tn_mreq *req)
 {
-    uint64_t hash = tn_hash64_stable(tn_blob_of_str(req->ns->id), tn_blob_of_str(req->queue));
-    return tn_loops_get((uint32_t)(hash % tn_loops_count()));
+    return tn_hash64_stable(tn_blob_of_str(req->ns->id), tn_blob_of_str(req->queue));
+}
+
+static void queue_key(tn_str ns_id, tn_str queue, uint8_t out[8])
+{
+    tn_put_u64be(out, tn_hash64_stable(tn_blob_of_str(ns_id), tn_blob_of_str(queue)));
+}
+
+const tn_member *tn_client_queue_owner(tn_str ns_id, tn_str queue, bool *out_any)
+{
+    uint8_t key[8];
+    queue_key(ns_id, queue, key);
+    return owner_of(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)), out_any);
+}
+
+bool tn_client_queue_moved(tn_str ns_id, tn_str queue)
+{
+    uint8_t key[8];
+    queue_key(ns_id, queue, key);
+    return net && net->moved(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)));
 }
 
 static void matching_arrive(tn_msg *msg)
@@ -94,15 +194,48 @@ static void matching_arrive(tn_msg *msg)
     matching_role->submit(TN_CONTAINER_OF(msg, tn_mreq, msg));
 }
 
+void tn_client_matching_here(tn_mreq *req)
+{
+    bool any;
+    /* A poll that is being cancelled is still where it was parked. */
+    if (!matching_role ||
+        (req->op != TN_MOP_CANCEL_POLL && tn_client_queue_owner(req->ns->id, req->queue, &any))) {
+        req->not_owner = true;
+        req->accepted = false;
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "this host does not have the task queue");
+        req->done(req);
+        return;
+    }
+    req->msg.run = matching_arrive;
+    travel(tn_loops_get((uint32_t)(partition_hash(req) % tn_loops_count())), &req->msg);
+}
+
 void tn_client_matching(tn_mreq *req)
 {
-    req->msg.run = matching_arrive;
-    travel(partition_loop(req), &req->msg);
+    bool any;
+    const tn_member *owner = tn_client_queue_owner(req->ns->id, req->queue, &any);
+    req->fault = NULL;
+    req->not_owner = false;
+    if (req->op == TN_MOP_CANCEL_POLL && net && net->cancel_poll(req->poll_id)) {
+        tn_client_matching_done(req);
+    } else if (owner && req->op != TN_MOP_CANCEL_POLL) {
+        net->matching(owner, req);
+    } else if (any && matching_role) {
+        tn_client_matching_here(req);
+    } else {
+        req->not_owner = true;
+        req->accepted = false;
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "no matching host is known, try again");
+        tn_client_matching_done(req);
+    }
 }
 
 static void matching_return(tn_msg *msg)
 {
     tn_mreq *req = TN_CONTAINER_OF(msg, tn_mreq, msg);
+    if (req->not_owner && req->op != TN_MOP_CANCEL_POLL && !(req->call && tn_call_cancelled(req->call)) && !req->final &&
+        later(req->arena, req->op == TN_MOP_ADD ? UINT64_MAX : req->deadline_mono_ns, &req->tries, NULL, req))
+        return;
     req->done(req);
 }
 
@@ -131,8 +264,10 @@ static void credit_arrive(tn_msg *msg)
     tn_arena_destroy(c->arena);
 }
 
-void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
+bool tn_client_credit_here(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
 {
+    if (!history_role || shard == 0 || shard > shard_count)
+        return false;
     tn_arena *arena = tn_arena_create(0);
     credit *c = TN_NEW(arena, credit);
     c->arena = arena;
@@ -142,9 +277,35 @@ void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
     c->queue = tn_arena_str(arena, queue);
     c->msg.run = credit_arrive;
     travel(tn_client_shard_loop(shard), &c->msg);
+    return true;
 }
 
+void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
+{
+    bool any;
+    const tn_member *owner = tn_client_shard_owner(shard, &any);
+    if (owner)
+        net->credit(owner, shard, ns_id, queue, type);
+    else if (any)
+        (void)tn_client_credit_here(shard, ns_id, queue, type);
+}
+
+/* ---- worker ---- */
+
+bool tn_client_retire_here(const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
+{
+    if (worker_role)
+        worker_role->retire(ns, workflow_id, run_id);
+    return worker_role != NULL;
+}
+
+/* A worker of this process first: what it is given it gives back to a shard of this host. */
 void tn_client_retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
 {
-    worker_role->retire(ns, workflow_id, run_id);
+    bool any;
+    if (tn_client_retire_here(ns, workflow_id, run_id))
+        return;
+    const tn_member *owner = owner_of(TN_SERVICE_WORKER, tn_blob_of_str(run_id), &any);
+    if (owner)
+        net->retire(owner, ns, workflow_id, run_id);
 }

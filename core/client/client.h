@@ -107,6 +107,9 @@ typedef struct tn_hreq {
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response;        /* NULL with fault NULL: an empty message */
+    bool not_owner; /* with a fault: nothing was done, since the shard is another host's... */
+    bool final;     /* ... and that is the answer; else the ring is asked again, for a while */
+    uint8_t tries;
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
     void *progress; /* history's: how far it got, when it is served again; NULL when sent */
@@ -122,6 +125,11 @@ void tn_client_reply_call(tn_hreq *req);
 uint32_t tn_client_shard_of(tn_str ns_id, tn_str workflow_id); /* 1..shard count */
 uint32_t tn_client_shard_count(void);
 tn_loop *tn_client_shard_loop(uint32_t shard);
+/* [loop] The other host that owns a shard or a task queue by the ring; NULL: this one, or (*out_any false) nobody. */
+const struct tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any);
+const struct tn_member *tn_client_queue_owner(tn_str ns_id, tn_str queue, bool *out_any);
+/* [loop, when members have changed] Another host has the queue than before: its tasks must be offered again. */
+bool tn_client_queue_moved(tn_str ns_id, tn_str queue);
 
 /* ---- matching --------------------------------------------------------------------------------- */
 
@@ -174,6 +182,8 @@ typedef struct tn_mreq {
     bool
         accepted; /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
+    bool not_owner, final; /* as in tn_hreq */
+    uint8_t tries;
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;
     tn_list link;

@@ -17,10 +17,12 @@ typedef struct tn_history_options {
     void *user;
 } tn_history_options;
 
-/* [main, loops running, store and namespaces started, client wired] Takes every shard (raises its range id),
+/* [main, loops running, store and namespaces started, client wired] Takes every shard that is this host's (raises its range id),
  * re-sends visibility writes that were not known durable, and wakes the runs that want attention. */
 tn_status tn_history_start(const tn_history_options *options, tn_error *err) TN_WARN_UNUSED;
 const tn_history_role *tn_history_role_table(void);
+/* [loop] The rings have changed: shards are taken and let go, tasks of queues that moved are offered again. */
+void tn_history_members_changed(void);
 /* [main] Drains: refuses new work, makes in-memory starts durable so that nothing is handed out twice after a
  * planned restart, ends parked calls. */
 void tn_history_stop(void);

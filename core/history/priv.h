@@ -103,7 +103,7 @@ struct tn_shard {
     uint64_t retry_from_ns, retry_at_ns; /* rows from here are to be looked at again then; UINT64_MAX: none */
     bool renewing;  /* the fence is being raised: nothing is served (renew.c) */
     uint64_t epoch; /* how often the shard was lost: what was read or decided in an older one is not true any more */
-    tn_loop_timer regain_timer;
+    tn_loop_timer regain_timer, release_timer;
     uint64_t regain_delay_ns, regained_ns; /* mono */
     tn_list paused; /* workflows with requests meanwhile */
     bool rejected; /* matching has refused tasks: scan again on credit */
@@ -179,11 +179,16 @@ tn_shard *tn_shard_find(uint32_t id);
 void tn_shard_take_over(tn_shard *shard); /* repeats the outbox, wakes what waits */
 const char *tn_shard_owner_name(void);
 
+/* ---- assign.c ---- */
+bool tn_shard_is_ours(uint32_t id); /* by the ring */
+
 /* ---- renew.c ---- */
 /* [loop] A commit is uncertain, or was refused by the fence: the shard stands still until its fence has been raised,
  * so that nothing written before can still arrive.  Found to be another's: the shard is lost. */
 void tn_shard_doubt(tn_shard *shard, const char *why);
 void tn_shard_regain_init(tn_shard *shard);
+void tn_shard_regain_now(tn_shard *shard); /* it is to be ours: takes it, whoever had it */
+void tn_shard_release(tn_shard *shard);    /* it is another's from now on: soon nothing of it is served or believed */
 void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
 void tn_shard_go_on(tn_shard *shard);
 

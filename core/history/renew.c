@@ -14,6 +14,7 @@
 #include "proto/proto.h"
 
 #define AGAIN_NS (200 * TN_MS)
+#define RELEASE_NS (100 * TN_MS)
 #define REGAIN_MIN_NS TN_SEC
 #define REGAIN_MAX_NS (60 * TN_SEC)
 
@@ -85,12 +86,52 @@ static void lost(renewal *renew)
     TN_LOG(TN_LOG_ERROR, "history",
            "another process has taken this shard; fix: let one server use a store, or wait until this one has it again",
            TN_LOG_U("shard", shard->id));
-    if (!shard->hl->stopping)
+    if (!shard->hl->stopping && tn_shard_is_ours(shard->id))
         regain_later(shard);
     tn_map_each(&shard->hl->wfs, doom, shard);
     tn_memories_clear(shard->hl, shard);
     finish(renew);
 }
+
+static void release(tn_shard *shard)
+{
+    shard->owned = false;
+    shard->epoch++;
+    tn_loop_timer_stop(&shard->wake_timer);
+    tn_map_each(&shard->hl->wfs, doom, shard);
+    tn_memories_clear(shard->hl, shard);
+    if (!shard->renewing)
+        tn_shard_go_on(shard);
+}
+
+static void release_now(tn_loop_timer *timer)
+{
+    tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, release_timer);
+    if (shard->owned && !shard->hl->stopping && !tn_shard_is_ours(shard->id))
+        release(shard);
+}
+
+static void flush(void *user, tn_map_link *link)
+{
+    tn_wf *wf = TN_CONTAINER_OF(link, tn_wf, link);
+    if (wf->shard != user)
+        return;
+    TN_LIST_FOREACH (item, &wf->runs) {
+        const tn_run *run = TN_CONTAINER_OF(item, tn_run, in_wf);
+        if (run->tail_events || run->extras_pending)
+            tn_iop_send(tn_iop_create(wf, run->run_id, TN_IOP_FLUSH));
+    }
+}
+
+/* First what is only in memory is written: a task that was handed out is then still known where the shard goes. */
+void tn_shard_release(tn_shard *shard)
+{
+    if (tn_loop_timer_active(&shard->release_timer))
+        return;
+    tn_map_each(&shard->hl->wfs, flush, shard);
+    tn_loop_timer_start(&shard->release_timer, tn_now_mono_ns() + RELEASE_NS);
+}
+
 
 static void try(renewal *renew);
 
@@ -138,8 +179,13 @@ static void row_came(tn_store_op *op)
     tn_shard *shard = renew->shard;
     Tenon__ShardRecord *old = NULL;
     tn_error err;
-    if (op->status != TN_OK || tn_proto_unpack(&tenon__shard_record__descriptor, op->u.get.row.value, renew->arena,
-                                               (ProtobufCMessage **)(void *)&old, &err) != TN_OK) {
+    bool fresh = op->status == TN_ENOTFOUND && renew->regain; /* nobody has ever had it */
+    if (renew->regain && !tn_shard_is_ours(shard->id)) { /* the ring has turned meanwhile */
+        finish(renew);
+        return;
+    }
+    if (!fresh && (op->status != TN_OK || tn_proto_unpack(&tenon__shard_record__descriptor, op->u.get.row.value, renew->arena,
+                                               (ProtobufCMessage **)(void *)&old, &err) != TN_OK)) {
         try_later(renew);
         return;
     }
@@ -147,11 +193,11 @@ static void row_came(tn_store_op *op)
         lost(renew);
         return;
     }
-    uint64_t version = op->u.get.row.version;
+    uint64_t version = fresh ? 0 : op->u.get.row.version;
     tn_key key = tn_store_key(renew->arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0});
     tn_blob packed = {NULL, 0};
     tenon__shard_record__init(&renew->record);
-    renew->record.range_id = old->range_id + 1;
+    renew->record.range_id = old ? old->range_id + 1 : 1;
     renew->record.owner = (char *)(uintptr_t)tn_shard_owner_name();
     renew->record.acquired_ns = tn_now_wall_ns();
     if (renew->record.acquired_ns < renew->since_ns)
@@ -160,7 +206,7 @@ static void row_came(tn_store_op *op)
     TN_ASSERT(status == TN_OK);
     tn_store_batch batch;
     tn_store_batch_init(&batch, renew->arena);
-    tn_store_batch_cond(&batch, TN_COND_VERSION, key, version);
+    tn_store_batch_cond(&batch, fresh ? TN_COND_ABSENT : TN_COND_VERSION, key, version);
     tn_store_batch_put(&batch, key, packed);
     memset(op, 0, sizeof(*op));
     op->arena = renew->arena;
@@ -208,11 +254,19 @@ void tn_shard_doubt(tn_shard *shard, const char *why)
     begin(shard, false);
 }
 
+void tn_shard_regain_now(tn_shard *shard) { tn_loop_timer_start(&shard->regain_timer, tn_now_mono_ns()); }
+
 static void regain(tn_loop_timer *timer)
 {
     tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, regain_timer);
+    if (!tn_shard_is_ours(shard->id))
+        return;
     if (!shard->owned && !shard->renewing && !shard->hl->stopping)
         begin(shard, true);
 }
 
-void tn_shard_regain_init(tn_shard *shard) { tn_loop_timer_init(&shard->regain_timer, regain); }
+void tn_shard_regain_init(tn_shard *shard)
+{
+    tn_loop_timer_init(&shard->regain_timer, regain);
+    tn_loop_timer_init(&shard->release_timer, release_now);
+}

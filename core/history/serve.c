@@ -86,8 +86,10 @@ void tn_wf_step(tn_wf *wf)
         if (!link)
             break;
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        if (!wf->shard->owned || wf->shard->renewing) /* stopping in doubt: a write now could part the truth */
+        if (!wf->shard->owned || wf->shard->renewing) { /* stopping in doubt: a write now could part the truth */
+            req->not_owner = true;
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+        }
         else if (req->ns)
             serve(wf, req);
         else /* the namespace is gone, and its runs with it */
@@ -157,6 +159,7 @@ void tn_history_submit(tn_hreq *req)
     tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
     TN_ASSERT(shard && shard->hl == tn_hloop_current());
     if (!shard->owned || shard->hl->stopping) {
+        req->not_owner = !shard->hl->stopping || !tn_shard_is_ours(shard->id);
         tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         return;
     }

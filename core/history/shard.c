@@ -144,6 +144,14 @@ static void shard_row_came(tn_store_op *op)
 static void loop_acquire(void *arg)
 {
     takeover *all = arg;
+    for (uint32_t id = 1; id <= shards_count; id++) {
+        if (shards[id].hl != all->hl || shards[id].owned || !tn_shard_is_ours(id))
+            continue;
+        acquire *item = &all->items[all->count++];
+        item->arena = tn_arena_create(0);
+        item->all = all;
+        item->shard = &shards[id];
+    }
     all->waiting = all->count + 1; /* one for ourselves: answers may come at once */
     for (size_t i = 0; i < all->count; i++) {
         acquire *item = &all->items[i];
@@ -162,18 +170,7 @@ static void round_begin(takeover *all, tn_hloop *hl)
     *all = (takeover){.hl = hl};
     sem_init(&all->done, 0, 0);
     all->items = tn_xcalloc(shards_count, sizeof(acquire));
-    for (uint32_t id = 1; id <= shards_count; id++) {
-        if (shards[id].hl != hl || shards[id].owned)
-            continue;
-        acquire *item = &all->items[all->count++];
-        item->arena = tn_arena_create(0);
-        item->all = all;
-        item->shard = &shards[id];
-    }
-    if (all->count)
-        tn_loop_call(hl->loop, loop_acquire, all);
-    else
-        sem_post(&all->done);
+    tn_loop_call(hl->loop, loop_acquire, all);
 }
 
 static void round_end(takeover *all)
@@ -319,7 +316,7 @@ static void loop_start(void *arg)
     tn_hloop *hl = arg;
     uint32_t loop_index = tn_loop_index(hl->loop);
     for (uint32_t id = 1; id <= shards_count; id++)
-        if ((id - 1) % tn_loops_count() == loop_index)
+        if ((id - 1) % tn_loops_count() == loop_index && shards[id].owned)
             tn_shard_take_over(&shards[id]);
 }
 

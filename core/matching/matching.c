@@ -104,6 +104,27 @@ static void loop_stop(void *arg)
     tn_map_each(&ml->queues, end_queue, NULL);
 }
 
+static void let_go(void *user, tn_map_link *link)
+{
+    bool any;
+    tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
+    if (!tn_client_queue_owner(tq->ns->id, tn_str_from(tq->name), &any))
+        return;
+    end_queue(user, link);
+    TN_LIST_FOREACH_SAFE (one, &tq->tasks) {
+        tn_list_remove(one);
+        tq->n_tasks--;
+        tn_gauge_add(tq->backlog, -1);
+        tn_match_task_free(TN_CONTAINER_OF(one, tn_wtask, link));
+    }
+}
+
+void tn_matching_members_changed(void)
+{
+    if (mloops)
+        tn_map_each(&tn_mloop_current()->queues, let_go, NULL);
+}
+
 void tn_matching_stop(void)
 {
     for (uint32_t i = 0; mloops && i < tn_loops_count(); i++)

@@ -10,6 +10,9 @@
 /* [main, loops created] */
 void tn_matching_start(const char *host_name);
 const tn_matching_role *tn_matching_role_table(void);
+/* [loop] Members have changed: queues that are another host's now are let go; their polls end empty, and history
+ * offers their tasks to the new owner. */
+void tn_matching_members_changed(void);
 /* [main] Ends every parked poll with an empty answer, so that workers ask elsewhere. */
 void tn_matching_stop(void);
 

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* The way in: calls of other hosts' roles become batons here, are served as if they came from this process, and their
+ * answers go back.  What this host does not own is said so and never sent on: the caller's ring is asked again. */
+#include "client/remote.h"
+#include "client/wire.h"
+#include "proto/proto.h"
+
+typedef struct intake {
+    tn_call *call;
+    tn_hreq hreq;
+    tn_mreq mreq;
+    tn_namespace_write refresh;
+    void (*then)(struct intake *in);
+} intake;
+
+static intake *begin(tn_call *call)
+{
+    intake *in = TN_NEW(call->arena, intake);
+    if (!in) {
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
+        return NULL;
+    }
+    tn_arena_set_limit(call->arena, 0);
+    in->call = call;
+    return in;
+}
+
+static void refuse(intake *in, const char *what)
+{
+    tn_call_fail(in->call, tn_fault_make(in->call->arena, TN_GRPC_INVALID_ARGUMENT, "%s", what));
+}
+
+/* ---- the namespace: one that another host made a moment ago is read ---- */
+
+static void refreshed(tn_namespace_write *write)
+{
+    intake *in = write->user;
+    in->then(in);
+}
+
+static void refresh_then(intake *in, void (*then)(intake *in))
+{
+    in->then = then;
+    in->refresh = (tn_namespace_write){.arena = in->call->arena,
+                                       .home = in->call->home,
+                                       .verb = TN_NS_REFRESH,
+                                       .done = refreshed,
+                                       .user = in};
+    tn_namespace_submit(&in->refresh);
+}
+
+static void with_namespace(intake *in, const char *ns_id, const tn_namespace **out, void (*then)(intake *in))
+{
+    *out = tn_namespace_by_id(tn_str_from(ns_id));
+    if (*out)
+        then(in);
+    else
+        refresh_then(in, then);
+}
+
+static bool have_namespace(intake *in, const char *ns_id, const tn_namespace **ns)
+{
+    if (!*ns)
+        *ns = tn_namespace_by_id(tn_str_from(ns_id));
+    if (!*ns)
+        tn_call_fail(in->call, tn_namespace_not_found(in->call->arena, tn_str_from(ns_id)));
+    return *ns != NULL;
+}
+
+/* ---- history ---- */
+
+static bool put_response(tn_arena *arena, const ProtobufCMessage *response, char **out_type, ProtobufCBinaryData *out)
+{
+    tn_blob packed = {0};
+    if (!response)
+        return true;
+    if (tn_proto_pack(response, arena, &packed) != TN_OK)
+        return false;
+    *out_type = (char *)(uintptr_t)response->descriptor->name;
+    *out = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
+    return true;
+}
+
+static void too_large(tn_call *call)
+{
+    tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the answer is too large"));
+}
+
+static void history_served(tn_hreq *req)
+{
+    intake *in = req->user;
+    tn_call *call = in->call;
+    Tenon__HistoryAnswer answer = TENON__HISTORY_ANSWER__INIT;
+    tn_namespace_unref(req->ns);
+    answer.not_owner = req->not_owner;
+    if (req->fault && !req->not_owner)
+        tn_call_fail(call, req->fault);
+    else if (!put_response(call->arena, req->fault ? NULL : req->response, &answer.response_type, &answer.response))
+        too_large(call);
+    else
+        tn_call_reply(call, &answer.base);
+}
+
+static void history_go(intake *in)
+{
+    const Tenon__HistoryCall *call = (const Tenon__HistoryCall *)in->call->request;
+    if (have_namespace(in, call->ns_id, &in->hreq.ns))
+        tn_client_history_here(&in->hreq);
+}
+
+static void history_call(tn_call *call)
+{
+    const Tenon__HistoryCall *request = (const Tenon__HistoryCall *)call->request;
+    intake *in = begin(call);
+    if (!in)
+        return;
+    tn_hreq *h = &in->hreq;
+    *h = (tn_hreq){.arena = call->arena,
+                   .home = call->home,
+                   .call = request->by_call ? call : NULL,
+                   .deadline_mono_ns = call->deadline_mono_ns,
+                   .final = true,
+                   .done = history_served,
+                   .user = in};
+    if (!tn_wire_open_history(request, h))
+        refuse(in, "the call is damaged, or of a later release");
+    else
+        with_namespace(in, request->ns_id, &h->ns, history_go);
+}
+
+static void done_reply(tn_call *call)
+{
+    Tenon__Done done = TENON__DONE__INIT;
+    tn_call_reply(call, &done.base);
+}
+
+static void credit_call(tn_call *call)
+{
+    const Tenon__CreditCall *request = (const Tenon__CreditCall *)call->request;
+    (void)tn_client_credit_here(request->shard, tn_str_from(request->ns_id), tn_str_from(request->queue), request->type);
+    done_reply(call);
+}
+
+/* ---- matching ---- */
+
+static void matching_served(tn_mreq *req)
+{
+    intake *in = req->user;
+    tn_call *call = in->call;
+    Tenon__MatchingAnswer answer = TENON__MATCHING_ANSWER__INIT;
+    tn_namespace_unref(req->ns);
+    answer.not_owner = req->not_owner;
+    answer.accepted = req->accepted;
+    call->on_cancel = NULL;
+    if (req->fault && !req->not_owner)
+        tn_call_fail(call, req->fault);
+    else if (!put_response(call->arena, req->fault ? NULL : req->response, &answer.response_type, &answer.response))
+        too_large(call);
+    else
+        tn_call_reply(call, &answer.base);
+}
+
+static void cancelled(tn_mreq *m)
+{
+    tn_namespace_unref(m->ns);
+    tn_arena_destroy(m->arena);
+}
+
+/* The other host's caller went away: the poll leaves its queue. */
+static void poll_cancelled(tn_call *call)
+{
+    const intake *in = call->user;
+    tn_arena *arena = tn_arena_create(0);
+    tn_mreq *m = TN_NEW(arena, tn_mreq);
+    *m = (tn_mreq){.arena = arena,
+                   .home = call->home,
+                   .op = TN_MOP_CANCEL_POLL,
+                   .ns = tn_namespace_ref(in->mreq.ns),
+                   .queue = tn_arena_str(arena, in->mreq.queue),
+                   .type = in->mreq.type,
+                   .poll_id = in->mreq.poll_id,
+                   .done = cancelled};
+    tn_client_matching_here(m);
+}
+
+static void matching_go(intake *in)
+{
+    const Tenon__MatchingCall *request = (const Tenon__MatchingCall *)in->call->request;
+    if (!have_namespace(in, request->ns_id, &in->mreq.ns))
+        return;
+    if (in->mreq.op == TN_MOP_POLL) {
+        in->mreq.poll_id = tn_client_next_poll_id();
+        in->call->user = in;
+        in->call->on_cancel = poll_cancelled;
+    }
+    tn_client_matching_here(&in->mreq);
+}
+
+static void matching_call(tn_call *call)
+{
+    const Tenon__MatchingCall *request = (const Tenon__MatchingCall *)call->request;
+    intake *in = begin(call);
+    if (!in)
+        return;
+    tn_mreq *m = &in->mreq;
+    *m = (tn_mreq){.arena = call->arena,
+                   .home = call->home,
+                   .call = call,
+                   .deadline_mono_ns = call->deadline_mono_ns,
+                   .final = true,
+                   .done = matching_served,
+                   .user = in};
+    if (!tn_wire_open_matching(request, m))
+        refuse(in, "the call is damaged, or of a later release");
+    else
+        with_namespace(in, request->ns_id, &m->ns, matching_go);
+}
+
+/* ---- any host ---- */
+
+static void retire_call(tn_call *call)
+{
+    const Tenon__RetireCall *request = (const Tenon__RetireCall *)call->request;
+    const tn_namespace *ns = tn_namespace_by_id(tn_str_from(request->ns_id));
+    if (ns)
+        (void)tn_client_retire_here(ns, tn_str_from(request->workflow_id), tn_str_from(request->run_id));
+    tn_namespace_unref(ns);
+    done_reply(call);
+}
+
+static void namespace_read(intake *in) { done_reply(in->call); }
+
+static void namespace_call(tn_call *call)
+{
+    intake *in = begin(call);
+    if (in)
+        refresh_then(in, namespace_read);
+}
+
+/* ---- the door ---- */
+
+void tn_intake_dispatch(tn_call *call)
+{
+    tn_str shown = tn_call_header(call, "tenon-internode"), secret = tn_remote_secret();
+    uint8_t differ = shown.n != secret.n || !secret.n;
+    for (size_t i = 0; !differ && i < secret.n; i++)
+        differ |= (uint8_t)(shown.p[i] ^ secret.p[i]);
+    if (differ && call->method->flags & TN_RPC_INTERNAL)
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_PERMISSION_DENIED, "not a host of this cluster"));
+    else
+        call->method->handle(call);
+}
+
+void tn_intake_register(void)
+{
+    static const tn_rpc_method methods[] = {
+        {TN_INTERNAL_HISTORY, &tenon__history_call__descriptor, &tenon__history_answer__descriptor, TN_RPC_INTERNAL,
+         history_call, NULL},
+        {TN_INTERNAL_CREDIT, &tenon__credit_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, credit_call, NULL},
+        {TN_INTERNAL_MATCHING, &tenon__matching_call__descriptor, &tenon__matching_answer__descriptor, TN_RPC_INTERNAL,
+         matching_call, NULL},
+        {TN_INTERNAL_RETIRE, &tenon__retire_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, retire_call, NULL},
+        {TN_INTERNAL_NAMESPACE, &tenon__namespace_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, namespace_call, NULL},
+    };
+    tn_rpc_register(methods, TN_COUNT_OF(methods));
+}

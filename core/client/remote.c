@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/* The way out: one channel a loop, host and role, made when first needed and closed when the host is gone.  An answer
+ * "not the owner", or a host that could not be reached, gives the baton back unserved; a connection that broke while a
+ * call was out leaves its outcome open, and the caller is told UNAVAILABLE. */
+#include "client/remote.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/wire.h"
+#include "proto/proto.h"
+#include "rpc/client.h"
+
+typedef struct host_channel {
+    tn_list link;
+    uint8_t host_id[16];
+    uint32_t service;
+    tn_channel *channel;
+} host_channel;
+
+typedef struct remote_loop {
+    tn_list channels;
+    tn_map polls; /* poll_call by poll id */
+} remote_loop;
+
+static remote_loop *loops;
+static char secret[40];
+
+tn_str tn_remote_secret(void) { return tn_str_from(secret); }
+
+/* ---- channels ---- */
+
+static void channel_broken(void *user)
+{
+    host_channel *hc = user;
+    tn_members_doubt(hc->host_id);
+}
+
+static remote_loop *mine(void) { return &loops[tn_loop_index(tn_loop_current())]; }
+
+static tn_channel *channel_to(const tn_member *owner, uint32_t service)
+{
+    remote_loop *rl = mine();
+    TN_LIST_FOREACH (link, &rl->channels) {
+        host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
+        if (hc->service == service && memcmp(hc->host_id, owner->host_id, 16) == 0)
+            return hc->channel;
+    }
+    host_channel *hc = tn_xcalloc(1, sizeof(*hc));
+    memcpy(hc->host_id, owner->host_id, 16);
+    hc->service = service;
+    hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], secret, channel_broken, hc);
+    tn_list_push_back(&rl->channels, &hc->link);
+    return hc->channel;
+}
+
+/* Hosts that have died or left: what is on its way to them ends now. */
+static void members_changed(void)
+{
+    remote_loop *rl = mine();
+    TN_LIST_FOREACH_SAFE (link, &rl->channels) {
+        host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
+        const tn_member *member = tn_members_find(hc->host_id);
+        if (member && member->state <= TN_MEMBER_SUSPECT)
+            continue;
+        tn_list_remove(&hc->link);
+        tn_channel_destroy(hc->channel);
+        free(hc);
+    }
+}
+
+/* ---- headers that travel along ---- */
+
+static void take_along(tn_outcall *out, const tn_call *call)
+{
+    static const char *const names[] = {"client-name", "client-version", "supported-features"};
+    for (size_t i = 0; call && i < TN_COUNT_OF(names); i++) {
+        tn_str value = tn_call_header(call, names[i]);
+        if (value.n)
+            out->headers[out->n_headers++] = (tn_outcall_header){tn_str_from(names[i]), value};
+    }
+}
+
+/* ---- history ---- */
+
+typedef struct history_call {
+    tn_outcall out; /* first */
+    tn_hreq *req;
+} history_call;
+
+static void history_answered(tn_outcall *out)
+{
+    tn_hreq *req = ((history_call *)out)->req;
+    Tenon__HistoryAnswer *answer = NULL;
+    req->fault = out->fault;
+    req->not_owner = out->fault && out->unsent;
+    if (!out->fault &&
+        (tn_proto_unpack(&tenon__history_answer__descriptor, out->response, req->arena,
+                         (ProtobufCMessage **)(void *)&answer, NULL) != TN_OK ||
+         tn_wire_close_history(answer, req) != TN_OK))
+        req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
+    if (!req->fault && req->not_owner)
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "shard is moving to another host, try again");
+    tn_client_history_done(req);
+}
+
+static void damaged(tn_outcall *out, tn_arena *arena)
+{
+    out->fault = tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "the request is too large for another host");
+    out->unsent = false;
+    out->done(out);
+}
+
+static void send_history(const tn_member *owner, tn_hreq *req)
+{
+    tn_arena_set_limit(req->arena, 0);
+    history_call *hc = TN_NEW(req->arena, history_call);
+    hc->req = req;
+    hc->out = (tn_outcall){.arena = req->arena,
+                           .path = TN_INTERNAL_HISTORY,
+                           .deadline_mono_ns = req->deadline_mono_ns,
+                           .done = history_answered};
+    hc->out.message = tn_wire_pack_history(req);
+    take_along(&hc->out, req->call);
+    if (hc->out.message.p)
+        tn_outcall_send(channel_to(owner, TN_SERVICE_HISTORY), &hc->out);
+    else
+        damaged(&hc->out, req->arena);
+}
+
+/* ---- matching ---- */
+
+typedef struct matching_call {
+    tn_outcall out; /* first */
+    tn_mreq *req;
+    remote_loop *rl;
+    tn_map_link by_poll;
+    uint64_t poll_id; /* 0: no poll */
+} matching_call;
+
+static void matching_answered(tn_outcall *out)
+{
+    matching_call *mc = (matching_call *)out;
+    tn_mreq *req = mc->req;
+    Tenon__MatchingAnswer *answer = NULL;
+    if (mc->poll_id)
+        tn_map_remove(&mc->rl->polls, &mc->by_poll);
+    req->fault = out->fault;
+    req->not_owner = out->fault && out->unsent;
+    req->accepted = false;
+    /* A poll may be repeated whatever became of it: a task that was lost on the way times out and comes again. */
+    if (out->fault && mc->poll_id && out->fault->code == TN_GRPC_UNAVAILABLE)
+        req->not_owner = true;
+    if (!out->fault &&
+        (tn_proto_unpack(&tenon__matching_answer__descriptor, out->response, req->arena,
+                         (ProtobufCMessage **)(void *)&answer, NULL) != TN_OK ||
+         tn_wire_close_matching(answer, req) != TN_OK))
+        req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
+    if (!req->fault && req->not_owner)
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "task queue is moving to another host, try again");
+    tn_client_matching_done(req);
+}
+
+static void send_matching(const tn_member *owner, tn_mreq *req)
+{
+    tn_arena_set_limit(req->arena, 0);
+    matching_call *mc = TN_NEW(req->arena, matching_call);
+    mc->req = req;
+    mc->rl = mine();
+    mc->out = (tn_outcall){.arena = req->arena,
+                           .path = TN_INTERNAL_MATCHING,
+                           .deadline_mono_ns = req->op == TN_MOP_ADD ? tn_now_mono_ns() + 10 * TN_SEC
+                                                                     : req->deadline_mono_ns,
+                           .done = matching_answered};
+    mc->out.message = tn_wire_pack_matching(req);
+    take_along(&mc->out, req->call);
+    if (req->op == TN_MOP_POLL) {
+        mc->poll_id = req->poll_id;
+        tn_map_insert(&mc->rl->polls, &mc->by_poll, tn_blob_from(&mc->poll_id, sizeof(mc->poll_id)));
+    }
+    if (mc->out.message.p)
+        tn_outcall_send(channel_to(owner, TN_SERVICE_MATCHING), &mc->out);
+    else
+        damaged(&mc->out, req->arena);
+}
+
+static bool cancel_poll(uint64_t poll_id)
+{
+    tn_map_link *found = loops ? tn_map_find(&mine()->polls, tn_blob_from(&poll_id, sizeof(poll_id))) : NULL;
+    if (!found)
+        return false;
+    tn_outcall_cancel(&TN_CONTAINER_OF(found, matching_call, by_poll)->out);
+    return true;
+}
+
+/* ---- words that need no answer ---- */
+
+typedef struct notice {
+    tn_outcall out; /* first */
+} notice;
+
+static void notice_taken(tn_outcall *out) { tn_arena_destroy(out->arena); }
+
+static void send_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena,
+                        const ProtobufCMessage *message)
+{
+    notice *n = TN_NEW(arena, notice);
+    n->out = (tn_outcall){.arena = arena,
+                          .path = path,
+                          .deadline_mono_ns = tn_now_mono_ns() + 10 * TN_SEC,
+                          .done = notice_taken};
+    if (tn_proto_pack(message, arena, &n->out.message) == TN_OK)
+        tn_outcall_send(channel_to(owner, service), &n->out);
+    else
+        tn_arena_destroy(arena);
+}
+
+static char *text(tn_arena *arena, tn_str s) { return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s)); }
+
+static void send_credit(const tn_member *owner, uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
+{
+    tn_arena *arena = tn_arena_create(0);
+    Tenon__CreditCall call = TENON__CREDIT_CALL__INIT;
+    call.shard = shard;
+    call.ns_id = text(arena, ns_id);
+    call.queue = text(arena, queue);
+    call.type = type;
+    send_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CREDIT, arena, &call.base);
+}
+
+static void send_retire(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
+{
+    tn_arena *arena = tn_arena_create(0);
+    Tenon__RetireCall call = TENON__RETIRE_CALL__INIT;
+    call.ns_id = text(arena, ns->id);
+    call.workflow_id = text(arena, workflow_id);
+    call.run_id = text(arena, run_id);
+    send_notice(owner, TN_SERVICE_WORKER, TN_INTERNAL_RETIRE, arena, &call.base);
+}
+
+/* ---- a namespace was written: all other hosts read it before the writer is told ---- */
+
+typedef struct telling {
+    tn_arena *arena;
+    size_t waiting;
+    void (*told)(void *user);
+    void *user;
+} telling;
+
+typedef struct telling_call {
+    tn_outcall out; /* first */
+    telling *all;
+} telling_call;
+
+static void one_told(telling *all)
+{
+    if (--all->waiting > 0)
+        return;
+    tn_arena *arena = all->arena;
+    all->told(all->user);
+    tn_arena_destroy(arena);
+}
+
+static void host_told(tn_outcall *out) { one_told(((telling_call *)out)->all); }
+
+static uint32_t some_service(const tn_member *member)
+{
+    uint32_t service = 0;
+    while (service < TN_SERVICE_COUNT && (service == TN_SERVICE_FRONTEND || !member->role_ports[service]))
+        service++;
+    return service;
+}
+
+static void announce(tn_str ns_id, void (*told)(void *user), void *user)
+{
+    tn_arena *arena = tn_arena_create(0);
+    telling *all = TN_NEW(arena, telling);
+    *all = (telling){.arena = arena, .waiting = 1, .told = told, .user = user};
+    Tenon__NamespaceCall call = TENON__NAMESPACE_CALL__INIT;
+    call.ns_id = text(arena, ns_id);
+    tn_blob packed = {0};
+    bool ok = tn_proto_pack(&call.base, arena, &packed) == TN_OK;
+    size_t count = 0;
+    const tn_member *const *members = tn_members_list(&count);
+    for (size_t i = 0; ok && i < count; i++) {
+        if (memcmp(members[i]->host_id, tn_members_self_id(), 16) == 0)
+            continue;
+        telling_call *tc = TN_NEW(arena, telling_call);
+        tc->all = all;
+        tc->out = (tn_outcall){.arena = arena,
+                               .path = TN_INTERNAL_NAMESPACE,
+                               .message = packed,
+                               .deadline_mono_ns = tn_now_mono_ns() + 2 * TN_SEC,
+                               .done = host_told};
+        uint32_t service = some_service(members[i]);
+        if (service == TN_SERVICE_COUNT)
+            service = TN_SERVICE_FRONTEND;
+        all->waiting++;
+        tn_outcall_send(channel_to(members[i], service), &tc->out);
+    }
+    one_told(all);
+}
+
+static bool moved(uint32_t service, tn_blob key)
+{
+    const tn_member *before = tn_members_owner_before(service, key), *now = tn_members_owner_now(service, key);
+    return !before || !now ? before != now : memcmp(before->host_id, now->host_id, 16) != 0;
+}
+
+/* ---- start and end ---- */
+
+void tn_remote_start(const uint8_t cluster_key[16])
+{
+    uint8_t mac[16];
+    tn_mac128(cluster_key, tn_blob_of_str(TN_STR("internode")), mac);
+    for (size_t i = 0; i < sizeof(mac); i++)
+        snprintf(secret + 2 * i, 3, "%02x", mac[i]);
+    loops = tn_xcalloc(tn_loops_count(), sizeof(*loops));
+    for (uint32_t i = 0; i < tn_loops_count(); i++) {
+        tn_list_init(&loops[i].channels);
+        tn_map_init(&loops[i].polls);
+    }
+    static const tn_client_net net = {.owner = tn_members_owner,
+                                      .moved = moved,
+                                      .history = send_history,
+                                      .matching = send_matching,
+                                      .credit = send_credit,
+                                      .retire = send_retire,
+                                      .cancel_poll = cancel_poll};
+    tn_client_use_net(&net);
+    tn_members_listen(members_changed);
+    tn_namespace_announce(announce);
+}
+
+static void loop_stop(void *arg)
+{
+    (void)arg;
+    TN_LIST_FOREACH_SAFE (link, &mine()->channels) {
+        host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
+        tn_list_remove(&hc->link);
+        tn_channel_destroy(hc->channel);
+        free(hc);
+    }
+}
+
+void tn_remote_stop(void)
+{
+    for (uint32_t i = 0; loops && i < tn_loops_count(); i++)
+        tn_loop_call(tn_loops_get(i), loop_stop, NULL);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* Batons that go to another host, and what comes from there; between client.c and the two sides of the wire. */
+#ifndef TN_CLIENT_REMOTE_H
+#define TN_CLIENT_REMOTE_H
+
+#include "client/client.h"
+#include "membership/membership.h"
+
+/* How batons leave this process.  Without a net (start-dev, a lone server, the simulator) everything is local. */
+typedef struct tn_client_net {
+    /* The other host that owns the key of a role; NULL: this one, or (*out_any false) nobody. */
+    const tn_member *(*owner)(uint32_t service, tn_blob key, bool *out_any);
+    /* When members have changed: whether the key has another owner than before. */
+    bool (*moved)(uint32_t service, tn_blob key);
+    /* Pack the baton and send it to the owner; it comes back by tn_client_history_done or
+     * tn_client_matching_done, with `not_owner` when nothing was done and the ring should be asked again. */
+    void (*history)(const tn_member *owner, tn_hreq *req);
+    void (*matching)(const tn_member *owner, tn_mreq *req);
+    void (*credit)(const tn_member *owner, uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
+    void (*retire)(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
+    /* True when that poll was on its way to another host: it comes back cancelled. */
+    bool (*cancel_poll)(uint64_t poll_id);
+} tn_client_net;
+void tn_client_use_net(const tn_client_net *net); /* [main] before serving; client.c */
+
+/* remote.c */
+void tn_remote_start(const uint8_t cluster_key[16]); /* [main] before tn_members_start */
+void tn_remote_stop(void);                           /* [main] what is out comes back UNAVAILABLE */
+tn_str tn_remote_secret(void);
+
+/* client.c: served here, or refused as another's; never sent on. */
+void tn_client_history_here(tn_hreq *req);
+void tn_client_matching_here(tn_mreq *req);
+bool tn_client_credit_here(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
+bool tn_client_retire_here(const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
+
+/* intake.c: the internal services' methods and their dispatcher (checks the secret). */
+void tn_intake_register(void); /* [main] */
+void tn_intake_dispatch(tn_call *call);
+
+#endif

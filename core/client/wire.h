@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Batons on the wire: what of a tn_hreq and tn_mreq travels to another host (tenon/internal.proto), and back.
+ * Packing on one side is unpacking on the other; both are here so that they stay together. */
+#ifndef TN_CLIENT_WIRE_H
+#define TN_CLIENT_WIRE_H
+
+#include "client/client.h"
+#include "tenon/internal.pb-c.h"
+
+/* In the request's arena; p NULL: it does not fit. */
+tn_blob tn_wire_pack_history(tn_hreq *req);
+tn_blob tn_wire_pack_matching(tn_mreq *req);
+/* Fills in what travelled; ns, home, call, done and the deadline are the receiver's.  False: damaged. */
+bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req);
+bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req);
+/* Answers; the fault travels as the call's status. */
+tn_status tn_wire_close_history(const Tenon__HistoryAnswer *in, tn_hreq *req) TN_WARN_UNUSED;
+tn_status tn_wire_close_matching(const Tenon__MatchingAnswer *in, tn_mreq *req) TN_WARN_UNUSED;
+
+#define TN_INTERNAL_HISTORY "/tenon.History/Call"
+#define TN_INTERNAL_CREDIT "/tenon.History/Credit"
+#define TN_INTERNAL_MATCHING "/tenon.Matching/Call"
+#define TN_INTERNAL_RETIRE "/tenon.Host/Retire"
+#define TN_INTERNAL_NAMESPACE "/tenon.Host/NamespaceChanged"
+
+#endif

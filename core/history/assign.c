@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* Which shards are this host's: the ring says so.  A shard that becomes ours is taken by raising its fence; one that
+ * is another's from now on is let go at once, so that its callers are sent there.  Whoever is late, the fence decides.
+ * Tasks whose queue has moved to another matching host are offered to that one. */
+#include "history/priv.h"
+
+bool tn_shard_is_ours(uint32_t id)
+{
+    bool any;
+    return !tn_client_shard_owner(id, &any) && any;
+}
+
+static void assign(tn_shard *shard)
+{
+    bool ours = tn_shard_is_ours(shard->id);
+    if (ours && !shard->owned && !shard->renewing)
+        tn_shard_regain_now(shard);
+    else if (!ours && shard->owned)
+        tn_shard_release(shard);
+}
+
+static bool queue_moved(const tn_wf *wf, const char *queue)
+{
+    return queue && tn_client_queue_moved(tn_str_from(wf->ns_id), tn_str_from(queue));
+}
+
+static bool withdraw(const tn_wf *wf, tn_ms *ms)
+{
+    bool any = false;
+    if (ms->wft.scheduled_id && !ms->wft.started_id && ms->wft.dispatched &&
+        queue_moved(wf, ms->wft.sticky && ms->sticky_queue ? ms->sticky_queue : ms->task_queue)) {
+        ms->wft.dispatched = false;
+        any = true;
+    }
+    TN_LIST_FOREACH (link, &ms->activities) {
+        tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
+        if (activity->dispatched && queue_moved(wf, activity->task_queue)) {
+            activity->dispatched = false;
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void offer_again(void *user, tn_map_link *link)
+{
+    (void)user;
+    tn_wf *wf = TN_CONTAINER_OF(link, tn_wf, link);
+    if (!wf->shard->owned)
+        return;
+    TN_LIST_FOREACH (item, &wf->runs) {
+        tn_run *run = TN_CONTAINER_OF(item, tn_run, in_wf);
+        if (run->ms && !run->doomed && withdraw(wf, run->ms))
+            tn_iop_send(tn_iop_create(wf, run->run_id, TN_IOP_WAKE));
+    }
+}
+
+void tn_history_members_changed(void)
+{
+    tn_hloop *hl = tn_hloop_current();
+    if (!hl || hl->stopping)
+        return;
+    uint32_t loops = tn_loops_count(), first = tn_loop_index(hl->loop) + 1;
+    for (uint32_t id = first; tn_shard_find(id); id += loops)
+        assign(tn_shard_find(id));
+    tn_map_each(&hl->wfs, offer_again, NULL);
+    for (uint32_t id = first; tn_shard_find(id); id += loops)
+        if (tn_shard_find(id)->owned)
+            tn_wakes_scan_all(tn_shard_find(id)); /* tasks of runs that are not in memory */
+}
