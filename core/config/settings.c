@@ -44,6 +44,7 @@ static const struct row rows[] = {
     {"dynamicConfigClient.filepath", ROW_TEXT, AT(dynamic_config_path), 0, 0},
     {"dynamicConfigClient.pollInterval", ROW_DURATION, AT(dynamic_config_poll_ns), 5 * TN_SEC,
      24 * HOUR},
+    {"global.membership.broadcastAddress", ROW_IP, AT(broadcast_ip), 0, 0},
     {"cache.maxBytes", ROW_BYTES, AT(cache_bytes_max), UINT64_C(1) << 16, UINT64_C(1) << 40},
     {"rpc.maxMessageBytes", ROW_BYTES, AT(rpc_message_bytes_max), 64u << 10, 64u << 20},
     {"rpc.maxRequestMemory", ROW_BYTES, AT(rpc_request_memory_max), 1u << 20, UINT64_C(1) << 32},
@@ -67,6 +68,8 @@ static const struct {
     {"authorization.claimMapper", true},
     {"authorization.authorizer", true},
     {"plugins.dirs", true},
+    {"global.membership.enabled", false},
+    {"global.membership.seeds", true},
     {"metrics.prometheus.listenAddress", false},
     {"namespaces.create", true},
 };
@@ -179,6 +182,49 @@ static void read_log(const tn_config *root, tn_config_problems *problems, tn_set
         s->log_json = tn_str_is(word, "json");
 }
 
+static void read_list(const tn_config *root, const char *path, bool absolute,
+                      tn_config_problems *problems, const char **out, size_t *out_count)
+{
+    const tn_config *list = tn_config_get(root, path);
+    if (!list || list->kind == TN_CONFIG_NULL)
+        return;
+    if (list->kind != TN_CONFIG_LIST) {
+        tn_config_complain_at(problems, list, NULL, NULL, "wants a list, such as [a, b]");
+        return;
+    }
+    *out_count = 0;
+    for (const tn_config *node = list->first; node; node = node->next) {
+        tn_str text = tn_config_scalar(node);
+        if (!text.n)
+            tn_config_complain_at(problems, node, NULL, NULL, "wants a text");
+        else if (absolute && text.p[0] != '/')
+            tn_config_complain_at(problems, node, NULL, "write the whole path, from /",
+                                  "has \"%.100s\", wants an absolute path", text.p);
+        else if (*out_count == TN_SETTINGS_LIST_MAX)
+            tn_config_complain_at(problems, node, NULL, NULL, "more than %u entries",
+                                  TN_SETTINGS_LIST_MAX);
+        else
+            out[(*out_count)++] = text.p;
+    }
+}
+
+static void read_membership(const tn_config *root, tn_config_problems *problems, tn_settings *s)
+{
+    tn_error err = {0};
+    int32_t on = 0;
+    if (tn_config_bool(root, "global.membership.enabled", &on, &err) == TN_EINVALID)
+        tn_config_problems_add(problems, err.text);
+    s->membership = on != 0;
+    read_list(root, "global.membership.seeds", false, problems, s->seeds, &s->seeds_count);
+    for (size_t i = 0; i < s->seeds_count; i++) {
+        const char *colon = strrchr(s->seeds[i], ':');
+        uint64_t port;
+        if (!colon || !tn_parse_u64(tn_str_from(colon + 1), &port) || port == 0 || port > 65535)
+            tn_config_complain_at(problems, root, "global.membership.seeds", "write IP:PORT, such as 10.0.0.7:6933",
+                                  "has \"%.60s\"", s->seeds[i]);
+    }
+}
+
 static void read_services(const tn_config *root, tn_settings *s)
 {
     const tn_config *services = tn_config_get(root, "services");
@@ -289,32 +335,6 @@ static void read_auth(const tn_config *root, const char *path, const char *examp
     tn_config_complain_at(problems, root, path, fix, "is not set, and there is no silent default");
 }
 
-static void read_list(const tn_config *root, const char *path, bool absolute,
-                      tn_config_problems *problems, const char **out, size_t *out_count)
-{
-    const tn_config *list = tn_config_get(root, path);
-    if (!list || list->kind == TN_CONFIG_NULL)
-        return;
-    if (list->kind != TN_CONFIG_LIST) {
-        tn_config_complain_at(problems, list, NULL, NULL, "wants a list, such as [a, b]");
-        return;
-    }
-    *out_count = 0;
-    for (const tn_config *node = list->first; node; node = node->next) {
-        tn_str text = tn_config_scalar(node);
-        if (!text.n)
-            tn_config_complain_at(problems, node, NULL, NULL, "wants a text");
-        else if (absolute && text.p[0] != '/')
-            tn_config_complain_at(problems, node, NULL, "write the whole path, from /",
-                                  "has \"%.100s\", wants an absolute path", text.p);
-        else if (*out_count == TN_SETTINGS_LIST_MAX)
-            tn_config_complain_at(problems, node, NULL, NULL, "more than %u entries",
-                                  TN_SETTINGS_LIST_MAX);
-        else
-            out[(*out_count)++] = text.p;
-    }
-}
-
 static void read_metrics(const tn_config *root, tn_config_problems *problems, tn_settings *s)
 {
     static const char path[] = "metrics.prometheus.listenAddress";
@@ -370,6 +390,7 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     s->plugin_dirs[0] = TN_PLUGIN_DIR;
     s->plugin_dirs_count = 1;
     read_list(root, "plugins.dirs", true, problems, s->plugin_dirs, &s->plugin_dirs_count);
+    read_membership(root, problems, s);
     read_list(root, "namespaces.create", false, problems, s->create_namespaces,
               &s->create_namespaces_count);
     read_metrics(root, problems, s);

@@ -43,6 +43,12 @@ typedef struct tn_settings {
 
     tn_settings_service services[TN_SERVICE_COUNT];
 
+    /* global.membership.enabled false: several processes make one cluster.  Implied by --role. */
+    bool membership;
+    const char *broadcast_ip; /* global.membership.broadcastAddress: what others are told; NULL: bindOnIP */
+    const char *seeds[TN_SETTINGS_LIST_MAX]; /* global.membership.seeds: "ip:port" of members' membership ports */
+    size_t seeds_count;
+
     const char *default_store;    /* persistence.defaultStore */
     const char *visibility_store; /* persistence.visibilityStore */
     uint64_t history_shards; /* persistence.numHistoryShards 512; fixed at a store's first start */

@@ -192,15 +192,8 @@ static int parse_serve(int argc, char **argv, tn_args *out)
             return 2;
         }
     }
-    for (size_t i = 0; any_role && i < TN_SERVICE_COUNT; i++) {
-        if (roles[i])
-            continue;
-        fprintf(stderr,
-                "tenond: --role: this release runs all four roles in one process, and \"%s\" is missing\n"
-                "    fix: leave --role out, or name all four\n",
-                names[i]);
-        return 2;
-    }
+    out->any_role = any_role;
+    memcpy(out->roles, roles, sizeof(out->roles));
     if (out->command == TN_CMD_HELP || optind < argc) {
         fputs(usage_text, stderr);
         return 2;

@@ -15,6 +15,7 @@
 
 #include "auth/auth.h"
 #include "client/client.h"
+#include "client/remote.h"
 #include "client/token.h"
 #include "config/dynconfig.h"
 #include "frontend/frontend.h"
@@ -41,6 +42,8 @@ typedef struct server {
     char cluster_id[37];
     uint8_t token_key[16];
     uint32_t shards;
+    bool cluster; /* one process of several */
+    bool ports_open;
     tn_rpc_server *rpc;
     tn_metrics_server *metrics;
     uint64_t waiting_since_ns, wait_ns; /* for the store, while starting; 0: not yet */
@@ -80,7 +83,7 @@ static bool try_again(void *user, const char *what, const tn_error *why)
         s->wait_ns = WAIT_MAX_NS;
     TN_LOG(TN_LOG_WARN, "server", "starting: the store keeps us waiting", TN_LOG_Z("for", what),
            TN_LOG_U("seconds", (now - s->waiting_since_ns) / TN_SEC), TN_LOG_Z("why", why->text));
-    if (!s->rpc && now - s->waiting_since_ns >= PORT_PATIENCE_NS && open_ports(s) != 0)
+    if (!s->ports_open && now - s->waiting_since_ns >= PORT_PATIENCE_NS && open_ports(s) != 0)
         return false;
     for (uint64_t until = now + s->wait_ns; now < until; now = tn_now_mono_ns()) {
         int sig = tn_main_wait_signal_for(until - now);
@@ -285,14 +288,28 @@ static int start_stores(server *s)
 
 /* ---- roles ---- */
 
-static int start_roles(server *s)
+static bool has(const server *s, uint32_t service)
+{
+    return s->args->command == TN_CMD_START_DEV || tn_cluster_has(s->args, s->settings, service);
+}
+
+static void wire_roles(server *s)
+{
+    tn_client_wire(has(s, TN_SERVICE_HISTORY) ? tn_history_role_table() : NULL,
+                   has(s, TN_SERVICE_MATCHING) ? tn_matching_role_table() : NULL,
+                   has(s, TN_SERVICE_WORKER) ? tn_worker_role_table() : NULL, s->shards);
+    if (!s->cluster)
+        return;
+    tn_remote_start(s->token_key);
+    if (has(s, TN_SERVICE_HISTORY))
+        tn_members_listen(tn_history_members_changed);
+    if (has(s, TN_SERVICE_MATCHING))
+        tn_members_listen(tn_matching_members_changed);
+}
+
+static int start_history(server *s)
 {
     tn_error err = {0};
-    tn_client_wire(tn_history_role_table(), tn_matching_role_table(), tn_worker_role_table(), s->shards);
-    tn_worker_start();
-    s->up.worker = true;
-    tn_matching_start(s->host);
-    s->up.matching = true;
     tn_history_options history = {
         .shard_count = s->shards,
         .cache_bytes_max = s->settings->cache_bytes_max,
@@ -302,6 +319,27 @@ static int start_roles(server *s)
     if (tn_history_start(&history, &err) != TN_OK)
         return fail(s, "the shards could not be taken", &err);
     s->up.history = true;
+    return 0;
+}
+
+static int start_roles(server *s)
+{
+    tn_error err = {0};
+    wire_roles(s);
+    if (has(s, TN_SERVICE_WORKER)) {
+        tn_worker_start();
+        s->up.worker = true;
+    }
+    if (has(s, TN_SERVICE_MATCHING)) {
+        tn_matching_start(s->host);
+        s->up.matching = true;
+    }
+    if (s->cluster && tn_cluster_join(s->args, s->settings, s->token_key, &err) != TN_OK)
+        return fail(s, "the cluster could not be joined", &err);
+    if (has(s, TN_SERVICE_HISTORY) && start_history(s) != 0)
+        return 1;
+    if (s->cluster && tn_cluster_open(s->args, s->settings, &err) != TN_OK)
+        return fail(s, "the roles' ports could not be opened", &err);
     tn_frontend_options frontend = {.cluster_id = s->cluster_id,
                                     .cluster_name = "active",
                                     .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
@@ -332,7 +370,9 @@ static bool needs_nothing(const char *path)
 
 static void admit(tn_call *call)
 {
-    if (atomic_load_explicit(&serving, memory_order_acquire) || needs_nothing(call->method->path))
+    if (call->method->flags & TN_RPC_INTERNAL)
+        tn_intake_dispatch(call);
+    else if (atomic_load_explicit(&serving, memory_order_acquire) || needs_nothing(call->method->path))
         tn_auth_check(call, tn_frontend_dispatch);
     else
         tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE,
@@ -359,10 +399,13 @@ static int open_ports(server *s)
     options.streams_max = (uint32_t)set->rpc_streams_max;
     options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
     options.dispatch = admit;
+    s->ports_open = true;
     tn_rpc_register_builtin();
+    if (s->cluster)
+        tn_intake_register();
     tn_frontend_register();
     set_health(TN_HEALTH_NOT_SERVING);
-    if (tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
+    if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
     if (set->metrics_ip) {
         tn_loop_call(tn_loops_get(0), open_metrics, s);
@@ -499,7 +542,7 @@ static int set_search_attributes(server *s)
 static void greet(const server *s)
 {
     const char *ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip;
-    unsigned port = tn_rpc_server_port(s->rpc);
+    unsigned port = s->rpc ? tn_rpc_server_port(s->rpc) : 0;
     if (s->args->command == TN_CMD_START_DEV) {
         printf("Tenon %s serves the Temporal API at %s:%u (namespace \"default\"%s)\n", PACKAGE_VERSION, ip, port,
                s->args->dev.db_filename ? "" : "; kept in memory only");
@@ -519,6 +562,7 @@ static int start(server *s)
     tn_error err = {0};
     tn_config_problems *problems = tn_config_problems_create();
     int failed = load_settings(s, problems);
+    s->cluster = !failed && tn_cluster_wanted(s->args, s->settings);
     if (!failed && tn_loops_create((uint32_t)s->settings->threads ? (uint32_t)s->settings->threads
                                                                   : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
                                    &err) != TN_OK)
@@ -537,7 +581,7 @@ static int start(server *s)
         failed = set_search_attributes(s);
     if (!failed)
         failed = start_roles(s);
-    if (!failed && !s->rpc)
+    if (!failed && !s->ports_open)
         failed = open_ports(s);
     if (!failed) {
         serve();
@@ -556,14 +600,17 @@ static void stop(server *s)
 {
     if (s->rpc)
         set_health(TN_HEALTH_NOT_SERVING);
+    tn_cluster_drain();
     if (s->up.matching)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
     if (s->rpc)
         tn_rpc_server_drain(s->rpc, s->settings->rpc_drain_ns);
+    tn_cluster_close_ports(s->settings->rpc_drain_ns);
     if (s->up.worker)
         tn_worker_stop();
     if (s->up.history)
         tn_history_stop();
+    tn_cluster_leave();
     tn_rpc_server_destroy(s->rpc);
     if (s->metrics)
         tn_loop_call(tn_loops_get(0), close_metrics, s);

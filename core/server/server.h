@@ -3,6 +3,7 @@
 #ifndef TN_SERVER_SERVER_H
 #define TN_SERVER_SERVER_H
 
+#include "base/base.h"
 #include "config/settings.h"
 
 #define TN_ARGS_LIST_MAX 32
@@ -18,10 +19,22 @@ typedef struct tn_args {
     const char *dynamic_values[TN_ARGS_LIST_MAX]; /* "key=value" */
     size_t n_dynamic_values;
     uint64_t http_port; /* 0: not asked for */
+    bool any_role, roles[TN_SERVICE_COUNT]; /* --role; without it, those that the config names */
 } tn_args;
 
 /* 0: go on; else the exit status, the reason has been printed. */
 int tn_args_parse(int argc, char **argv, tn_args *out);
+
+/* ---- cluster.c: this process among others ---- */
+/* [main] The internal ports of the roles, and membership, when several processes make one cluster. */
+bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings);
+bool tn_cluster_has(const tn_args *args, const tn_settings *settings, uint32_t service);
+tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_cluster_join(const tn_args *args, const tn_settings *settings, const uint8_t key[16],
+                          tn_error *err) TN_WARN_UNUSED;
+void tn_cluster_drain(void);                     /* out of the rings; what is ours goes to others */
+void tn_cluster_close_ports(uint64_t grace_ns); /* calls of other hosts end */
+void tn_cluster_leave(void);
 
 /* Runs the server until a signal ends it; the exit status. */
 int tn_server_run(const tn_args *args);

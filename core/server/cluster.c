@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* This process among others: a gRPC port for each role it has, where other hosts' roles call, and membership, which
+ * says who they are.  A lone server has none of this. */
+#include "config.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "client/remote.h"
+#include "membership/membership.h"
+#include "rpc/rpc.h"
+#include "server/server.h"
+
+#define RING_SPREAD_NS (600 * TN_MS) /* until others have seen a change of the rings, and acted on it */
+
+static tn_rpc_server *servers[TN_SERVICE_COUNT];
+static bool joined;
+
+bool tn_cluster_has(const tn_args *args, const tn_settings *settings, uint32_t service)
+{
+    return args->any_role ? args->roles[service] : settings->services[service].enabled;
+}
+
+bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++)
+        all = all && tn_cluster_has(args, settings, i);
+    return args->command == TN_CMD_SERVE && (settings->membership || settings->seeds_count || !all);
+}
+
+tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_error *err)
+{
+    for (uint32_t i = TN_SERVICE_HISTORY; i < TN_SERVICE_COUNT; i++) {
+        if (!tn_cluster_has(args, set, i))
+            continue;
+        tn_rpc_options options;
+        tn_rpc_options_default(&options);
+        options.internal = true;
+        options.bind_ip = set->services[i].bind_ip;
+        options.port = (uint16_t)set->services[i].grpc_port;
+        options.message_bytes_max = (size_t)(4 * set->rpc_message_bytes_max) + (1 << 20); /* a public message, wrapped */
+        options.arena_bytes_max = (size_t)(2 * set->rpc_request_memory_max);
+        options.streams_max = 100000; /* all parked polls of a frontend share a connection */
+        options.keepalive_min_ns = TN_SEC;
+        options.dispatch = tn_intake_dispatch;
+        tn_status status = tn_rpc_server_start(&options, &servers[i], err);
+        if (status != TN_OK)
+            return status;
+    }
+    return TN_OK;
+}
+
+tn_status tn_cluster_join(const tn_args *args, const tn_settings *set, const uint8_t key[16], tn_error *err)
+{
+    tn_members_options o = {.broadcast_ip = set->broadcast_ip,
+                            .version = PACKAGE_VERSION,
+                            .seeds = set->seeds,
+                            .n_seeds = set->seeds_count,
+                            .use_store = true};
+    memcpy(o.key, key, 16);
+    for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++) {
+        if (!tn_cluster_has(args, set, i))
+            continue;
+        o.bind_ip = set->services[i].bind_ip;
+        o.ports[i] = (uint16_t)set->services[i].membership_port;
+        o.role_ports[i] = (uint16_t)set->services[i].grpc_port;
+    }
+    tn_status status = tn_members_start(&o, err);
+    joined = status == TN_OK;
+    return status;
+}
+
+void tn_cluster_drain(void)
+{
+    if (!joined)
+        return;
+    tn_members_drain();
+    usleep(RING_SPREAD_NS / TN_US);
+}
+
+void tn_cluster_close_ports(uint64_t grace_ns)
+{
+    for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++)
+        if (servers[i])
+            tn_rpc_server_drain(servers[i], grace_ns);
+}
+
+void tn_cluster_leave(void)
+{
+    if (joined) {
+        tn_remote_stop();
+        tn_members_stop();
+    }
+    joined = false;
+    for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++)
+        tn_rpc_server_destroy(servers[i]);
+    memset(servers, 0, sizeof(servers));
+}
