@@ -29,11 +29,18 @@ static struct {
     bool apply;            /* whether it is done all the same */
 } store;
 
+/* Rows of the names lie behind `names`: only those of namespaces are scanned. */
+static tn_row names[ROWS_MAX];
+static size_t names_count;
+
 static tn_row *find_row(tn_blob row)
 {
     for (size_t i = 0; i < store.count; i++)
         if (tn_blob_eq(store.rows[i].key.row, row))
             return &store.rows[i];
+    for (size_t i = 0; i < names_count; i++)
+        if (tn_blob_eq(names[i].key.row, row))
+            return &names[i];
     return NULL;
 }
 
@@ -46,6 +53,7 @@ static tn_status apply_batch(const tn_batch *batch, tn_commit *out)
         if (!holds) {
             if (row)
                 out->current = *row;
+            out->failed_cond = (uint32_t)i;
             return TN_ECONFLICT;
         }
     }
@@ -53,7 +61,7 @@ static tn_status apply_batch(const tn_batch *batch, tn_commit *out)
     for (size_t i = 0; i < batch->n_muts; i++) {
         tn_row *row = find_row(batch->muts[i].key.row);
         if (!row) {
-            row = &store.rows[store.count++];
+            row = batch->muts[i].key.table == TN_TABLE_META ? &names[names_count++] : &store.rows[store.count++];
             row->key.row = tn_arena_blob(store.arena, batch->muts[i].key.row);
         }
         row->value = tn_arena_blob(store.arena, batch->muts[i].value);
@@ -99,6 +107,15 @@ tn_status tn_store_scan_sync(tn_arena *arena, const tn_range *range, tn_page *ou
     return TN_OK;
 }
 
+void tn_store_scan(tn_store_op *op)
+{
+    op->status = store.next_commit;
+    store.next_commit = TN_OK;
+    if (op->status == TN_OK)
+        op->status = tn_store_scan_sync(op->arena, &op->u.scan.range, &op->u.scan.page, NULL);
+    op->done(op);
+}
+
 tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit *out,
                                tn_error *err)
 {
@@ -108,7 +125,7 @@ tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit
 
 tn_key tn_store_key(tn_arena *arena, uint32_t table, uint32_t partition, tn_blob row)
 {
-    assert_int_equal(table, TN_TABLE_NAMESPACE);
+    assert_true(table == TN_TABLE_NAMESPACE || table == TN_TABLE_META);
     assert_int_equal(partition, TN_PARTITION_CLUSTER);
     return (tn_key){.table = table, .row = tn_arena_blob(arena, row)};
 }
@@ -239,6 +256,7 @@ static int start(void **state)
     tn_error err = {0};
     const tn_str create[] = {TN_STR("default")};
     memset(&store, 0, sizeof(store));
+    names_count = 0;
     store.arena = tn_arena_create(0);
     *state = tn_arena_create(0);
     assert_int_equal(tn_loops_create(LOOPS, &err), TN_OK);
@@ -419,6 +437,49 @@ static void test_many_writers(void **state)
     assert_true(err.text[0]);
 }
 
+/* What another host has written is seen after a refresh, and what it has deleted is not. */
+static void test_refresh(void **state)
+{
+    tn_arena *arena = *state;
+    attempt a;
+    store.rows[store.count++] = (tn_row){.key.row = tn_blob_of_str(TN_STR(ID2)),
+                                         .value = record(arena, ID2, "elsewhere", ""),
+                                         .version = ++store.version};
+    assert_null(seen_on(0, TN_STR("elsewhere")));
+    begin(&a, arena, TN_NS_REFRESH, (tn_blob){NULL, 0}, 0);
+    wait_done(&a);
+    assert_null(a.write.fault);
+    assert_null(a.write.result);
+    for (uint32_t i = 0; i < LOOPS; i++) {
+        const tn_namespace *ns = seen_on(i, TN_STR("elsewhere"));
+        assert_non_null(ns);
+        tn_namespace_unref(ns);
+    }
+    store.count--;
+    store.next_commit = TN_EUNAVAILABLE; /* of the scan */
+    begin(&a, arena, TN_NS_REFRESH, (tn_blob){NULL, 0}, 0);
+    wait_done(&a);
+    assert_int_equal(a.write.fault->code, TN_GRPC_UNAVAILABLE);
+    const tn_namespace *still = seen_on(1, TN_STR("elsewhere"));
+    assert_non_null(still); /* what cannot be read is not forgotten */
+    tn_namespace_unref(still);
+    begin(&a, arena, TN_NS_REFRESH, (tn_blob){NULL, 0}, 0);
+    wait_done(&a);
+    assert_null(seen_on(1, TN_STR("elsewhere")));
+}
+
+/* Another host made a namespace of that name a moment ago, and this one has not heard of it. */
+static void test_name_taken_elsewhere(void **state)
+{
+    tn_arena *arena = *state;
+    names[names_count++] = (tn_row){.key.row = tn_blob_of_str(TN_STR("ns-name:one")),
+                                    .value = tn_blob_of_str(TN_STR(ID2)),
+                                    .version = ++store.version};
+    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "one", ""), 0, NULL), TN_GRPC_ALREADY_EXISTS);
+    assert_null(seen_on(0, TN_STR("one")));
+    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "two", ""), 0, NULL), TN_GRPC_OK);
+}
+
 static void test_not_found(void **state)
 {
     const tn_fault *fault = tn_namespace_not_found(*state, TN_STR("nowhere"));
@@ -434,7 +495,8 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest cases[] = {
         CASE(test_start),        CASE(test_create_and_update), CASE(test_store_failures),
-        CASE(test_many_writers), CASE(test_not_found),
+        CASE(test_many_writers), CASE(test_not_found),         CASE(test_refresh),
+        CASE(test_name_taken_elsewhere),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
 }
