@@ -393,6 +393,7 @@ static void a_sticky_queue_without_its_worker_refuses(void **state)
     (void)state;
     asked *task = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, "s");
     task->req.sticky = true;
+    task->req.task.shard = 2;
     assert_false(send_off(task)->req.accepted);
 
     asked *p = poll_of(TN_TASK_WORKFLOW, "s");
@@ -420,6 +421,7 @@ static void a_worker_that_shuts_down_leaves_its_sticky_queue(void **state)
     assert_null(p->req.fault);
     asked *task = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, "s");
     task->req.sticky = true;
+    task->req.task.shard = 2;
     assert_false(send_off(task)->req.accepted);
 }
 
