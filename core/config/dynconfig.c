@@ -54,7 +54,8 @@ static tn_dyn_value lookup(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t
 int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue)
 {
     TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_INT ||
-                    tn_dyn_infos[key].type == TN_DYN_TYPE_DURATION);
+                    tn_dyn_infos[key].type == TN_DYN_TYPE_DURATION ||
+                    tn_dyn_infos[key].type == TN_DYN_TYPE_MODE);
     return lookup(key, ns, task_queue, 0).i;
 }
 

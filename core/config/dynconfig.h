@@ -22,10 +22,12 @@ typedef enum tn_dyn_type {
     TN_DYN_TYPE_BOOL,
     TN_DYN_TYPE_INT,
     TN_DYN_TYPE_FLOAT,
-    TN_DYN_TYPE_DURATION
+    TN_DYN_TYPE_DURATION,
+    TN_DYN_TYPE_MODE /* off, on or dual: 0, 1, 2 */
 } tn_dyn_type;
 typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE } tn_dyn_scope;
 
+enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
 #define TN_DYN_KIB INT64_C(1024)
 #define TN_DYN_MIB INT64_C(1048576)
 #define TN_DYN_MS INT64_C(1000000)
@@ -78,6 +80,10 @@ typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE }
       DURATION, GLOBAL, TN_DYN_HOUR) \
     X(SYSTEM_OPERATOR_RPS_RATIO, "system.operatorRPSRatio", FLOAT, GLOBAL, 0.2) \
     X(SYSTEM_VISIBILITY_DISABLE_ORDER_BY, "system.visibilityDisableOrderByClause", \
+      BOOL, NAMESPACE, false) \
+    X(SYSTEM_SECOND_VISIBILITY_WRITE, "system.secondaryVisibilityWritingMode", \
+      MODE, GLOBAL, TN_DYN_OFF) \
+    X(SYSTEM_SECOND_VISIBILITY_READ, "system.enableReadFromSecondaryVisibility", \
       BOOL, NAMESPACE, false) \
     X(SYSTEM_LOG_ALL_ERRORS, "system.logAllReqErrors", BOOL, NAMESPACE, false) \
     X(RPC_SLOW_REQUEST, "rpc.slowRequestLoggingThreshold", DURATION, GLOBAL, 5 * TN_DYN_SEC) \
@@ -177,7 +183,7 @@ typedef enum tn_dyn_key {
 
 /* ---- reading [any]: no lock, no allocation; without constraints in the file an array lookup ----
  * ns, task_queue: empty where they do not apply.  Before tn_dynconfig_start: the defaults. */
-int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue); /* INT, and DURATION in ns */
+int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue); /* INT, MODE, and DURATION in ns */
 bool tn_dyn_bool(tn_dyn_key key, tn_str ns, tn_str task_queue);
 double tn_dyn_f64(tn_dyn_key key, tn_str ns, tn_str task_queue);
 /* With the task type (1 workflow, 2 activity, 3 nexus) that an entry may be constrained to. */

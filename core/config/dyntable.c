@@ -18,6 +18,10 @@
     { \
         .i = (v) \
     }
+#define VALUE_MODE(v) \
+    { \
+        .i = (v) \
+    }
 #define VALUE_FLOAT(v) \
     { \
         .f = (v) \
@@ -73,6 +77,19 @@ static bool take_duration(tn_str text, int64_t *out)
     return true;
 }
 
+static bool take_mode(tn_str text, int64_t *out)
+{
+    static const char *const words[] = {
+        [TN_DYN_OFF] = "off", [TN_DYN_ON] = "on", [TN_DYN_DUAL] = "dual"};
+    for (size_t i = 0; i < TN_COUNT_OF(words); i++) {
+        if (!tn_str_caseeq(text, tn_str_from(words[i])))
+            continue;
+        *out = (int64_t)i;
+        return true;
+    }
+    return false;
+}
+
 static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_value *out)
 {
     int32_t flag;
@@ -81,6 +98,8 @@ static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_va
     tn_str text = tn_config_scalar(node);
     if (info->type == TN_DYN_TYPE_DURATION)
         return take_duration(text, &out->i);
+    if (info->type == TN_DYN_TYPE_MODE)
+        return take_mode(text, &out->i);
     if (tn_config_quoted(node))
         return false; /* a text, as the reference sees it */
     switch (info->type) {
@@ -94,6 +113,7 @@ static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_va
     case TN_DYN_TYPE_FLOAT:
         return tn_parse_f64(text, &out->f);
     case TN_DYN_TYPE_DURATION:
+    case TN_DYN_TYPE_MODE:
         break;
     }
     return false;
@@ -108,6 +128,8 @@ static const char *type_word(tn_dyn_type type)
         return "value has the wrong type (wants a whole number), it is skipped";
     case TN_DYN_TYPE_FLOAT:
         return "value has the wrong type (wants a number), it is skipped";
+    case TN_DYN_TYPE_MODE:
+        return "value is unknown (wants off, on or dual), it is skipped";
     case TN_DYN_TYPE_DURATION:
         break;
     }

@@ -40,6 +40,7 @@ static const struct row rows[] = {
     SERVICE_ROWS("worker", TN_SERVICE_WORKER),
     {"persistence.defaultStore", ROW_TEXT, AT(default_store), 0, 0},
     {"persistence.visibilityStore", ROW_TEXT, AT(visibility_store), 0, 0},
+    {"persistence.secondaryVisibilityStore", ROW_TEXT, AT(second_visibility_store), 0, 0},
     {"persistence.numHistoryShards", ROW_NUMBER, AT(history_shards), 1, 65536},
     {"dynamicConfigClient.filepath", ROW_TEXT, AT(dynamic_config_path), 0, 0},
     {"dynamicConfigClient.pollInterval", ROW_DURATION, AT(dynamic_config_poll_ns), 5 * TN_SEC,
@@ -319,6 +320,13 @@ static void read_stores(const tn_config *root, tn_config_problems *problems, tn_
     s->store = find_store(root, "persistence.defaultStore", s->default_store, problems, s);
     s->visibility =
         find_store(root, "persistence.visibilityStore", s->visibility_store, problems, s);
+    const char *second = "persistence.secondaryVisibilityStore";
+    if (!s->second_visibility_store)
+        return;
+    s->second_visibility = find_store(root, second, s->second_visibility_store, problems, s);
+    if (s->second_visibility && s->second_visibility == s->visibility)
+        tn_config_complain_at(problems, root, second, "name another datastore",
+                              "is the same as persistence.visibilityStore");
 }
 
 static void read_auth(const tn_config *root, const char *path, const char *example,

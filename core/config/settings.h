@@ -51,11 +51,13 @@ typedef struct tn_settings {
 
     const char *default_store;    /* persistence.defaultStore */
     const char *visibility_store; /* persistence.visibilityStore */
+    const char *second_visibility_store; /* persistence.secondaryVisibilityStore; NULL: none */
     uint64_t history_shards; /* persistence.numHistoryShards 512; fixed at a store's first start */
     tn_settings_plugin stores[TN_SETTINGS_STORES_MAX]; /* persistence.datastores.NAME */
     size_t stores_count;
     /* The two that are used; set when there was no problem. */
     const tn_settings_plugin *store, *visibility;
+    const tn_settings_plugin *second_visibility; /* NULL: none */
 
     tn_settings_plugin claim_mapper; /* authorization.claimMapper; must be given */
     tn_settings_plugin authorizer;   /* authorization.authorizer; must be given */

@@ -32,7 +32,7 @@
 
 #define SCHEMA 1u
 
-enum { PLUGIN_STORE, PLUGIN_VISIBILITY, PLUGIN_CLAIMS, PLUGIN_AUTH, PLUGIN_COUNT };
+enum { PLUGIN_STORE, PLUGIN_VISIBILITY, PLUGIN_SECOND_VISIBILITY, PLUGIN_CLAIMS, PLUGIN_AUTH, PLUGIN_COUNT };
 
 typedef struct server {
     const tn_args *args;
@@ -124,18 +124,21 @@ static int open_plugins(server *s, tn_config_problems *problems)
     const tn_settings *set = s->settings;
     tn_plugin_options options = {.root = tn_config_root(set->tree),
                                  .own_files = s->args->command == TN_CMD_START_DEV};
+    const tn_config *second = set->second_visibility ? set->second_visibility->stanza : NULL;
     const struct {
         tn_kind kind;
-        const tn_config *stanza;
+        const tn_config *stanza; /* NULL: not wanted */
     } wanted[PLUGIN_COUNT] = {
         {TN_KIND_PERSISTENCE, set->store->stanza},
         {TN_KIND_VISIBILITY, set->visibility->stanza},
+        {TN_KIND_VISIBILITY, second},
         {TN_KIND_CLAIM_MAPPER, set->claim_mapper.stanza},
         {TN_KIND_AUTHORIZER, set->authorizer.stanza},
     };
     bool bad = false;
     for (int i = 0; i < PLUGIN_COUNT; i++)
-        if (tn_plugin_open(&options, wanted[i].kind, wanted[i].stanza, problems, &s->plugins[i]) != TN_OK)
+        if (wanted[i].stanza &&
+            tn_plugin_open(&options, wanted[i].kind, wanted[i].stanza, problems, &s->plugins[i]) != TN_OK)
             bad = true;
     return bad ? print_problems(problems) : 0;
 }
@@ -275,6 +278,9 @@ static int start_stores(server *s)
     if (tn_vis_start(s->plugins[PLUGIN_VISIBILITY], s->token_key, &err) != TN_OK)
         return fail(s, "visibility could not be started", &err);
     s->up.visibility = true;
+    if (s->plugins[PLUGIN_SECOND_VISIBILITY] &&
+        tn_vis_start_second(s->plugins[PLUGIN_SECOND_VISIBILITY], &err) != TN_OK)
+        return fail(s, "the second visibility store could not be started", &err);
     tn_str names[TN_SETTINGS_LIST_MAX];
     for (size_t i = 0; i < s->settings->create_namespaces_count; i++)
         names[i] = tn_str_from(s->settings->create_namespaces[i]);

@@ -58,6 +58,10 @@ void tn_vis_define(tn_vis_op *op); /* a namespace's new custom attributes; idemp
  * page tokens; it must be the same on every host and over restarts. */
 tn_status tn_vis_start(struct tn_plugin_instance *visibility, const uint8_t token_key[16],
                        tn_error *err) TN_WARN_UNUSED;
+/* [main, right after tn_vis_start] A second store, for a move from one to another.  The dynamic setting
+ * system.secondaryVisibilityWritingMode says who is written: off the first, on the second, dual both (a put has
+ * ended when both have it); system.enableReadFromSecondaryVisibility, by namespace, who is read. */
+tn_status tn_vis_start_second(struct tn_plugin_instance *visibility, tn_error *err) TN_WARN_UNUSED;
 void tn_vis_stop(void); /* after all operations have ended */
 
 /* ---- runs and documents ----------------------------------------------------------------------- */

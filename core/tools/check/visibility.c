@@ -507,7 +507,9 @@ static void pages_that_are_none(void)
         size_t n = 1 + tn_rng_below(kit_rng(), sizeof junk - 1);
         for (size_t i = 0; i < n; i++)
             junk[i] = (uint8_t)tn_rng_below(kit_rng(), round % 2 ? 8 : 256);
-        junk[0] = round % 3 ? (round % 2 ? 'D' : 'O') : junk[0];
+        junk[0] = 0; /* of the first store: what follows is the driver's */
+        if (round % 3 && n > 1)
+            junk[1] = round % 2 ? 'D' : 'O';
         tn_vis_page page;
         tn_vis_query q = vk_query(NULL, 0);
         q.page = tn_blob_from(junk, n);

@@ -52,6 +52,25 @@ static void defaults_hold_without_a_file(void **state)
     assert_string_equal(tn_dyn_key_name(TN_DYN_FRONTEND_RPS), "frontend.rps");
 }
 
+static void modes(void **state)
+{
+    (void)state;
+    static const char key[] = "system.secondaryVisibilityWritingMode";
+    static const struct {
+        const char *value;
+        int64_t want;
+        size_t warnings;
+    } tries[] = {{"off", TN_DYN_OFF, 0},   {"on", TN_DYN_ON, 0},    {"\"dual\"", TN_DYN_DUAL, 0},
+                 {"Dual", TN_DYN_DUAL, 0}, {"both", TN_DYN_OFF, 1}, {"1", TN_DYN_OFF, 1}};
+    for (size_t i = 0; i < TN_COUNT_OF(tries); i++) {
+        char text[120];
+        snprintf(text, sizeof text, "%s: [{value: %s}]\n", key, tries[i].value);
+        assert_int_equal(apply(text), tries[i].warnings);
+        assert_int_equal(tn_dyn_i64(TN_DYN_SYSTEM_SECOND_VISIBILITY_WRITE, NONE, NONE),
+                         tries[i].want);
+    }
+}
+
 static void values_of_every_type(void **state)
 {
     (void)state;
@@ -224,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(defaults_hold_without_a_file, reset),
+        cmocka_unit_test_teardown(modes, reset),
         cmocka_unit_test_teardown(values_of_every_type, reset),
         cmocka_unit_test_teardown(the_most_specific_entry_wins, reset),
         cmocka_unit_test_teardown(what_is_wrong_is_skipped_with_a_warning, reset),

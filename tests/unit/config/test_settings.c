@@ -29,6 +29,36 @@ static tn_settings *parse(const char *text, tn_config_problems *problems)
     return s;
 }
 
+static void a_second_visibility_store(void **state)
+{
+    (void)state;
+    static const char good[] = "  secondaryVisibilityStore: main\n",
+                      same[] = "  secondaryVisibilityStore: vis\n",
+                      none[] = "  secondaryVisibilityStore: vsi\n";
+    const struct {
+        const char *line, *want;
+    } tries[] = {{"", NULL},
+                 {good, NULL},
+                 {same, "tenon.yaml:2: persistence.secondaryVisibilityStore: is the same as"},
+                 {none,
+                  "tenon.yaml:2: persistence.secondaryVisibilityStore: datastore \"vsi\" is not "
+                  "defined (did you mean \"vis\"?)"}};
+    for (size_t i = 0; i < TN_COUNT_OF(tries); i++) {
+        char text[600];
+        snprintf(text, sizeof(text), "persistence:\n%s%s", tries[i].line,
+                 minimal + strlen("persistence:\n"));
+        tn_config_problems *p = tn_config_problems_create();
+        tn_settings *s = parse(text, p);
+        assert_int_equal(s != NULL, tries[i].want == NULL);
+        if (s)
+            assert_int_equal(s->second_visibility != NULL, i == 1);
+        else if (strncmp(tn_config_problems_text(p, 0), tries[i].want, strlen(tries[i].want)))
+            fail_msg("%s", tn_config_problems_text(p, 0));
+        tn_settings_destroy(s);
+        tn_config_problems_destroy(p);
+    }
+}
+
 static void defaults_fill_what_is_not_said(void **state)
 {
     (void)state;
@@ -181,8 +211,11 @@ static void start_dev_is_the_same_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_fill_what_is_not_said), cmocka_unit_test(everything_can_be_said),
-        cmocka_unit_test(one_run_tells_all_problems),     cmocka_unit_test(odd_roots_are_refused),
+        cmocka_unit_test(defaults_fill_what_is_not_said),
+        cmocka_unit_test(a_second_visibility_store),
+        cmocka_unit_test(everything_can_be_said),
+        cmocka_unit_test(one_run_tells_all_problems),
+        cmocka_unit_test(odd_roots_are_refused),
         cmocka_unit_test(start_dev_is_the_same_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
