@@ -188,6 +188,28 @@ class Suite:
         standby.stop()
         return line
 
+    def standby_away(self):
+        """Commits that wait for a standby which does not come, and are cancelled there: committed here, yet not
+        where they should be; nobody may be told that they are safe before they are."""
+        server = self.server().start()
+        process = self.load(self.stanza(server), self.stanza(server), 12, "A", "-l", 100)
+        process.stdout.readline()
+        time.sleep(1)
+        server.ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        server.ask("SELECT pg_reload_conf()")
+        cancelled = 0
+        for _ in range(20):
+            time.sleep(0.1)
+            cancelled += int(server.ask("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE "
+                                        "wait_event = 'SyncRep' AND application_name = 'tenon'"))
+        time.sleep(1)
+        server.ask("ALTER SYSTEM RESET synchronous_standby_names")
+        server.ask("SELECT pg_reload_conf()")
+        line, _ = self.judge(process)
+        server.stop()
+        assert cancelled > 0
+        return f"{cancelled} waits cancelled, {line}"
+
     def disk_full(self):
         if os.getuid() != 0:
             raise LookupError("a tmpfs needs root")
@@ -410,6 +432,7 @@ class Suite:
         self.attempt("a bad network", self.bad_network)
         self.attempt("postgres killed", self.killed_server)
         self.attempt("fail-over to a standby", self.fail_over)
+        self.attempt("a standby that is away", self.standby_away)
         self.attempt("disk full", self.disk_full)
         for server in self.servers:
             server.stop()

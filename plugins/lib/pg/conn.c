@@ -145,6 +145,9 @@ static void drop(tn_pg_conn *conn)
 {
     const tn_host *host = conn->host;
     conn->broken = false;
+    /* One that breaks as soon as it stands counts as one that could not be made. */
+    conn->short_lives = now(conn) - conn->stood_ns < TN_PG_SEC ? conn->short_lives + 1 : 0;
+    conn->failures = conn->short_lives;
     if (conn->watch)
         host->watch_free(conn->watch);
     conn->watch = NULL;
@@ -450,6 +453,7 @@ static void stand(tn_pg_conn *conn, PGconn *db, void *session)
         tn_pg_log(conn->pool, TN_LEVEL_INFO, "connection to %s is back", conn->pool->options.place);
     conn->said_ns = 0;
     conn->failures = 0;
+    conn->stood_ns = now(conn);
     conn->why.text[0] = '\0';
     if (conn->driver->ready)
         conn->driver->ready(conn, conn->state);
@@ -523,6 +527,8 @@ void tn_pg_conn_close(tn_pg_conn *conn)
     tn_pg_error(&conn->why, TN_EUNAVAILABLE, "closing");
     if (conn->db)
         drop(conn);
+    else if (conn->driver->lost)
+        conn->driver->lost(conn, conn->state);
     for (tn_pg_req *req; (req = pop(&conn->waiting));)
         end_unsent(conn, req, "closing");
     conn->depth--;

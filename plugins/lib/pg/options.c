@@ -397,7 +397,7 @@ tn_status tn_pg_options_read(const tn_host *host, const tn_config *cfg, tn_pg_op
     read_tls(&r);
     set_default(&r, "client_encoding", "UTF8");
     set_default(&r, "application_name", "tenon");
-    set_default(&r, "connect_timeout", "5");
+    set_default(&r, "connect_timeout", "3");
     set_default(&r, "target_session_attrs", "read-write");
     set_default(&r, "keepalives_idle", "20");
     set_default(&r, "keepalives_interval", "5");

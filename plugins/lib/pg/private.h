@@ -69,6 +69,8 @@ struct tn_pg_conn {
     tn_timer *retry, *limit;
     uint64_t limit_at_ns;
     uint32_t failures; /* connects that failed in a row */
+    uint32_t short_lives;
+    uint64_t stood_ns;
     uint64_t random;
     uint64_t said_ns; /* the log is not flooded */
     tn_error why;

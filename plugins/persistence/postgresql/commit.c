@@ -146,8 +146,6 @@ static void finish_decided(pp_state *state)
 
 /* ---- a lost group ------------------------------------------------------------------------------- */
 
-static void resolve(pp_state *state);
-
 static bool resolve_send(tn_pg_req *req, PGconn *db)
 {
     pp_state *state = (pp_state *)((char *)req - offsetof(pp_state, resolve));
@@ -200,23 +198,6 @@ static void finish_applied(pp_state *state, const tn_error *why)
     }
 }
 
-/* No server said what became of it: those whose time is up are told so, the others go on waiting. */
-static void finish_doubtful(pp_state *state, const tn_error *err)
-{
-    uint64_t now = state->inst->host->mono_ns();
-    uint32_t n = state->n_members, kept = 0;
-    for (uint32_t i = 0; i < n; i++) /* numbers must stay: the ledger speaks of them */
-        if (state->members[i] && state->members[i]->deadline_ns > now)
-            kept++;
-    if (kept == n)
-        return;
-    /* Members of a group have much the same deadline; one doubt for all is the simple truth. */
-    tn_error copy = {0};
-    tn_pg_error(&copy, TN_EUNCERTAIN, "whether it was committed could not be found out: %s",
-                err ? err->text : "");
-    finish_all(state, TN_EUNCERTAIN, &copy);
-}
-
 static void resolve_done(tn_pg_req *req, tn_pg_end end, const tn_error *err, const char *sqlstate)
 {
     (void)sqlstate;
@@ -234,12 +215,10 @@ static void resolve_done(tn_pg_req *req, tn_pg_end end, const tn_error *err, con
     } else if (end == TN_PG_DONE) {
         tn_pg_error(&why, TN_EUNCERTAIN, "the lost connection has no row in tn_session");
         finish_all(state, TN_EUNCERTAIN, &why);
-    } else {
-        finish_doubtful(state, err);
-    }
-    if (state->n_members) {
-        resolve(state);
-        return;
+    } else { /* the deadline came; members of a group have much the same */
+        tn_pg_error(&why, TN_EUNCERTAIN, "whether it was committed could not be found out: %s",
+                    err->text);
+        finish_all(state, TN_EUNCERTAIN, &why);
     }
     state->busy = false;
     start(state);
@@ -272,7 +251,7 @@ static bool group_send(tn_pg_req *req, PGconn *db)
     for (uint32_t i = 0; i < state->n_members; i++)
         state->members[i]->status = TN_OK;
     pp_count(state->inst, state->inst->m_groups, 1);
-    return pp_waves_send(&state->waves, state->inst, session, state->members, state->n_members, db);
+    return pp_waves_send(&state->waves, session, state->members, state->n_members, db);
 }
 
 static void refused(pp_state *state, const tn_error *err, const char *sqlstate)
@@ -490,7 +469,7 @@ static const char PRUNE[] =
     "FROM pg_stat_activity a WHERE a.pid = s.pid AND a.backend_start = s.began)";
 static const char REGISTER[] =
     "INSERT INTO tn_session (pid, began) SELECT pid, backend_start FROM pg_stat_activity "
-    "WHERE pid = pg_backend_pid() RETURNING id";
+    "WHERE pid = pg_backend_pid() RETURNING id, 'tn_row'::regclass::oid";
 
 tn_status pp_setup(const tn_host *host, PGconn *db, void **session, tn_error *err)
 {
@@ -503,8 +482,11 @@ tn_status pp_setup(const tn_host *host, PGconn *db, void **session, tn_error *er
     if (!r)
         return err->code;
     pp_session *s = calloc(1, sizeof *s);
-    if (s && PQntuples(r) == 1)
+    if (s && PQntuples(r) == 1) {
         s->id = strtoll(PQgetvalue(r, 0, 0), NULL, 10);
+        /* Whoever writes to these tables takes the same locks, however they are named in its settings. */
+        s->lock_seed = pp_hash(0, PQgetvalue(r, 0, 1), (size_t)PQgetlength(r, 0, 1));
+    }
     PQclear(r);
     if (!s || !s->id) {
         free(s);

@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "schema.inc"
 
@@ -112,8 +111,6 @@ static tn_status open_instance(const tn_host *host, const tn_config *cfg, void *
     tn_pg_options options;
     tn_status status = tn_pg_options_read(host, cfg, &options, err);
     if (status == TN_OK) {
-        const char *name = options.schema_name ? options.schema_name : "";
-        inst->lock_seed = pp_hash(0, name, strlen(name));
         make_metrics(inst);
         status = tn_pg_pool_open(host, &options, &DRIVER, inst, &inst->pool, err);
         tn_pg_options_done(&options);

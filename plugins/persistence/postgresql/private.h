@@ -41,7 +41,6 @@ pp_relation pp_relation_of(uint32_t table);
 typedef struct pp_inst {
     const tn_host *host;
     tn_pg_pool *pool;
-    uint64_t lock_seed;
     tn_metric *m_groups, *m_commits, *m_lost, *m_resolved, *m_repeated;
 } pp_inst;
 static inline void pp_count(const pp_inst *inst, tn_metric *m, double v)
@@ -52,6 +51,7 @@ static inline void pp_count(const pp_inst *inst, tn_metric *m, double v)
 
 typedef struct pp_session { /* of one connection; made by setup */
     int64_t id, seq;
+    uint64_t lock_seed;
 } pp_session;
 
 typedef struct pp_member { /* a commit under way; in the memory of its operation */
@@ -85,8 +85,8 @@ typedef struct pp_waves {
     bool failed;
 } pp_waves;
 /* Sends all waves of the group; false: libpq refused, or no memory. */
-bool pp_waves_send(pp_waves *waves, const pp_inst *inst, const pp_session *session,
-                   pp_member *const *members, uint32_t n, PGconn *db);
+bool pp_waves_send(pp_waves *waves, const pp_session *session, pp_member *const *members,
+                   uint32_t n, PGconn *db);
 void pp_waves_done(pp_waves *waves);
 
 /* ---- commit.c ---- */
@@ -107,7 +107,6 @@ typedef struct pp_state { /* of one connection; its loop's */
 } pp_state;
 void pp_commit(void *ctx, tn_commit_req *const *reqs, size_t n);
 void pp_lost(tn_pg_conn *conn, void *state);
-void pp_state_done(pp_state *state);
 tn_status pp_setup(const tn_host *host, PGconn *db, void **session, tn_error *err);
 
 /* ---- read.c ---- */

@@ -310,11 +310,11 @@ static bool send_wave(pp_waves *w, const pp_session *session, pp_member *const *
     return tn_pg_params_send(p, db, "commit");
 }
 
-bool pp_waves_send(pp_waves *w, const pp_inst *inst, const pp_session *session,
-                   pp_member *const *members, uint32_t n, PGconn *db)
+bool pp_waves_send(pp_waves *w, const pp_session *session, pp_member *const *members, uint32_t n,
+                   PGconn *db)
 {
     int32_t number = 0;
-    if (!collect_locks(w, inst->lock_seed, members, n))
+    if (!collect_locks(w, session->lock_seed, members, n))
         return false;
     begin(w, 0);
     for (uint32_t m = 0; m < n; m++) {
