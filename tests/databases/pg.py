@@ -37,6 +37,8 @@ namespaces: {{create: [default], retention: 72h}}
 
 
 class Suite:
+    name = "postgresql"
+
     def __init__(self, arguments):
         self.build, self.long = os.path.abspath(arguments.build), arguments.long
         self.plugins = os.path.abspath(arguments.plugins or self.build + "/plugins")
@@ -434,17 +436,20 @@ class Suite:
         self.attempt("fail-over to a standby", self.fail_over)
         self.attempt("a standby that is away", self.standby_away)
         self.attempt("disk full", self.disk_full)
+        return self.finish()
+
+    def finish(self):
         for server in self.servers:
             server.stop()
         if self.failed:
             print(f"  kept: {self.folder}")
         else:
             shutil.rmtree(self.folder)
-        print(f"postgresql: {self.passed} passed, {self.failed} failed")
+        print(f"{self.name}: {self.passed} passed, {self.failed} failed")
         return 1 if self.failed or not self.passed else 0
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
     parser.add_argument("--tools", required=True, help="where fetched servers are kept")
@@ -452,7 +457,11 @@ def main():
     parser.add_argument("--port", type=int, default=17600)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("only", nargs="*")
-    sys.exit(Suite(parser.parse_args()).run())
+    return parser.parse_args()
+
+
+def main():
+    sys.exit(Suite(arguments()).run())
 
 
 if __name__ == "__main__":

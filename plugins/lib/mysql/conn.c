@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -289,6 +290,42 @@ static void watch_peer(MYSQL *my)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &lost_ms, sizeof lost_ms);
 }
 
+/* The library checks the certificate for the name it dials (mysql->host).  For another name, that member is
+ * changed once it is set: at the packet that asks for TLS, which is seen by a callback of the library's. */
+struct st_ma_pvio;
+extern int ma_pvio_register_callback(my_bool on,
+                                     void (*callback)(struct st_ma_pvio *pvio, my_bool is_read,
+                                                      const unsigned char *p, size_t n));
+static _Thread_local struct dialing {
+    MYSQL *my;
+    const char *name;
+} dialing;
+
+static void before_packet(struct st_ma_pvio *pvio, my_bool is_read, const unsigned char *p,
+                          size_t n)
+{
+    (void)pvio, (void)is_read, (void)p, (void)n;
+    if (!dialing.name || !dialing.my->host || strcmp(dialing.my->host, dialing.name) == 0)
+        return;
+    char *name = strdup(dialing.name);
+    if (!name)
+        return; /* the name dialled is checked, and does not fit */
+    free(dialing.my->host);
+    dialing.my->host = name;
+}
+
+static void init_once(void)
+{
+    mysql_library_init(0, NULL, NULL);
+    ma_pvio_register_callback(1, before_packet);
+}
+
+void ms_library_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_once);
+}
+
 static tn_status dial(ms_conn *conn, const ms_addr *addr, bool with_database, uint64_t deadline_ns,
                       tn_error *err)
 {
@@ -301,8 +338,10 @@ static tn_status dial(ms_conn *conn, const ms_addr *addr, bool with_database, ui
                                         o->user, o->password, with_database ? o->database : NULL,
                                         addr->port, o->unix_socket ? addr->host : NULL,
                                         CLIENT_MULTI_STATEMENTS);
+    dialing = (struct dialing){conn->my, o->tls ? o->server_name : NULL};
     while (want)
         want = mysql_real_connect_cont(&made, conn->my, await(conn, want, deadline_ns));
+    dialing = (struct dialing){0};
     if (made) {
         if (!o->unix_socket)
             watch_peer(conn->my);

@@ -119,6 +119,7 @@ typedef struct ms_reply {
     uint64_t affected[MS_RESULTS_MAX];
 } ms_reply;
 
+void ms_library_init(void); /* [main], before anything else here */
 void ms_conn_init(ms_conn *conn, const tn_host *host, const void *who, const ms_options *options);
 /* One attempt at each address; the session is then as the drivers want it, and the server was found
  * durable, writable and not too old.  TN_EUNAVAILABLE without an attempt while it is not yet time for

@@ -450,6 +450,7 @@ tn_status ms_schema_run(const tn_host *host, const tn_config *cfg, const ms_sche
     run r = {.schema = schema, .req = req, .err = err};
     uint32_t to = req->to ? req->to : schema->newest;
     tn_status status = ms_options_read(host, cfg, &options, err);
+    ms_library_init();
     ms_conn_init(&r.conn, host, NULL, &options);
     req->stored = 0;
     req->wanted = schema->newest;

@@ -147,6 +147,9 @@ static fate ask_fate(my_lane *lane, uint64_t seq, const tn_error *why)
 static bool attempt(my_lane *lane, bool *look, tn_error *err)
 {
     bool sent = true;
+    uint64_t now = lane->inst->host->mono_ns(), left = lane->group.deadline_ns - now;
+    /* A connection that has died without a word leaves time to ask on another one. */
+    lane->until_ns = now + (left > 2 * MS_SEC ? left / 2 : left);
     lane->seq++;
     my_metric(lane->inst, *look ? lane->inst->m_looked : NULL, 1);
     my_outcome outcome = *look ? my_write_long(lane, &sent, err) : my_write_short(lane, err);
@@ -183,7 +186,7 @@ static void run_group(my_lane *lane)
     for (unsigned tries = 0;; tries++) {
         uint64_t now = host->mono_ns();
         uint64_t patient = now + PATIENCE_NS < g->deadline_ns ? now + PATIENCE_NS : g->deadline_ns;
-        if (tries >= TRIES_MAX || !connect_until(lane, patient, &err)) {
+        if (tries >= TRIES_MAX || now >= g->deadline_ns || !connect_until(lane, patient, &err)) {
             if (!err.code)
                 ms_error(&err, TN_EUNAVAILABLE, 0, "the database was not reached in time");
             fail_all(lane, TN_EUNAVAILABLE, &err);

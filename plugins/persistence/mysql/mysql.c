@@ -122,7 +122,7 @@ static tn_status open_instance(const tn_host *host, const tn_config *cfg, void *
     if (!inst)
         return ms_error(err, TN_EUNAVAILABLE, 0, "out of memory");
     inst->host = host;
-    mysql_library_init(0, NULL, NULL);
+    ms_library_init();
     pthread_mutex_init(&inst->read_lock, NULL);
     pthread_cond_init(&inst->read_wake, NULL);
     for (uint32_t i = 0; i < MY_LANES_MAX; i++) {

@@ -120,6 +120,7 @@ typedef struct my_lane {
     my_part *last_part;
     uint64_t mark;     /* of the group under way */
     size_t statements; /* in sql */
+    uint64_t until_ns; /* the attempt under way waits so long */
     my_group group;
     ms_text sql;
 } my_lane;

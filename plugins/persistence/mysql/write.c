@@ -38,7 +38,7 @@ static ms_fault send(my_lane *lane, ms_reply *reply, tn_error *err)
     if (lane->sql.n)
         lane->sql.n--; /* the last semicolon would be an empty statement */
     my_metric(lane->inst, lane->inst->m_sql_bytes, (double)lane->sql.n);
-    ms_fault f = ms_run(&lane->conn, &lane->sql, lane->group.deadline_ns, reply, err);
+    ms_fault f = ms_run(&lane->conn, &lane->sql, lane->until_ns, reply, err);
     begin_text(lane);
     return f;
 }
@@ -49,7 +49,7 @@ static my_outcome take_back(my_lane *lane, my_outcome outcome)
     ms_reply reply;
     tn_error ignored = {0};
     if (lane->conn.my && ms_run_z(&lane->conn, "ROLLBACK;SET SESSION wait_timeout=DEFAULT",
-                                  lane->group.deadline_ns, &reply, &ignored) == MS_SQL)
+                                  lane->until_ns, &reply, &ignored) == MS_SQL)
         ms_disconnect(&lane->conn);
     ms_reply_done(&reply);
     if (!lane->conn.my)

@@ -98,7 +98,7 @@ static tn_status open_instance(const tn_host *host, const tn_config *cfg, void *
     if (!inst)
         return ms_error(err, TN_EUNAVAILABLE, 0, "out of memory");
     inst->host = host;
-    mysql_library_init(0, NULL, NULL);
+    ms_library_init();
     make_locks(inst);
     tn_status status = read_config(inst, cfg, err);
     if (status == TN_OK)
