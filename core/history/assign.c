@@ -68,3 +68,46 @@ void tn_history_members_changed(void)
         if (tn_shard_find(id)->owned)
             tn_wakes_scan_all(tn_shard_find(id)); /* tasks of runs that are not in memory */
 }
+
+/* ---- others may have had our shards ---- */
+
+typedef struct check {
+    tn_arena *arena;
+    tn_shard *shard;
+    tn_store_op op;
+} check;
+
+static void checked(tn_store_op *op)
+{
+    check *c = op->user;
+    tn_shard *shard = c->shard;
+    shard->hl->txns--;
+    if (shard->owned && !shard->renewing &&
+        (op->status != TN_OK || op->u.get.row.version != shard->fence_version)) {
+        shard->missed = true;
+        tn_shard_doubt(shard, "this host was taken for dead");
+    }
+    tn_arena_destroy(c->arena);
+}
+
+/* A host that was paused or cut off is back in the rings before it has written anything: only the fence tells that
+ * another has served the shard meanwhile, and has left timers and tasks there that nobody else will look after. */
+void tn_history_members_missed(void)
+{
+    tn_hloop *hl = tn_hloop_current();
+    if (!hl || hl->stopping)
+        return;
+    uint32_t loops = tn_loops_count(), first = tn_loop_index(hl->loop) + 1;
+    for (uint32_t id = first; tn_shard_find(id); id += loops) {
+        tn_shard *shard = tn_shard_find(id);
+        if (!shard->owned || shard->renewing)
+            continue;
+        tn_arena *arena = tn_arena_create(0);
+        check *c = TN_NEW(arena, check);
+        *c = (check){.arena = arena, .shard = shard};
+        c->op = (tn_store_op){.arena = arena, .user = c, .done = checked};
+        c->op.u.get.key = tn_store_key(arena, TN_TABLE_SHARD, id, (tn_blob){NULL, 0});
+        hl->txns++;
+        tn_store_get(&c->op);
+    }
+}

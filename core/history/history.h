@@ -23,6 +23,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err) TN_
 const tn_history_role *tn_history_role_table(void);
 /* [loop] The rings have changed: shards are taken and let go, tasks of queues that moved are offered again. */
 void tn_history_members_changed(void);
+void tn_history_members_missed(void); /* [loop] others may have had this host's shards meanwhile */
 /* [main] Drains: refuses new work, makes in-memory starts durable so that nothing is handed out twice after a
  * planned restart, ends parked calls. */
 void tn_history_stop(void);

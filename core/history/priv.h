@@ -105,6 +105,7 @@ struct tn_shard {
     uint64_t epoch; /* how often the shard was lost: what was read or decided in an older one is not true any more */
     tn_loop_timer regain_timer, release_timer;
     uint64_t regain_delay_ns, regained_ns; /* mono */
+    bool missed; /* taken by a host that thought this one dead, and gives it back */
     tn_list paused; /* workflows with requests meanwhile */
     bool rejected; /* matching has refused tasks: scan again on credit */
 };

@@ -16,6 +16,7 @@
 #define AGAIN_NS (200 * TN_MS)
 #define RELEASE_NS (100 * TN_MS)
 #define REGAIN_MIN_NS TN_SEC
+#define REGAIN_MISSED_NS (3 * RELEASE_NS) /* the other one has let it go by then */
 #define REGAIN_MAX_NS (60 * TN_SEC)
 
 typedef struct renewal {
@@ -74,6 +75,9 @@ static void regain_later(tn_shard *shard)
     uint64_t now = tn_now_mono_ns(), delay = shard->regain_delay_ns;
     if (!delay || now - shard->regained_ns > 2 * REGAIN_MAX_NS)
         delay = REGAIN_MIN_NS;
+    if (shard->missed)
+        delay = REGAIN_MISSED_NS;
+    shard->missed = false;
     shard->regain_delay_ns = 2 * delay < REGAIN_MAX_NS ? 2 * delay : REGAIN_MAX_NS;
     tn_loop_timer_start(&shard->regain_timer, now + delay + tn_rng_below(&shard->hl->rng, delay / 2));
 }

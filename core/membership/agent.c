@@ -53,12 +53,15 @@ static struct {
 
 static void (*listeners[LISTENERS_MAX])(void);
 static size_t n_listeners;
+static void (*missed_listener)(void);
 
 void tn_members_listen(void (*changed)(void))
 {
     TN_ASSERT(n_listeners < LISTENERS_MAX);
     listeners[n_listeners++] = changed;
 }
+
+void tn_members_listen_missed(void (*missed)(void)) { missed_listener = missed; }
 
 bool tn_members_on(void) { return m.on; }
 const uint8_t *tn_members_self_id(void) { return m.self_id; }
@@ -246,6 +249,23 @@ static void changed(void *user, const tn_member *member, tn_member_state before)
         tn_loop_timer_start(&m.settle, tn_now_mono_ns() + (member->state >= TN_MEMBER_DEAD ? 0 : SETTLE_NS));
 }
 
+static void missed(tn_msg *msg)
+{
+    free(msg);
+    missed_listener();
+}
+
+static void refuted(void *user)
+{
+    (void)user;
+    TN_LOG(TN_LOG_WARN, "membership", "others have taken this process for dead, or nearly: it was slow, or cut off");
+    for (uint32_t i = 0; missed_listener && i < tn_loops_count(); i++) {
+        tn_msg *msg = tn_xcalloc(1, sizeof(*msg));
+        msg->run = missed;
+        tn_loop_post(tn_loops_get(i), msg);
+    }
+}
+
 void tn_agent_meet(const char *ip, uint16_t port)
 {
     tn_swim_join(m.swim, tn_now_mono_ns(), ip, port);
@@ -341,6 +361,7 @@ static void loop_start(void *arg)
     opt.seed = tn_rng_next(&rng);
     opt.send = send_packet;
     opt.changed = changed;
+    opt.refuted = refuted;
     tn_loop_timer_init(&m.tick, tick);
     tn_loop_timer_init(&m.settle, publish);
     m.swim = tn_swim_create(&opt, tn_now_mono_ns());

@@ -46,5 +46,8 @@ bool tn_members_evict(const uint8_t host_id[16]); /* [loop 0] */
 
 /* [main, before start] Called on every loop after its rings have changed. */
 void tn_members_listen(void (*changed)(void));
+/* [main, before start] Called on every loop when others have taken this process for dead, or nearly: what it owns may
+ * have been another's meanwhile, although its own rings have not changed. */
+void tn_members_listen_missed(void (*missed)(void));
 
 #endif

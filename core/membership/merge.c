@@ -125,6 +125,8 @@ static void merge_self(tn_swim *s, const tn_member *said)
     if (s->health < SWIM_HEALTH_MAX && said->state != TN_MEMBER_ALIVE)
         s->health++; /* somebody did not hear us in time: perhaps we are slow */
     swim_announce_self(s, said->incarnation + 1);
+    if (said->state != TN_MEMBER_ALIVE && s->opt.refuted)
+        s->opt.refuted(s->opt.user);
 }
 
 /* Two cannot live at one address: the one that started first is gone. */

@@ -52,6 +52,8 @@ typedef struct tn_swim_options {
     /* After a member came, changed its state or what it serves.  before: TN_MEMBER_LEFT for a new one.  Not called
      * for SUSPECT of and from, which change no ring. */
     void (*changed)(void *user, const tn_member *member, tn_member_state before);
+    /* Others have said that this one is suspect or dead, which is now refuted: some may have acted on it.  May be NULL. */
+    void (*refuted)(void *user);
     void *user;
 } tn_swim_options;
 void tn_swim_options_default(tn_swim_options *options);

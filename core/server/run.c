@@ -307,8 +307,10 @@ static void wire_roles(server *s)
     if (!s->cluster)
         return;
     tn_remote_start(s->token_key);
-    if (has(s, TN_SERVICE_HISTORY))
+    if (has(s, TN_SERVICE_HISTORY)) {
         tn_members_listen(tn_history_members_changed);
+        tn_members_listen_missed(tn_history_members_missed);
+    }
     if (has(s, TN_SERVICE_MATCHING))
         tn_members_listen(tn_matching_members_changed);
 }

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Faults by the dice while clients and workers go on; then everything heals, all work must finish, and the judge of
+tests/crash decides."""
+
+import asyncio
+import os
+import random
+import time
+
+from fleet import Balancer
+from parts import judged, load_of
+from world import Log, World
+
+
+class Chaos:
+    def __init__(self, fleet, seed):
+        self.fleet, self.dice, self.counts = fleet, random.Random(seed), {}
+        self.busy = set()  # members that a fault has now
+
+    def free(self):
+        return [member for member in self.fleet.members if member not in self.busy]
+
+    async def revive(self, member):
+        while True:
+            member.start()
+            await asyncio.sleep(1)
+            if member.alive():
+                return
+
+    async def kill(self, member):
+        member.kill()
+        await asyncio.sleep(self.dice.uniform(0, 4))
+        await self.revive(member)
+
+    async def pause(self, member):
+        member.pause()
+        await asyncio.sleep(self.dice.choice([0.5, 3, 6, 10]))
+        member.go_on()
+
+    async def stop(self, member):
+        await asyncio.to_thread(member.stop)
+        await self.revive(member)
+
+    async def loss(self, member):
+        self.fleet.net.lose(member.name, 0.2)
+        await asyncio.sleep(self.dice.uniform(2, 8))
+        self.fleet.net.heal(member.name)
+
+    async def one_way(self, member):
+        others = [other.name for other in self.fleet.members if other is not member]
+        some, net = self.dice.sample(others, self.dice.randrange(1, len(others))), self.fleet.net
+        if self.dice.random() < 0.5:
+            net.cut(some, [member.name])
+        else:
+            net.cut([member.name], some)
+        await asyncio.sleep(self.dice.uniform(1, 8))
+        net.heal()
+
+    async def two_way(self, member):
+        others = [other.name for other in self.fleet.members if other is not member]
+        some, net = self.dice.sample(others, self.dice.randrange(1, len(others))), self.fleet.net
+        net.cut(some, [member.name], both=True)
+        await asyncio.sleep(self.dice.uniform(1, 8))
+        net.heal()
+
+    async def database(self, member):
+        del member
+        self.fleet.db.kill()
+        await asyncio.sleep(self.dice.uniform(0, 1))
+        await asyncio.to_thread(self.fleet.db.start)
+
+    async def fault(self, name, member):
+        self.counts[name] = self.counts.get(name, 0) + 1
+        self.busy.add(member)
+        try:
+            await getattr(self, name)(member)
+        finally:
+            self.busy.discard(member)
+
+    async def run(self, seconds):
+        names = ["kill"] * 4 + ["pause"] * 3 + ["stop"] * 2
+        if self.fleet.net:
+            names += ["loss"] * 2 + ["one_way"] * 2 + ["two_way"] * 2
+        end, out, next_db = time.monotonic() + seconds, set(), time.monotonic() + seconds / 2
+        while time.monotonic() < end:
+            name = self.dice.choice(names)
+            if time.monotonic() > next_db:
+                name, next_db = "database", time.monotonic() + 60
+            if len(out) < 3:
+                out.add(task := asyncio.create_task(self.fault(name, self.dice.choice(self.free()))))
+                task.add_done_callback(out.discard)
+            await asyncio.sleep(self.dice.uniform(0.3, 2.5))
+        await asyncio.gather(*out)
+        if self.fleet.net:
+            self.fleet.net.heal()
+
+
+async def play(arguments, report, fleet):
+    paths = os.path.join(fleet.folder, "log"), os.path.join(fleet.folder, "effects")
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    world = World(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
+    await world.connect()
+    tasks = load_of(world)
+    chaos = Chaos(fleet, arguments.seed)
+    await asyncio.sleep(1)
+    await chaos.run(arguments.seconds)
+    took = await asyncio.to_thread(fleet.wait, len(fleet.members))
+    report.check("all meet again", True, f"{took:.2f} s after the last fault")
+    faults = ", ".join(f"{count} {name}" for name, count in sorted(chaos.counts.items()))
+    await judged(report, "chaos", world, tasks, paths, 90 + arguments.seconds / 4,
+                 f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({faults})")
+    bad = fleet.end()
+    report.check("stop after chaos", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
+    balancer.close()

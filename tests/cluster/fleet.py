@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: MIT
+"""A cluster of the test's own: processes with a role each over one PostgreSQL, on loopback or each in a network namespace,
+ended by process id; and a small balancer in front of the frontends, as a cluster has one."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "crash"))
+sys.path.insert(0, os.path.join(HERE, "..", "databases"))
+
+from server import DIE_WITH_PARENT  # noqa: E402
+from servers import Ports, Postgres, find  # noqa: E402
+
+ROLES = ("frontend", "history", "matching", "worker")
+SIZE = {"frontend": 3, "history": 4, "matching": 4, "worker": 2}
+SHARDS = 16
+
+CONFIG = """\
+log: {{level: info}}
+plugins: {{dirs: [{plugins}]}}
+services:
+{services}
+global: {{membership: {{enabled: true}}}}
+metrics: {{prometheus: {{listenAddress: "{ip}:{metrics}"}}}}
+threads: 1
+persistence:
+  defaultStore: main
+  visibilityStore: search
+  numHistoryShards: {shards}
+  datastores:
+    main:
+      plugin: postgresql
+      sql: {{connectAddr: "{db_ip}:{db_port}", databaseName: postgres, user: postgres, autoSetup: true}}
+    search:
+      plugin: postgresql
+      sql: {{connectAddr: "{db_ip}:{db_port}", databaseName: visibility, user: postgres, autoSetup: true}}
+authorization: {{claimMapper: {{plugin: none}}, authorizer: {{plugin: allow_all}}}}
+namespaces: {{create: [default], retention: 72h}}
+"""
+
+
+class Member:
+    def __init__(self, fleet, name, roles, ip, wrapper=()):
+        self.fleet, self.name, self.roles, self.ip, self.wrapper = fleet, name, roles, ip, list(wrapper)
+        self.rpc = {role: fleet.ports.take() for role in roles}
+        self.metrics_port = fleet.ports.take()
+        services = "\n".join(
+            f"  {role}: {{rpc: {{bindOnIP: {ip}, grpcPort: {self.rpc[role]}, membershipPort: {fleet.ports.take()}}}}}"
+            for role in roles)
+        self.config = os.path.join(fleet.folder, name + ".yaml")
+        self.log = os.path.join(fleet.folder, name + ".log")
+        with open(self.config, "w") as out:
+            out.write(CONFIG.format(plugins=fleet.plugins, services=services, ip=ip, metrics=self.metrics_port,
+                                    shards=SHARDS, db_ip=fleet.db_ip, db_port=fleet.db.port))
+        self.process, self.paused, self.cpu_before = None, False, 0.0
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def start(self):
+        roles = [word for role in self.roles for word in ("--role", role)]
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                DIE_WITH_PARENT + self.wrapper + [self.fleet.tenond, "--config", self.config, *roles],
+                stdout=log, stderr=log, start_new_session=True)
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def figures(self):
+        """Metrics by name with labels; None when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.ip}:{self.metrics_port}/metrics", timeout=1) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return None
+        return {key: float(value) for key, value in re.findall(r"^([a-z_]\S*(?:\{[^}]*\})?) (\S+)$", text, re.M)}
+
+    def living(self):
+        figures = self.figures() or {}
+        return int(figures.get("tenon_members", 0))
+
+    def cpu(self):
+        """Seconds of its own and of those before it under this name."""
+        with open(f"/proc/{self.pid}/stat") as stat:
+            words = stat.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.paused = False
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+        self.paused = True
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.paused = False
+
+    def stop(self, seconds=60):
+        """SIGTERM; the exit status."""
+        if self.paused:
+            self.go_on()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+
+    def tail(self, lines=8):
+        with open(self.log, errors="replace") as log:
+            return "".join(log.readlines()[-lines:])
+
+
+class Fleet:
+    def __init__(self, arguments, folder, net=None):
+        self.tenond, self.plugins = os.path.abspath(arguments.tenond), os.path.abspath(arguments.plugins)
+        self.folder, self.net = folder, net
+        self.ports = Ports(arguments.port)
+        self.db_ip = net.hub if net else "127.0.0.1"
+        bin, why = find("15", arguments.tools)
+        if not bin:
+            raise RuntimeError(why)
+        self.db = Postgres(bin, os.path.join(folder, "db"), self.ports.take(),
+                           {"listen_addresses": "*" if net else "127.0.0.1", "max_connections": "400"})
+        self.db.init()
+        if net:
+            with open(os.path.join(self.db.data, "pg_hba.conf"), "a") as hba:
+                hba.write(f"host all all {net.range} trust\n")
+        self.db.start()
+        self.db.ask("CREATE DATABASE visibility")
+        self.members = []
+
+    def add(self, name, roles):
+        ip, wrapper = self.net.host(name) if self.net else ("127.0.0.1", ())
+        member = Member(self, name, roles, ip, wrapper)
+        self.members.append(member)
+        return member
+
+    def fill(self, size=None):
+        """One role a process."""
+        for role in ROLES:
+            for i in range((size or SIZE)[role]):
+                self.add(f"{role}{i}", (role,))
+        return self
+
+    def having(self, role):
+        return [member for member in self.members if role in member.roles]
+
+    def start(self):
+        self.members[0].start()  # it makes the cluster
+        self.wait(1, [self.members[0]])
+        for member in self.members[1:]:
+            member.start()
+        return self.wait(len(self.members))
+
+    def wait(self, count, members=None, seconds=30):
+        """Until all see so many; the seconds that took."""
+        began = time.monotonic()
+        left = list(members or self.members)
+        while left:
+            if left[0].living() == count:
+                left.pop(0)
+                continue
+            if not left[0].alive():
+                raise RuntimeError(f"{left[0].name} has ended:\n{left[0].tail()}")
+            if time.monotonic() - began > seconds:
+                raise RuntimeError(f"{left[0].name} sees {left[0].living()} members and not {count}:\n{left[0].tail()}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def addresses(self):
+        return [(member.ip, member.rpc["frontend"]) for member in self.having("frontend")]
+
+    def end(self):
+        """The names of those that did not end well."""
+        running = [member for member in self.members if member.alive()]
+        for member in running:
+            if member.paused:
+                member.go_on()
+            member.process.send_signal(signal.SIGTERM)
+        bad = [member.name for member in running if member.stop() != 0]
+        self.db.stop()
+        return bad
+
+    def abandon(self):
+        for member in self.members:
+            if member.alive():
+                member.kill()
+        self.db.stop()
+
+
+class Balancer:
+    """TCP, each connection to the next frontend that takes one."""
+
+    def __init__(self, addresses, port):
+        self.addresses, self.port, self.turn = addresses, port, 0
+        self.server, self.pipes = None, set()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
+        return self
+
+    async def connect(self):
+        for _ in range(len(self.addresses)):
+            self.turn += 1
+            try:
+                return await asyncio.wait_for(
+                    asyncio.open_connection(*self.addresses[self.turn % len(self.addresses)]), 0.5)
+            except (OSError, asyncio.TimeoutError):
+                continue
+        return None
+
+    @staticmethod
+    async def pipe(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(self, reader, writer):
+        other = await self.connect()
+        if not other:
+            writer.close()
+            return
+        for pair in ((reader, other[1]), (other[0], writer)):
+            task = asyncio.create_task(self.pipe(*pair))
+            self.pipes.add(task)
+            task.add_done_callback(self.pipes.discard)
+
+    def close(self):
+        self.server.close()
+        for task in list(self.pipes):
+            task.cancel()

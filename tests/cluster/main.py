@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Plays the parts named, or all; each says what it measured.  Whatever is random comes from a seed that is printed."""
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+
+import chaos
+import parts
+from fleet import Fleet
+from net import Net
+
+
+class Report:
+    def __init__(self):
+        self.passed, self.failed = 0, 0
+
+    def check(self, name, good, told=""):
+        self.passed += bool(good)
+        self.failed += not good
+        print(f"{'ok' if good else 'not ok'} {name}" + (f": {told}" if told else ""), flush=True)
+        return good
+
+    @staticmethod
+    def say(text):
+        print("# " + text, flush=True)
+
+    def spread(self, name, seconds, limit):
+        """A time that must stay below a limit, of some tries."""
+        self.check(name, max(seconds) < limit, f"median {statistics.median(seconds):.2f} s, worst of {len(seconds)} "
+                                               f"{max(seconds):.2f} s (at most {limit} s)")
+
+
+async def on_one_fleet(arguments, report, folder, wanted):
+    """The parts that need thirteen healthy processes share them."""
+    fleet = Fleet(arguments, folder).fill()
+    try:
+        took = fleet.start()
+        report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
+        for name in ("sdk", "detection", "fence", "restart"):
+            if name in wanted:
+                began = time.monotonic()
+                await getattr(parts, name)(arguments, report, fleet)
+                report.say(f"{name} took {time.monotonic() - began:.0f} s")
+        bad = fleet.end()
+        report.check("stop", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
+    finally:
+        fleet.abandon()
+
+
+async def shaken(arguments, report, folder):
+    why = Net.why_not()
+    if why:
+        report.say(f"no packet loss and partitions in this run: {why}")
+    net = None if why else Net(os.getpid() % 10000)
+    fleet = None
+    try:
+        fleet = Fleet(arguments, folder, net).fill()
+        fleet.start()
+        await chaos.play(arguments, report, fleet)
+    finally:
+        if fleet:
+            fleet.abandon()
+        if net:
+            net.end()
+
+
+async def play(arguments, report, base):
+    wanted = arguments.part or ["start", "sdk", "detection", "fence", "restart", "chaos"] + ["cpu"] * arguments.long
+
+    def folder(name):
+        path = os.path.join(base, name)
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+        return path
+
+    if set(wanted) & {"start", "sdk", "detection", "fence", "restart"}:
+        await on_one_fleet(arguments, report, folder("healthy"), wanted)
+    if "chaos" in wanted:
+        await shaken(arguments, report, folder("shaken"))
+    if "cpu" in wanted:
+        await parts.cpu(arguments, report, folder)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tenond", required=True)
+    parser.add_argument("--plugins", required=True)
+    parser.add_argument("--tools", required=True)
+    parser.add_argument("--port", type=int, default=17700)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--long", action="store_true", help="30 kills, 10 minutes of chaos, CPU by processes")
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--seconds", type=int, help="of chaos")
+    parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "detection", "fence", "restart", "chaos", "cpu", []])
+    arguments = parser.parse_args()
+    arguments.kills = arguments.kills or (30 if arguments.long else 3)
+    arguments.seconds = arguments.seconds or (600 if arguments.long else 30)
+    arguments.seed = arguments.seed if arguments.seed is not None else random.randrange(2**31)
+    base = tempfile.mkdtemp(prefix="tenon-cluster.")
+    os.chmod(base, 0o755)
+    report = Report()
+    report.say(f"seed {arguments.seed}")
+    try:
+        asyncio.run(play(arguments, report, base))
+    except Exception as error:  # what could not be played has failed
+        traceback.print_exc()
+        report.check("the end", False, str(error))
+    if arguments.keep or report.failed:
+        report.say(f"kept: {base}")
+    else:
+        shutil.rmtree(base, ignore_errors=True)
+    print(f"cluster: {report.passed} passed, {report.failed} failed")
+    sys.exit(1 if report.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: MIT
+"""What thirteen processes must do: pass the SDK's suite, notice a death, fence off a paused owner, be restarted one by one
+without a client's notice; and what they cost beside one process."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from datetime import timedelta
+
+import temporalio.api.common.v1 as common
+import temporalio.api.enums.v1 as enums
+import temporalio.api.taskqueue.v1 as taskqueue
+import temporalio.api.workflowservice.v1 as ws
+from google.protobuf.duration_pb2 import Duration
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.service import ConnectConfig, RPCError, ServiceClient
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from fleet import SHARDS, Balancer, Fleet
+from judge import judge
+from kills import until_quiet
+from world import NAMESPACE, Log, World
+
+ATTRIBUTES = {"CmpText": "Text", "CmpKeyword": "Keyword", "CmpInt": "Int", "CmpDouble": "Double", "CmpBool": "Bool",
+              "CmpTime": "Datetime", "CmpList": "KeywordList", "SdkKeyword": "Keyword", "SdkInt": "Int"}
+
+
+@activity.defn
+async def greet(name: str) -> str:
+    return "hello " + name
+
+
+@workflow.defn
+class Greeting:
+    def __init__(self):
+        self.name = ""
+
+    @workflow.signal
+    def tell(self, name: str):
+        self.name = name
+
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.wait_condition(lambda: self.name != "")
+        return await workflow.execute_activity(greet, self.name, start_to_close_timeout=timedelta(seconds=5))
+
+
+def address(fleet, i=0):
+    ip, port = fleet.addresses()[i]
+    return f"{ip}:{port}"
+
+
+# ---- the SDK's suite ----
+
+
+async def sdk(arguments, report, fleet):
+    words = [word for name, kind in ATTRIBUTES.items() for word in ("--name", name, "--type", kind)]
+    made = await asyncio.to_thread(subprocess.run, [
+        os.environ["REFERENCE"], "operator", "search-attribute", "create", "--address", address(fleet), *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if made.returncode:
+        report.check("sdk", False, made.stdout.strip()[-300:])
+        return
+    suite = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "sdk", "python", "main.py")
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, suite, "--address", balancer.address],
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    balancer.close()
+    counts = re.findall(r"^python: (\d+) passed, (\d+) failed$", done.stdout, re.M)
+    for line in done.stdout.splitlines():
+        if line.startswith("not ok"):
+            print("    " + line)
+    passed, failed = map(int, counts[-1]) if counts else (0, 1)
+    report.check("sdk", passed > 50 and not failed, f"the Python SDK's suite, {passed} passed, {failed} failed")
+
+
+# ---- a death is noticed ----
+
+
+class Probes:
+    """Runs spread over all shards, that are asked for again and again."""
+
+    def __init__(self, service, count=8 * SHARDS):
+        self.service = service
+        self.ids = [f"probe-{uuid.uuid4()}" for _ in range(count)]
+
+    async def start(self):
+        await asyncio.gather(*[self.service.start_workflow_execution(ws.StartWorkflowExecutionRequest(
+            namespace=NAMESPACE, workflow_id=name, workflow_type=common.WorkflowType(name="probe"),
+            task_queue=taskqueue.TaskQueue(name="nobody"), request_id=name), retry=True) for name in self.ids])
+        return self
+
+    async def answered(self, name, until):
+        while time.monotonic() < until:
+            try:
+                await self.service.signal_workflow_execution(ws.SignalWorkflowExecutionRequest(
+                    namespace=NAMESPACE, workflow_execution=common.WorkflowExecution(workflow_id=name),
+                    signal_name="probe", request_id=str(uuid.uuid4())), retry=False, timeout=timedelta(seconds=10))
+                return time.monotonic()
+            except RPCError:
+                await asyncio.sleep(0.02)
+        return time.monotonic() + 1000
+
+    async def all_answered(self, since):
+        return max(await asyncio.gather(*[self.answered(name, since + 30) for name in self.ids])) - since
+
+
+async def out_of_rings(fleet, count, since):
+    members = [member for member in fleet.members if member.alive() and not member.paused]
+    await asyncio.to_thread(fleet.wait, count, members)
+    return time.monotonic() - since
+
+
+async def detection(arguments, report, fleet):
+    service = (await ServiceClient.connect(ConnectConfig(target_host=address(fleet)))).workflow_service
+    probes = await Probes(service).start()
+    victims, seen, served, back = fleet.having("history"), [], [], []
+    for i in range(arguments.kills):
+        victim = victims[i % len(victims)]
+        since = time.monotonic()
+        victim.kill()
+        out, again = await asyncio.gather(out_of_rings(fleet, len(fleet.members) - 1, since), probes.all_answered(since))
+        seen.append(out)
+        served.append(again)
+        since = time.monotonic()
+        victim.start()
+        await asyncio.to_thread(fleet.wait, len(fleet.members))
+        back.append(time.monotonic() - since)
+        await probes.all_answered(time.monotonic())
+    report.spread("a killed member is out of all rings", seen, 3)
+    report.spread("its shards serve again", served, 5)
+    report.spread("started again, it is in all rings", back, 5)
+
+
+# ---- a paused owner ----
+
+
+def load_of(world):
+    return {"clients": [asyncio.create_task(world.client(f"c{i}")) for i in range(6)] +
+                       [asyncio.create_task(world.contender("same-id")) for _ in range(2)],
+            "workers": [asyncio.create_task(world.workflow_worker(f"w{i}")) for i in range(6)] +
+                       [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(6)]}
+
+
+async def judged(report, name, world, tasks, paths, seconds, told):
+    await until_quiet(world, tasks, paths[0], seconds)
+    verdict, runs, oks = await judge(world.address, *paths)
+    for violation in verdict.violations[:20]:
+        print("  " + violation)
+    report.check(name, not verdict.violations and oks > 100,
+                 f"{told}, {runs} runs, {oks} acknowledged calls, {len(verdict.violations)} violations")
+
+
+def times_fenced(member):
+    """How often one of its writes has told it that a shard is another's."""
+    with open(member.log, errors="replace") as log:
+        return log.read().count("another process has taken this shard")
+
+
+async def left_behind(report, fleet, service, probes):
+    """Runs that begin while the owner of their shard is paused: once it is back it must know of them and of their
+    time-outs, though nothing else is written there."""
+    member = fleet.having("history")[-1]
+    since = time.monotonic()
+    member.pause()
+    await probes.all_answered(since)
+    names = [f"left-{uuid.uuid4()}" for _ in range(8 * SHARDS)]
+    await asyncio.gather(*[service.start_workflow_execution(ws.StartWorkflowExecutionRequest(
+        namespace=NAMESPACE, workflow_id=name, workflow_type=common.WorkflowType(name="left"),
+        task_queue=taskqueue.TaskQueue(name="nobody"), workflow_execution_timeout=Duration(seconds=4),
+        request_id=name), retry=True) for name in names])
+    member.go_on()
+    began = time.monotonic()
+    await asyncio.to_thread(fleet.wait, len(fleet.members))
+    open_still, wrong = set(names), ""
+    while open_still and time.monotonic() - began < 9:
+        for name in sorted(open_still):
+            try:
+                info = (await service.describe_workflow_execution(ws.DescribeWorkflowExecutionRequest(
+                    namespace=NAMESPACE, execution=common.WorkflowExecution(workflow_id=name)), retry=True)
+                        ).workflow_execution_info
+            except RPCError as error:
+                wrong = f", {error.message}"
+                continue
+            if info.status == enums.WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
+                open_still.discard(name)
+        await asyncio.sleep(0.2)
+    report.check("time-outs set while the owner was paused", not open_still and not wrong,
+                 f"{len(names) - len(open_still)} of {len(names)} came{wrong}")
+
+
+async def fence(arguments, report, fleet):
+    folder = os.path.join(fleet.folder, "fence")
+    os.mkdir(folder)
+    paths = os.path.join(folder, "log"), os.path.join(folder, "effects")
+    service = (await ServiceClient.connect(ConnectConfig(target_host=address(fleet)))).workflow_service
+    probes = await Probes(service).start()
+    await left_behind(report, fleet, service, probes)
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    world = World(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
+    await world.connect()
+    tasks = load_of(world)
+    served, refused = [], 0
+    for member in fleet.having("history")[:4 if arguments.long else 2]:
+        await asyncio.sleep(1)
+        before = times_fenced(member)
+        since = time.monotonic()
+        member.pause()
+        served.append(await probes.all_answered(since))
+        await asyncio.sleep(1)
+        member.go_on()
+        await asyncio.to_thread(fleet.wait, len(fleet.members))
+        await probes.all_answered(time.monotonic())
+        refused += times_fenced(member) - before
+    report.spread("shards of a paused owner serve again", served, 5)
+    report.check("a woken owner has written and was refused", refused > 0, f"{refused} shards")
+    await judged(report, "paused owners that wake", world, tasks, paths, 40,
+                 f"{len(served)} pauses, on {refused} shards a write of the woken owner was refused")
+    balancer.close()
+
+
+# ---- every process restarted in turn ----
+
+
+class Callers:
+    """Clients through the SDK: each starts, signals, asks and awaits one workflow after another."""
+
+    def __init__(self, client, queue):
+        self.client, self.queue, self.stop = client, queue, False
+        self.latencies, self.errors, self.ended = [], [], 0
+
+    async def timed(self, call):
+        began = time.monotonic()
+        try:
+            return await call
+        except Exception as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+            return None
+        finally:
+            self.latencies.append(time.monotonic() - began)
+
+    async def one(self):
+        handle = await self.timed(self.client.start_workflow(Greeting.run, id=str(uuid.uuid4()), task_queue=self.queue))
+        if not handle:
+            return
+        await self.timed(handle.describe())
+        await self.timed(handle.signal(Greeting.tell, "you"))
+        try:
+            self.ended += await asyncio.wait_for(handle.result(), 60) == "hello you"
+        except Exception as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+
+    async def run(self):
+        while not self.stop:
+            await self.one()
+            await asyncio.sleep(0.05)
+
+    def taken(self):
+        taken, self.latencies = sorted(self.latencies), []
+        return taken
+
+
+def quantile(ordered, share):
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+async def restart(arguments, report, fleet):
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    callers = Callers(await Client.connect(balancer.address), f"restart-{uuid.uuid4()}")
+    async with Worker(await Client.connect(balancer.address), task_queue=callers.queue, workflows=[Greeting],
+                      activities=[greet], workflow_runner=UnsandboxedWorkflowRunner()):
+        tasks = [asyncio.create_task(callers.run()) for _ in range(6)]
+        await asyncio.sleep(2)
+        callers.taken()
+        await asyncio.sleep(15 if arguments.long else 8)
+        calm = callers.taken()
+        bad = []
+        for member in list(fleet.members):
+            status = await asyncio.to_thread(member.stop)
+            if status != 0:
+                bad.append(f"{member.name} ended with {status}")
+            member.start()
+            await asyncio.to_thread(fleet.wait, len(fleet.members))
+            await asyncio.sleep(0.5)
+        shaken = callers.taken()
+        callers.stop = True
+        await asyncio.gather(*tasks)
+    balancer.close()
+    p99 = quantile(calm, 0.99), quantile(shaken, 0.99)
+    for error in (callers.errors + bad)[:8]:
+        print("    " + error)
+    report.check("every process restarted in turn", not callers.errors and not bad and callers.ended > 50,
+                 f"{callers.ended} workflows, {len(shaken)} calls meanwhile, {len(callers.errors)} failed")
+    report.check("p99 at most doubled", p99[1] <= 2 * p99[0] + 0.02,
+                 f"{1e3 * p99[0]:.0f} ms before, {1e3 * p99[1]:.0f} ms meanwhile "
+                 f"(median {1e3 * quantile(calm, .5):.0f} and {1e3 * quantile(shaken, .5):.0f} ms, "
+                 f"worst {1e3 * (calm or [0])[-1]:.0f} and {1e3 * (shaken or [0])[-1]:.0f} ms)")
+
+
+# ---- what it costs ----
+
+
+async def cost(fleet, workflows):
+    """CPU of all processes a workflow, in ms."""
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    callers = Callers(await Client.connect(balancer.address), "cost")
+    async with Worker(await Client.connect(balancer.address), task_queue="cost", workflows=[Greeting],
+                      activities=[greet], workflow_runner=UnsandboxedWorkflowRunner(), max_concurrent_workflow_task_polls=4,
+                      max_concurrent_activity_task_polls=4):
+        async def some(count):
+            for _ in range(count):
+                await callers.one()
+        await asyncio.gather(*[some(5) for _ in range(20)])
+        before, began = sum(member.cpu() for member in fleet.members), time.monotonic()
+        await asyncio.gather(*[some(workflows // 20) for _ in range(20)])
+        busy, seconds = sum(member.cpu() for member in fleet.members) - before, time.monotonic() - began
+    await asyncio.sleep(1)
+    before = sum(member.cpu() for member in fleet.members)
+    await asyncio.sleep(10)
+    idle = (sum(member.cpu() for member in fleet.members) - before) / 10
+    balancer.close()
+    return 1e3 * (busy - idle * seconds) / workflows, 100 * idle, workflows / seconds, callers.errors
+
+
+async def cpu(arguments, report, folder):
+    results = []
+    for name, fill in (("one", lambda fleet: fleet.add("all", ("frontend", "history", "matching", "worker"))),
+                       ("thirteen", lambda fleet: fleet.fill())):
+        fleet = Fleet(arguments, folder("cpu-" + name))
+        try:
+            fill(fleet)
+            fleet.start()
+            results.append(await cost(fleet, 2000 if arguments.long else 600))
+            fleet.end()
+        finally:
+            fleet.abandon()
+        report.say(f"{name}: {results[-1][0]:.2f} ms of CPU a workflow, idle {results[-1][1]:.1f} % of a processor, "
+                   f"{results[-1][2]:.0f} workflows/s")
+    ratio = results[1][0] / results[0][0]
+    report.check("CPU a workflow, thirteen processes beside one", not results[0][3] and not results[1][3],
+                 f"{100 * (ratio - 1):+.0f} %")
