@@ -2,8 +2,8 @@
 # tenonctl plugin check and list: sound plugins pass, and each of those that break a rule is found by the case of that rule.
 # Sourced by run.
 
-AUTH=$BUILDDIR/tests/tools/bad_auth.so
-STORE=$BUILDDIR/tests/tools/bad_store.so
+AUTH=$HELPERS/bad_auth.so
+STORE=$HELPERS/bad_store.so
 KEYS="inner: $PLUGINS/persistence/sqlite.so
 path: \"%D/x.db\""
 
@@ -42,7 +42,7 @@ broken finishes-after-ok "$AUTH" "each ends once" "rule: an operation ends exact
 broken odd-status "$AUTH" "a verdict for whatever" "rule: a function returns TN_OK, TN_PENDING or a TN_E..."
 broken writes-inputs "$AUTH" "inputs are left alone" "FAIL authorizer: inputs are left alone"
 broken trusts-arena "$AUTH" "memory that is full" "FAIL authorizer: an operation's memory that is full"
-broken needs-namespace "$AUTH" "a verdict for whatever" "ended by signal"
+broken needs-namespace "$AUTH" "a verdict for whatever" "FAIL authorizer: a verdict for whatever"
 broken exact-size "$AUTH" "newer host" "FAIL authorizer: structs of a newer host"
 broken reason-no-text "$AUTH" "a verdict for whatever" "utf8(d->reason)"
 broken moody "$AUTH" "many calls" "calls[i].decision.verdict"

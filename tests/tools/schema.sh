@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # tenonctl schema, and what a server says whose store has another schema.  Sourced by run.
 
-LEDGER=$BUILDDIR/tests/tools/ledger.so
+LEDGER=$HELPERS/ledger.so
 # config NAME LINE...: further keys of the ledger's stanza.
 config() {
     local file=$WORK/$1 line
@@ -27,7 +27,7 @@ authorization:
   claimMapper: {plugin: none}
   authorizer: {plugin: allow_all}
 plugins:
-  dirs: [$PLUGINS, $BUILDDIR/tests/tools]
+  dirs: [$PLUGINS, $HELPERS]
 services:
   frontend: {rpc: {grpcPort: $LEDGER_PORT}}
 EOF
