@@ -197,6 +197,12 @@ static void row_came(tn_store_op *op)
         lost(renew);
         return;
     }
+    if (old && old->moved) { /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
+        TN_LOG(TN_LOG_ERROR, "history", "the shard has been moved to another store; fix: start servers on that one",
+               TN_LOG_U("shard", shard->id));
+        finish(renew);
+        return;
+    }
     uint64_t version = fresh ? 0 : op->u.get.row.version;
     tn_key key = tn_store_key(renew->arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0});
     tn_blob packed = {NULL, 0};

@@ -83,6 +83,15 @@ start_redis() { # start_redis VAR_PORT: a durable one in its own folder; sets RE
     wait_port "${!1}" "$REDIS_PID" "$dir/log"
 }
 
+eventually() { # eventually COMMAND...: within ten seconds
+    local i
+    for ((i = 0; i < 200; i++)); do
+        "$@" && return 0
+        sleep 0.05
+    done
+    return 1
+}
+
 redis_cluster() { # redis_cluster FILE REDIS_PORT DIR
     sed "s|main: {plugin: sqlite.*|main: {plugin: redis, connectAddr: \"127.0.0.1:$2\"}|" \
         <(cluster /dev/stdout "$3") >"$1"
@@ -116,7 +125,9 @@ else
     run 0 store copy --from "$RA" --to "$RC" --cutover --verify --rows-only
     says "the source has stood still for"
     check "the old server has lost its shards" grep -q "another process has taken this shard" "$WORK/server.log"
-    # Its worker hears of nothing any more.
+    # It tries to take them back, and is told that they have moved.
+    check "the old server is told so" eventually grep -q "the shard has been moved to another store" "$WORK/server.log"
+    check "no shard came back" test "$(grep -c 'the shard has been taken again' "$WORK/server.log")" = 0
     kill "$working" 2>/dev/null
     wait "$working" 2>/dev/null
     stop_server "$SERVER_PID"
