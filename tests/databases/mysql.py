@@ -47,9 +47,9 @@ class MySuite(pg.Suite):
 
     def conformance(self, kind):
         server = self.server(kind, innodb_flush_log_at_trx_commit="2").start()
-        quick = "\nallowVolatile: true"
-        rows = self.kit("persistence_kit", self.plugin, self.stanza(server, "%N", more=quick))
-        docs = self.kit("visibility_kit", self.visibility, self.stanza(server, "%N", more=quick + "\nlinger: 1ms"))
+        quick = ", allowVolatile: true"
+        rows = self.kit("persistence_kit", self.plugin, self.stanza(server, "%N", extra=quick))
+        docs = self.kit("visibility_kit", self.visibility, self.stanza(server, "%N", extra=quick, more="\nlinger: 1ms"))
         server.stop()
         return f"{rows}; {docs}"
 
@@ -120,6 +120,31 @@ class MySuite(pg.Suite):
         server.stop()
         line = f"{kills} kills, away for {away:.1f} s at most, {line}"
         assert figures["uncertain"] == 0 or away > 4, line  # the deadline is 10 s
+        return line
+
+    def visibility_faults(self):
+        """kill -9 and a bad network at once, judged by what the documents are in the end."""
+        server = self.server().start()
+
+        async def campaign():
+            seed = random.randrange(2**31)
+            proxy = Proxy(self.ports.take(), server.port, seed)
+            await proxy.start()
+            process = subprocess.Popen(
+                [os.path.join(self.build, "tests/databases/vload"), self.visibility,
+                 self.stanza(server, "docs", port=proxy.port, more="\nlinger: 5ms"), self.stanza(server, "docs"),
+                 "60" if self.long else "16"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for _ in range(12 if self.long else 2):
+                await asyncio.sleep(random.uniform(3, 4))
+                server.kill()
+                await asyncio.to_thread(server.start)
+            line, _ = await asyncio.to_thread(self.judge, process)
+            await proxy.stop()
+            counts = ", ".join(f"{v} {k}" for k, v in proxy.counts.items())
+            return f"{line} ({counts}; seed {seed})"
+
+        line = asyncio.run(campaign())
+        server.stop()
         return line
 
     def disk_full(self):
@@ -272,6 +297,7 @@ class MySuite(pg.Suite):
         self.attempt("unsafe servers are refused", self.unsafe_is_refused)
         self.attempt("few connections", self.few_connections)
         self.attempt("a second owner", self.stolen)
+        self.attempt("visibility, killed on a bad network", self.visibility_faults)
         self.attempt("disk full", self.disk_full)
         return self.finish()
 

@@ -399,7 +399,7 @@ static tn_status check_durable(ms_conn *conn, MYSQL_ROW row, tn_error *err)
     }
     return ms_error(err, TN_EINVALID, 0,
                     "the server may lose what it acknowledged: %s is %s\n"
-                    "  fix: SET GLOBAL %s = 1 (and in its my.cnf), or allowVolatile: true",
+                    "  fix: SET GLOBAL %s = 1 (and in its my.cnf), or sql.allowVolatile: true",
                     name, value, name);
 }
 

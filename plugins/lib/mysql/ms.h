@@ -42,7 +42,8 @@ tn_status ms_error(tn_error *err, tn_status code, int vendor, const char *fmt, .
     "sql.tls.enableHostVerification bool true - the server's certificate must be valid for its " \
     "name\n" \
     "sql.tls.serverName string - - the name the certificate must have, when not connectAddr's\n" \
-    "allowVolatile bool false - start although the server may lose what it has acknowledged\n"
+    "sql.autoSetup bool false - make or update the schema at the start\n" \
+    "sql.allowVolatile bool false - start although the server may lose what it has acknowledged\n"
 
 #define MS_ADDRS_MAX 8u
 typedef struct ms_addr {
@@ -54,7 +55,7 @@ typedef struct ms_options {
     size_t n_addrs;
     char *database, *user, *password;
     char *ca, *cert, *key, *server_name; /* NULL: not given */
-    bool unix_socket, tls, verify, allow_volatile;
+    bool unix_socket, tls, verify, allow_volatile, auto_setup;
     uint32_t max_conns;
     uint64_t connect_timeout_ns;
 } ms_options;
@@ -150,6 +151,9 @@ typedef struct ms_schema {
 } ms_schema;
 tn_status ms_schema_run(const tn_host *host, const tn_config *cfg, const ms_schema *schema,
                         tn_schema_req *req, tn_error *err);
+/* With autoSetup: brings the schema to the newest version. */
+tn_status ms_schema_auto(const tn_host *host, const tn_config *cfg, const ms_options *options,
+                         const ms_schema *schema, tn_error *err);
 /* The stored version must be the newest this driver knows; else err says both and what to type. */
 tn_status ms_schema_expect(ms_conn *conn, const ms_schema *schema, tn_error *err);
 

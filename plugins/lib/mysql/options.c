@@ -204,7 +204,9 @@ tn_status ms_options_read(const tn_host *host, const tn_config *cfg, ms_options 
     if (status == TN_OK)
         status = read_tls(host, cfg, o, err);
     if (status == TN_OK)
-        status = get_bool(host, cfg, "allowVolatile", &o->allow_volatile, err);
+        status = get_bool(host, cfg, "sql.allowVolatile", &o->allow_volatile, err);
+    if (status == TN_OK)
+        status = get_bool(host, cfg, "sql.autoSetup", &o->auto_setup, err);
     return status;
 }
 

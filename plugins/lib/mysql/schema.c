@@ -463,3 +463,18 @@ tn_status ms_schema_run(const tn_host *host, const tn_config *cfg, const ms_sche
     ms_options_done(&options);
     return status;
 }
+
+static void say_nothing(void *user, const char *text, size_t n) { (void)user, (void)text, (void)n; }
+
+tn_status ms_schema_auto(const tn_host *host, const tn_config *cfg, const ms_options *options,
+                         const ms_schema *schema, tn_error *err)
+{
+    tn_schema_req req = {.struct_size = sizeof req, .verb = TN_SCHEMA_VERSION, .emit = say_nothing};
+    if (!options->auto_setup)
+        return TN_OK;
+    tn_status status = ms_schema_run(host, cfg, schema, &req, err);
+    if (status != TN_OK || req.stored > req.wanted)
+        return status; /* a newer one: open says so */
+    req.verb = req.stored ? TN_SCHEMA_UPDATE : TN_SCHEMA_SETUP;
+    return ms_schema_run(host, cfg, schema, &req, err);
+}

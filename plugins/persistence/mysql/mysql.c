@@ -133,6 +133,8 @@ static tn_status open_instance(const tn_host *host, const tn_config *cfg, void *
     if (status == TN_OK)
         status = ms_option_i64(host, cfg, "writers", 1, MY_LANES_MAX, &writers, err);
     if (status == TN_OK)
+        status = ms_schema_auto(host, cfg, &inst->options, &SCHEMA, err);
+    if (status == TN_OK)
         status = look_at_database(inst, err);
     if (status == TN_OK) {
         uint32_t conns = inst->options.max_conns;

@@ -87,7 +87,7 @@ static void make_metrics(mv_inst *inst)
     inst->m_batches = h->metric(inst, "batches", TN_METRIC_COUNTER, "Transactions of documents");
     inst->m_documents = h->metric(inst, "documents", TN_METRIC_COUNTER, "Puts and removes");
     inst->m_retries =
-        h->metric(inst, "retries", TN_METRIC_COUNTER, "Transactions that were done again");
+        h->metric(inst, "batches_repeated", TN_METRIC_COUNTER, "Transactions that were done again");
     inst->m_seconds =
         h->metric(inst, "batch_seconds", TN_METRIC_HISTOGRAM, "Time of a transaction");
 }
@@ -101,6 +101,8 @@ static tn_status open_instance(const tn_host *host, const tn_config *cfg, void *
     ms_library_init();
     make_locks(inst);
     tn_status status = read_config(inst, cfg, err);
+    if (status == TN_OK)
+        status = ms_schema_auto(host, cfg, &inst->options, &SCHEMA, err);
     if (status == TN_OK)
         status = look_at_database(inst, err);
     if (status == TN_OK) {

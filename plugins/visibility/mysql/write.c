@@ -10,6 +10,7 @@
 #define BATCH_NS (10 * MS_SEC)
 #define PATIENCE_NS (1 * MS_SEC) /* for a connection */
 #define TRIES_MAX 30
+#define SIDES_AT_ONCE 50u
 
 typedef struct side { /* a row of tenon_vis_attr */
     uint32_t attr;
@@ -397,14 +398,29 @@ static void make_targets(batch *b)
             b->targets[b->n_targets++] = b->targets[i];
 }
 
-static void put_key(ms_text *t, size_t i, uint32_t ns, mv_bytes run)
+/* "ns=1 AND run IN (...)" of the targets from `at` on that are wanted and of one namespace; where it ends. */
+static size_t put_runs(const batch *b, ms_text *t, size_t at, bool (*wanted)(const target *))
 {
-    ms_puts(t, i ? " OR (ns=" : "(ns=");
-    ms_put_u64(t, ns);
-    ms_puts(t, " AND run=");
-    ms_put_bytes(t, run.p, run.n);
+    uint32_t ns = b->targets[at].ns;
+    ms_putf(t, "ns=%u AND run IN (", ns);
+    for (size_t n = 0; at < b->n_targets && b->targets[at].ns == ns; at++) {
+        if (!wanted(&b->targets[at]))
+            continue;
+        if (n++)
+            ms_put(t, ",", 1);
+        ms_put_bytes(t, b->targets[at].run.p, b->targets[at].run.n);
+    }
     ms_put(t, ")", 1);
+    return at;
 }
+
+static bool any(const target *t)
+{
+    (void)t;
+    return true;
+}
+
+static bool goes(const target *t) { return t->changed && !t->doc && t->found; }
 
 static bool note_stored(batch *b, MYSQL_ROW row, const unsigned long *n)
 {
@@ -438,9 +454,14 @@ static ms_fault read_stored(batch *b, tn_error *err)
     ms_text sql = {0};
     ms_reply reply;
     bool fits = true;
-    ms_puts(&sql, "BEGIN;SELECT ns,run,ver,sa,pwf FROM tenon_vis_run WHERE ");
-    for (size_t i = 0; i < b->n_targets; i++)
-        put_key(&sql, i, b->targets[i].ns, b->targets[i].run);
+    ms_puts(&sql,
+            "BEGIN;SELECT ns,run,ver,sa,pwf FROM tenon_vis_run FORCE INDEX (PRIMARY) WHERE (");
+    for (size_t i = 0; i < b->n_targets;) {
+        if (i)
+            ms_puts(&sql, ") OR (");
+        i = put_runs(b, &sql, i, any);
+    }
+    ms_put(&sql, ")", 1);
     ms_puts(&sql, " FOR UPDATE");
     ms_fault f = ms_run(b->conn, &sql, b->deadline_ns, &reply, err);
     ms_text_done(&sql);
@@ -505,9 +526,12 @@ static void put_side(ms_text *sql, const char *open, const target *t, const side
     ms_put(sql, ")", 1);
 }
 
-static void put_gone_side(ms_text *sql, bool first, const target *t, const side *s)
+/* Some at a time: the servers' time for such a condition grows with the square of its length. */
+static void put_gone_side(ms_text *sql, size_t at, const target *t, const side *s)
 {
-    ms_puts(sql, first ? "DELETE FROM tenon_vis_attr WHERE (run=" : " OR (run=");
+    if (at && at % SIDES_AT_ONCE == 0)
+        ms_put(sql, ";", 1);
+    ms_puts(sql, at % SIDES_AT_ONCE == 0 ? "DELETE FROM tenon_vis_attr WHERE (run=" : " OR (run=");
     ms_put_bytes(sql, t->run.p, t->run.n);
     ms_putf(sql, " AND attr=%u AND val=", s->attr);
     ms_put_bytes(sql, s->val.p, s->val.n);
@@ -522,7 +546,7 @@ static void put_sides(const target *t, bool gone, ms_text *sql, size_t *count)
     for (size_t i = 0, k = 0; i < n_old || k < n_now;) {
         int c = i == n_old ? 1 : k == n_now ? -1 : side_cmp(&old[i], &now[k]);
         if (c < 0 && gone)
-            put_gone_side(sql, (*count)++ == 0, t, &old[i]);
+            put_gone_side(sql, (*count)++, t, &old[i]);
         if (c > 0 && !gone)
             put_side(sql,
                      (*count)++ ? ",("
@@ -535,23 +559,22 @@ static void put_sides(const target *t, bool gone, ms_text *sql, size_t *count)
 
 static size_t put_changes(batch *b, ms_text *sql)
 {
-    size_t changed = 0, gone = 0;
+    size_t changed = 0;
     for (size_t i = 0; i < b->n_targets; i++)
         changed += b->targets[i].changed;
     if (!changed)
         return 0;
     put_docs(b, sql, false);
     put_docs(b, sql, true);
-    for (size_t i = 0; i < b->n_targets; i++) {
-        const target *t = &b->targets[i];
-        if (!t->changed || t->doc || !t->found)
+    for (size_t i = 0; i < b->n_targets;) {
+        if (!goes(&b->targets[i])) {
+            i++;
             continue;
-        if (!gone)
-            ms_puts(sql, "DELETE FROM tenon_vis_run WHERE ");
-        put_key(sql, gone++, t->ns, t->run);
-    }
-    if (gone)
+        }
+        ms_puts(sql, "DELETE FROM tenon_vis_run WHERE ");
+        i = put_runs(b, sql, i, goes);
         ms_put(sql, ";", 1);
+    }
     for (int pass = 0; pass < 2; pass++) {
         size_t count = 0;
         for (size_t i = 0; i < b->n_targets; i++)
