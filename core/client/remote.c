@@ -50,6 +50,8 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
     memcpy(hc->host_id, owner->host_id, 16);
     hc->service = service;
     hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], secret, channel_broken, hc);
+    if (service == TN_SERVICE_FRONTEND)
+        tn_channel_to_frontend(hc->channel);
     tn_list_push_back(&rl->channels, &hc->link);
     return hc->channel;
 }

@@ -55,6 +55,10 @@ static const struct row rows[] = {
     {"limits.storeTimeout", ROW_DURATION, AT(store_timeout_ns), TN_SEC / 10, HOUR},
     {"limits.visibilityTimeout", ROW_DURATION, AT(visibility_timeout_ns), TN_SEC / 10, HOUR},
     {"limits.authTimeout", ROW_DURATION, AT(auth_timeout_ns), TN_SEC / 10, HOUR},
+    {"global.tls.refreshInterval", ROW_DURATION, AT(tls.refresh_ns), 0, 10000 * 24 * HOUR},
+    {"global.tls.expirationChecks.warningWindow", ROW_DURATION, AT(tls.warning_ns), 0, 10000 * 24 * HOUR},
+    {"global.tls.expirationChecks.errorWindow", ROW_DURATION, AT(tls.error_ns), 0, 10000 * 24 * HOUR},
+    {"global.tls.expirationChecks.checkInterval", ROW_DURATION, AT(tls.check_ns), 0, 10000 * 24 * HOUR},
     {"namespaces.retention", ROW_DURATION, AT(create_retention_ns), HOUR, 10000 * 24 * HOUR},
 };
 
@@ -371,16 +375,25 @@ static void read_metrics(const tn_config *root, tn_config_problems *problems, tn
     s->metrics_port = port;
 }
 
+#define TLS_PATHS_MAX 64
+
 static void check_unknown(const tn_config *root, tn_config_problems *problems)
 {
-    const char *paths[TN_COUNT_OF(rows) + TN_COUNT_OF(others)];
-    bool open[TN_COUNT_OF(rows) + TN_COUNT_OF(others)] = {false};
-    size_t n = 0;
+    const char *const *tls_paths;
+    const bool *tls_open;
+    const char *paths[TN_COUNT_OF(rows) + TN_COUNT_OF(others) + TLS_PATHS_MAX];
+    bool open[TN_COUNT_OF(rows) + TN_COUNT_OF(others) + TLS_PATHS_MAX] = {false};
+    size_t n = 0, n_tls = tn_settings_tls_paths(&tls_paths, &tls_open);
+    TN_ASSERT(n_tls <= TLS_PATHS_MAX);
     for (size_t i = 0; i < TN_COUNT_OF(rows); i++)
         paths[n++] = rows[i].path;
     for (size_t i = 0; i < TN_COUNT_OF(others); i++) {
         open[n] = others[i].open;
         paths[n++] = others[i].path;
+    }
+    for (size_t i = 0; i < n_tls; i++) {
+        open[n] = tls_open[i];
+        paths[n++] = tls_paths[i];
     }
     tn_config_check_keys(root, paths, open, n, problems);
 }
@@ -402,6 +415,7 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     read_list(root, "namespaces.create", false, problems, s->create_namespaces,
               &s->create_namespaces_count);
     read_metrics(root, problems, s);
+    tn_settings_tls_read(root, s->arena, problems, &s->tls);
 }
 
 static tn_status from_tree(tn_config_tree *tree, tn_config_problems *problems, tn_settings **out)

@@ -5,6 +5,7 @@
 #define TN_CONFIG_SETTINGS_H
 
 #include "config/config.h"
+#include "config/settings_tls.h"
 
 typedef struct tn_settings_service { /* services.NAME */
     bool enabled;                    /* named in `services`; all four when there is no `services` */
@@ -48,6 +49,8 @@ typedef struct tn_settings {
     const char *broadcast_ip; /* global.membership.broadcastAddress: what others are told; NULL: bindOnIP */
     const char *seeds[TN_SETTINGS_LIST_MAX]; /* global.membership.seeds: "ip:port" of members' membership ports */
     size_t seeds_count;
+
+    tn_settings_tls tls; /* global.tls */
 
     const char *default_store;    /* persistence.defaultStore */
     const char *visibility_store; /* persistence.visibilityStore */

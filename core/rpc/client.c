@@ -65,13 +65,19 @@ static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char 
 
 /* ---- a link ---- */
 
+static void link_free(rpc_link *l)
+{
+    rpc_tls_destroy(l->tls);
+    free(l);
+}
+
 static void link_flush(tn_msg *msg)
 {
     rpc_link *l = TN_CONTAINER_OF(msg, rpc_link, flush);
     l->flush_queued = false;
     if (l->closed) {
         if (!l->stream)
-            free(l);
+            link_free(l);
         return;
     }
     tn_buf out = {0};
@@ -84,7 +90,7 @@ static void link_flush(tn_msg *msg)
     }
     if (out.n) {
         count(&stat_bytes_out, out.n);
-        tn_stream_write(l->stream, out.p, out.n);
+        l->tls ? rpc_tls_write(l->tls, out.p, out.n) : tn_stream_write(l->stream, out.p, out.n);
     }
     tn_buf_done(&out);
     if (!nghttp2_session_want_read(l->session) && !nghttp2_session_want_write(l->session))
@@ -120,6 +126,8 @@ void rpc_link_close(rpc_link *l, const char *why, bool broke)
     if (l->session)
         nghttp2_session_del(l->session);
     l->session = NULL;
+    if (l->tls)
+        rpc_tls_end(l->tls);
     tn_stream_close(l->stream);
     if (!broke)
         return;
@@ -136,13 +144,23 @@ static void link_closed(tn_stream *stream)
     rpc_link *l = tn_stream_user(stream);
     l->stream = NULL;
     if (!l->flush_queued)
-        free(l);
+        link_free(l);
 }
 
 static void link_end(tn_stream *stream, int status)
 {
     rpc_link *l = tn_stream_user(stream);
     rpc_link_close(l, status ? strerror(-status) : "closed by the other side", true);
+}
+
+static bool link_clear(void *user, const uint8_t *p, size_t n)
+{
+    rpc_link *l = user;
+    if (nghttp2_session_mem_recv(l->session, p, n) != (ssize_t)n)
+        rpc_link_close(l, "it does not speak HTTP/2 as agreed", true);
+    else
+        rpc_link_flush_later(l);
+    return !l->closed;
 }
 
 static void link_read(tn_stream *stream, const uint8_t *p, size_t n)
@@ -153,10 +171,11 @@ static void link_read(tn_stream *stream, const uint8_t *p, size_t n)
     l->last_read_ns = tn_now_mono_ns();
     l->ping_out = false;
     count(&stat_bytes_in, n);
-    if (nghttp2_session_mem_recv(l->session, p, n) != (ssize_t)n)
-        rpc_link_close(l, "it does not speak HTTP/2 as agreed", true);
-    else
-        rpc_link_flush_later(l);
+    int rv = l->tls ? rpc_tls_read(l->tls, p, n) : 0;
+    if (!l->tls)
+        link_clear(l, p, n);
+    else if (rv)
+        rpc_link_close(l, rv < 0 ? rpc_tls_why(l->tls) : "closed by the other side", true);
 }
 
 static void link_drained(tn_stream *stream)
@@ -183,19 +202,30 @@ static void link_tick(tn_loop_timer *timer)
     tn_loop_timer_start(&l->tick, l->ping_out ? now + RPC_PONG_NS : l->last_read_ns + RPC_SILENCE_NS);
 }
 
-static void link_connected(tn_stream *stream)
+static void link_ready(void *user)
 {
-    rpc_link *l = tn_stream_user(stream);
-    if (l->closed)
-        return;
+    rpc_link *l = user;
     l->channel->failures = 0;
     l->last_read_ns = tn_now_mono_ns();
     count(&stat_connects, 1);
     rpc_link_begin(l);
-    tn_stream_read_start(stream);
     TN_LIST_FOREACH_SAFE (link, &l->calls)
         rpc_link_submit(l, TN_CONTAINER_OF(link, tn_outcall, link));
     rpc_link_flush_later(l);
+}
+
+static void link_connected(tn_stream *stream)
+{
+    static const rpc_tls_events events = {.ready = link_ready, .clear = link_clear};
+    rpc_link *l = tn_stream_user(stream);
+    tn_channel *ch = l->channel;
+    if (l->closed)
+        return;
+    if (ch->tls)
+        l->tls = rpc_tls_connect(ch->tls, stream, ch->ip, &ch->kept, &events, l);
+    else
+        link_ready(l);
+    tn_stream_read_start(stream);
 }
 
 static rpc_link *link_open(tn_channel *ch)
@@ -214,6 +244,16 @@ static rpc_link *link_open(tn_channel *ch)
 
 /* ---- channels ---- */
 
+static tn_tls_side *roles_tls, *frontends_tls;
+
+void tn_channels_use_tls(tn_tls_side *roles, tn_tls_side *frontends)
+{
+    roles_tls = roles;
+    frontends_tls = frontends;
+}
+
+void tn_channel_to_frontend(tn_channel *channel) { channel->tls = frontends_tls; }
+
 tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
                               void (*broken)(void *user), void *user)
 {
@@ -222,6 +262,7 @@ tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
     snprintf(ch->authority, sizeof(ch->authority), strchr(ip, ':') ? "[%s]:%u" : "%s:%u", ip, port);
     snprintf(ch->secret, sizeof(ch->secret), "%s", secret);
     ch->port = port;
+    ch->tls = roles_tls;
     ch->broken = broken;
     ch->user = user;
     tn_list_init(&ch->links);
@@ -235,6 +276,7 @@ void tn_channel_destroy(tn_channel *ch)
     ch->broken = NULL;
     TN_LIST_FOREACH_SAFE (link, &ch->links)
         rpc_link_close(TN_CONTAINER_OF(link, rpc_link, in_channel), "the host has left", false);
+    rpc_tls_kept_drop(&ch->kept);
     free(ch);
 }
 

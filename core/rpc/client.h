@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "loop/loop.h"
 #include "proto/fault.h"
+#include "rpc/tls.h"
 
 typedef struct tn_channel tn_channel;
 
@@ -50,6 +51,10 @@ typedef struct tn_outcall {
  * broken: the connection broke or could not be made (may be NULL). */
 tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
                               void (*broken)(void *user), void *user);
+/* [main] before the first channel: how roles' ports are called, and public ones (NULL: plain). */
+void tn_channels_use_tls(tn_tls_side *roles, tn_tls_side *frontends);
+/* Before its first call: it leads to a public port. */
+void tn_channel_to_frontend(tn_channel *channel);
 /* Calls on their way end with UNAVAILABLE. */
 void tn_channel_destroy(tn_channel *channel);
 void tn_outcall_send(tn_channel *channel, tn_outcall *call);

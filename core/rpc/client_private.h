@@ -5,6 +5,7 @@
 
 #include "rpc/client.h"
 #include "rpc/private.h"
+#include "rpc/tls_private.h"
 
 #define RPC_BACKOFF_MIN_NS (50 * TN_MS) /* doubled with each failure, to 6.4 s */
 #define RPC_CONNECT_NS (3 * TN_SEC)
@@ -16,6 +17,7 @@ typedef struct rpc_link {
     tn_channel *channel;
     tn_list in_channel;
     tn_stream *stream;
+    rpc_tls *tls;             /* NULL: plain, or not connected yet */
     nghttp2_session *session; /* NULL: not connected yet */
     tn_list calls;
     size_t n_calls;
@@ -30,6 +32,8 @@ typedef struct rpc_link {
 struct tn_channel {
     char ip[46], authority[64], secret[64];
     uint16_t port;
+    tn_tls_side *tls; /* NULL: plain */
+    rpc_tls_kept kept;
     tn_list links;
     rpc_link *current; /* NULL: none that takes calls */
     uint32_t failures;

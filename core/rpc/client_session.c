@@ -238,7 +238,7 @@ void rpc_link_submit(rpc_link *l, tn_outcall *call)
     char timeout[16];
     size_t n = 0;
     list[n++] = nv(TN_STR(":method"), TN_STR("POST"));
-    list[n++] = nv(TN_STR(":scheme"), TN_STR("http"));
+    list[n++] = nv(TN_STR(":scheme"), l->tls ? TN_STR("https") : TN_STR("http"));
     list[n++] = nv(TN_STR(":path"), tn_str_from(call->path));
     list[n++] = nv(TN_STR(":authority"), tn_str_from(l->channel->authority));
     list[n++] = nv(TN_STR("te"), TN_STR("trailers"));

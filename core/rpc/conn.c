@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "rpc/private.h"
+#include "rpc/tls_private.h"
 
 #define LINGER_BYTES_MAX (1u << 20)
 #define LOG_EVERY_NS TN_SEC
@@ -19,7 +20,10 @@ static void conn_end(tn_stream *stream, int status);
 static void conn_drained(tn_stream *stream);
 static void conn_closed(tn_stream *stream);
 static void conn_flush(tn_msg *msg);
+static void conn_ready(void *user);
+static bool conn_clear(void *user, const uint8_t *p, size_t n);
 
+static const rpc_tls_events tls_events = {.ready = conn_ready, .clear = conn_clear};
 static const tn_stream_events stream_events = {
     .read = conn_read,
     .end = conn_end,
@@ -31,8 +35,15 @@ static const tn_stream_events stream_events = {
 
 void rpc_peer_unref(rpc_peer *peer)
 {
-    if (--peer->refs == 0)
-        free(peer);
+    if (--peer->refs > 0)
+        return;
+    free(peer->cert);
+    free(peer);
+}
+
+static size_t conn_write(rpc_conn *conn, const uint8_t *p, size_t n)
+{
+    return conn->tls ? rpc_tls_write(conn->tls, p, n) : tn_stream_write(conn->stream, p, n);
 }
 
 void rpc_conn_accept(void *user, tn_stream *stream)
@@ -62,6 +73,8 @@ void rpc_conn_accept(void *user, tn_stream *stream)
     conn->peer->n = (uint32_t)strlen(conn->peer->text);
     tn_loop_timer_init(&conn->tick, rpc_conn_tick);
     tn_stream_set(stream, &stream_events, conn);
+    if (o->tls)
+        conn->tls = rpc_tls_accept(o->tls, stream, &tls_events, conn);
     rpc_count(RPC_COUNT_CONNECTIONS, 1);
     rpc_conn_tick_at(conn, now + rpc_slow_ns(conn, 1));
     tn_stream_read_start(stream);
@@ -139,6 +152,7 @@ static void conn_free(rpc_conn *conn)
 {
     rpc_worker *worker = conn->worker;
 
+    rpc_tls_destroy(conn->tls);
     rpc_peer_unref(conn->peer);
     free(conn);
     rpc_worker_maybe_done(worker);
@@ -149,6 +163,8 @@ void rpc_conn_close(rpc_conn *conn)
     if (conn->state >= RPC_CONN_CLOSED)
         return;
     session_end(conn);
+    if (conn->tls && conn->state < RPC_CONN_LINGER)
+        rpc_tls_end(conn->tls);
     conn->state = RPC_CONN_CLOSED;
     tn_loop_timer_stop(&conn->tick);
     tn_stream_close(conn->stream);
@@ -175,6 +191,8 @@ static void linger(rpc_conn *conn)
     if (conn->state >= RPC_CONN_LINGER)
         return;
     session_end(conn);
+    if (conn->tls)
+        rpc_tls_end(conn->tls);
     conn->state = RPC_CONN_LINGER;
     conn->state_since_ns = tn_now_mono_ns();
     tn_loop_timer_start(&conn->tick, conn->state_since_ns + RPC_LINGER_NS);
@@ -200,7 +218,7 @@ void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
               1);
     log_end(conn, "connection ended for breaking a rule", why);
     if (tn_stream_pending_bytes(conn->stream) <= RPC_SOCKET_MARK)
-        tn_stream_write(conn->stream, frame, 17 + why_n);
+        conn_write(conn, frame, 17 + why_n);
     linger(conn);
 }
 
@@ -235,11 +253,63 @@ static void session_failed(rpc_conn *conn, int rv)
 
 /* ---- in ---- */
 
+/* False: the connection takes no more. */
+static bool conn_clear(void *user, const uint8_t *p, size_t n)
+{
+    rpc_conn *conn = user;
+    rpc_verdict verdict;
+    ssize_t rv;
+
+    if (!conn->session)
+        session_create(conn);
+    verdict = rpc_guard_walk(&conn->guard, p, n, conn->now_ns);
+    if (verdict.why) {
+        rpc_conn_kill(conn, verdict.code, verdict.why);
+        return false;
+    }
+    if (conn->guard.frame_since_ns || conn->guard.block_since_ns)
+        rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, 1));
+    if (!nghttp2_session_want_read(conn->session))
+        return true; /* it has given up; the flush that is due ends the connection */
+    conn->in_session = true;
+    rv = nghttp2_session_mem_recv(conn->session, p, n);
+    conn->in_session = false;
+    if (rv < 0 || conn->kill_why) {
+        session_failed(conn, (int)rv);
+        return false;
+    }
+    rpc_conn_flush_later(conn);
+    return conn->state < RPC_CONN_LINGER;
+}
+
+/* TLS has shaken hands. */
+static void conn_ready(void *user)
+{
+    rpc_conn *conn = user;
+    rpc_peer *peer = conn->peer;
+
+    rpc_tls_peer_text(conn->tls, &peer->cert, &peer->cert_n, &peer->subject_n);
+}
+
+static void conn_read_tls(rpc_conn *conn, const uint8_t *p, size_t n)
+{
+    int rv = rpc_tls_read(conn->tls, p, n);
+
+    if (rv > 0) {
+        rpc_conn_close(conn);
+    } else if (rv < 0 && conn->state < RPC_CONN_LINGER) {
+        log_end(conn, "TLS failed", rpc_tls_why(conn->tls));
+        linger(conn); /* so that the alert arrives */
+    }
+    if (conn->state == RPC_CONN_LINGER) { /* what it holds is not needed any more */
+        rpc_tls_destroy(conn->tls);
+        conn->tls = NULL;
+    }
+}
+
 static void conn_read(tn_stream *stream, const uint8_t *p, size_t n)
 {
     rpc_conn *conn = tn_stream_user(stream);
-    rpc_verdict verdict;
-    ssize_t rv;
 
     conn->now_ns = conn->last_read_ns = tn_now_mono_ns();
     rpc_count(RPC_COUNT_BYTES_IN, n);
@@ -247,27 +317,11 @@ static void conn_read(tn_stream *stream, const uint8_t *p, size_t n)
         conn->linger_bytes += n;
         if (conn->linger_bytes > LINGER_BYTES_MAX)
             rpc_conn_close(conn);
-        return;
+    } else if (conn->tls) {
+        conn_read_tls(conn, p, n);
+    } else {
+        conn_clear(conn, p, n);
     }
-    if (!conn->session)
-        session_create(conn);
-    verdict = rpc_guard_walk(&conn->guard, p, n, conn->now_ns);
-    if (verdict.why) {
-        rpc_conn_kill(conn, verdict.code, verdict.why);
-        return;
-    }
-    if (conn->guard.frame_since_ns || conn->guard.block_since_ns)
-        rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, 1));
-    if (!nghttp2_session_want_read(conn->session))
-        return; /* it has given up; the flush that is due ends the connection */
-    conn->in_session = true;
-    rv = nghttp2_session_mem_recv(conn->session, p, n);
-    conn->in_session = false;
-    if (rv < 0 || conn->kill_why) {
-        session_failed(conn, (int)rv);
-        return;
-    }
-    rpc_conn_flush_later(conn);
 }
 
 static void conn_end(tn_stream *stream, int status)
@@ -326,7 +380,7 @@ static void conn_flush(tn_msg *msg)
         rpc_count(RPC_COUNT_WRITES, 1);
         if (!tn_stream_pending_bytes(conn->stream))
             conn->progress_ns = conn->now_ns;
-        if (tn_stream_write(conn->stream, out->p, out->n))
+        if (conn_write(conn, out->p, out->n))
             rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, RPC_SLOW_STALL));
         if (conn->state >= RPC_CONN_LINGER)
             return; /* the write has found the connection broken */

@@ -199,15 +199,14 @@ bool tn_call_cancelled(const tn_call *call)
     return atomic_load_explicit(&rpc_call_of(call)->cancelled, memory_order_relaxed);
 }
 
-/* Without TLS there is no certificate to show. */
 tn_blob tn_call_peer_cert(const tn_call *call)
 {
-    (void)call;
-    return (tn_blob){NULL, 0};
+    const rpc_peer *peer = rpc_call_of(call)->peer;
+    return tn_blob_from(peer->cert, peer->cert_n);
 }
 
 tn_str tn_call_tls_subject(const tn_call *call)
 {
-    (void)call;
-    return (tn_str){NULL, 0};
+    const rpc_peer *peer = rpc_call_of(call)->peer;
+    return peer->cert ? (tn_str){(const char *)peer->cert + peer->cert_n, peer->subject_n} : (tn_str){NULL, 0};
 }

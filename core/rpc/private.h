@@ -9,6 +9,7 @@
  *   answer.c   replies and failures, from any loop
  *   head.c     request headers kept and read
  *   gzip.c     message compression
+ *   tls*.c     between the socket and HTTP/2 (tls_private.h)
  *
  * Everything but the answers' making runs on the connection's loop. */
 #ifndef TN_RPC_PRIVATE_H
@@ -25,6 +26,8 @@
 #include "rpc/method.h"
 #include "rpc/rpc.h"
 #include "rpc/wire.h"
+
+struct rpc_tls;
 
 /* ---- limits ---- */
 #define RPC_HEADERS_MAX 128
@@ -96,6 +99,8 @@ typedef struct rpc_peer {
     uint32_t refs;
     uint32_t n;
     char text[56];
+    uint8_t *cert; /* verified; the subject's text stands behind it; NULL: none */
+    size_t cert_n, subject_n;
 } rpc_peer;
 
 #define RPC_CLOSED_IDS 16
@@ -104,6 +109,7 @@ struct rpc_conn {
     tn_list link;
     rpc_worker *worker;
     tn_stream *stream;
+    struct rpc_tls *tls;      /* NULL: plain */
     nghttp2_session *session; /* made with the first bytes; NULL again from LINGER on */
     tn_list calls;            /* attached to a stream, any phase */
     uint32_t call_count, intake_count;

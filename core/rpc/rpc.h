@@ -14,6 +14,7 @@
 #include "base/base.h"
 #include "loop/loop.h"
 #include "proto/fault.h"
+#include "rpc/tls.h"
 
 typedef struct tn_call tn_call;
 typedef struct tn_rpc_server tn_rpc_server;
@@ -57,7 +58,7 @@ struct tn_call {
 tn_str tn_call_header(const tn_call *call, const char *lower_case_name);
 tn_str tn_call_peer(const tn_call *call);    /* "ip:port" */
 bool tn_call_cancelled(const tn_call *call); /* [any] a relaxed look */
-/* TLS peer, for auth: empty without TLS. */
+/* TLS peer, for auth: DER and RFC 2253 text of the verified client certificate; empty when there is none. */
 tn_blob tn_call_peer_cert(const tn_call *call);
 tn_str tn_call_tls_subject(const tn_call *call);
 
@@ -91,6 +92,7 @@ typedef struct tn_rpc_options {
      * may wait 6 times as long. */
     uint64_t slow_ns;
     size_t arena_bytes_max; /* cap of one request's arena */
+    tn_tls_side *tls; /* NULL: plain */
     bool internal; /* serves methods with TN_RPC_INTERNAL, health and reflection; others serve all but those */
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);

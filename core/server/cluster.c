@@ -29,7 +29,7 @@ bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings)
     return args->command == TN_CMD_SERVE && (settings->membership || settings->seeds_count || !all);
 }
 
-tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_error *err)
+tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_tls *tls, tn_error *err)
 {
     for (uint32_t i = TN_SERVICE_HISTORY; i < TN_SERVICE_COUNT; i++) {
         if (!tn_cluster_has(args, set, i))
@@ -43,6 +43,7 @@ tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_error 
         options.arena_bytes_max = (size_t)(2 * set->rpc_request_memory_max);
         options.streams_max = 100000; /* all parked polls of a frontend share a connection */
         options.keepalive_min_ns = TN_SEC;
+        options.tls = tn_tls_get(tls, TN_TLS_INTERNODE);
         options.dispatch = tn_intake_dispatch;
         tn_status status = tn_rpc_server_start(&options, &servers[i], err);
         if (status != TN_OK)

@@ -10,10 +10,14 @@ static int check_config(const char *path)
 {
     tn_config_problems *problems = tn_config_problems_create();
     tn_settings *settings = NULL;
+    tn_tls *tls = NULL;
     tn_status status = tn_settings_load(path, problems, &settings);
+    if (status == TN_OK)
+        status = tn_tls_open(&settings->tls, problems, &tls);
     tn_config_problems_print(problems);
     if (status == TN_OK)
         printf("%s: the server's settings are in order; plugins look at their own at start\n", path);
+    tn_tls_close(tls);
     tn_settings_destroy(settings);
     tn_config_problems_destroy(problems);
     return status == TN_OK ? 0 : 1;

@@ -25,6 +25,7 @@
 #include "namespace/namespace.h"
 #include "plugin/plugin.h"
 #include "proto/proto.h"
+#include "rpc/client.h"
 #include "rpc/rpc.h"
 #include "store/store.h"
 #include "visibility/visibility.h"
@@ -44,6 +45,7 @@ typedef struct server {
     uint32_t shards;
     bool cluster; /* one process of several */
     bool ports_open;
+    tn_tls *tls; /* NULL: all ports are plain */
     tn_rpc_server *rpc;
     tn_metrics_server *metrics;
     uint64_t waiting_since_ns, wait_ns; /* for the store, while starting; 0: not yet */
@@ -107,6 +109,16 @@ static int print_problems(tn_config_problems *problems)
 }
 
 /* ---- settings and plugins ---- */
+
+static int open_tls(server *s, tn_config_problems *problems)
+{
+    if (tn_tls_open(&s->settings->tls, problems, &s->tls) != TN_OK)
+        return print_problems(problems);
+    tn_channels_use_tls(tn_tls_get(s->tls, TN_TLS_INTERNODE_CLIENT), tn_tls_get(s->tls, TN_TLS_FRONTEND_CLIENT));
+    if (s->tls)
+        tn_loop_call(tn_loops_get(0), tn_tls_watch, s->tls);
+    return 0;
+}
 
 static int load_settings(server *s, tn_config_problems *problems)
 {
@@ -346,7 +358,7 @@ static int start_roles(server *s)
         return fail(s, "the cluster could not be joined", &err);
     if (has(s, TN_SERVICE_HISTORY) && start_history(s) != 0)
         return 1;
-    if (s->cluster && tn_cluster_open(s->args, s->settings, &err) != TN_OK)
+    if (s->cluster && tn_cluster_open(s->args, s->settings, s->tls, &err) != TN_OK)
         return fail(s, "the roles' ports could not be opened", &err);
     tn_frontend_options frontend = {.cluster_id = s->cluster_id,
                                     .cluster_name = "active",
@@ -406,6 +418,7 @@ static int open_ports(server *s)
     options.message_bytes_max = (size_t)set->rpc_message_bytes_max;
     options.streams_max = (uint32_t)set->rpc_streams_max;
     options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
+    options.tls = tn_tls_get(s->tls, TN_TLS_FRONTEND);
     options.dispatch = admit;
     s->ports_open = true;
     tn_rpc_register_builtin();
@@ -578,7 +591,9 @@ static int start(server *s)
     if (!failed) {
         tn_loops_run();
         s->up.loops = true;
-        failed = open_plugins(s, problems);
+        failed = open_tls(s, problems);
+        if (!failed)
+            failed = open_plugins(s, problems);
     }
     if (!failed)
         failed = start_dynconfig(s, problems);
@@ -634,12 +649,15 @@ static void stop(server *s)
         tn_plugin_close(s->plugins[i]);
     if (s->up.dynconfig)
         tn_loop_call(tn_loops_get(0), tn_dynconfig_unwatch, NULL);
+    if (s->tls)
+        tn_loop_call(tn_loops_get(0), tn_tls_unwatch, s->tls);
     if (s->up.loops) {
         tn_loops_stop();
         tn_loops_destroy();
     }
     if (s->up.dynconfig)
         tn_dynconfig_stop();
+    tn_tls_close(s->tls);
     tn_settings_destroy(s->settings);
 }
 
@@ -656,6 +674,7 @@ int tn_server_run(const tn_args *args)
             break;
         }
         tn_loop_call(tn_loops_get(0), tn_dynconfig_look_now, NULL);
+        tn_loop_call(tn_loops_get(0), tn_tls_look_now, s.tls);
     }
     stop(&s);
     return s.interrupted ? 0 : failed;

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "config/settings.h"
+#include "rpc/tls.h"
 
 #define TN_ARGS_LIST_MAX 32
 
@@ -29,7 +30,7 @@ int tn_args_parse(int argc, char **argv, tn_args *out);
 /* [main] The internal ports of the roles, and membership, when several processes make one cluster. */
 bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings);
 bool tn_cluster_has(const tn_args *args, const tn_settings *settings, uint32_t service);
-tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_tls *tls, tn_error *err) TN_WARN_UNUSED;
 tn_status tn_cluster_join(const tn_args *args, const tn_settings *settings, const uint8_t key[16],
                           tn_error *err) TN_WARN_UNUSED;
 void tn_cluster_drain(void);                     /* out of the rings; what is ours goes to others */
