@@ -46,6 +46,9 @@ typedef enum tn_hop {
     TN_HOP_CHILD_STARTED, /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
     TN_HOP_CHILD_CLOSED, /* child -> parent: my closing event, in u.child.close_event */
     TN_HOP_DELETE_RUN,   /* worker: retention has passed */
+    TN_HOP_UPDATE, /* UpdateWorkflowExecutionRequest; parks until the update has come far enough */
+    TN_HOP_POLL_UPDATE,       /* PollWorkflowExecutionUpdateRequest; parks likewise */
+    TN_HOP_UPDATE_WITH_START, /* ExecuteMultiOperationRequest: [start, update] */
 } tn_hop;
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
@@ -106,7 +109,7 @@ typedef struct tn_hreq {
     } u;
     /* result */
     const tn_fault *fault;
-    ProtobufCMessage *response;        /* NULL with fault NULL: an empty message */
+    ProtobufCMessage *response; /* NULL with fault NULL: an empty message */
     bool not_owner; /* with a fault: nothing was done, since the shard is another host's... */
     bool final;     /* ... and that is the answer; else the ring is asked again, for a while */
     uint8_t tries;

@@ -117,6 +117,9 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(FRONTEND_WORKER_HEARTBEATS, "frontend.WorkerHeartbeatsEnabled", BOOL, NAMESPACE, true) \
     X(FRONTEND_CANCEL_POLLS_ON_SHUTDOWN, "frontend.enableCancelWorkerPollsOnShutdown", \
       BOOL, NAMESPACE, false) \
+    X(FRONTEND_UPDATES, "frontend.enableUpdateWorkflowExecution", BOOL, NAMESPACE, true) \
+    X(FRONTEND_ASYNC_UPDATES, "frontend.enableUpdateWorkflowExecutionAsyncAccepted", \
+      BOOL, NAMESPACE, true) \
     X(FRONTEND_KEEPALIVE_MIN, "frontend.keepAliveMinTime", DURATION, GLOBAL, 10 * TN_DYN_SEC) \
     X(FRONTEND_KEEPALIVE_WITHOUT_STREAM, "frontend.keepAlivePermitWithoutStream", \
       BOOL, GLOBAL, true) \
@@ -146,6 +149,14 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(HISTORY_BUFFERED_EVENTS_SIZE, "history.maximumBufferedEventsSizeInBytes", \
       INT, GLOBAL, 2 * TN_DYN_MIB) \
     X(HISTORY_SIGNALS, "history.maximumSignalsPerExecution", INT, NAMESPACE, 10000) \
+    X(HISTORY_UPDATES_IN_FLIGHT, "history.maxInFlightUpdates", INT, NAMESPACE, 10) \
+    X(HISTORY_UPDATES_IN_FLIGHT_SIZE, "history.maxInFlightUpdatePayloads", \
+      INT, NAMESPACE, 20 * TN_DYN_MIB) \
+    X(HISTORY_UPDATES, "history.maxTotalUpdates", INT, NAMESPACE, 2000) \
+    X(HISTORY_UPDATES_SUGGEST, "history.maxTotalUpdates.suggestContinueAsNewThreshold", \
+      FLOAT, NAMESPACE, 0.9) \
+    X(HISTORY_DISCARDED_EVENTS, "history.discardSpeculativeWorkflowTaskMaximumEventsCount", \
+      INT, GLOBAL, 10) \
     X(HISTORY_REQUEST_IDS, "history.maximumRequestIDsPerExecution", INT, NAMESPACE, 25) \
     X(HISTORY_REQUEST_ID_AGE, "history.requestIDMaxAge", \
       DURATION, NAMESPACE, 7 * 24 * TN_DYN_HOUR) \

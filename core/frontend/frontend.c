@@ -31,6 +31,9 @@ const tn_fmethod tn_fmethods[] = {
     {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE, 2, TN_WAIT_HISTORY},
     {WF("GetWorkflowExecutionHistoryReverse"), tn_do_get_history_reverse, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},
     {WF("QueryWorkflow"), tn_do_query, TN_FM_NAMESPACE, 3, TN_WAIT_QUERY},
+    {WF("UpdateWorkflowExecution"), tn_do_update, TN_FM_NAMESPACE, 1, TN_WAIT_UPDATE},
+    {WF("PollWorkflowExecutionUpdate"), tn_do_poll_update, TN_FM_NAMESPACE, 4, TN_WAIT_UPDATE},
+    {WF("ExecuteMultiOperation"), tn_do_multi_operation, TN_FM_NAMESPACE | TN_FM_START, 1, TN_WAIT_UPDATE},
     {WF("ResetStickyTaskQueue"), tn_do_reset_sticky, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},
     {WF("PollWorkflowTaskQueue"), tn_do_poll_workflow, TN_FM_NAMESPACE, 4, TN_WAIT_POLL_WORKFLOW},
     {WF("PollActivityTaskQueue"), tn_do_poll_activity, TN_FM_NAMESPACE, 4, TN_WAIT_POLL_ACTIVITY},
@@ -220,10 +223,7 @@ static void handle(tn_call *call)
 
 void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }
 
-void tn_frontend_start(const tn_frontend_options *options)
-{
-    tn_frontend = *options;
-}
+void tn_frontend_start(const tn_frontend_options *options) { tn_frontend = *options; }
 
 void tn_frontend_register(void)
 {

@@ -36,6 +36,9 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     temporal__api__namespace__v1__namespace_info__limits__init(info->limits);
     info->capabilities->eager_workflow_start =
         tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, ns->name, TN_STR(""));
+    info->capabilities->sync_update = tn_dyn_bool(TN_DYN_FRONTEND_UPDATES, ns->name, TN_STR(""));
+    info->capabilities->async_update =
+        tn_dyn_bool(TN_DYN_FRONTEND_ASYNC_UPDATES, ns->name, TN_STR(""));
     info->limits->blob_size_limit_error =
         tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
     info->limits->memo_size_limit_error =

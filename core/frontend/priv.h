@@ -39,6 +39,7 @@ enum {
     TN_WAIT_POLL_ACTIVITY,
     TN_WAIT_HISTORY,
     TN_WAIT_QUERY,
+    TN_WAIT_UPDATE,
     TN_WAITS
 };
 #define TN_FM_NAMESPACE 1u  /* `namespace` must name a namespace that exists */
@@ -131,6 +132,9 @@ void tn_do_describe(tn_fcall *f);
 void tn_do_get_history(tn_fcall *f);
 void tn_do_get_history_reverse(tn_fcall *f);
 void tn_do_query(tn_fcall *f);
+void tn_do_update(tn_fcall *f);
+void tn_do_poll_update(tn_fcall *f);
+void tn_do_multi_operation(tn_fcall *f);
 void tn_do_reset_sticky(tn_fcall *f);
 void tn_do_poll_workflow(tn_fcall *f);
 void tn_do_poll_activity(tn_fcall *f);

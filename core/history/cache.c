@@ -88,6 +88,7 @@ tn_run *tn_run_create(tn_wf *wf, tn_ms *ms)
     run->wake_stored_ns = UINT64_MAX;
     tn_list_init(&run->parked);
     tn_list_init(&run->queries);
+    tn_list_init(&run->updates);
     tn_loop_timer_init(&run->timer, run_timer_fired);
     tn_list_push_back(&wf->runs, &run->in_wf);
     tn_list_push_back(&wf->shard->hl->open, &run->lru);
@@ -133,6 +134,7 @@ static void send_waiting_on(tn_run *run)
             tn_list_push_back(&run->wf->queue, &req->link);
     }
     tn_queries_send_on(run, over);
+    tn_updates_send_on(run, over);
 }
 
 void tn_run_drop(tn_run *run)
@@ -196,7 +198,7 @@ void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob
 static bool run_idle(const tn_run *run)
 {
     return !run->wf->busy && !run->wf->stepping && tn_list_empty(&run->wf->queue) && tn_list_empty(&run->parked) &&
-           tn_list_empty(&run->queries);
+           tn_list_empty(&run->queries) && tn_list_empty(&run->updates) && !run->ms->wft.speculative;
 }
 
 /* Oldest first.  A run that knows something only in memory is made durable before it goes. */

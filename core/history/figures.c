@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The role's numbers: the limits of a transition, from dynamic config, and what is counted of every commit, under the
  * names that dashboards know.  What an event tells is counted from its packed bytes when its commit is durable. */
+#include <math.h>
+
 #include "config/dynconfig.h"
 #include "history/priv.h"
 #include "metrics/metrics.h"
@@ -34,6 +36,12 @@ void tn_history_limits(tn_str ns, tn_machine_limits *out)
     out->wft_heartbeat_max_ns = (uint64_t)number(TN_DYN_HISTORY_WFT_HEARTBEAT_TIMEOUT, ns);
     out->wft_timeout_default_ns = (uint64_t)number(TN_DYN_HISTORY_WFT_TIMEOUT, ns);
     out->wft_backoff_max_ns = (uint64_t)number(TN_DYN_HISTORY_WFT_RETRY_MAX, ns);
+    out->updates_in_flight_max = number(TN_DYN_HISTORY_UPDATES_IN_FLIGHT, ns);
+    out->updates_in_flight_bytes_max = number(TN_DYN_HISTORY_UPDATES_IN_FLIGHT_SIZE, ns);
+    out->updates_max = number(TN_DYN_HISTORY_UPDATES, ns);
+    out->updates_suggest = (int64_t)ceil((double)out->updates_max *
+                                         tn_dyn_f64(TN_DYN_HISTORY_UPDATES_SUGGEST, ns, TN_STR("")));
+    out->discarded_events_max = number(TN_DYN_HISTORY_DISCARDED_EVENTS, TN_STR(""));
     out->reuse_interval_min_ns = (uint64_t)number(TN_DYN_HISTORY_ID_REUSE_INTERVAL, ns);
 }
 

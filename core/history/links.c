@@ -34,6 +34,23 @@ link_msg *tn_link_to_start(const tn_hreq *req, const char *run_id)
     return link;
 }
 
+link_msg *tn_link_to_workflow(const tn_hreq *req, const char *run_id, const char *reason)
+{
+    tn_arena *arena = req->arena;
+    link_msg *link = TN_NEW(arena, link_msg);
+    Temporal__Api__Common__V1__Link__Workflow *to =
+        TN_NEW(arena, Temporal__Api__Common__V1__Link__Workflow);
+    temporal__api__common__v1__link__init(link);
+    temporal__api__common__v1__link__workflow__init(to);
+    to->namespace_ = (char *)(uintptr_t)tn_arena_str(arena, req->ns->name).p;
+    to->workflow_id = (char *)(uintptr_t)tn_arena_str(arena, req->workflow_id).p;
+    to->run_id = tn_arena_strdup(arena, run_id);
+    to->reason = tn_arena_strdup(arena, reason);
+    link->variant_case = TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW;
+    link->workflow = to;
+    return link;
+}
+
 link_msg *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id,
                              int32_t event_type)
 {

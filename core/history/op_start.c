@@ -88,6 +88,10 @@ static void started(tn_txn *txn)
 {
     tn_run *run = txn->changes[txn->n_changes - 1].run;
     tn_ms *ms = run->ms;
+    if (txn->req->op == TN_HOP_UPDATE_WITH_START) {
+        tn_update_start_started(txn, run);
+        return;
+    }
     respond(txn->req, ms->run_id_text, ms->first_run_id, true, ms->status ? ms->status : 1);
     if (!txn->user || !ms->wft.started_id)
         return;
@@ -175,6 +179,8 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
     start.eager = !parent && wants_eager_task(req, request);
     if (!fault)
         fault = tn_machine_start(tx, &start);
+    if (!fault && req->op == TN_HOP_UPDATE_WITH_START)
+        fault = tn_update_start_admit(req, tx);
     if (!fault && start.eager)
         fault = start_eager_task(txn, tx, request);
     if (fault) {
@@ -287,6 +293,8 @@ void tn_op_start(tn_wf *wf, tn_hreq *req)
 {
     const start_request *request = req->op == TN_HOP_SIGNAL_WITH_START
                                        ? start_of_signal(req->arena, (const sws_request *)req->request)
+                                   : req->op == TN_HOP_UPDATE_WITH_START
+                                       ? tn_update_start_request(req)
                                        : (const start_request *)req->request;
     if (!wf->current_known || !wf->current_exists) {
         create(wf, req, request, NULL);

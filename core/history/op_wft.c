@@ -63,6 +63,7 @@ static void polled(tn_txn *txn)
     Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out =
         tn_wft_response(run, req->arena, txn->ns->name);
     tn_queries_attach(run, req->arena, out);
+    tn_updates_attach(run, req->arena, true, out);
     tn_reply_wft_poll(run, req, req->u.task.sticky, out);
 }
 
@@ -111,13 +112,14 @@ static void inline_read(tn_hreq *req, const tn_fault *fault, void *user)
 }
 
 /* return_new_workflow_task: the next task, which the machine has started, rides in this answer. */
-static bool hand_out_inline(tn_txn *txn, tn_run *run, completed_response *out)
+static bool hand_out_inline(tn_txn *txn, tn_run *run, bool heartbeat, completed_response *out)
 {
     if (!txn->wft_out.new_wft_wanted_inline || !run->ms->wft.started_id)
         return false;
     run->ms->wft.dispatched = true;
     out->workflow_task = tn_wft_response(run, txn->req->arena, txn->ns->name);
     tn_queries_attach(run, txn->req->arena, out->workflow_task);
+    tn_updates_attach(run, txn->req->arena, !heartbeat, out->workflow_task);
     txn->keep_req = true;
     tn_wft_history(run, txn->req, true, out->workflow_task, inline_read, out);
     return true;
@@ -145,7 +147,8 @@ static void completed(tn_txn *txn)
                 out->activity_tasks[out->n_activity_tasks++] = task;
         }
         req->response = &out->base;
-        hand_out_inline(txn, run, out);
+        tn_updates_speculate(txn, run, request);
+        hand_out_inline(txn, run, request->force_create_new_workflow_task, out);
     }
     tn_queries_wft_ended(run);
 }

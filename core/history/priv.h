@@ -57,6 +57,7 @@ struct tn_run {
     uint32_t records_since_snapshot;
     tn_list parked;  /* hreqs: history reads that wait for new events */
     tn_list queries; /* hreqs: queries that wait for a workflow task */
+    tn_list updates; /* hreqs: callers that wait for an update */
     tn_loop_timer timer;
     size_t bytes; /* as accounted in hloop->bytes */
     bool closed;  /* ... and in ->closed_bytes: the list that it is in */
@@ -320,6 +321,7 @@ void tn_history_count(const tn_txn *txn, const tn_change *change); /* of a durab
 
 /* ---- links.c ---- */
 Temporal__Api__Common__V1__Link *tn_link_to_start(const tn_hreq *req, const char *run_id);
+Temporal__Api__Common__V1__Link *tn_link_to_workflow(const tn_hreq *req, const char *run_id, const char *reason);
 /* To an event that may wait in the buffer and have no id yet: by the request that made it. */
 Temporal__Api__Common__V1__Link *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id,
                                                     int32_t event_type);
@@ -329,6 +331,23 @@ void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowserv
 void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 void tn_queries_wft_ended(tn_run *run); /* what was not answered goes on: with the next task or directly */
 void tn_queries_send_on(tn_run *run, bool over); /* the run goes: back to the queue, or refused */
+
+/* ---- update.c, update_start.c ---- */
+void tn_op_update(tn_wf *wf, tn_hreq *req); /* and poll */
+void tn_op_update_with_start(tn_wf *wf, tn_hreq *req);
+const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *tn_update_start_request(const tn_hreq *req);
+const tn_fault *tn_update_start_admit(tn_hreq *req, tn_tx *tx); /* the run has just been made */
+void tn_update_start_started(tn_txn *txn, tn_run *run);         /* its first commit is durable */
+const tn_fault *tn_update_start_fault(const tn_hreq *req, const tn_fault *fault);
+/* Answers the callers whose update has come far enough, or will not; tx (may be NULL): the transition before. */
+void tn_updates_settle(tn_run *run, const tn_tx *tx);
+void tn_updates_send_on(tn_run *run, bool over); /* the run goes: back to the queue, or refused */
+/* again: also what a worker was given before. */
+void tn_updates_attach(tn_run *run, tn_arena *arena, bool again,
+                       Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
+/* The machine wants a speculative task in the answer to this completion. */
+void tn_updates_speculate(tn_txn *txn, tn_run *run,
+                          const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 
 /* ---- effects.c ---- */
 void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */

@@ -42,6 +42,13 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_QUERY:
         tn_op_query(wf, req);
         break;
+    case TN_HOP_UPDATE:
+    case TN_HOP_POLL_UPDATE:
+        tn_op_update(wf, req);
+        break;
+    case TN_HOP_UPDATE_WITH_START:
+        tn_op_update_with_start(wf, req);
+        break;
     case TN_HOP_QUERY_POLLED:
         tn_op_query_polled(wf, req);
         break;
@@ -186,6 +193,8 @@ void tn_req_finish(tn_hreq *req, const tn_fault *fault)
         iop_free(TN_CONTAINER_OF(req, tn_iop, req));
         return;
     }
+    if (fault && req->op == TN_HOP_UPDATE_WITH_START)
+        fault = tn_update_start_fault(req, fault);
     req->fault = fault;
     tn_client_history_done(req);
 }

@@ -340,6 +340,8 @@ static void succeed(tn_txn *txn)
     for (size_t i = 0; i < txn->n_changes; i++) {
         tn_change *change = &txn->changes[i];
         tn_run_account(change->run);
+        if (!tn_list_empty(&change->run->updates))
+            tn_updates_settle(change->run, &change->tx);
         if (change->tx.n_events)
             tn_history_notify(change->run);
         if (change->outbox_seq)

@@ -9,6 +9,7 @@
 #include "google/rpc/status.pb-c.h"
 #include "proto/proto.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
+#include "temporal/api/failure/v1/message.pb-c.h"
 
 #define MESSAGE_BYTES_MAX 4000
 
@@ -105,30 +106,39 @@ const tn_fault *tn_fault_copy(tn_arena *arena, const tn_fault *fault)
     return copy;
 }
 
-tn_blob tn_fault_status_details(tn_arena *arena, const tn_fault *fault)
+/* false: out of memory */
+static bool fill_any(tn_arena *arena, const tn_fault *fault, Google__Protobuf__Any *any)
 {
     static const char prefix[] = "type.googleapis.com/";
+    char *url = tn_arena_alloc(arena, sizeof(prefix) + fault->detail_type.n);
+
+    if (!url)
+        return false;
+    memcpy(url, prefix, sizeof(prefix) - 1);
+    memcpy(url + sizeof(prefix) - 1, fault->detail_type.p, fault->detail_type.n);
+    url[sizeof(prefix) - 1 + fault->detail_type.n] = '\0';
+    any->type_url = url;
+    any->value.data = (uint8_t *)(uintptr_t)fault->detail.p;
+    any->value.len = fault->detail.n;
+    return true;
+}
+
+tn_blob tn_fault_status_details(tn_arena *arena, const tn_fault *fault)
+{
     Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
     Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
     Google__Protobuf__Any *details[] = {&any};
-    char *url, *message;
+    char *message;
     tn_blob bytes = {NULL, 0};
 
     if (fault->detail_type.n == 0)
         return bytes;
-    url = tn_arena_alloc(arena, sizeof(prefix) + fault->detail_type.n);
     message = tn_arena_alloc(arena, fault->message.n + 1);
-    if (!url || !message)
+    if (!message || !fill_any(arena, fault, &any))
         return bytes;
-    memcpy(url, prefix, sizeof(prefix) - 1);
-    memcpy(url + sizeof(prefix) - 1, fault->detail_type.p, fault->detail_type.n);
-    url[sizeof(prefix) - 1 + fault->detail_type.n] = '\0';
     if (fault->message.n)
         memcpy(message, fault->message.p, fault->message.n);
     message[fault->message.n] = '\0';
-    any.type_url = url;
-    any.value.data = (uint8_t *)(uintptr_t)fault->detail.p;
-    any.value.len = fault->detail.n;
     status.code = (int32_t)fault->code;
     status.message = message;
     status.n_details = 1;
@@ -189,4 +199,71 @@ const tn_fault *tn_fault_exhausted(tn_arena *arena, int32_t cause, int32_t scope
     fault = make(arena, TN_GRPC_RESOURCE_EXHAUSTED, fmt, args);
     va_end(args);
     return add_detail(arena, fault, &detail.base);
+}
+
+/* ---- several operations ---------------------------------------------------------------------- */
+
+typedef Temporal__Api__Errordetails__V1__MultiOperationExecutionFailure__OperationStatus
+    operation_status;
+
+const tn_fault *tn_fault_operation_aborted(tn_arena *arena)
+{
+    Temporal__Api__Failure__V1__MultiOperationExecutionAborted detail =
+        TEMPORAL__API__FAILURE__V1__MULTI_OPERATION_EXECUTION_ABORTED__INIT;
+
+    return tn_fault_detailed(arena, TN_GRPC_ABORTED, &detail.base, "Operation was aborted.");
+}
+
+static bool is_aborted(const tn_fault *fault)
+{
+    return tn_str_is(
+        fault->detail_type,
+        temporal__api__failure__v1__multi_operation_execution_aborted__descriptor.name);
+}
+
+static operation_status *status_of(tn_arena *arena, const tn_fault *fault)
+{
+    operation_status *to = TN_NEW(arena, operation_status);
+
+    if (!to)
+        return NULL;
+    temporal__api__errordetails__v1__multi_operation_execution_failure__operation_status__init(to);
+    if (!fault)
+        return to;
+    to->code = (int32_t)fault->code;
+    to->message = (char *)(uintptr_t)tn_arena_str(arena, fault->message).p;
+    if (!fault->detail_type.n)
+        return to->message ? to : NULL;
+    to->details = TN_NEW_ARRAY(arena, Google__Protobuf__Any *, 1);
+    if (!to->message || !to->details)
+        return NULL;
+    to->details[0] = TN_NEW(arena, Google__Protobuf__Any);
+    if (!to->details[0])
+        return NULL;
+    google__protobuf__any__init(to->details[0]);
+    to->n_details = 1;
+    return fill_any(arena, fault, to->details[0]) ? to : NULL;
+}
+
+const tn_fault *tn_fault_operations(tn_arena *arena, const char *message,
+                                    const tn_fault *const *faults, size_t n)
+{
+    Temporal__Api__Errordetails__V1__MultiOperationExecutionFailure detail =
+        TEMPORAL__API__ERRORDETAILS__V1__MULTI_OPERATION_EXECUTION_FAILURE__INIT;
+    tn_grpc_code code = TN_GRPC_OK;
+
+    detail.statuses = TN_NEW_ARRAY(arena, operation_status *, n);
+    if (!detail.statuses)
+        return &out_of_memory;
+    for (size_t i = 0; i < n; i++) {
+        operation_status *status = status_of(arena, faults[i]);
+
+        if (!status)
+            return &out_of_memory;
+        detail.statuses[detail.n_statuses++] = status;
+        if (code == TN_GRPC_OK && faults[i] && !is_aborted(faults[i]))
+            code = faults[i]->code;
+    }
+    return tn_fault_detailed(arena, code == TN_GRPC_OK ? TN_GRPC_ABORTED : code, &detail.base, "%s",
+                             message);
 }

@@ -48,6 +48,11 @@ const tn_fault *tn_fault_copy(tn_arena *arena, const tn_fault *fault);
 tn_blob tn_fault_status_details(tn_arena *arena, const tn_fault *fault);
 /* A store's or plugin's status as a fault: UNAVAILABLE for what a client may retry. */
 const tn_fault *tn_fault_from_status(tn_arena *arena, tn_status status, const tn_error *err);
+/* A call of several operations has failed: what became of each (NULL: it was done).  Its code is that
+ * of the first that failed by itself; aborted ones are named by tn_fault_operation_aborted. */
+const tn_fault *tn_fault_operations(tn_arena *arena, const char *message,
+                                    const tn_fault *const *faults, size_t n);
+const tn_fault *tn_fault_operation_aborted(tn_arena *arena);
 /* ResourceExhausted with cause and scope (numbers of temporal.api.enums.v1). */
 const tn_fault *tn_fault_exhausted(tn_arena *arena, int32_t cause, int32_t scope, const char *fmt,
                                    ...) TN_PRINTF(4, 5);

@@ -485,6 +485,7 @@ static void apply_closed(tn_ms *ms, const tn_event *event, tn_blob packed)
         ms->wft.attempt = 1;
     }
     tn_ms_clear_pending(ms);
+    tn_updates_drop_unaccepted(ms);
     while ((link = tn_list_first(&ms->externals)))
         tn_external_destroy(ms, TN_CONTAINER_OF(link, tn_external, link));
     tn_ms_replace_str(ms, &ms->sticky_queue, TN_STR(""));
@@ -588,6 +589,8 @@ static int attributes_of(int32_t event_type)
         [38] = CASE(SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED),
         [39] = CASE(EXTERNAL_WORKFLOW_EXECUTION_SIGNALED),
         [40] = CASE(UPSERT_WORKFLOW_SEARCH_ATTRIBUTES),
+        [41] = CASE(WORKFLOW_EXECUTION_UPDATE_ACCEPTED),
+        [43] = CASE(WORKFLOW_EXECUTION_UPDATE_COMPLETED),
         [46] = CASE(WORKFLOW_PROPERTIES_MODIFIED),
         [55] = CASE(WORKFLOW_EXECUTION_OPTIONS_UPDATED),
     };
@@ -637,6 +640,9 @@ static tn_status apply_any(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
     case 38:
     case 39:
         return tn_apply_external(ms, event, err);
+    case 41:
+    case 43:
+        return tn_apply_update(ms, event, err);
     default:
         return apply_own(ms, event, packed, err);
     }

@@ -29,9 +29,9 @@ static const handler handlers[] = {
     [11] = {tn_check_start_child, tn_do_start_child, false},
     [12] = {tn_check_signal_external, tn_do_signal_external, false},
     [13] = {tn_check_upsert_search_attributes, tn_do_upsert_search_attributes, false},
+    [14] = {tn_check_protocol_message, tn_do_protocol_message, false},
     [16] = {tn_check_modify_properties, tn_do_modify_properties, false},
 };
-#define COMMAND_PROTOCOL_MESSAGE 14
 #define COMMAND_SCHEDULE_NEXUS 17
 #define COMMAND_REQUEST_CANCEL_NEXUS 18
 
@@ -140,8 +140,7 @@ static bool check_sequence(tn_check *check)
             check->run->fault = misplaced(check, closing);
             return false;
         }
-        if (!known && type != COMMAND_PROTOCOL_MESSAGE && type != COMMAND_SCHEDULE_NEXUS &&
-            type != COMMAND_REQUEST_CANCEL_NEXUS) {
+        if (!known && type != COMMAND_SCHEDULE_NEXUS && type != COMMAND_REQUEST_CANCEL_NEXUS) {
             check->run->fault =
                 tn_fault_make(check->arena, TN_GRPC_INVALID_ARGUMENT, "unknown command type: %s",
                               type_name(check->arena, command));
@@ -154,39 +153,6 @@ static bool check_sequence(tn_check *check)
 }
 
 /* ---- what we don't offer --------------------------------------------------------------------- */
-
-static bool refuse_message(tn_check *check, const char *update_id)
-{
-    return tn_check_bad(
-        check, TN_CAUSE_UPDATE_MESSAGE,
-        "update %s wasn't found on the server. This is most likely a transient error which will be "
-        "resolved automatically by retries",
-        update_id);
-}
-
-/* No update is ever handed out, so that no message can be right. */
-static bool check_protocol_message(tn_check *check, const tn_command *command)
-{
-    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
-        check->run->request;
-    const Temporal__Api__Command__V1__ProtocolMessageCommandAttributes *attrs;
-
-    if (command->attributes_case !=
-        TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_PROTOCOL_MESSAGE_COMMAND_ATTRIBUTES)
-        return tn_check_bad(
-            check, TN_CAUSE_UPDATE_MESSAGE,
-            "ProtocolMessageCommandAttributes is not set on ProtocolMessageCommand.");
-    attrs = command->protocol_message_command_attributes;
-    if (!*attrs->message_id)
-        return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE,
-                            "MessageID is not set on ProtocolMessageCommand.");
-    for (size_t i = 0; i < request->n_messages; i++)
-        if (strcmp(request->messages[i]->id, attrs->message_id) == 0)
-            return refuse_message(check, request->messages[i]->protocol_instance_id);
-    return tn_check_bad(check, TN_CAUSE_UPDATE_MESSAGE,
-                        "ProtocolMessageCommand referenced absent message ID %s",
-                        attrs->message_id);
-}
 
 /* There are no endpoints. */
 static bool check_nexus(tn_check *check, const tn_command *command)
@@ -208,13 +174,6 @@ static bool check_nexus(tn_check *check, const tn_command *command)
         "requested cancelation for a non-existing or already completed operation with scheduled "
         "event ID of %lld",
         (long long)command->request_cancel_nexus_operation_command_attributes->scheduled_event_id);
-}
-
-static bool check_other(tn_check *check, const tn_command *command)
-{
-    return (int)command->command_type == COMMAND_PROTOCOL_MESSAGE
-               ? check_protocol_message(check, command)
-               : check_nexus(check, command);
 }
 
 /* ---- both steps ------------------------------------------------------------------------------ */
@@ -252,20 +211,20 @@ static bool check_all(tn_check *check)
 {
     const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
         check->run->request;
+    bool closing = false;
 
     if (!check_sequence(check))
         return false;
     for (size_t i = 0; i < request->n_commands; i++) {
         const handler *known = handler_of(request->commands[i]);
 
+        closing = closing || (known && known->closes);
         if (!(known ? known->check(check, request->commands[i])
-                    : check_other(check, request->commands[i])))
+                    : check_nexus(check, request->commands[i])))
             return false;
         check->next_id++;
     }
-    if (request->n_messages)
-        return refuse_message(check, request->messages[0]->protocol_instance_id);
-    return true;
+    return tn_check_messages(check, closing);
 }
 
 bool tn_commands_check(tn_command_run *run)
@@ -285,6 +244,8 @@ bool tn_commands_check(tn_command_run *run)
 
     if (run->request->n_commands == 0 && run->request->n_messages == 0)
         return true;
+    tn_list_init(&check.updates);
+    run->messages = tn_tx_alloc(run->tx, run->request->n_messages * sizeof(*run->messages));
     check.n_activities = count_activities(check.ms);
     check.n_children = count_children(check.ms);
     count_externals(check.ms, &check.n_signals, &check.n_cancels);
@@ -341,5 +302,6 @@ void tn_commands_apply(tn_command_run *run)
     run->out->n_eager_activities = 0;
     for (size_t i = 0; i < run->request->n_commands; i++)
         handler_of(run->request->commands[i])->apply(run, run->request->commands[i]);
+    tn_do_messages(run);
     start_eager(run);
 }

@@ -47,6 +47,7 @@ typedef struct tn_check {
     size_t n_activities, n_children, n_signals, n_cancels, n_buffered;
     /* Filled from the state when first asked; entries live in the arena. */
     bool know_activities, know_timers, know_memo, know_search_attributes;
+    tn_list updates; /* update_message.c */
     tn_map activities, activity_ids, timers, children, memo, search_attributes;
     int64_t memo_bytes, search_attributes_bytes; /* on the wire */
 } tn_check;
@@ -88,6 +89,12 @@ const char *tn_task_queue_settle(tn_arena *arena, Temporal__Api__Taskqueue__V1__
 const char *tn_task_queue_text(tn_arena *arena,
                                const Temporal__Api__Taskqueue__V1__TaskQueue *queue);
 const char *tn_priority_check(const Temporal__Api__Common__V1__Priority *priority);
+
+/* ---- update_message.c ---- */
+bool tn_check_protocol_message(tn_check *check, const tn_command *command);
+/* Those that no command has named; closing: a command has closed the run. */
+bool tn_check_messages(tn_check *check, bool closing);
+void tn_do_protocol_message(tn_command_run *run, const tn_command *command);
 
 /* ---- the checks: one a command ---- */
 bool tn_check_schedule_activity(tn_check *check, const tn_command *command);

@@ -37,6 +37,11 @@ void tn_machine_limits_default(tn_machine_limits *limits)
         .wft_backoff_initial_ns = 5 * TN_SEC,
         .wft_backoff_max_ns = 10 * 60 * TN_SEC,
         .reuse_interval_min_ns = TN_SEC,
+        .updates_in_flight_max = 10,
+        .updates_in_flight_bytes_max = 20 * 1024 * 1024,
+        .updates_max = 2000,
+        .updates_suggest = 1800,
+        .discarded_events_max = 10,
     };
 }
 
@@ -483,7 +488,9 @@ static const char *over_limit(const tn_tx *tx)
         return "Workflow history size exceeds limit.";
     if (limits->history_count_max > 0 && ms->next_event_id - 1 > limits->history_count_max)
         return "Workflow history count exceeds limit.";
-    if (limits->mutable_state_bytes_max > 0 && ms->bytes > (size_t)limits->mutable_state_bytes_max)
+    if (limits->mutable_state_bytes_max > 0 &&
+        ms->bytes - (ms->updates ? ms->updates->in_flight_bytes : 0) >
+            (size_t)limits->mutable_state_bytes_max)
         return "Workflow mutable state size exceeds limit.";
     return NULL;
 }
@@ -495,6 +502,7 @@ void tn_tx_finish(tn_tx *tx)
 
     if (tx->rides_along || (!tx->n_events && !tx->extras_dirty))
         return;
+    tn_tx_write_speculative(tx, TN_STR("")); /* no record may leave it out */
     if (tn_ms_running(ms) && tn_ms_wft_started(ms) && buffer_too_big(tx)) {
         tn_tx_fail_wft(tx, 17, NULL, TN_STR("history-service"));
         tn_tx_flush_buffered(tx);

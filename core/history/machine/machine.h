@@ -31,6 +31,8 @@ typedef struct tn_machine_limits { /* behaviour.md 2.35; from dynamic config */
     uint64_t wft_backoff_initial_ns, wft_backoff_max_ns;
     /* between the first workflow tasks of a run and of the one that follows it */
     uint64_t reuse_interval_min_ns;
+    int64_t updates_in_flight_max, updates_in_flight_bytes_max, updates_max, updates_suggest;
+    int64_t discarded_events_max; /* that a discarded workflow task may have shown to its worker */
 } tn_machine_limits;
 void tn_machine_limits_default(tn_machine_limits *limits);
 
@@ -48,6 +50,13 @@ typedef struct tn_machine_env {
     void *user;
 } tn_machine_env;
 
+/* An update that ends without an event. */
+typedef struct tn_update_end {
+    tn_str id;
+    /* why it was rejected; NULL: the workflow task that carried it has failed */
+    const Temporal__Api__Failure__V1__Failure *rejection;
+} tn_update_end;
+
 typedef struct tn_tx {
     tn_ms *ms;
     const tn_machine_env *env;
@@ -62,6 +71,8 @@ typedef struct tn_tx {
     bool extras_dirty;
     struct tn_tx *next_run; /* in the arena; its ms belongs to the caller after the call */
     bool visibility_dirty;  /* search attributes, memo, status: write a document */
+    tn_update_end *update_ends; /* in the arena */
+    size_t n_update_ends, cap_update_ends;
     /* the machine's own */
     /* a completed workflow task's commands are being done: outside events wait */
     bool in_commands;
@@ -135,6 +146,8 @@ tn_blob tn_machine_wft_transient_events(const tn_ms *ms, tn_arena *arena, bool f
 typedef struct tn_wft_completed_out {
     /* return_new_workflow_task: hand the new one out in the response */
     bool new_wft_wanted_inline;
+    /* updates wait: when this is durable, tn_machine_wft_speculate makes the task for the response */
+    bool speculate;
     int64_t reset_history_event_id;
     /* scheduled ids of activities that were asked to start eagerly: started already, to be handed
      * out in the response */
@@ -154,6 +167,20 @@ const tn_fault *tn_machine_wft_unstick(tn_tx *tx);
 /* The hand-out never reached the worker and nothing was committed since: takes the start back;
  * false: too late. */
 bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce);
+
+/* ---- updates (update.c) ---- */
+/* Takes the update in, in memory only; one with this id that is there already is left as it is.
+ * When nothing else brings a worker to it, it gets a speculative workflow task. */
+const tn_fault *tn_machine_update_admit(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionRequest *request);
+/* What the started workflow task brings its worker: the updates that wait (again: those too that a
+ * worker was given before).  Returns how many. */
+size_t tn_machine_update_messages(tn_ms *ms, tn_arena *arena, bool again,
+                                  Temporal__Api__Protocol__V1__Message ***out);
+/* After tn_machine_wft_completed said so: a speculative task, started at once by the same worker. */
+void tn_machine_wft_speculate(
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 
 /* ---- activities ---- */
 /* The attempt that was started under this request id goes back: its answer has surely not left the process. */

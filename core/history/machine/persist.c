@@ -358,6 +358,7 @@ Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena)
         to->reset_points = out_bytes(tn_msg_pack(arena, points));
     to->extras = tn_ms_extras(ms, arena);
     to->create_request_id = out_text(ms->create_request_id);
+    tn_updates_save(ms, arena, to);
     return to;
 }
 
@@ -445,6 +446,8 @@ static tn_status load_pending(tn_ms *ms, const Tenon__Snapshot *from, tn_error *
         status = tn_child_load(ms, from->children[i], err);
     for (size_t i = 0; status == TN_OK && i < from->n_externals; i++)
         status = tn_external_load(ms, from->externals[i], err);
+    for (size_t i = 0; status == TN_OK && i < from->n_updates; i++)
+        status = tn_update_load(ms, from->updates[i], err);
     return status;
 }
 

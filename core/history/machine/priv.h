@@ -87,6 +87,26 @@ bool tn_tx_accept_wft_token(tn_tx *tx, const Tenon__TaskToken *token);
 void tn_tx_write_transient(tn_tx *tx, tn_str identity,
                            Temporal__Api__Common__V1__WorkerVersionStamp *version);
 
+/* A speculative task's scheduled and started events enter the history: it is an ordinary one now. */
+void tn_tx_write_speculative(tn_tx *tx, tn_str identity);
+uint64_t tn_tx_wft_timeout_ns(const tn_tx *tx, int32_t attempt);
+
+/* ---- update.c ---- */
+bool tn_ms_updates_wait(const tn_ms *ms); /* some are admitted and not yet with a worker */
+void tn_updates_destroy(tn_ms *ms);
+void tn_updates_drop_unaccepted(tn_ms *ms); /* the run has closed */
+void tn_tx_schedule_speculative(tn_tx *tx);
+/* It ends without an event: rejected, or (NULL) its workflow task has failed. */
+void tn_tx_end_update(tn_tx *tx, tn_str id, const Temporal__Api__Failure__V1__Failure *rejection);
+const tn_fault *tn_updates_too_many(tn_tx *tx); /* NULL: one more may come */
+/* The worker's task failed by what it answered: the updates that it was given end. */
+void tn_tx_end_sent_updates(tn_tx *tx);
+/* What no message spoke of although the worker was given it. */
+void tn_tx_reject_unprocessed(tn_tx *tx);
+tn_status tn_apply_update(tn_ms *ms, const tn_event *event, tn_error *err);
+tn_status tn_update_load(tn_ms *ms, const Tenon__UpdateState *saved, tn_error *err);
+void tn_updates_save(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to);
+
 /* ---- wants.c ---- */
 bool tn_ms_backoff_pending(const tn_ms *ms);
 uint64_t tn_ms_wft_deadline_ns(const tn_ms *ms);
@@ -130,6 +150,20 @@ const tn_fault *tn_tx_next_by_command(
  * "BadScheduleActivityAttributes: ..."), the caller then fails the task; terminate: the run must be
  * terminated too, with the same message; fault: the call is answered with it and nothing at all is
  * written. */
+/* A message of the worker about an update, as the check has understood it (update_message.c). */
+typedef enum tn_update_word {
+    TN_UPDATE_ACCEPTANCE = 1,
+    TN_UPDATE_REJECTION,
+    TN_UPDATE_RESPONSE,
+    TN_UPDATE_TOO_LATE, /* the run closes before it */
+} tn_update_word;
+typedef struct tn_update_message {
+    tn_update_word word;
+    const void *body; /* unpacked */
+    bool taken, done; /* by a command's check, by its effect */
+    bool resurrects;  /* the update was lost; the message brings its request */
+} tn_update_message;
+
 typedef struct tn_command_run {
     tn_tx *tx;
     const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request;
@@ -143,11 +177,13 @@ typedef struct tn_command_run {
     tn_str message;
     bool terminate;
     const tn_fault *fault;
+    tn_update_message *messages; /* one each of the request's */
     /* out of apply */
     bool wants_wft; /* an activity was cancelled before it started */
 } tn_command_run;
 bool tn_commands_check(tn_command_run *run) TN_WARN_UNUSED;
 void tn_commands_apply(tn_command_run *run);
+void tn_do_messages(tn_command_run *run); /* those not done by a command */
 
 /* ---- activities, timers, children: parts of tn_machine_fire and of the fold ---- */
 /* earliest; UINT64_MAX none */

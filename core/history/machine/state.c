@@ -277,6 +277,7 @@ void tn_ms_destroy(tn_ms *ms)
     while ((link = tn_list_first(&ms->externals)))
         tn_external_destroy(ms, TN_CONTAINER_OF(link, tn_external, link));
     tn_ms_clear_wft(ms);
+    tn_updates_destroy(ms);
     map_destroy(ms, &ms->memo);
     map_destroy(ms, &ms->search_attributes);
     tn_retry_clear(ms, &ms->retry);

@@ -37,6 +37,10 @@ typedef struct tn_wft {
     int64_t started_id;   /* 0: waits */
     int32_t attempt;      /* from 1 */
     bool transient;       /* attempt > 1: its events are written only when it completes */
+    /* Memory only, and then `transient` is set too: a first attempt that carries updates.  It is
+     * written before anything else of the run is; one whose updates are all rejected leaves no
+     * trace (update.c). */
+    bool speculative;
     bool sticky;          /* is to be offered on the sticky queue */
     bool started_durable; /* memory only: the start has been part of a commit (or was loaded) */
     bool dispatched;      /* memory only: matching has been told */
@@ -89,8 +93,8 @@ typedef struct tn_timer_info {
     tn_list link;
     char *timer_id;
     int64_t started_id;
-    uint64_t fire_ns; /* wall */
-    bool closing;     /* memory only: TIMER_FIRED waits in the buffer */
+    uint64_t fire_ns;             /* wall */
+    bool closing;                 /* memory only: TIMER_FIRED waits in the buffer */
     struct tn_timer_entry *entry; /* memory only: in the index, when there is one */
 } tn_timer_info;
 
@@ -116,6 +120,26 @@ typedef struct tn_external { /* a signal or cancel request on its way to another
     char request_id[37];
     bool closing, dispatched; /* memory only */
 } tn_external;
+
+/* An update, by its id.  Until it is accepted only memory knows it; its request is then in the
+ * history, and later its outcome. */
+typedef enum tn_update_stage {
+    TN_UPDATE_ADMITTED = 1, /* waits for a workflow task */
+    TN_UPDATE_SENT,         /* is with a worker */
+    TN_UPDATE_ACCEPTED,
+    TN_UPDATE_COMPLETED,
+} tn_update_stage;
+typedef struct tn_update {
+    tn_list link; /* ms->updates->list */
+    char *id;
+    tn_update_stage stage;
+    tn_blob request; /* owned, packed temporal.api.update.v1.Request; until it is accepted */
+    int64_t accepted_id, completed_id; /* event ids */
+} tn_update;
+typedef struct tn_updates {
+    tn_list list; /* in order of admission */
+    size_t count, in_flight, in_flight_bytes;
+} tn_updates;
 
 typedef struct tn_buffered {
     tn_list link;
@@ -181,6 +205,7 @@ typedef struct tn_ms {
     struct tn_timer_index *timer_index; /* memory only: NULL while timers are few */
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
+    tn_updates *updates; /* NULL: never had one */
     tn_payload_map memo, search_attributes;
     tn_reset_point *reset_points; /* oldest first, of earlier runs of the chain too */
     size_t n_reset_points, cap_reset_points;
@@ -250,6 +275,7 @@ tn_activity *tn_ms_activity_by_id(const tn_ms *ms, tn_str activity_id);
 tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id);
 tn_child *tn_ms_child(const tn_ms *ms, int64_t initiated_id);
 tn_external *tn_ms_external(const tn_ms *ms, int64_t initiated_id);
+tn_update *tn_ms_update(const tn_ms *ms, tn_str id); /* NULL: unknown, or rejected */
 
 /* The shard is ours since then: what was only in the last owner's memory (heartbeats) is lost,
  * so that heartbeat time-outs count from here.  After each load; takes the same time every time. */

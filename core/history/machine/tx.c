@@ -146,15 +146,37 @@ static void note_visible(tn_tx *tx, int32_t event_type)
     }
 }
 
+static bool closes(int32_t event_type)
+{
+    return event_type == 2 || event_type == 3 || event_type == 4 || event_type == 21 ||
+           event_type == 27 || event_type == 28;
+}
+
+/* A speculative task comes first, where its worker has seen it or will look for it; with the end
+ * of the run, one that nobody has taken was never there. */
+static void settle_speculative(tn_tx *tx, int32_t event_type)
+{
+    tn_ms *ms = tx->ms;
+
+    if (!ms->wft.speculative)
+        return;
+    if (ms->wft.started_id || !closes(event_type))
+        tn_tx_write_speculative(tx, TN_STR(""));
+    else
+        tn_ms_clear_wft(ms);
+}
+
 int64_t tn_tx_add_now(tn_tx *tx, tn_event *event)
 {
     tn_ms *ms = tx->ms;
-    size_t start = tx->events.n;
+    size_t start;
     uint64_t length;
     const uint8_t *body;
     int64_t at_ns;
     tn_error err = {0};
 
+    settle_speculative(tx, (int32_t)event->event_type);
+    start = tx->events.n;
     if (!tn_ns_from_ts(event->event_time, &at_ns) || at_ns < (int64_t)ms->last_event_ns)
         event->event_time = tn_ts_from_ns(tx->arena, (int64_t)ms->last_event_ns);
     event->event_id = ms->next_event_id;

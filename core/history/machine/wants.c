@@ -6,6 +6,8 @@
 #include "history/machine/priv.h"
 
 #define POLICY_ABANDON 2
+/* Nobody has taken a speculative task: an ordinary one follows it. */
+#define SPECULATIVE_TO_START_NS (5 * TN_SEC)
 
 /* ---- children of a closed run ---------------------------------------------------------------- */
 
@@ -105,6 +107,8 @@ uint64_t tn_ms_wft_deadline_ns(const tn_ms *ms)
         return wft->started_ns + wft->timeout_ns;
     if (wft->scheduled_sticky && ms->sticky_timeout_ns)
         return wft->scheduled_ns + ms->sticky_timeout_ns;
+    if (wft->speculative)
+        return wft->scheduled_ns + SPECULATIVE_TO_START_NS;
     return UINT64_MAX;
 }
 

@@ -70,7 +70,7 @@ static Temporal__Api__Taskqueue__V1__TaskQueue *current_queue(tn_arena *arena, c
 
 /* A task that keeps failing is given ever more time before it is tried again: the worker's fault
  * holds the task until it times out. */
-static uint64_t timeout_of(const tn_tx *tx, int32_t attempt)
+uint64_t tn_tx_wft_timeout_ns(const tn_tx *tx, int32_t attempt)
 {
     const tn_machine_limits *limits = tx->env->limits;
     uint64_t base =
@@ -112,7 +112,7 @@ void tn_tx_schedule_wft_anyhow(tn_tx *tx)
     /* With new events the failed attempts don't count: the worker will see something else. */
     if (tn_tx_flush_buffered(tx))
         wft->attempt = 1;
-    timeout_ns = timeout_of(tx, wft->attempt);
+    timeout_ns = tn_tx_wft_timeout_ns(tx, wft->attempt);
     if (wft->attempt <= 1) {
         add_scheduled_event(tx, timeout_ns, 1, tn_tx_event_time(tx));
         return;
@@ -144,6 +144,9 @@ static void measure(tn_tx *tx, tn_wft *wft)
         wft->suggest_reasons[wft->n_suggest_reasons++] = 1; /* HISTORY_SIZE_TOO_LARGE */
     if (limits->history_count_suggest > 0 && tx->ms->next_event_id >= limits->history_count_suggest)
         wft->suggest_reasons[wft->n_suggest_reasons++] = 2; /* TOO_MANY_HISTORY_EVENTS */
+    if (limits->updates_suggest > 0 && tx->ms->updates &&
+        (int64_t)tx->ms->updates->count >= limits->updates_suggest)
+        wft->suggest_reasons[wft->n_suggest_reasons++] = 3; /* TOO_MANY_UPDATES */
     wft->suggest_continue_as_new = wft->n_suggest_reasons != 0;
 }
 
@@ -212,7 +215,8 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
         wft->started_ns = at_ns > wft->scheduled_ns ? at_ns : wft->scheduled_ns;
         tn_ms_replace_str(ms, &wft->identity, start->identity);
         wft->started_event_bytes = 0;
-        ms->extras_stale = true;
+        if (!wft->speculative)
+            ms->extras_stale = true;
     } else {
         add_started_event(tx, start->identity, at_ns, start->version);
     }
@@ -327,6 +331,7 @@ int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure)
 
     if (!tn_ms_wft_pending(ms))
         return 0;
+    tn_tx_write_speculative(tx, failure->identity);
     if (ms->wft.transient) {
         tn_ms_wft_lost(ms, true);
     } else {
@@ -358,6 +363,7 @@ void tn_tx_time_out_wft(tn_tx *tx, bool to_start)
     tn_event *event;
     Temporal__Api__History__V1__WorkflowTaskTimedOutEventAttributes *a;
 
+    tn_tx_write_speculative(tx, TN_STR(""));
     if (ms->wft.transient) {
         tn_ms_wft_lost(ms, !to_start);
     } else {
@@ -469,7 +475,8 @@ void tn_tx_write_transient(tn_tx *tx, tn_str identity,
 
     if (!was.transient)
         return;
-    ms->wft.request_id = NULL; /* apply starts afresh; `was` keeps the text */
+    ms->wft.speculative = false; /* or the events below would ask for it to be written first */
+    ms->wft.request_id = NULL;   /* apply starts afresh; `was` keeps the text */
     ms->wft.identity = NULL;
     add_scheduled_event(tx, was.timeout_ns, was.attempt, was.scheduled_ns);
     ms->wft.request_id = was.request_id;
@@ -480,4 +487,25 @@ void tn_tx_write_transient(tn_tx *tx, tn_str identity,
     add_started_event(tx, identity, was.started_ns,
                       version && !version->use_versioning ? version : NULL);
     tn_ms_free(ms, was.identity);
+}
+
+void tn_tx_write_speculative(tn_tx *tx, tn_str identity)
+{
+    tn_wft *wft = &tx->ms->wft;
+    uint64_t stamp = wft->stamp, nonce = wft->nonce;
+    bool dispatched = wft->dispatched, sticky = wft->sticky;
+
+    if (!wft->speculative)
+        return;
+    wft->speculative = false;
+    if (wft->started_id)
+        tn_tx_write_transient(tx, identity, NULL);
+    else
+        add_scheduled_event(tx, wft->timeout_ns, 1, wft->scheduled_ns);
+    /* It is the same task still: who was told of it may go on with it. */
+    wft->stamp = stamp;
+    wft->dispatched = dispatched;
+    wft->sticky = sticky && wft->scheduled_sticky;
+    if (wft->started_id)
+        wft->nonce = nonce;
 }

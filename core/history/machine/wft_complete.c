@@ -58,11 +58,10 @@ static int64_t add_completed_event(tn_tx *tx, const complete_request *request)
 
 /* ---- stickiness ------------------------------------------------------------------------------ */
 
-static void set_sticky(tn_tx *tx, const complete_request *request)
+static bool set_sticky(tn_ms *ms, const complete_request *request)
 {
     const Temporal__Api__Taskqueue__V1__StickyExecutionAttributes *sticky =
         request->sticky_attributes;
-    tn_ms *ms = tx->ms;
     tn_str name = {NULL, 0};
     uint64_t timeout_ns = 0;
 
@@ -71,10 +70,10 @@ static void set_sticky(tn_tx *tx, const complete_request *request)
         timeout_ns = tn_duration_ns(sticky->schedule_to_start_timeout);
     }
     if (tn_str_eq(name, tn_str_from(ms->sticky_queue)) && timeout_ns == ms->sticky_timeout_ns)
-        return;
+        return false;
     tn_ms_replace_str(ms, &ms->sticky_queue, name);
     ms->sticky_timeout_ns = timeout_ns;
-    tx->extras_dirty = true;
+    return true;
 }
 
 /* ---- failing --------------------------------------------------------------------------------- */
@@ -85,6 +84,8 @@ static const tn_fault *fail(tn_tx *tx, const complete_request *request, const tn
     const tn_fault *fault =
         tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT, TN_STR_FMT, TN_STR_ARG(run->message));
 
+    /* Those that it was given are not tried again; those that wait still are. */
+    tn_tx_end_sent_updates(tx);
     /* The same mistake again: nothing is written, and the task's own time-out slows the worker
      * down. */
     if (tx->ms->wft.attempt > 1 && run->cause != 1)
@@ -208,6 +209,47 @@ static const tn_fault *refused(tn_tx *tx, const complete_request *request)
     return NULL;
 }
 
+/* ---- speculative tasks ----------------------------------------------------------------------- */
+
+/* Nothing but rejections, and the worker has not seen too much that it would see again: the task
+ * may be as if it had never been. */
+static bool leaves_no_trace(const tn_tx *tx, const complete_request *request,
+                            const tn_command_run *run)
+{
+    const tn_ms *ms = tx->ms;
+    int64_t shown = ms->next_event_id - (ms->last_completed_started_id + 2);
+    bool forgets = request->capabilities &&
+                   request->capabilities->discard_speculative_workflow_task_with_events;
+
+    if (!ms->wft.speculative || request->n_commands || request->force_create_new_workflow_task)
+        return false;
+    if (shown > (forgets ? tx->env->limits->discarded_events_max : 0))
+        return false;
+    for (size_t i = 0; i < request->n_messages; i++)
+        if (run->messages[i].word != TN_UPDATE_REJECTION)
+            return false;
+    return true;
+}
+
+static void discard(tn_tx *tx, tn_command_run *run)
+{
+    tn_ms *ms = tx->ms;
+
+    tn_do_messages(run);
+    tn_tx_reject_unprocessed(tx);
+    tn_ms_clear_wft(ms);
+    ms->wft.attempt = 1;
+    if (set_sticky(ms, run->request))
+        ms->extras_stale = true; /* not worth a commit */
+    run->out->reset_history_event_id = ms->last_completed_started_id;
+    if (!tn_ms_updates_wait(ms))
+        return;
+    if (run->request->return_new_workflow_task)
+        run->out->speculate = true;
+    else
+        tn_tx_schedule_wft_anyhow(tx);
+}
+
 const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *token,
                                          const complete_request *request, tn_wft_completed_out *out)
 {
@@ -234,19 +276,30 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
     run.wft_completed_id = ms->next_event_id + (ms->wft.transient ? 2 : 0);
     if (!tn_commands_check(&run))
         return run.fault ? run.fault : fail(tx, request, &run);
+    if (leaves_no_trace(tx, request, &run)) {
+        discard(tx, &run);
+        return NULL;
+    }
     tn_tx_write_transient(tx, tn_str_from(request->identity), request->worker_version_stamp);
     if (tn_ms_has_problem(ms))
         tx->visibility_dirty = true; /* it is over */
     run.wft_completed_id = add_completed_event(tx, request);
-    set_sticky(tx, request);
+    if (set_sticky(ms, request))
+        tx->extras_dirty = true;
     tx->in_commands = true;
     tn_commands_apply(&run);
     tx->in_commands = false;
     if (!tn_ms_running(ms))
         return NULL;
+    if (!request->force_create_new_workflow_task)
+        tn_tx_reject_unprocessed(tx);
     if (ms->status != 8 &&
         (request->force_create_new_workflow_task || run.had_buffered || run.wants_wft))
         schedule_next(tx, request, heartbeat_since_ns, out);
+    else if (ms->status != 8 && tn_ms_updates_wait(ms) && request->return_new_workflow_task)
+        out->speculate = true;
+    else if (ms->status != 8 && tn_ms_updates_wait(ms))
+        schedule_next(tx, request, 0, out);
     if (!tn_ms_wft_started(ms))
         tn_tx_flush_buffered(tx);
     return NULL;

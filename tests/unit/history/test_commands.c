@@ -880,6 +880,9 @@ static void updates_and_operations_fail_the_task(void **state)
     r->messages = tn_arena_array(k->arena, 1, sizeof(r->messages[0]));
     r->messages[0] = TN_MSG(k->arena, temporal__api__protocol__v1__message);
     r->messages[0]->protocol_instance_id = (char *)"u1";
+    r->messages[0]->body = TN_MSG(k->arena, google__protobuf__any);
+    r->messages[0]->body->type_url =
+        (char *)"type.googleapis.com/temporal.api.update.v1.Response";
     assert_false(kit_complete_with(k, kit_token(k), r, NULL));
     expect_failed(k,
                   "BadUpdateWorkflowExecutionMessage: update u1 wasn't found on the server. This "
