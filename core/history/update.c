@@ -303,9 +303,8 @@ void tn_updates_send_on(tn_run *run, bool over)
             TN_CONTAINER_OF(tn_list_first(&run->updates), tn_hreq, link)->progress;
         stop_waiting(w);
         if (over) {
-            w->req->not_owner =
-                !run->wf->shard->hl
-                     ->stopping; /* asked again where the shard is now: ids tell twins */
+            /* Asked again where the shard is now: by its id an update is not taken in twice. */
+            w->req->not_owner = !run->wf->shard->hl->stopping;
             tn_req_finish(w->req, tn_fault_unavailable(
                                       w->req->arena, "shard is not owned by this host, try again"));
         } else {
@@ -328,8 +327,7 @@ static void admitted(tn_txn *txn)
     if (txn->fault)
         return;
     txn->keep_req = true;
-    tn_update_wait(txn->req->progress,
-                   txn->changes[0].run); /* looked at next, with all that wait */
+    tn_update_wait(txn->req->progress, txn->changes[0].run);
 }
 
 void tn_update_admit(
