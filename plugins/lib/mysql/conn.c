@@ -164,6 +164,8 @@ static ms_fault fault(ms_conn *conn, tn_error *err)
         return MS_SQL;
     if (ours || newer)
         err->code = TN_EUNAVAILABLE;
+    conn->lost_thread_id = conn->thread_id;
+    conn->lost_server_began_ns = conn->server_began_ns;
     ms_disconnect(conn);
     return MS_LOST;
 }
@@ -451,6 +453,29 @@ static tn_status set_up_session(ms_conn *conn, uint64_t deadline_ns, tn_error *e
     return status;
 }
 
+/* The server may still be at work for the connection we gave up, and hold locks; not after a restart. */
+static tn_status end_lost(ms_conn *conn, uint64_t deadline_ns, tn_error *err)
+{
+    uint64_t id = conn->lost_thread_id, apart = conn->server_began_ns - conn->lost_server_began_ns;
+    bool same = apart < 5 * MS_SEC || -apart < 5 * MS_SEC;
+    conn->lost_thread_id = 0;
+    if (!id || id == conn->thread_id || !same)
+        return TN_OK;
+    ms_text sql = {0};
+    ms_reply reply;
+    ms_puts(&sql, "KILL ");
+    ms_put_u64(&sql, id);
+    ms_fault f = ms_run(conn, &sql, deadline_ns, &reply, err);
+    ms_reply_done(&reply);
+    ms_text_done(&sql);
+    if (f == MS_LOST) {
+        conn->lost_thread_id = id; /* still to be done; this one did nothing yet */
+        return err->code;
+    }
+    *err = (tn_error){0}; /* gone already: no such thread */
+    return TN_OK;
+}
+
 tn_status ms_connect_bare(ms_conn *conn, bool with_database, uint64_t deadline_ns, tn_error *err)
 {
     uint64_t now = conn->host->mono_ns();
@@ -462,6 +487,8 @@ tn_status ms_connect_bare(ms_conn *conn, bool with_database, uint64_t deadline_n
                       until < deadline_ns ? until : deadline_ns, err);
         if (status == TN_OK)
             status = set_up_session(conn, until < deadline_ns ? until : deadline_ns, err);
+        if (status == TN_OK)
+            status = end_lost(conn, until < deadline_ns ? until : deadline_ns, err);
         if (status == TN_OK) {
             conn->pause_ns = PAUSE_LEAST_NS;
             conn->retry_at_ns = 0;

@@ -101,6 +101,7 @@ typedef struct ms_conn {
     size_t addr_at;           /* the address that answered last */
     uint64_t thread_id;       /* of the connection at the server */
     uint64_t server_began_ns; /* monotonic, roughly: tells a restarted server */
+    uint64_t lost_thread_id, lost_server_began_ns; /* of one that was given up: 0 when ended */
     bool mariadb;
     size_t packet_max; /* a statement may have so many bytes */
     uint64_t retry_at_ns, pause_ns;

@@ -16,24 +16,6 @@
 
 /* ---- connection --------------------------------------------------------------------------------- */
 
-/* The server may still be at work for the connection we lost; not after a restart. */
-static void end_old_connection(my_lane *lane, uint64_t deadline_ns)
-{
-    const ms_conn *c = &lane->conn;
-    uint64_t apart = c->server_began_ns - lane->old_server_began_ns;
-    bool same = apart < 5 * MS_SEC || -apart < 5 * MS_SEC;
-    if (!lane->old_thread_id || lane->old_thread_id == c->thread_id || !same)
-        return;
-    ms_text sql = {0};
-    ms_reply reply;
-    tn_error ignored = {0};
-    ms_puts(&sql, "KILL ");
-    ms_put_u64(&sql, lane->old_thread_id);
-    ms_run(&lane->conn, &sql, deadline_ns, &reply, &ignored); /* gone already: no such thread */
-    ms_reply_done(&reply);
-    ms_text_done(&sql);
-}
-
 static bool take_epoch(my_lane *lane, uint64_t deadline_ns, tn_error *err)
 {
     ms_text sql = {0};
@@ -77,12 +59,8 @@ static bool connect_until(my_lane *lane, uint64_t until_ns, tn_error *err)
         if (ms_connect(c, until_ns, err) != TN_OK)
             continue;
         my_metric(lane->inst, lane->inst->m_connects, 1);
-        end_old_connection(lane, until_ns);
-        if (c->my && take_epoch(lane, until_ns, err)) {
-            lane->old_thread_id = c->thread_id;
-            lane->old_server_began_ns = c->server_began_ns;
+        if (take_epoch(lane, until_ns, err))
             return true;
-        }
         c->retry_at_ns = host->mono_ns() + 100 * MS_MS;
     }
     return true;

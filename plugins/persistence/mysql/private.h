@@ -114,7 +114,6 @@ typedef struct my_lane {
     bool registered; /* the connection's epoch is in the database */
     bool marked;     /* `marker` is what the database said at the last registration */
     uint64_t marker;
-    uint64_t old_thread_id, old_server_began_ns;
     my_part **parts; /* by hash */
     size_t n_part_buckets, n_parts;
     my_part *last_part;

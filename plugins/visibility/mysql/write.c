@@ -7,7 +7,8 @@
 #include <mysqld_error.h>
 #include <stdlib.h>
 
-#define BATCH_NS (10 * MS_SEC)
+#define BATCH_NS (9 * MS_SEC) /* below what the server waits by default */
+#define ATTEMPT_NS (3 * MS_SEC)
 #define PATIENCE_NS (1 * MS_SEC) /* for a connection */
 #define TRIES_MAX 30
 #define SIDES_AT_ONCE 50u
@@ -44,8 +45,8 @@ typedef struct batch {
     prepared *docs; /* one a write */
     target *targets;
     size_t n, n_targets;
-    uint64_t deadline_ns;
-    bool sent; /* a COMMIT whose answer is not known */
+    uint64_t end_ns, deadline_ns; /* of the batch, of an attempt */
+    bool sent;                    /* a COMMIT whose answer is not known */
 } batch;
 
 static tn_status no_memory(tn_error *err)
@@ -681,7 +682,7 @@ void mv_write_batch(mv_inst *inst, mv_write **writes, size_t n)
                .conn = &inst->writer,
                .writes = writes,
                .n = n,
-               .deadline_ns = host->mono_ns() + BATCH_NS};
+               .end_ns = host->mono_ns() + BATCH_NS};
     tn_error err = {0};
     tn_status status = TN_PENDING;
     for (size_t i = 0; i < n; i++) {
@@ -693,7 +694,11 @@ void mv_write_batch(mv_inst *inst, mv_write **writes, size_t n)
             host->metric_add(inst->m_retries, 1);
             ms_sleep_until(host, host->mono_ns() + (uint64_t)(tries * 3) * MS_MS);
         }
-        if (host->mono_ns() >= b.deadline_ns || !connect_soon(&b, &err))
+        uint64_t now = host->mono_ns();
+        if (now >= b.end_ns)
+            break;
+        b.deadline_ns = now + ATTEMPT_NS < b.end_ns ? now + ATTEMPT_NS : b.end_ns;
+        if (!connect_soon(&b, &err))
             break;
         status = attempt(&b, &err);
     }
