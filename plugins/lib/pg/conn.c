@@ -11,9 +11,11 @@
 #include <string.h>
 
 #define BACKOFF_FIRST_NS (100 * TN_PG_MS)
+#define BACKOFF_WAITED_NS TN_PG_SEC /* while requests wait */
 #define BACKOFF_MOST_NS (5 * TN_PG_SEC)
 #define SAY_EVERY_NS (30 * TN_PG_SEC)
 #define WAIT_MOST_NS (2 * TN_PG_SEC) /* for a connection, of a request that was not sent yet */
+#define CANCEL_GRACE_NS (2 * TN_PG_SEC)
 #define LOOK_NS (50 * TN_PG_MS)
 
 static void leave(tn_pg_conn *conn);
@@ -93,6 +95,7 @@ static void reconnect(void *arg)
     }
     if (conn->closed || conn->connecting || conn->db)
         return;
+    conn->tried_ns = now(conn);
     conn->connecting = tn_pg_enqueue(conn->pool, conn, NULL, false);
     if (!conn->connecting)
         conn->retry = conn->host->timer_start(conn->loop, TN_PG_SEC, reconnect, conn);
@@ -106,7 +109,8 @@ static void reconnect_later(tn_pg_conn *conn)
     if (conn->failures) {
         uint32_t doubled = conn->failures > 7 ? 7 : conn->failures - 1;
         delay = BACKOFF_FIRST_NS << doubled;
-        delay = delay > BACKOFF_MOST_NS ? BACKOFF_MOST_NS : delay;
+        uint64_t most = conn->waiting.first ? BACKOFF_WAITED_NS : BACKOFF_MOST_NS;
+        delay = delay > most ? most : delay;
         conn->random = conn->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         delay -= (conn->random >> 33) % (delay / 2 + 1);
     }
@@ -256,6 +260,9 @@ void tn_pg_submit(tn_pg_conn *conn, tn_pg_req *req)
         push_front(&conn->waiting, req);
     else
         push(&conn->waiting, req);
+    /* The pause between attempts was chosen when nobody waited. */
+    if (!conn->db && conn->retry && at - conn->tried_ns > BACKOFF_WAITED_NS)
+        reconnect(conn);
     send_waiting(conn);
     leave(conn);
 }
@@ -266,7 +273,8 @@ void tn_pg_submit(tn_pg_conn *conn, tn_pg_req *req)
 static bool is_of_the_moment(const char *s)
 {
     return strcmp(s, "40001") == 0 || strcmp(s, "40P01") == 0 || strcmp(s, "55P03") == 0 ||
-           strcmp(s, "25006") == 0 || strncmp(s, "57P0", 4) == 0;
+           strcmp(s, "25006") == 0 || strncmp(s, "57P0", 4) == 0 ||
+           strcmp(s, "57014") == 0; /* a cancel that came late and met another */
 }
 
 static void take_error(tn_pg_conn *conn, tn_pg_req *req, const PGresult *result)
@@ -399,6 +407,37 @@ static void end_waiting(tn_pg_conn *conn, uint64_t at)
         end_unsent(conn, req, "no connection in time");
 }
 
+static void bury(tn_pg_req *req, tn_pg_end how, const tn_error *err, const char *sqlstate)
+{
+    (void)how, (void)err, (void)sqlstate;
+    free(req);
+}
+
+/* The time of the first in flight is up: it ends, and the connection lives on if the server stops working on it
+ * soon.  What takes its place swallows the answer. */
+static bool cancel_head(tn_pg_conn *conn)
+{
+    tn_pg_req *head = conn->flight.first, *place = calloc(1, sizeof *place);
+    if (!place || !conn->cancel || !tn_pg_enqueue(conn->pool, conn, conn->cancel, true)) {
+        free(place);
+        return false;
+    }
+    conn->cancel = PQgetCancel(conn->db); /* the other is the job's */
+    *place = (tn_pg_req){.deadline_ns = UINT64_MAX,
+                         .patience_ns = CANCEL_GRACE_NS,
+                         .done = bury,
+                         .next = head->next,
+                         .sent_ns = now(conn),
+                         .index = head->index};
+    conn->flight.first = place;
+    if (conn->flight.last == head)
+        conn->flight.last = place;
+    tn_error err = {0};
+    tn_pg_error(&err, TN_EUNAVAILABLE, "the server did not answer before the deadline");
+    end(head, TN_PG_LOST, &err);
+    return true;
+}
+
 static void on_limit(void *arg)
 {
     tn_pg_conn *conn = arg;
@@ -408,10 +447,8 @@ static void on_limit(void *arg)
     uint64_t at = now(conn);
     tn_pg_req *head = conn->flight.first;
     if (head && conn->db && flight_limit(head) <= at) {
-        if ((head->flags & TN_PG_CANCEL) && conn->cancel &&
-            tn_pg_enqueue(conn->pool, conn, conn->cancel, true))
-            conn->cancel = NULL; /* the job's */
-        mark_broken(conn, "no answer in time");
+        if (!(head->flags & TN_PG_CANCEL) || head->deadline_ns > at || !cancel_head(conn))
+            mark_broken(conn, "no answer in time");
     }
     end_waiting(conn, at);
     leave(conn);

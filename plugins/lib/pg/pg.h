@@ -157,7 +157,7 @@ typedef enum tn_pg_end {
 #define TN_PG_REPEAT 1u
 /* Goes before those that wait. */
 #define TN_PG_FIRST 2u
-/* When the connection is given up over it, the server is asked to cancel it (PQcancel). */
+/* At its deadline it ends at once, and the server is asked to cancel it (PQcancel). */
 #define TN_PG_CANCEL 4u
 
 /* Embedded in the driver's own structure; its memory lives until done.  Zero what is not named here. */

@@ -70,7 +70,7 @@ struct tn_pg_conn {
     uint64_t limit_at_ns;
     uint32_t failures; /* connects that failed in a row */
     uint32_t short_lives;
-    uint64_t stood_ns;
+    uint64_t stood_ns, tried_ns;
     uint64_t random;
     uint64_t said_ns; /* the log is not flooded */
     tn_error why;

@@ -190,7 +190,7 @@ static tn_status set_session(PGconn *db, const tn_pg_options *options, tn_error 
         "SET standard_conforming_strings = on;"
         "SET statement_timeout = '60s';" /* behind a client that is gone; ours are shorter */
         "SET lock_timeout = 0;"
-        "SET idle_in_transaction_session_timeout = '60s';"
+        "SET idle_in_transaction_session_timeout = '10s';"
         "SET tcp_keepalives_idle = 20;"
         "SET tcp_keepalives_interval = 5;"
         "SET tcp_keepalives_count = 3;";

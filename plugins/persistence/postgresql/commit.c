@@ -232,7 +232,7 @@ static void resolve(pp_state *state)
             deadline = state->members[i]->deadline_ns;
     state->resolve = (tn_pg_req){.flags = TN_PG_REPEAT | TN_PG_FIRST,
                                  .deadline_ns = deadline,
-                                 .patience_ns = TN_PG_SEC,
+                                 .patience_ns = 3 * TN_PG_SEC,
                                  .send = resolve_send,
                                  .result = resolve_result,
                                  .done = resolve_done};
