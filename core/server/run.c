@@ -628,7 +628,8 @@ static void stop(server *s)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
     if (s->rpc)
         tn_rpc_server_drain(s->rpc, s->settings->rpc_drain_ns);
-    tn_cluster_close_ports(s->settings->rpc_drain_ns);
+    if (s->cluster)
+        tn_cluster_close_ports(s->settings->rpc_drain_ns);
     if (s->up.worker)
         tn_worker_stop();
     if (s->up.history)
