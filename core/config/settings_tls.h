@@ -54,6 +54,7 @@ typedef struct tn_settings_tls { /* global.tls */
 
 /* For settings.c.  The paths of all keys but the durations; how many.  Lists are open below. */
 size_t tn_settings_tls_paths(const char *const **paths, const bool **open);
-void tn_settings_tls_read(const tn_config *root, tn_arena *arena, tn_config_problems *problems, tn_settings_tls *out);
+void tn_settings_tls_read(const tn_config *root, tn_arena *arena, tn_config_problems *problems,
+                          tn_settings_tls *out);
 
 #endif

@@ -106,7 +106,8 @@ static void show_dates(const rpc_tls_gen *gen)
         tn_label use = TN_LABEL_Z("use", gen->dates[k].use);
         if (!gen->dates[k].ca)
             tn_gauge_set(tn_metrics_gauge("tenon_tls_certificate_not_after_seconds",
-                                          "When a port's certificate ends, in seconds since 1970", &use, 1),
+                                          "When a port's certificate ends, in seconds since 1970",
+                                          &use, 1),
                          (double)gen->dates[k].not_after);
     }
 }
@@ -128,7 +129,8 @@ static void complain(tn_tls *tls, const tn_config_problems *problems)
 {
     const char *text;
     for (size_t i = 0; (text = tn_config_problems_text(problems, i)) != NULL; i++)
-        TN_LOG(TN_LOG_ERROR, "rpc", "certificates cannot be renewed, the old ones stay in use", TN_LOG_Z("why", text));
+        TN_LOG(TN_LOG_ERROR, "rpc", "certificates cannot be renewed, the old ones stay in use",
+               TN_LOG_Z("why", text));
     tn_counter_inc(tls->refused);
 }
 
@@ -142,7 +144,8 @@ static void renew(tn_tls *tls, tn_tls_use use)
     } else if (memcmp(gen->digest, now->digest, sizeof(gen->digest)) == 0) {
         rpc_tls_gen_unref(gen);
     } else {
-        static const char *const names[] = {"frontend", "internode", "internode.client", "frontend.client"};
+        static const char *const names[] = {"frontend", "internode", "internode.client",
+                                            "frontend.client"};
         swap(&tls->sides[use], gen);
         show_dates(gen);
         tn_counter_inc(tls->renewed);
@@ -186,7 +189,10 @@ void tn_tls_look_now(void *user)
         read_done(tls);
 }
 
-static void refresh_fire(tn_loop_timer *timer) { tn_tls_look_now(TN_CONTAINER_OF(timer, tn_tls, refresh)); }
+static void refresh_fire(tn_loop_timer *timer)
+{
+    tn_tls_look_now(TN_CONTAINER_OF(timer, tn_tls, refresh));
+}
 
 static void check_fire(tn_loop_timer *timer)
 {
@@ -222,7 +228,8 @@ void tn_tls_unwatch(void *user)
 tn_status tn_tls_open(const tn_settings_tls *settings, tn_config_problems *problems, tn_tls **out)
 {
     bool internode = settings->internode.server.at;
-    bool has[TN_TLS_USE_COUNT] = {settings->frontend.server.at, internode, internode, settings->frontend.server.at};
+    bool has[TN_TLS_USE_COUNT] = {settings->frontend.server.at, internode, internode,
+                                  settings->frontend.server.at};
     bool any = false;
     size_t before = tn_config_problems_count(problems);
     tn_tls *tls = tn_xcalloc(1, sizeof(*tls));
@@ -243,10 +250,14 @@ tn_status tn_tls_open(const tn_settings_tls *settings, tn_config_problems *probl
         return tn_config_problems_count(problems) != before ? TN_EINVALID : TN_OK;
     }
     tn_label ok = TN_LABEL_Z("result", "renewed"), bad = TN_LABEL_Z("result", "refused");
-    tls->renewed = tn_metrics_counter("tenon_tls_renewals", "Times that changed certificates were read", &ok, 1);
-    tls->refused = tn_metrics_counter("tenon_tls_renewals", "Times that changed certificates were read", &bad, 1);
-    tls->expired = tn_metrics_gauge("tenon_tls_certificates_expired", "Certificates whose time is over", NULL, 0);
-    tls->expiring = tn_metrics_gauge("tenon_tls_certificates_expiring", "Certificates within the warning window", NULL, 0);
+    tls->renewed = tn_metrics_counter("tenon_tls_renewals",
+                                      "Times that changed certificates were read", &ok, 1);
+    tls->refused = tn_metrics_counter("tenon_tls_renewals",
+                                      "Times that changed certificates were read", &bad, 1);
+    tls->expired = tn_metrics_gauge("tenon_tls_certificates_expired",
+                                    "Certificates whose time is over", NULL, 0);
+    tls->expiring = tn_metrics_gauge("tenon_tls_certificates_expiring",
+                                     "Certificates within the warning window", NULL, 0);
     for (size_t i = 0; i < TN_TLS_USE_COUNT; i++)
         if (has[i])
             show_dates(tls->sides[i].gen);
@@ -260,4 +271,7 @@ void tn_tls_close(tn_tls *tls)
         unref(tls);
 }
 
-tn_tls_side *tn_tls_get(tn_tls *tls, tn_tls_use use) { return tls && tls->has[use] ? &tls->sides[use] : NULL; }
+tn_tls_side *tn_tls_get(tn_tls *tls, tn_tls_use use)
+{
+    return tls && tls->has[use] ? &tls->sides[use] : NULL;
+}

@@ -20,7 +20,8 @@ typedef enum tn_tls_use {
 
 /* [main] Reads all files; keys must match certificates and chains verify, or `problems` says which do not.  The
  * settings must outlive it.  *out is NULL when nothing is configured. */
-tn_status tn_tls_open(const tn_settings_tls *settings, tn_config_problems *problems, tn_tls **out) TN_WARN_UNUSED;
+tn_status tn_tls_open(const tn_settings_tls *settings, tn_config_problems *problems,
+                      tn_tls **out) TN_WARN_UNUSED;
 void tn_tls_close(tn_tls *tls); /* [main] NULL allowed; after the loops have ended, or unwatched */
 /* NULL: that side is plain. */
 tn_tls_side *tn_tls_get(tn_tls *tls, tn_tls_use use);

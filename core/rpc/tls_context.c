@@ -13,7 +13,8 @@
 #include "rpc/tls_private.h"
 
 static const char ciphers_12[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
-static const char ciphers_13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+static const char ciphers_13[] =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static const uint8_t h2[] = {2, 'h', '2'};
 
 #define CHAIN_DEPTH_MAX 10
@@ -58,8 +59,8 @@ static int find_key(rpc_tls_gen *gen, const uint8_t *name, bool sealing, rpc_tls
     return found;
 }
 
-static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
-                     int sealing)
+static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                     EVP_MAC_CTX *mac, int sealing)
 {
     rpc_tls_gen *gen = SSL_get_ex_data(ssl, 0);
     rpc_tls_ticket_key key;
@@ -93,7 +94,8 @@ static bool hello_host(SSL *ssl, char out[256])
     if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) != 1 || n < 5)
         return false;
     size_t list = (size_t)p[0] << 8 | p[1], name = (size_t)p[3] << 8 | p[4];
-    if (list + 2 != n || p[2] != TLSEXT_NAMETYPE_host_name || name + 5 > n || name == 0 || name > 255)
+    if (list + 2 != n || p[2] != TLSEXT_NAMETYPE_host_name || name + 5 > n || name == 0 ||
+        name > 255)
         return false;
     for (size_t i = 0; i < name; i++) {
         unsigned char c = p[5 + i];
@@ -116,7 +118,8 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
         if (strcmp(gen->hosts[i].name, host) != 0)
             continue;
         SSL_CTX *ctx = gen->hosts[i].ctx;
-        if (!SSL_set_SSL_CTX(ssl, ctx)) { /* takes its certificate, authorities and session id context along */
+        if (!SSL_set_SSL_CTX(
+                ssl, ctx)) { /* takes its certificate, authorities and session id context along */
             *alert = SSL_AD_INTERNAL_ERROR;
             return SSL_CLIENT_HELLO_ERROR;
         }
@@ -127,8 +130,8 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
 }
 
 /* A client that names no protocol at all is turned away after the handshake (tls_wire.c). */
-static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigned char *in, unsigned in_n,
-                   void *arg)
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
+                   const unsigned char *in, unsigned in_n, void *arg)
 {
     (void)ssl, (void)arg;
     for (unsigned i = 0; i < in_n; i += in[i] + 1u) {
@@ -145,36 +148,40 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n, co
 
 static bool common(SSL_CTX *ctx)
 {
-    SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                 SSL_OP_PRIORITIZE_CHACHA);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_security_level(ctx, 2);
     SSL_CTX_set_verify_depth(ctx, CHAIN_DEPTH_MAX);
     SSL_CTX_set_max_cert_list(ctx, PEER_CHAIN_BYTES_MAX);
     SSL_CTX_set_timeout(ctx, RPC_TLS_SESSION_S);
     SSL_CTX_set_read_ahead(ctx, 1);
-    return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 && SSL_CTX_set_cipher_list(ctx, ciphers_12) == 1 &&
-           SSL_CTX_set_ciphersuites(ctx, ciphers_13) == 1 && SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") == 1;
+    return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
+           SSL_CTX_set_cipher_list(ctx, ciphers_12) == 1 &&
+           SSL_CTX_set_ciphersuites(ctx, ciphers_13) == 1 &&
+           SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") == 1;
 }
 
 static bool use_cert(SSL_CTX *ctx, const rpc_tls_cert *cert)
 {
-    return SSL_CTX_use_certificate(ctx, cert->leaf) == 1 && SSL_CTX_use_PrivateKey(ctx, cert->key) == 1 &&
-           SSL_CTX_check_private_key(ctx) == 1 && SSL_CTX_set1_chain(ctx, cert->chain) == 1;
+    return SSL_CTX_use_certificate(ctx, cert->leaf) == 1 &&
+           SSL_CTX_use_PrivateKey(ctx, cert->key) == 1 && SSL_CTX_check_private_key(ctx) == 1 &&
+           SSL_CTX_set1_chain(ctx, cert->chain) == 1;
 }
 
 static bool trust(SSL_CTX *ctx, STACK_OF(X509) * cas, bool tell)
 {
     for (int i = 0; i < sk_X509_num(cas); i++) {
         X509 *ca = sk_X509_value(cas, i);
-        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), ca) != 1 || (tell && SSL_CTX_add_client_CA(ctx, ca) != 1))
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), ca) != 1 ||
+            (tell && SSL_CTX_add_client_CA(ctx, ca) != 1))
             return false;
     }
     return true;
 }
 
-SSL_CTX *rpc_tls_server_context(const rpc_tls_cert *cert, bool require, const uint8_t session_id[32], char *why,
-                                size_t why_size)
+SSL_CTX *rpc_tls_server_context(const rpc_tls_cert *cert, bool require,
+                                const uint8_t session_id[32], char *why, size_t why_size)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     TN_ASSERT(ctx);
@@ -183,7 +190,8 @@ SSL_CTX *rpc_tls_server_context(const rpc_tls_cert *cert, bool require, const ui
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets only */
     SSL_CTX_set_num_tickets(ctx, 1);
     if (cert->cas)
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (require ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (require ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+                           NULL);
     if (common(ctx) && use_cert(ctx, cert) && trust(ctx, cert->cas, true) &&
         SSL_CTX_set_session_id_context(ctx, session_id, 32) == 1 &&
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket) == 1)
@@ -199,8 +207,10 @@ SSL_CTX *rpc_tls_client_context(const rpc_tls_cert *cert, bool verify, char *why
     TN_ASSERT(ctx);
     SSL_CTX_set_verify(ctx, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN); /* who is named is trusted */
-    bool roots = cert->cas ? trust(ctx, cert->cas, false) : SSL_CTX_set_default_verify_paths(ctx) == 1;
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx),
+                                X509_V_FLAG_PARTIAL_CHAIN); /* who is named is trusted */
+    bool roots =
+        cert->cas ? trust(ctx, cert->cas, false) : SSL_CTX_set_default_verify_paths(ctx) == 1;
     if (common(ctx) && roots && (!cert->leaf || use_cert(ctx, cert)) &&
         SSL_CTX_set_alpn_protos(ctx, h2, sizeof(h2)) == 0)
         return ctx;

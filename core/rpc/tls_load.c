@@ -26,7 +26,8 @@ typedef struct loader {
 
 static void digest_add(loader *l, const void *p, size_t n)
 {
-    TN_ASSERT(EVP_DigestUpdate(l->digest, &n, sizeof(n)) == 1 && EVP_DigestUpdate(l->digest, p, n) == 1);
+    TN_ASSERT(EVP_DigestUpdate(l->digest, &n, sizeof(n)) == 1 &&
+              EVP_DigestUpdate(l->digest, p, n) == 1);
 }
 
 /* ---- texts ---- */
@@ -85,10 +86,12 @@ static BIO *open_text(loader *l, const tn_settings_pem *pem, tn_buf *text)
 {
     const char *why = pem->file ? read_file(pem->file, text) : decode(pem->data, text);
     if (why && pem->file)
-        tn_config_complain_at(l->problems, pem->at, pem->key, "name a file that the server may read",
-                              "%s cannot be read: %s", pem->file, why);
+        tn_config_complain_at(l->problems, pem->at, pem->key,
+                              "name a file that the server may read", "%s cannot be read: %s",
+                              pem->file, why);
     else if (why)
-        tn_config_complain_at(l->problems, pem->at, pem->key, "write the output of `base64 -w0 FILE.pem`", "%s", why);
+        tn_config_complain_at(l->problems, pem->at, pem->key,
+                              "write the output of `base64 -w0 FILE.pem`", "%s", why);
     if (why)
         return NULL;
     digest_add(l, text->p, text->n);
@@ -132,8 +135,10 @@ static STACK_OF(X509) * load_certs(loader *l, const tn_settings_pem *pem)
         TN_ASSERT(sk_X509_push(certs, cert) > 0);
     bool over = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
     if (!over || sk_X509_num(certs) == 0) {
-        tn_config_complain_at(l->problems, pem->at, pem->key, "give it PEM certificates (-----BEGIN CERTIFICATE-----)",
-                              over ? "%s has no certificate" : "%s has a certificate that cannot be read",
+        tn_config_complain_at(l->problems, pem->at, pem->key,
+                              "give it PEM certificates (-----BEGIN CERTIFICATE-----)",
+                              over ? "%s has no certificate"
+                                   : "%s has a certificate that cannot be read",
                               name_of(pem));
         sk_X509_pop_free(certs, X509_free);
         certs = NULL;
@@ -153,10 +158,12 @@ static EVP_PKEY *load_key(loader *l, const tn_settings_pem *pem)
     }
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, &locked);
     if (!key && locked)
-        tn_config_complain_at(l->problems, pem->at, pem->key, "openssl pkey -in OLD.pem -out NEW.pem",
+        tn_config_complain_at(l->problems, pem->at, pem->key,
+                              "openssl pkey -in OLD.pem -out NEW.pem",
                               "%s is locked with a password", name_of(pem));
     else if (!key)
-        tn_config_complain_at(l->problems, pem->at, pem->key, "give it a PEM key (-----BEGIN PRIVATE KEY-----)",
+        tn_config_complain_at(l->problems, pem->at, pem->key,
+                              "give it a PEM key (-----BEGIN PRIVATE KEY-----)",
                               "%s has no private key that can be read", name_of(pem));
     close_text(bio, &text);
     return key;
@@ -228,8 +235,8 @@ static void add_dates(loader *l, const rpc_tls_cert *cert, const char *use)
 /* ---- proof ---- */
 
 /* roots NULL: the chain is trusted for its last certificate. */
-static bool prove(loader *l, const rpc_tls_cert *cert, STACK_OF(X509) * roots, int purpose, const char *host,
-                  const tn_settings_pem *about, const char *for_whom)
+static bool prove(loader *l, const rpc_tls_cert *cert, STACK_OF(X509) * roots, int purpose,
+                  const char *host, const tn_settings_pem *about, const char *for_whom)
 {
     X509_STORE *store = X509_STORE_new();
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
@@ -254,12 +261,13 @@ static bool prove(loader *l, const rpc_tls_cert *cert, STACK_OF(X509) * roots, i
     if (bad)
         X509_NAME_oneline(X509_get_subject_name(bad), subject, sizeof(subject));
     if (!ok)
-        tn_config_complain_at(l->problems, about->at, about->key,
-                              error == X509_V_ERR_CERT_HAS_EXPIRED ? "renew the certificate"
-                              : roots ? "use a certificate that the other side's authorities have signed for this use"
-                                      : "put the certificate first, then each one that signed the one before it",
-                              "%s does not verify%s: %s (certificate %d of the chain, %s)", name_of(about), for_whom,
-                              X509_verify_cert_error_string(error), depth + 1, subject);
+        tn_config_complain_at(
+            l->problems, about->at, about->key,
+            error == X509_V_ERR_CERT_HAS_EXPIRED ? "renew the certificate"
+            : roots ? "use a certificate that the other side's authorities have signed for this use"
+                    : "put the certificate first, then each one that signed the one before it",
+            "%s does not verify%s: %s (certificate %d of the chain, %s)", name_of(about), for_whom,
+            X509_verify_cert_error_string(error), depth + 1, subject);
     X509_STORE_CTX_free(ctx);
     X509_STORE_free(store);
     ERR_clear_error();
@@ -278,8 +286,10 @@ static bool load_pair(loader *l, const tn_settings_tls_server *server, rpc_tls_c
         return false;
     if (X509_check_private_key(out->leaf, out->key) != 1) {
         ERR_clear_error();
-        tn_config_complain_at(l->problems, server->at, server->key.key, "use the key that the certificate was made with",
-                              "%s is not the key of %s", name_of(&server->key), name_of(&server->cert));
+        tn_config_complain_at(l->problems, server->at, server->key.key,
+                              "use the key that the certificate was made with",
+                              "%s is not the key of %s", name_of(&server->key),
+                              name_of(&server->cert));
         return false;
     }
     return true;
@@ -287,7 +297,8 @@ static bool load_pair(loader *l, const tn_settings_tls_server *server, rpc_tls_c
 
 /* ---- generations ---- */
 
-static void session_id(const tn_settings_tls_server *server, const rpc_tls_cert *cert, uint8_t out[32])
+static void session_id(const tn_settings_tls_server *server, const rpc_tls_cert *cert,
+                       uint8_t out[32])
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t digest[EVP_MAX_MD_SIZE];
@@ -320,7 +331,8 @@ static SSL_CTX *load_server(loader *l, const tn_settings_tls_server *server, con
         session_id(server, &cert, id);
         ctx = rpc_tls_server_context(&cert, server->require_client_auth, id, why, sizeof(why));
         if (!ctx)
-            tn_config_complain_at(l->problems, server->at, server->cert.key, "use a key of 2048 bits (RSA) or 256 (EC) or more",
+            tn_config_complain_at(l->problems, server->at, server->cert.key,
+                                  "use a key of 2048 bits (RSA) or 256 (EC) or more",
                                   "%s cannot be used: %s", name_of(&server->cert), why);
         add_dates(l, &cert, use);
     }
@@ -356,8 +368,8 @@ static STACK_OF(X509) * own_chain(const rpc_tls_cert *own)
 
 /* Calls to other hosts of the cluster.  `own` is what this host shows there: its internode certificate, or the only
  * one that it has. */
-static void load_client(loader *l, const tn_settings_tls_group *group, const tn_settings_tls_server *own_from,
-                        const char *name)
+static void load_client(loader *l, const tn_settings_tls_group *group,
+                        const tn_settings_tls_server *own_from, const char *name)
 {
     const tn_settings_tls_client *client = &group->client;
     const tn_settings_tls_server *server = &group->server;
@@ -374,8 +386,8 @@ static void load_client(loader *l, const tn_settings_tls_group *group, const tn_
     gen->verify_host = told && !client->disable_host_verification;
     snprintf(for_whom, sizeof(for_whom), " with %s.client.rootCaFiles", name);
     if (any && use.cas)
-        prove(l, &theirs, use.cas, X509_PURPOSE_SSL_SERVER, gen->verify_host ? client->server_name : NULL,
-              &server->cert, for_whom);
+        prove(l, &theirs, use.cas, X509_PURPOSE_SSL_SERVER,
+              gen->verify_host ? client->server_name : NULL, &server->cert, for_whom);
     if (any && internode && server->require_client_auth)
         prove(l, &own, clients, X509_PURPOSE_SSL_CLIENT, NULL, &server->cert,
               " as a client with internode.server.clientCaFiles");
@@ -388,8 +400,8 @@ static void load_client(loader *l, const tn_settings_tls_group *group, const tn_
         use.chain = own.chain;
         gen->ctx = rpc_tls_client_context(&use, verify, why, sizeof(why));
         if (!gen->ctx)
-            tn_config_complain_at(l->problems, server->at, server->cert.key, NULL, "%s cannot be used: %s",
-                                  name_of(&server->cert), why);
+            tn_config_complain_at(l->problems, server->at, server->cert.key, NULL,
+                                  "%s cannot be used: %s", name_of(&server->cert), why);
         rpc_tls_cert roots = {.cas = told ? use.cas : NULL};
         snprintf(for_whom, sizeof(for_whom), "%s.client", name);
         add_dates(l, &roots, for_whom);
@@ -400,7 +412,8 @@ static void load_client(loader *l, const tn_settings_tls_group *group, const tn_
     cert_done(&theirs);
 }
 
-rpc_tls_gen *rpc_tls_load(const tn_settings_tls *settings, tn_tls_use use, tn_config_problems *problems)
+rpc_tls_gen *rpc_tls_load(const tn_settings_tls *settings, tn_tls_use use,
+                          tn_config_problems *problems)
 {
     rpc_tls_gen *gen = tn_xcalloc(1, sizeof(*gen));
     loader l = {.problems = problems, .digest = EVP_MD_CTX_new(), .gen = gen};
@@ -413,7 +426,9 @@ rpc_tls_gen *rpc_tls_load(const tn_settings_tls *settings, tn_tls_use use, tn_co
         load_client(&l, &settings->internode, &settings->internode.server, "internode");
     } else if (use == TN_TLS_FRONTEND_CLIENT) {
         load_client(&l, &settings->frontend,
-                    settings->internode.server.at ? &settings->internode.server : &settings->frontend.server, "frontend");
+                    settings->internode.server.at ? &settings->internode.server
+                                                  : &settings->frontend.server,
+                    "frontend");
     } else if (use == TN_TLS_INTERNODE) {
         gen->ctx = load_server(&l, &settings->internode.server, "internode.server");
     } else {

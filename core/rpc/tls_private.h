@@ -16,8 +16,10 @@
 #include "metrics/metrics.h"
 #include "rpc/tls.h"
 
-#define RPC_TLS_SESSION_S 3600 /* a client may resume that long without its certificate being looked at again */
-#define RPC_TLS_TICKET_NS (RPC_TLS_SESSION_S * TN_SEC) /* then the tickets' key is changed; the old one opens so long */
+#define RPC_TLS_SESSION_S \
+    3600 /* a client may resume that long without its certificate being looked at again */
+#define RPC_TLS_TICKET_NS \
+    (RPC_TLS_SESSION_S * TN_SEC) /* then the tickets' key is changed; the old one opens so long */
 #define RPC_TLS_TICKET_KEYS 2
 
 typedef struct rpc_tls_ticket_key {
@@ -27,9 +29,9 @@ typedef struct rpc_tls_ticket_key {
 
 typedef struct rpc_tls_cert { /* of one use, as the settings give it */
     X509 *leaf;
-    STACK_OF(X509) *chain; /* what stands behind it in its file */
+    STACK_OF(X509) * chain; /* what stands behind it in its file */
     EVP_PKEY *key;
-    STACK_OF(X509) *cas; /* the other side's authorities */
+    STACK_OF(X509) * cas; /* the other side's authorities */
 } rpc_tls_cert;
 
 typedef struct rpc_tls_date { /* for the expiration checks */
@@ -46,7 +48,7 @@ typedef struct rpc_tls_gen {
     struct rpc_tls_host {
         char *name; /* lower case */
         SSL_CTX *ctx;
-    } *hosts;
+    } * hosts;
     uint8_t digest[32]; /* of all that was read */
     bool require;       /* a client certificate; of ctx */
     bool client, verify_host;
@@ -68,13 +70,14 @@ rpc_tls_gen *rpc_tls_gen_ref(tn_tls_side *side);
 void rpc_tls_gen_unref(rpc_tls_gen *gen);
 
 /* tls_load.c: NULL when there were problems. */
-rpc_tls_gen *rpc_tls_load(const tn_settings_tls *settings, tn_tls_use use, tn_config_problems *problems);
+rpc_tls_gen *rpc_tls_load(const tn_settings_tls *settings, tn_tls_use use,
+                          tn_config_problems *problems);
 
 /* tls_context.c */
 /* The newest error of OpenSSL's queue, which is emptied. */
 const char *rpc_tls_error(char *out, size_t size);
-SSL_CTX *rpc_tls_server_context(const rpc_tls_cert *cert, bool require, const uint8_t session_id[32], char *why,
-                                size_t why_size);
+SSL_CTX *rpc_tls_server_context(const rpc_tls_cert *cert, bool require,
+                                const uint8_t session_id[32], char *why, size_t why_size);
 SSL_CTX *rpc_tls_client_context(const rpc_tls_cert *cert, bool verify, char *why, size_t why_size);
 
 /* tls_wire.c */
@@ -85,11 +88,13 @@ typedef struct rpc_tls_kept { /* a client's session, to be resumed */
 } rpc_tls_kept;
 
 typedef struct rpc_tls_events {
-    void (*ready)(void *user);                               /* the handshake is over, the peer is who it must be */
-    bool (*clear)(void *user, const uint8_t *p, size_t n); /* false: enough, the connection has ended */
+    void (*ready)(void *user); /* the handshake is over, the peer is who it must be */
+    bool (*clear)(void *user, const uint8_t *p,
+                  size_t n); /* false: enough, the connection has ended */
 } rpc_tls_events;
 
-rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, const rpc_tls_events *events, void *user);
+rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, const rpc_tls_events *events,
+                        void *user);
 rpc_tls *rpc_tls_connect(tn_tls_side *side, tn_stream *stream, const char *ip, rpc_tls_kept *kept,
                          const rpc_tls_events *events, void *user);
 void rpc_tls_destroy(rpc_tls *tls); /* NULL allowed; not inside its events */

@@ -34,7 +34,8 @@ static void count(size_t which)
     tn_counter *counter = atomic_load_explicit(&handshakes[which], memory_order_acquire);
     if (!counter) {
         tn_label result = TN_LABEL_Z("result", results[which]);
-        counter = tn_metrics_counter("tenon_tls_handshakes", "TLS handshakes, accepted and made", &result, 1);
+        counter = tn_metrics_counter("tenon_tls_handshakes", "TLS handshakes, accepted and made",
+                                     &result, 1);
         atomic_store_explicit(&handshakes[which], counter, memory_order_release);
     }
     tn_counter_inc(counter);
@@ -106,7 +107,8 @@ static rpc_tls *make(tn_tls_side *side, tn_stream *stream, const rpc_tls_events 
     return tls;
 }
 
-rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, const rpc_tls_events *events, void *user)
+rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, const rpc_tls_events *events,
+                        void *user)
 {
     rpc_tls *tls = make(side, stream, events, user);
     SSL_set_accept_state(tls->ssl);
@@ -190,7 +192,8 @@ static bool fits(rpc_tls *tls)
 {
     const unsigned char *protocol;
     unsigned n;
-    bool wants = SSL_get_verify_mode(tls->ssl) & (tls->gen->client ? SSL_VERIFY_PEER : SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
+    bool wants = SSL_get_verify_mode(tls->ssl) &
+                 (tls->gen->client ? SSL_VERIFY_PEER : SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
     X509 *peer = SSL_get0_peer_certificate(tls->ssl);
     SSL_get0_alpn_selected(tls->ssl, &protocol, &n);
     const char *why = NULL;
@@ -198,10 +201,12 @@ static bool fits(rpc_tls *tls)
         why = "the other side does not ask for h2 (ALPN)";
     else if (wants && !peer)
         why = "the other side has no certificate";
-    else if (peer && SSL_get_verify_mode(tls->ssl) != SSL_VERIFY_NONE && SSL_get_verify_result(tls->ssl) != X509_V_OK)
+    else if (peer && SSL_get_verify_mode(tls->ssl) != SSL_VERIFY_NONE &&
+             SSL_get_verify_result(tls->ssl) != X509_V_OK)
         why = "the other side's certificate does not verify";
     else if (wants && X509_cmp_current_time(X509_get0_notAfter(peer)) < 0)
-        why = "the other side's certificate has expired"; /* a resumed session is not verified again */
+        why =
+            "the other side's certificate has expired"; /* a resumed session is not verified again */
     if (why)
         snprintf(tls->why, sizeof(tls->why), "%s", why);
     return !why;
@@ -306,7 +311,8 @@ bool rpc_tls_peer_text(const rpc_tls *tls, uint8_t **out, size_t *der_n, size_t 
     char *subject;
     if (!text)
         return false;
-    X509_NAME_print_ex(text, X509_get_subject_name(peer), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
+    X509_NAME_print_ex(text, X509_get_subject_name(peer), 0,
+                       XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
     long length = BIO_get_mem_data(text, &subject);
     *der_n = (size_t)n;
     *subject_n = length > 0 ? (size_t)length : 0;
