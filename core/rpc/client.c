@@ -71,6 +71,15 @@ static void link_free(rpc_link *l)
     free(l);
 }
 
+static void write_out(rpc_link *l, tn_buf *out)
+{
+    if (!out->n)
+        return;
+    count(&stat_bytes_out, out->n);
+    l->tls ? rpc_tls_write(l->tls, out->p, out->n) : tn_stream_write(l->stream, out->p, out->n);
+    out->n = 0;
+}
+
 static void link_flush(tn_msg *msg)
 {
     rpc_link *l = TN_CONTAINER_OF(msg, rpc_link, flush);
@@ -81,17 +90,17 @@ static void link_flush(tn_msg *msg)
         return;
     }
     tn_buf out = {0};
-    while (tn_stream_pending_bytes(l->stream) + out.n < RPC_SOCKET_MARK) {
+    for (ssize_t n = 1; n > 0;) {
         const uint8_t *p;
-        ssize_t n = nghttp2_session_mem_send(l->session, &p);
-        if (n <= 0)
+        if (tn_stream_pending_bytes(l->stream) + out.n >= RPC_SOCKET_MARK)
+            write_out(l, &out); /* what the socket takes at once leaves room: nobody would call again */
+        if (tn_stream_pending_bytes(l->stream) >= RPC_SOCKET_MARK)
             break;
-        tn_buf_put(&out, p, (size_t)n);
+        n = nghttp2_session_mem_send(l->session, &p);
+        if (n > 0)
+            tn_buf_put(&out, p, (size_t)n);
     }
-    if (out.n) {
-        count(&stat_bytes_out, out.n);
-        l->tls ? rpc_tls_write(l->tls, out.p, out.n) : tn_stream_write(l->stream, out.p, out.n);
-    }
+    write_out(l, &out);
     tn_buf_done(&out);
     if (!nghttp2_session_want_read(l->session) && !nghttp2_session_want_write(l->session))
         rpc_link_close(l, "the connection has ended", false);

@@ -47,7 +47,7 @@ typedef struct tn_outcall {
     tn_blob status_details;
 } tn_outcall;
 
-/* secret: sent as "tenon-internode" with each call, checked by tn_rpc_options.internode_secret; may be empty.
+/* secret: sent as "tenon-internode" with each call, checked by whoever dispatches there; may be empty.
  * broken: the connection broke or could not be made (may be NULL). */
 tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
                               void (*broken)(void *user), void *user);

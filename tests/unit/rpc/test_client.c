@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls to another host: what comes back, and above all whether a call that failed was surely never begun there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proto/proto.h"
+#include "rpc/client.h"
+#include "rpc/rpc.h"
+#include "temporal/api/common/v1/message.pb-c.h"
+
+#define DESCRIPTOR temporal__api__common__v1__payload__descriptor
+
+static tn_rpc_server *server;
+static uint16_t port;
+static _Atomic uint64_t cancelled, broken_count;
+
+/* ---- the other host ---- */
+
+typedef struct waiting {
+    tn_loop_timer timer;
+    tn_call *call;
+} waiting;
+
+static void do_echo(tn_call *call) { tn_call_reply(call, call->request); }
+
+static void do_fail(tn_call *call)
+{
+    tn_call_fail(call, tn_fault_detailed(call->arena, TN_GRPC_NOT_FOUND, call->request, "100 %% \xc3\xa4 \n gone"));
+}
+
+static void do_secret(tn_call *call)
+{
+    Temporal__Api__Common__V1__Payload out = TEMPORAL__API__COMMON__V1__PAYLOAD__INIT;
+    tn_str secret = tn_call_header(call, "tenon-internode"), more = tn_call_header(call, "client-name");
+    char *text = tn_arena_printf(call->arena, TN_STR_FMT "/" TN_STR_FMT, TN_STR_ARG(secret), TN_STR_ARG(more));
+    out.data = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
+    tn_call_reply(call, &out.base);
+}
+
+static void wait_over(tn_loop_timer *timer)
+{
+    waiting *w = TN_CONTAINER_OF(timer, waiting, timer);
+    w->call->on_cancel = NULL;
+    tn_call_reply(w->call, w->call->request);
+}
+
+static void wait_cancelled(tn_call *call)
+{
+    waiting *w = call->user;
+    tn_loop_timer_stop(&w->timer);
+    atomic_fetch_add(&cancelled, 1);
+    tn_call_reply(call, NULL);
+}
+
+static void do_wait(tn_call *call) /* 300 ms */
+{
+    waiting *w = TN_NEW(call->arena, waiting);
+    w->call = call;
+    call->user = w;
+    call->on_cancel = wait_cancelled;
+    tn_loop_timer_init(&w->timer, wait_over);
+    tn_loop_timer_start(&w->timer, tn_now_mono_ns() + 300 * TN_MS);
+}
+
+#define METHOD(name, function) \
+    {.path = "/test.T/" name, .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = (function)}
+static const tn_rpc_method methods[] = {METHOD("Echo", do_echo), METHOD("Fail", do_fail),
+                                        METHOD("Secret", do_secret), METHOD("Wait", do_wait)};
+
+static void serve(uint16_t at)
+{
+    tn_rpc_options options;
+    tn_error err = {0};
+    tn_rpc_options_default(&options);
+    options.port = at;
+    assert_int_equal(tn_rpc_server_start(&options, &server, &err), TN_OK);
+    port = tn_rpc_server_port(server);
+}
+
+/* A host that is nothing but frames: answers the first request as it is told, then closes. */
+typedef struct fake {
+    int listener;
+    uint16_t port;
+    const char *answer;
+    size_t answer_n;
+    pthread_t thread;
+} fake;
+
+static void *fake_run(void *arg)
+{
+    fake *f = arg;
+    int fd = accept(f->listener, NULL, NULL);
+    uint8_t in[4096];
+    size_t n = 0, at = 24;
+    bool asked = false;
+    while (!asked && n < sizeof(in)) {
+        ssize_t got = recv(fd, in + n, sizeof(in) - n, 0);
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+        while (!asked && n >= at + 9) {
+            size_t size = (size_t)in[at] << 16 | (size_t)in[at + 1] << 8 | in[at + 2];
+            asked = in[at + 3] == 1;
+            at += 9 + size;
+        }
+    }
+    if (f->answer_n)
+        assert_true(send(fd, f->answer, f->answer_n, MSG_NOSIGNAL) > 0);
+    usleep(100000);
+    close(fd);
+    return NULL;
+}
+
+static void fake_start(fake *f, const char *answer, size_t n)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET};
+    socklen_t size = sizeof(addr);
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    *f = (fake){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .answer = answer, .answer_n = n};
+    assert_int_equal(bind(f->listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(f->listener, 1), 0);
+    assert_int_equal(getsockname(f->listener, (struct sockaddr *)&addr, &size), 0);
+    f->port = ntohs(addr.sin_port);
+    pthread_create(&f->thread, NULL, fake_run, f);
+}
+
+static void fake_end(fake *f)
+{
+    close(f->listener);
+    pthread_join(f->thread, NULL);
+}
+
+/* ---- this host ---- */
+
+typedef struct attempt {
+    tn_outcall out;
+    sem_t done;
+} attempt;
+
+static tn_channel *channel;
+
+static void open_channel(void *arg)
+{
+    channel = tn_channel_create("127.0.0.1", *(uint16_t *)arg, "word",
+                                NULL, NULL);
+}
+
+static void count_broken(void *user)
+{
+    (void)user;
+    atomic_fetch_add(&broken_count, 1);
+}
+
+static void open_watched(void *arg)
+{
+    channel = tn_channel_create("127.0.0.1", *(uint16_t *)arg, "", count_broken, NULL);
+}
+
+static void close_channel(void *arg)
+{
+    (void)arg;
+    tn_channel_destroy(channel);
+    channel = NULL;
+}
+
+static tn_loop *home(void) { return tn_loops_get(1); }
+static void connect_to(uint16_t at) { tn_loop_call(home(), open_channel, &at); }
+static void hang_up(void) { tn_loop_call(home(), close_channel, NULL); }
+
+static void attempt_done(tn_outcall *out) { sem_post(&((attempt *)out)->done); }
+static void attempt_send(void *arg) { tn_outcall_send(channel, &((attempt *)arg)->out); }
+static void attempt_cancel(void *arg) { tn_outcall_cancel(&((attempt *)arg)->out); }
+
+static void begin(attempt *a, const char *path, const char *data, uint64_t within_ns)
+{
+    Temporal__Api__Common__V1__Payload in = TEMPORAL__API__COMMON__V1__PAYLOAD__INIT;
+    memset(a, 0, sizeof(*a));
+    sem_init(&a->done, 0, 0);
+    a->out.arena = tn_arena_create(0);
+    in.data = (ProtobufCBinaryData){strlen(data), (uint8_t *)(uintptr_t)data};
+    assert_int_equal(tn_proto_pack(&in.base, a->out.arena, &a->out.message), TN_OK);
+    a->out.path = path;
+    a->out.deadline_mono_ns = within_ns ? tn_now_mono_ns() + within_ns : UINT64_MAX;
+    a->out.headers[a->out.n_headers++] = (tn_outcall_header){TN_STR("client-name"), TN_STR("me")};
+    a->out.done = attempt_done;
+    tn_loop_call(home(), attempt_send, a);
+}
+
+static void end(attempt *a) { tn_arena_destroy(a->out.arena); }
+
+static void await(attempt *a)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    assert_int_equal(sem_timedwait(&a->done, &until), 0);
+}
+
+static void call(attempt *a, const char *path, const char *data, uint64_t within_ns)
+{
+    begin(a, path, data, within_ns);
+    await(a);
+}
+
+static void assert_answer(const attempt *a, const char *data)
+{
+    Temporal__Api__Common__V1__Payload *p = NULL;
+    if (a->out.fault)
+        fprintf(stderr, "%d: " TN_STR_FMT "\n", a->out.fault->code, TN_STR_ARG(a->out.fault->message));
+    assert_null(a->out.fault);
+    assert_int_equal(tn_proto_unpack(&DESCRIPTOR, a->out.response, a->out.arena, (ProtobufCMessage **)(void *)&p, NULL),
+                     TN_OK);
+    assert_int_equal(p->data.len, strlen(data));
+    assert_memory_equal(p->data.data, data, p->data.len);
+}
+
+static void assert_fault(const attempt *a, tn_grpc_code code, bool unsent)
+{
+    assert_non_null(a->out.fault);
+    assert_int_equal(a->out.fault->code, code);
+    assert_int_equal(a->out.unsent, unsent);
+}
+
+/* ---- cases ---- */
+
+static void answers(void **state)
+{
+    (void)state;
+    attempt a[50];
+    connect_to(port);
+    for (size_t i = 0; i < TN_COUNT_OF(a); i++)
+        begin(&a[i], i % 5 ? "/test.T/Echo" : "/test.T/Wait", "hello", 0);
+    for (size_t i = 0; i < TN_COUNT_OF(a); i++) {
+        await(&a[i]);
+        assert_answer(&a[i], "hello");
+        end(&a[i]);
+    }
+    call(&a[0], "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a[0], "word/me");
+    end(&a[0]);
+    hang_up();
+}
+
+static void large_answers(void **state)
+{
+    (void)state;
+    static char data[3 << 20];
+    attempt a;
+    memset(data, 'x', sizeof(data) - 1);
+    connect_to(port);
+    call(&a, "/test.T/Echo", data, 10 * TN_SEC);
+    assert_answer(&a, data);
+    end(&a);
+    hang_up();
+}
+
+static void faults_with_details(void **state)
+{
+    (void)state;
+    attempt a;
+    connect_to(port);
+    call(&a, "/test.T/Fail", "why", 5 * TN_SEC);
+    assert_fault(&a, TN_GRPC_NOT_FOUND, false);
+    assert_true(tn_str_is(a.out.fault->message, "100 % \xc3\xa4 \n gone"));
+    assert_true(tn_str_is(a.out.fault->detail_type, DESCRIPTOR.name));
+    assert_int_equal(a.out.fault->detail.n, a.out.message.n);
+    assert_memory_equal(a.out.fault->detail.p, a.out.message.p, a.out.message.n);
+    end(&a);
+    call(&a, "/test.T/Nothing", "", 5 * TN_SEC);
+    assert_fault(&a, TN_GRPC_UNIMPLEMENTED, false);
+    end(&a);
+    hang_up();
+}
+
+static void until_cancelled(uint64_t count)
+{
+    for (int i = 0; i < 1000 && atomic_load(&cancelled) < count; i++)
+        usleep(5000);
+    assert_true(atomic_load(&cancelled) >= count);
+}
+
+static void deadline(void **state)
+{
+    (void)state;
+    attempt a;
+    uint64_t before = atomic_load(&cancelled);
+    connect_to(port);
+    call(&a, "/test.T/Wait", "", 30 * TN_MS);
+    assert_fault(&a, TN_GRPC_DEADLINE_EXCEEDED, false);
+    until_cancelled(before + 1);
+    end(&a);
+    hang_up();
+}
+
+static void cancel(void **state)
+{
+    (void)state;
+    attempt a;
+    uint64_t before = atomic_load(&cancelled);
+    connect_to(port);
+    begin(&a, "/test.T/Wait", "", 5 * TN_SEC);
+    usleep(50000);
+    tn_loop_call(home(), attempt_cancel, &a);
+    await(&a);
+    assert_fault(&a, TN_GRPC_CANCELLED, false);
+    until_cancelled(before + 1);
+    end(&a);
+    hang_up();
+}
+
+static void channel_ends_its_calls(void **state)
+{
+    (void)state;
+    attempt a;
+    connect_to(port);
+    begin(&a, "/test.T/Wait", "", 5 * TN_SEC);
+    usleep(50000);
+    hang_up();
+    await(&a);
+    assert_fault(&a, TN_GRPC_UNAVAILABLE, false);
+    end(&a);
+}
+
+static void unreachable(void **state)
+{
+    (void)state;
+    attempt a;
+    fake f;
+    uint16_t nobody;
+    uint64_t before = atomic_load(&broken_count);
+    fake_start(&f, NULL, 0); /* a port that was free a moment ago */
+    nobody = f.port;
+    shutdown(f.listener, SHUT_RDWR);
+    fake_end(&f);
+    tn_loop_call(home(), open_watched, &nobody);
+    for (int i = 0; i < 5; i++) { /* the later ones at once, while it is waited */
+        call(&a, "/test.T/Echo", "", 5 * TN_SEC);
+        assert_fault(&a, TN_GRPC_UNAVAILABLE, true);
+        end(&a);
+    }
+    assert_true(atomic_load(&broken_count) > before);
+    hang_up();
+}
+
+static void drained(void **state)
+{
+    (void)state;
+    attempt a, b;
+    tn_outcall_stats before, after;
+    uint16_t same = port;
+    connect_to(port);
+    call(&a, "/test.T/Echo", "x", 5 * TN_SEC);
+    end(&a);
+    tn_outcall_stats_get(&before);
+    begin(&a, "/test.T/Wait", "y", 5 * TN_SEC);
+    usleep(50000);
+    tn_rpc_server_drain(server, 5 * TN_SEC); /* what is out is answered */
+    await(&a);
+    assert_answer(&a, "y");
+    end(&a);
+    tn_rpc_server_destroy(server);
+    serve(same);
+    call(&b, "/test.T/Echo", "z", 5 * TN_SEC);
+    assert_answer(&b, "z");
+    end(&b);
+    tn_outcall_stats_get(&after);
+    assert_int_equal(after.connects, before.connects + 1);
+    hang_up();
+}
+
+#define SETTINGS "\0\0\0\4\0\0\0\0\0"
+
+static void refused_stream(void **state)
+{
+    (void)state;
+    static const char answer[] = SETTINGS "\0\0\4\3\0\0\0\0\1\0\0\0\7";
+    attempt a;
+    fake f;
+    fake_start(&f, answer, sizeof(answer) - 1);
+    connect_to(f.port);
+    call(&a, "/test.T/Echo", "", 5 * TN_SEC);
+    assert_fault(&a, TN_GRPC_UNAVAILABLE, true);
+    end(&a);
+    hang_up();
+    fake_end(&f);
+}
+
+static void going_away_unseen(void **state)
+{
+    (void)state;
+    static const char answer[] = SETTINGS "\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0"; /* last stream: 0 */
+    attempt a;
+    fake f;
+    fake_start(&f, answer, sizeof(answer) - 1);
+    connect_to(f.port);
+    call(&a, "/test.T/Echo", "", 5 * TN_SEC);
+    assert_fault(&a, TN_GRPC_UNAVAILABLE, true);
+    end(&a);
+    hang_up();
+    fake_end(&f);
+}
+
+static void broken(void **state)
+{
+    (void)state;
+    attempt a;
+    fake f;
+    uint64_t before = atomic_load(&broken_count);
+    fake_start(&f, NULL, 0);
+    tn_loop_call(home(), open_watched, &f.port);
+    call(&a, "/test.T/Echo", "", 5 * TN_SEC); /* it was read, and may have been obeyed */
+    assert_fault(&a, TN_GRPC_UNAVAILABLE, false);
+    assert_int_equal(atomic_load(&broken_count), before + 1);
+    end(&a);
+    hang_up();
+    fake_end(&f);
+}
+
+static int start(void **state)
+{
+    tn_error err = {0};
+    (void)state;
+    tn_rpc_register(methods, TN_COUNT_OF(methods));
+    if (tn_loops_create(2, &err) != TN_OK)
+        return -1;
+    serve(0);
+    tn_loops_run();
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    tn_rpc_server_destroy(server);
+    tn_loops_stop();
+    tn_loops_destroy();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
+        cmocka_unit_test(faults_with_details),
+        cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
+        cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(unreachable), cmocka_unit_test(drained),
+        cmocka_unit_test(refused_stream),
+        cmocka_unit_test(going_away_unseen),
+        cmocka_unit_test(broken),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
