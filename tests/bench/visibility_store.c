@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Figures of a visibility plugin through the real host:
  *
- *   visibility_store PLUGIN.so STANZA [-n RUNS] [-q QUERIES] [--only-queries]
+ *   visibility_store PLUGIN.so STANZA [-n RUNS] [-q QUERIES] [--only-queries] [--only NAME]
  *
  * Stores RUNS closed runs with five custom attributes, and one open run for each thousand, in a namespace of a fixed id;
  * then asks each of a set of lists and counts QUERIES times, with other values each time, and prints the
@@ -216,12 +216,14 @@ static double ask(size_t at, uint64_t *out_found)
     return worst;
 }
 
-static void measure(size_t queries)
+static void measure(size_t queries, const char *only)
 {
     double *ms = tn_xcalloc(queries, sizeof *ms);
     printf("%-36s %10s %10s %10s %10s\n", "", "found", "median", "p99", "most");
     for (size_t at = 0; at < TN_COUNT_OF(asked); at++) {
         bool scan = strncmp(asked[at].name, "scan", 4) == 0;
+        if (only && strcmp(asked[at].name, only) != 0)
+            continue;
         size_t n = scan && queries > 10 ? 10 : queries;
         uint64_t found = 0;
         for (size_t i = 0; i < n; i++) {
@@ -246,6 +248,7 @@ static uint64_t number(const char *text)
 int main(int argc, char **argv)
 {
     bool only_queries = false;
+    const char *only = NULL;
     uint64_t queries = 100;
     runs = 1000000;
     for (int i = 3; i < argc; i++) {
@@ -255,12 +258,14 @@ int main(int argc, char **argv)
             queries = number(argv[++i]);
         else if (strcmp(argv[i], "--only-queries") == 0)
             only_queries = true;
+        else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+            only_queries = true, only = argv[++i];
         else
             argc = 0;
     }
     if (argc < 3) {
         fprintf(stderr, "usage: visibility_store PLUGIN.so STANZA [-n RUNS] [-q QUERIES] "
-                        "[--only-queries]\n");
+                        "[--only-queries] [--only NAME]\n");
         return 2;
     }
     tn_log_configure(TN_LOG_NEVER, false);
@@ -269,7 +274,7 @@ int main(int argc, char **argv)
     vk_open();
     if (!only_queries)
         load();
-    measure((size_t)queries);
+    measure((size_t)queries, only);
     vk_close();
     return 0;
 }
