@@ -580,6 +580,16 @@ static void the_attack_list(void **state)
     tn_buf_put_u8(&psychic, '.');
     put_base64(&psychic, zeros, sizeof zeros);
     REFUSED(text_of(&psychic));
+    for (int half = 0; half < 2; half++) { /* r or s alone is nothing */
+        text = token_raw("{\"alg\":\"ES256\",\"kid\":\"p256\"}", P, "ES256", p256, NULL, 0);
+        memset(strrchr(text, '.') + 1 + (half ? 43 : 0), 'A', half ? 43 : 42);
+        REFUSED(text);
+    }
+    /* the other forms of a JWS, and a JWE */
+    REFUSED(tn_xstrdup("{\"payload\":\"e30\",\"signatures\":[{\"protected\":\"e30\",\"signature\":\"AA\"}]}"));
+    REFUSED(tn_xstrdup("{\"payload\":\"e30.x\",\"protected\":\"e30.x\",\"signature\":\"AA\"}"));
+    REFUSED(tn_xstrdup("eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..AAAA.AAAA.AAAA"));
+    REFUSED(tn_xstrdup("..")), REFUSED(tn_xstrdup(".")), REFUSED(tn_xstrdup("")), REFUSED(tn_xstrdup("e30.e30.AA"));
     free(pem_text);
     close_plugin();
 }
