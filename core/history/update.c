@@ -34,6 +34,8 @@ static Temporal__Api__Update__V1__UpdateRef *reference(const tn_waiting_update *
 static Temporal__Api__Common__V1__Link *link_of(const tn_waiting_update *w,
                                                 const outcome_msg *outcome, int stage)
 {
+    if (w->known)
+        return NULL;
     if (stage == STAGE_COMPLETED && outcome &&
         outcome->value_case == TEMPORAL__API__UPDATE__V1__OUTCOME__VALUE_FAILURE)
         return tn_link_to_workflow(w->req, w->run_id, "Update rejected");
@@ -319,7 +321,7 @@ static const tn_fault *check_chain(const tn_hreq *req, const tn_ms *ms, const ch
 {
     if (!*first_run_id || strcmp(first_run_id, ms->first_run_id) == 0)
         return NULL;
-    return tn_fault_workflow_not_found(req->arena, req->workflow_id);
+    return tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "workflow execution not found");
 }
 
 static void admitted(tn_txn *txn)

@@ -21,6 +21,7 @@ typedef struct tn_waiting_update {
     bool started;   /* this very request has started the run */
     bool updating;  /* from here on a fault is the update's */
     bool again;     /* the run closed over it once */
+    bool known;     /* the update was over before this request came */
     int32_t status; /* of the run */
 } tn_waiting_update;
 

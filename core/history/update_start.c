@@ -33,8 +33,10 @@ static start_response *start_part(const tn_waiting_update *w)
     temporal__api__workflowservice__v1__start_workflow_execution_response__init(out);
     out->run_id = tn_arena_strdup(w->req->arena, w->run_id);
     out->started = w->started;
+    if (w->started)
+        out->first_execution_run_id = out->run_id;
     out->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)w->status;
-    out->link = tn_link_to_start(w->req, w->run_id);
+    out->link = w->known ? NULL : tn_link_to_start(w->req, w->run_id);
     return out;
 }
 
@@ -109,6 +111,7 @@ static bool update_current(tn_wf *wf, tn_hreq *req, tn_waiting_update *w, tn_run
     if (!completed && !usable)
         return false;
     w->updating = true;
+    w->known = completed;
     w->status = tn_ms_running(run->ms) ? 1 : run->ms->status;
     tn_update_admit(wf, req, run, update_of(req));
     return true;

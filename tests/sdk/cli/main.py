@@ -12,6 +12,7 @@ from datetime import timedelta
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
 
+import cases_update  # noqa: E402
 import flows  # noqa: E402
 from harness import Env, Score, run_cases  # noqa: E402
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker  # noqa: E402
@@ -204,6 +205,45 @@ async def case_signal_and_query(env):
     assert "already completed" in failed.err or "not found" in failed.err.lower(), failed.err
 
 
+async def case_update(env):
+    name, _ = await start(env, "Counter", 1)
+    words = ["--workflow-id", name, "--name", "add"]
+    done = (await cli(env, "workflow", "update", "execute", *words, "--input", "2",
+                      "--update-id", "first")).json
+    assert done["result"] == 3 and done["updateId"] == "first", done
+    refused = await cli(env, "workflow", "update", "execute", *words, "--input", "-1", good=False)
+    assert "less than nothing" in refused.err, refused.err
+    begun = (await cli(env, "workflow", "update", "start", "--workflow-id", name, "--name",
+                       "add_when_open", "--input", "1", "--update-id", "second",
+                       "--wait-for-stage", "accepted")).json
+    assert begun["updateId"] == "second", begun
+    about = ["--workflow-id", name, "--update-id", "second"]
+    shown = (await cli(env, "workflow", "update", "describe", *about)).json
+    assert shown["stage"] == "Accepted", shown
+    await cli(env, "workflow", "signal", "--workflow-id", name, "--name", "release")
+    result = (await cli(env, "workflow", "update", "result", *about)).json
+    assert result["result"] == 4, result
+    shown = (await cli(env, "workflow", "update", "describe", *about)).json
+    assert shown["stage"] == "Completed" and shown["result"] == 4, shown
+    await cli(env, "workflow", "update", "describe", "--workflow-id", name, "--update-id", "none",
+              good=False)
+    await cli(env, "workflow", "signal", "--workflow-id", name, "--name", "finish")
+    await cli(env, "workflow", "update", "execute", *words, "--input", "2", good=False)
+
+
+async def case_update_with_start(env):
+    name = env.id("uws")
+    words = ["workflow", "execute-update-with-start", "--type", "Counter", "--task-queue", env.queue,
+             "--workflow-id", name, "--update-name", "add", "--update-input", "2",
+             "--id-conflict-policy"]
+    done = (await cli(env, *words, "UseExisting", "--input", "1")).json
+    assert done["updateResult"] == 3, done
+    done = (await cli(env, *words, "UseExisting", "--input", "1")).json
+    assert done["updateResult"] == 5, done
+    await cli(env, *words, "Fail", "--input", "1", good=False)
+    await cli(env, "workflow", "terminate", "--workflow-id", name)
+
+
 async def case_signal_with_start(env):
     name = env.id("sws")
     started = (await cli(env, "workflow", "signal-with-start", "--type", "Waiting", "--task-queue",
@@ -335,7 +375,7 @@ async def run(arguments):
     score = Score("cli")
     cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")
              and (not arguments.only or arguments.only in name)}
-    worker = Worker(env.client, task_queue=env.queue, workflows=flows.WORKFLOWS,
+    worker = Worker(env.client, task_queue=env.queue, workflows=flows.WORKFLOWS + cases_update.WORKFLOWS,
                     activities=[a for a in flows.ACTIVITIES if a is not flows.echo_in_thread],
                     workflow_runner=UnsandboxedWorkflowRunner(),
                     graceful_shutdown_timeout=timedelta(0))

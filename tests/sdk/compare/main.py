@@ -24,12 +24,13 @@ import cases_errors
 import cases_flow
 import cases_sdk
 import cases_task
+import cases_update
 import cases_view
 from driver import Case, Server
 from normal import differences
 
 MODULES = (cases_flow, cases_task, cases_activity, cases_child, cases_view,
-           cases_errors, cases_sdk)
+           cases_errors, cases_sdk, cases_update)
 AT_ONCE = 12
 TRIES = 3
 CASE_LIMIT_S = 90
@@ -51,7 +52,8 @@ CHILD_WORKFLOW_EXECUTION_COMPLETED CHILD_WORKFLOW_EXECUTION_FAILED CHILD_WORKFLO
 CHILD_WORKFLOW_EXECUTION_TIMED_OUT CHILD_WORKFLOW_EXECUTION_TERMINATED
 SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED
 EXTERNAL_WORKFLOW_EXECUTION_SIGNALED UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
-WORKFLOW_PROPERTIES_MODIFIED""".split()
+WORKFLOW_PROPERTIES_MODIFIED WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+WORKFLOW_EXECUTION_UPDATE_COMPLETED""".split()
 
 
 def short(kind):
