@@ -97,22 +97,50 @@ static const char *pick_index(const mv_query *q, bool ordered)
     return index;
 }
 
+/* Does another index narrow it down, when nothing has to come in order? */
+static bool is_narrow(const mv_query *q)
+{
+    for (size_t i = 0; i < q->n_must; i++)
+        if (is_equal(q->must[i], "WorkflowType") || is_equal(q->must[i], "WorkflowId") ||
+            is_equal(q->must[i], "RunId"))
+            return true;
+    return false;
+}
+
+/* The test of an own attribute to go by: one that few runs pass; for a count, any rather than none. */
+static tn_status find_driver(mv_query *q, const char **out)
+{
+    tn_status status = TN_OK;
+    const char *broad = NULL;
+    *out = NULL;
+    for (size_t i = 0; i < q->n_must && status == TN_OK; i++) {
+        const char *probe = mv_filter_probe(q, q->must[i]);
+        if (probe && is_few(q, probe, &status)) {
+            *out = probe;
+            return status;
+        }
+        if (probe && !broad)
+            broad = probe;
+    }
+    if (q->read->count && !is_narrow(q))
+        *out = broad;
+    return status;
+}
+
 /* " FROM ... WHERE ...".  ordered: in the default order. */
 static tn_status put_from(mv_query *q, ms_text *t, bool ordered)
 {
-    tn_status status = TN_OK;
-    for (size_t i = 0; i < q->n_must && status == TN_OK; i++) {
-        const char *probe = mv_filter_probe(q, q->must[i]);
-        if (!probe || !is_few(q, probe, &status))
-            continue;
+    const char *driver;
+    tn_status status = find_driver(q, &driver);
+    if (status != TN_OK)
+        return status;
+    if (driver) {
         ms_puts(t, " FROM (SELECT DISTINCT x.run FROM tenon_vis_attr x WHERE ");
-        ms_puts(t, probe);
+        ms_puts(t, driver);
         ms_putf(t, ") y STRAIGHT_JOIN tenon_vis_run d ON d.ns=%u AND d.run=y.run WHERE ", q->ns);
         ms_puts(t, q->condition);
         return TN_OK;
     }
-    if (status != TN_OK)
-        return status;
     const char *index = pick_index(q, ordered);
     ms_puts(t, " FROM tenon_vis_run d");
     if (index)
