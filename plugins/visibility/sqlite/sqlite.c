@@ -11,7 +11,7 @@
 
 static const char CONFIG_KEYS[] =
     "path string - - the database file, or :memory: for one that ends with the process\n"
-    "linger duration 100ms - a write waits so long for company; lists and counts never see the "
+    "linger duration 500ms - a write waits so long for company; lists and counts never see the "
     "wait\n"
     "batchMax int 1024 - ... or until so many wait\n"
     "patience duration 100ms - a list that its index has not answered by then reads the table "
