@@ -399,12 +399,22 @@ static void admit(tn_call *call)
                                          "the server is starting: it waits for its store"));
 }
 
-static void set_health(int status)
+/* By the reference's names; of roles that this process has not, nothing is known. */
+static void set_health(const server *s, int status)
 {
-    static const char *const services[] = {
-        "", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"};
+    static const struct {
+        const char *name;
+        uint32_t role;
+    } services[] = {
+        {"temporal.api.workflowservice.v1.WorkflowService", TN_SERVICE_FRONTEND},
+        {"temporal.api.operatorservice.v1.OperatorService", TN_SERVICE_FRONTEND},
+        {"temporal.api.workflowservice.v1.HistoryService", TN_SERVICE_HISTORY},
+        {"temporal.api.workflowservice.v1.MatchingService", TN_SERVICE_MATCHING},
+    };
+    tn_rpc_set_health("", status);
     for (size_t i = 0; i < TN_COUNT_OF(services); i++)
-        tn_rpc_set_health(services[i], status);
+        if (has(s, services[i].role))
+            tn_rpc_set_health(services[i].name, status);
 }
 
 static int open_ports(server *s)
@@ -425,7 +435,7 @@ static int open_ports(server *s)
     if (s->cluster)
         tn_intake_register();
     tn_frontend_register();
-    set_health(TN_HEALTH_NOT_SERVING);
+    set_health(s, TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
     if (set->metrics_ip) {
@@ -436,10 +446,10 @@ static int open_ports(server *s)
     return 0;
 }
 
-static void serve(void)
+static void serve(const server *s)
 {
     atomic_store_explicit(&serving, true, memory_order_release);
-    set_health(TN_HEALTH_SERVING);
+    set_health(s, TN_HEALTH_SERVING);
 }
 
 /* ---- start-dev's search attributes ---- */
@@ -607,7 +617,7 @@ static int start(server *s)
     if (!failed && !s->ports_open)
         failed = open_ports(s);
     if (!failed) {
-        serve();
+        serve(s);
         greet(s);
     }
     return failed;
@@ -622,7 +632,7 @@ static void close_metrics(void *arg)
 static void stop(server *s)
 {
     if (s->rpc)
-        set_health(TN_HEALTH_NOT_SERVING);
+        set_health(s, TN_HEALTH_NOT_SERVING);
     tn_cluster_drain();
     if (s->up.matching)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
