@@ -12,6 +12,7 @@
 #include "tenon/store.pb-c.h"
 
 #define PASSES_MAX 20u
+#define MANY_CHANGES 20000u
 #define FEW_CHANGES 500u /* rows: the rest may wait for the standstill */
 
 bool tn_copy_fail(tn_copy *c, const char *what, const tn_error *err)
@@ -253,11 +254,14 @@ static bool cut_over(tn_copy *c, uint64_t *out_standstill_ns)
         return false;
     do { /* while it runs: the difference shrinks until it is what one pass sees happen */
         uint64_t before = changed;
+        c->values =
+            before > MANY_CHANGES; /* then one reading of all costs less than a look-up for each */
         if (!one_pass(c, &changed))
             return false;
         if (changed > before / 2)
             break;
     } while (changed > FEW_CHANGES && c->pass < PASSES_MAX);
+    c->values = false;
     uint64_t began = tn_now_mono_ns();
     snprintf(text, sizeof text, "the cluster has been moved to the datastores of %s", c->to_path);
     if (!set_moving(c, &c->from, text))
@@ -368,11 +372,11 @@ static bool copy_all(tn_copy *c)
            (unsigned long long)c->rows, (unsigned long long)c->bytes, (unsigned long long)c->docs,
            (unsigned long long)c->deleted, (double)(tn_now_mono_ns() - began) / 1e9);
     if (c->cutover)
-        printf("the source has stood still for %.2f s%s; %llu runs' documents are due from the "
-               "outbox\n"
-               "next step: tenond --config %s\n",
-               (double)standstill_ns / 1e9, c->verify ? " before the sums" : "",
-               (unsigned long long)c->changed_runs, c->to_path);
+        printf(
+            "the source has stood still for %.2f s%s; %llu notes in the outbox ask for documents\n"
+            "next step: tenond --config %s\n",
+            (double)standstill_ns / 1e9, c->verify ? " before the sums" : "",
+            (unsigned long long)c->changed_runs, c->to_path);
     return true;
 }
 

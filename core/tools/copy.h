@@ -36,6 +36,8 @@ typedef struct tn_copy {
     size_t ns_count;
     tn_config_problems *problems;
     uint32_t pass;
+    bool
+        values; /* the pass at hand expects to take so many rows that it reads all values at once */
     bool fencing; /* the pass at hand takes each shard away from its owner first */
     atomic_bool failed;
     atomic_uint_fast64_t rows, deleted, bytes, docs, changed_runs;
@@ -70,7 +72,7 @@ bool tn_copy_shard_value(tn_arena *arena, tn_blob value, tn_blob *out);
 bool tn_copy_docs(tn_copy *c);
 bool tn_copy_sum_docs(tn_copy *c, tn_tool_db *db, const char *ns_id, tn_copy_sum *out);
 /* Runs whose records changed after their documents were listed: the target's servers write those anew. */
-bool tn_copy_note_run(tn_copy *c, uint32_t shard, const uint8_t run_id[16]);
+bool tn_copy_note_runs(tn_copy *c, uint32_t shard, const uint8_t (*run_ids)[16], size_t n);
 bool tn_copy_note_gone(tn_copy *c, uint32_t shard, const uint8_t run_id[16]);
 
 #endif

@@ -197,34 +197,6 @@ static bool wake_names(tn_copy *c, tn_arena *arena, uint32_t shard, const uint8_
     return true;
 }
 
-/* A run without a wake row is open, and the current one of its workflow. */
-static bool current_names(tn_copy *c, tn_arena *arena, uint32_t shard, const uint8_t run_id[16],
-                          names *out)
-{
-    tn_range range = {.struct_size = sizeof range, .limit = 1000};
-    tn_page page;
-    range.from = tn_store_key(arena, TN_TABLE_CURRENT, shard, (tn_blob){NULL, 0});
-    do {
-        if (tn_tool_scan(&c->from, arena, &range, &page, NULL) != TN_OK)
-            return false;
-        for (size_t i = 0; i < page.n_rows; i++) {
-            Tenon__CurrentRun *current = NULL;
-            tn_blob key = page.rows[i].key.row;
-            if (key.n < 17 ||
-                TN_PROTO_UNPACK(tenon__current_run, page.rows[i].value, arena, &current, NULL) !=
-                    TN_OK ||
-                current->run_id.len != 16 || memcmp(current->run_id.data, run_id, 16) != 0)
-                continue;
-            out->ns_id = tn_blob_from(key.p, 16);
-            out->workflow_id =
-                tn_arena_printf(arena, "%.*s", (int)key.n - 16, (const char *)key.p + 16);
-            return true;
-        }
-        range.page = page.next;
-    } while (range.page.n);
-    return false;
-}
-
 static tn_range records_of(tn_arena *arena, uint32_t shard, const uint8_t run_id[16])
 {
     uint8_t end[16];
@@ -237,38 +209,117 @@ static tn_range records_of(tn_arena *arena, uint32_t shard, const uint8_t run_id
     return range;
 }
 
-bool tn_copy_note_run(tn_copy *c, uint32_t shard, const uint8_t run_id[16])
+/* ---- names of runs: most are current, and so found by one reading of a table ---- */
+
+typedef struct named {
+    tn_map_link link;
+    uint8_t run_id[16];
+    names names;
+} named;
+
+typedef struct name_table {
+    tn_arena *arena;
+    tn_map map;
+} name_table;
+
+static bool load_names(tn_copy *c, uint32_t shard, name_table *t)
 {
-    tn_arena *arena = tn_arena_create(0);
-    tn_range range = records_of(arena, shard, run_id);
+    tn_range range = {.struct_size = sizeof range, .limit = 1000};
     tn_page page;
     tn_error err = {0};
-    names found = {0};
-    Tenon__Record *record = NULL;
-    bool good = tn_tool_scan(&c->from, arena, &range, &page, &err) == TN_OK;
-    if (!good)
-        tn_copy_fail(c, "a run could not be read", &err);
-    bool there = good && page.n_rows &&
-                 TN_PROTO_UNPACK(tenon__record, page.rows[0].value, arena, &record, NULL) == TN_OK;
-    bool named = there && ((record->wake_ns != UINT64_MAX &&
-                            wake_names(c, arena, shard, run_id, record->wake_ns, &found)) ||
-                           current_names(c, arena, shard, run_id, &found));
-    if (named) { /* else it moves on, and a later pass meets it again */
-        Tenon__Outbox outbox = TENON__OUTBOX__INIT;
-        tn_blob packed;
-        uint8_t row[8];
-        outbox.run_id = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)run_id};
-        outbox.ns_id = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)found.ns_id.p};
-        outbox.workflow_id = found.workflow_id;
-        outbox.doc_version = record->transition;
-        /* A number of its own for each run, which no server gives. */
-        tn_put_u64be(row, tn_hash64_stable(tn_blob_from(run_id, 16), (tn_blob){NULL, 0}) |
-                              UINT64_C(1) << 63);
-        good = tn_proto_pack(&outbox.base, arena, &packed) == TN_OK &&
-               tn_copy_put(c, &c->to, TN_TABLE_OUTBOX, shard, tn_blob_from(row, 8), &packed);
-        c->changed_runs++;
+    range.from = tn_store_key(t->arena, TN_TABLE_CURRENT, shard, (tn_blob){NULL, 0});
+    do {
+        if (tn_tool_scan(&c->from, t->arena, &range, &page, &err) != TN_OK)
+            return tn_copy_fail(c, "current runs could not be read", &err);
+        for (size_t i = 0; i < page.n_rows; i++) {
+            Tenon__CurrentRun *current = NULL;
+            tn_blob key = page.rows[i].key.row;
+            if (key.n < 17 ||
+                TN_PROTO_UNPACK(tenon__current_run, page.rows[i].value, t->arena, &current, NULL) !=
+                    TN_OK ||
+                current->run_id.len != 16 ||
+                tn_map_find(&t->map, tn_blob_from(current->run_id.data, 16)))
+                continue;
+            named *entry = TN_NEW(t->arena, named);
+            memcpy(entry->run_id, current->run_id.data, 16);
+            entry->names.ns_id = tn_blob_from(key.p, 16);
+            entry->names.workflow_id =
+                tn_arena_printf(t->arena, "%.*s", (int)key.n - 16, (const char *)key.p + 16);
+            tn_map_insert(&t->map, &entry->link, tn_blob_from(entry->run_id, 16));
+        }
+        range.page = page.next;
+    } while (range.page.n);
+    return true;
+}
+
+/* A run that is not current is closed, and has a wake row for the end of its retention. */
+static bool find_names(tn_copy *c, name_table *t, uint32_t shard, const uint8_t run_id[16],
+                       names *out)
+{
+    tn_map_link *found = tn_map_find(&t->map, tn_blob_from(run_id, 16));
+    if (found) {
+        *out = TN_CONTAINER_OF(found, named, link)->names;
+        return true;
     }
+    tn_range range = records_of(t->arena, shard, run_id);
+    tn_page page;
+    Tenon__Record *record = NULL;
+    return tn_tool_scan(&c->from, t->arena, &range, &page, NULL) == TN_OK && page.n_rows &&
+           TN_PROTO_UNPACK(tenon__record, page.rows[0].value, t->arena, &record, NULL) == TN_OK &&
+           record->wake_ns != UINT64_MAX &&
+           wake_names(c, t->arena, shard, run_id, record->wake_ns, out);
+}
+
+static bool put_outbox(tn_copy *c, tn_arena *arena, tn_store_batch *batch, uint32_t shard,
+                       const uint8_t run_id[16], const names *of)
+{
+    Tenon__Outbox outbox = TENON__OUTBOX__INIT;
+    tn_blob packed;
+    /* A number of its own for each run, which no server gives. */
+    uint64_t number = tn_hash64_stable(tn_blob_from(run_id, 16), (tn_blob){NULL, 0}) | UINT64_C(1)
+                                                                                           << 63;
+    outbox.run_id = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)run_id};
+    outbox.ns_id = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)of->ns_id.p};
+    outbox.workflow_id = of->workflow_id;
+    if (tn_proto_pack(&outbox.base, arena, &packed) != TN_OK)
+        return tn_copy_fail(c, "an outbox row could not be made", NULL);
+    tn_store_batch_put(batch,
+                       tn_store_key(arena, TN_TABLE_OUTBOX, shard, tn_store_row_u64(arena, number)),
+                       packed);
+    return true;
+}
+
+static bool flush_outbox(tn_copy *c, tn_arena *arena, tn_store_batch *batch)
+{
+    tn_error err = {0};
+    tn_batch ready = tn_store_batch_finish(batch);
+    bool good = !batch->n_muts || tn_tool_commit(&c->to, arena, &ready, NULL, &err) == TN_OK ||
+                tn_copy_fail(c, "outbox rows could not be written", &err);
+    tn_arena_reset(arena);
+    tn_store_batch_init(batch, arena);
+    return good;
+}
+
+bool tn_copy_note_runs(tn_copy *c, uint32_t shard, const uint8_t (*run_ids)[16], size_t n)
+{
+    name_table table = {.arena = tn_arena_create(0)};
+    tn_arena *arena = tn_arena_create(0);
+    tn_store_batch batch;
+    tn_store_batch_init(&batch, arena);
+    tn_map_init(&table.map);
+    bool good = load_names(c, shard, &table);
+    for (size_t i = 0; good && i < n; i++) {
+        names found;
+        if (!find_names(c, &table, shard, run_ids[i], &found))
+            continue; /* it moves on, and a later pass meets it again */
+        c->changed_runs++;
+        good = put_outbox(c, arena, &batch, shard, run_ids[i], &found) &&
+               (batch.n_muts < 500 || flush_outbox(c, arena, &batch));
+    }
+    good = good && flush_outbox(c, arena, &batch);
+    tn_map_done(&table.map);
     tn_arena_destroy(arena);
+    tn_arena_destroy(table.arena);
     return good;
 }
 

@@ -157,27 +157,42 @@ typedef struct table_pass {
     reader from, to;
     writer out;
     uint64_t changed;
-    uint8_t run[16]; /* the last one that was noted */
-    bool any_run;
+    uint8_t (*runs)[16]; /* whose records changed, each once: they come in order */
+    size_t n_runs, cap_runs;
+    uint8_t gone[16]; /* the last one that was noted */
+    bool any_gone;
 } table_pass;
 
-static bool note(table_pass *t, tn_blob row, bool gone)
+static bool concerns_docs(const table_pass *t, tn_blob row)
 {
-    bool docs = t->c->with_docs && t->c->pass > 1 && t->c->cutover;
-    if (!docs || t->out.table != TN_TABLE_RECORD || row.n < 16 ||
-        (t->any_run && memcmp(t->run, row.p, 16) == 0))
+    return t->c->with_docs && t->c->pass > 1 && t->c->cutover && t->out.table == TN_TABLE_RECORD &&
+           row.n >= 16;
+}
+
+static void note_changed(table_pass *t, tn_blob row)
+{
+    if (!concerns_docs(t, row) || (t->n_runs && memcmp(t->runs[t->n_runs - 1], row.p, 16) == 0))
+        return;
+    if (t->n_runs == t->cap_runs) {
+        t->cap_runs = t->cap_runs ? t->cap_runs * 2 : 64;
+        t->runs = tn_xreallocarray(t->runs, t->cap_runs, sizeof t->runs[0]);
+    }
+    memcpy(t->runs[t->n_runs++], row.p, 16);
+}
+
+static bool note_gone(table_pass *t, tn_blob row)
+{
+    if (!concerns_docs(t, row) || (t->any_gone && memcmp(t->gone, row.p, 16) == 0))
         return true;
-    memcpy(t->run, row.p, 16);
-    t->any_run = true;
-    return gone ? tn_copy_note_gone(t->c, t->out.partition, t->run)
-                : tn_copy_note_run(t->c, t->out.partition, t->run);
+    memcpy(t->gone, row.p, 16);
+    t->any_gone = true;
+    return tn_copy_note_gone(t->c, t->out.partition, t->gone);
 }
 
 static bool take(table_pass *t, const tn_row *row)
 {
     t->changed++;
-    if (!note(t, row->key.row, false))
-        return false;
+    note_changed(t, row->key.row);
     if (!(t->from.range.flags & TN_RANGE_KEYS_ONLY))
         return writer_put(&t->out, row->key.row, row->value);
     tn_arena *arena = tn_arena_create(0);
@@ -198,7 +213,7 @@ static bool take(table_pass *t, const tn_row *row)
 static bool drop(table_pass *t, const tn_row *row)
 {
     t->changed++;
-    return note(t, row->key.row, true) && writer_delete(&t->out, row->key.row);
+    return note_gone(t, row->key.row) && writer_delete(&t->out, row->key.row);
 }
 
 static void see(table_pass *t, const tn_row *row)
@@ -235,9 +250,13 @@ static bool copy_table(tn_copy *c, uint32_t partition, uint32_t table, uint64_t 
     table_pass t = {.c = c, .part = &c->parts[partition]};
     t.out = (writer){.c = c, .table = table, .partition = partition, .arena = tn_arena_create(0)};
     writer_reset(&t.out);
-    reader_open(&t.from, c, &c->from, table, partition, mark ? TN_RANGE_KEYS_ONLY : 0);
+    reader_open(&t.from, c, &c->from, table, partition,
+                mark && !c->values ? TN_RANGE_KEYS_ONLY : 0);
     reader_open(&t.to, c, &c->to, table, partition, TN_RANGE_KEYS_ONLY);
-    bool good = merge(&t, mark) && writer_flush(&t.out);
+    bool good =
+        merge(&t, mark) && writer_flush(&t.out) &&
+        (!t.n_runs || tn_copy_note_runs(c, partition, (const uint8_t(*)[16])t.runs, t.n_runs));
+    free(t.runs);
     reader_close(&t.from);
     reader_close(&t.to);
     tn_arena_destroy(t.out.arena);

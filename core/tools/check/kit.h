@@ -11,7 +11,7 @@
 /* ---- cases ---- */
 typedef struct kit_case {
     const char *name;
-    void (*run)(void);    /* in a child; a failed KIT_CHECK or a crash fails the case */
+    void (*run)(void); /* in a child; a failed KIT_CHECK or a crash fails the case */
 } kit_case;
 typedef struct kit_totals {
     unsigned passed, failed, skipped;

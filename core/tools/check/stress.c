@@ -9,7 +9,6 @@
 #include "loop/loop.h"
 #include "tools/check/kit.h"
 
-
 #define ACTORS 64u
 #define ROWS 48u
 #define VALUE_MAX 3000u
