@@ -60,7 +60,9 @@ size_t tn_tool_find_stores(const tn_settings *settings, const char *only, bool a
     const struct {
         const tn_settings_plugin *store;
         tn_kind kind;
-    } uses[] = {{settings->store, TN_KIND_PERSISTENCE}, {settings->visibility, TN_KIND_VISIBILITY}};
+    } uses[] = {{settings->store, TN_KIND_PERSISTENCE},
+                {settings->visibility, TN_KIND_VISIBILITY},
+                {settings->second_visibility, TN_KIND_VISIBILITY}};
     bool known = !only;
     for (size_t i = 0; i < settings->stores_count; i++) {
         const tn_settings_plugin *store = &settings->stores[i];

@@ -166,3 +166,10 @@ run 0 schema setup --config "$C" --store spare
 says 'spare: persistence plugin "ledger": schema version 3 (was 0)'
 says 'spare: visibility plugin "ledger": schema version 3 (was 0)'
 run 0 schema version --config "$C" --all
+# a second visibility store is used, too
+sed 's/^  visibilityStore: search/&\n  secondaryVisibilityStore: spare/' "$C" >"$WORK/second.yaml"
+rm "$WORK/spare.search"
+run 1 schema version --config "$WORK/second.yaml"
+complains 'persistence.datastores.spare.plugin: visibility plugin "ledger": there is no schema yet'
+run 0 schema setup --config "$WORK/second.yaml"
+says 'spare: visibility plugin "ledger": schema version 3 (was 0)'
