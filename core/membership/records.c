@@ -51,6 +51,11 @@ static void write_own(const tn_page *page)
     record.port = self->port;
     record.seen_ns = tn_now_wall_ns();
     record.version = (char *)(uintptr_t)self->version;
+    uint32_t ports[TN_SERVICE_COUNT];
+    for (size_t i = 0; i < TN_SERVICE_COUNT; i++)
+        ports[i] = self->role_ports[i];
+    record.role_ports = ports;
+    record.n_role_ports = TN_SERVICE_COUNT;
     tn_blob packed;
     tn_store_batch batch;
     tn_store_batch_init(&batch, r.arena);

@@ -44,6 +44,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
     try:
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
+        await parts.told(arguments, report, fleet)
         for name in ("sdk", "detection", "fence", "restart"):
             if name in wanted:
                 began = time.monotonic()

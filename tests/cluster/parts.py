@@ -55,6 +55,27 @@ def address(fleet, i=0):
     return f"{ip}:{port}"
 
 
+# ---- what the operator's tool tells ----
+
+
+async def told(arguments, report, fleet):
+    tool = os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl")
+    if not os.path.exists(tool):
+        report.say(f"no {tool}: it is not asked")
+        return
+
+    def ask(*words):
+        done = subprocess.run([tool, *words, "--config", fleet.members[0].config], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+        return done.returncode, done.stdout
+    members, shards, health = ask("member", "list"), ask("shard", "list"), ask("cluster", "health")
+    ports = {f"{role}:{port}" for member in fleet.members for role, port in member.rpc.items()}
+    listed = {line.split()[-1] for line in members[1].splitlines()}
+    report.check("tenonctl", members[0] == shards[0] == health[0] == 0 and listed == ports and
+                 len(shards[1].splitlines()) == SHARDS and "range" in shards[1],
+                 "member list, shard list, cluster health" if listed == ports else members[1] + health[1])
+
+
 # ---- the SDK's suite ----
 
 
