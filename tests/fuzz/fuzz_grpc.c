@@ -124,6 +124,14 @@ void tn_stream_peer(const tn_stream *s, char *out, size_t size)
     snprintf(out, size, "198.51.100.1:1");
 }
 
+/* Certificates are read on the pool; here there are none. */
+tn_status tn_loop_offload(void (*work)(void *user), void (*done)(void *user), void *user)
+{
+    work(user);
+    done(user);
+    return TN_OK;
+}
+
 /* The metrics room shows the loops' figures. */
 void tn_loop_stats_get(tn_loop *loop, tn_loop_stats *out)
 {
