@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The client's half of HTTP/2 and of gRPC: a call becomes a request, what comes back becomes its answer. */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -261,11 +262,10 @@ void rpc_link_submit(rpc_link *l, tn_outcall *call)
                        true);
 }
 
-static const nghttp2_session_callbacks *callbacks(void)
+static nghttp2_session_callbacks *made;
+
+static void make_callbacks(void)
 {
-    static _Thread_local nghttp2_session_callbacks *made;
-    if (made)
-        return made;
     TN_ASSERT(nghttp2_session_callbacks_new(&made) == 0);
     nghttp2_session_callbacks_set_on_header_callback(made, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(made, on_data);
@@ -273,6 +273,13 @@ static const nghttp2_session_callbacks *callbacks(void)
     nghttp2_session_callbacks_set_on_frame_recv_callback(made, on_frame_recv);
     nghttp2_session_callbacks_set_on_frame_send_callback(made, on_frame_send);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(made, on_frame_not_send);
+}
+
+/* One for all loops: read-only once made. */
+static const nghttp2_session_callbacks *callbacks(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_callbacks);
     return made;
 }
 

@@ -61,14 +61,18 @@ static void sh(const char *fmt, ...)
 
 static void make_ca(const char *name)
 {
-    sh("cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=%s -keyout %s.key "
-       "-out %s.pem 2>/dev/null", folder, name, name, name);
+    sh("cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 "
+       "-subj /CN=%s -keyout %s.key "
+       "-out %s.pem 2>/dev/null",
+       folder, name, name, name);
 }
 
 static void sign(const char *ca, const char *name)
 {
-    sh("cd %s && openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/O=Acme/CN=%s' -keyout %s.key -out "
-       "%s.csr 2>/dev/null && echo 'subjectAltName=IP:127.0.0.1,DNS:cluster.test' >%s.ext && openssl x509 -req -in %s.csr "
+    sh("cd %s && openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "
+       "'/O=Acme/CN=%s' -keyout %s.key -out "
+       "%s.csr 2>/dev/null && echo 'subjectAltName=IP:127.0.0.1,DNS:cluster.test' >%s.ext && "
+       "openssl x509 -req -in %s.csr "
        "-CA %s.pem -CAkey %s.key -CAcreateserial -days 9 -extfile %s.ext -out %s.pem 2>/dev/null",
        folder, name, name, name, name, name, ca, ca, name, name);
 }
@@ -76,17 +80,19 @@ static void sign(const char *ca, const char *name)
 static size_t load(const char *client_ca)
 {
     char yaml[1500];
-    snprintf(yaml, sizeof(yaml),
-             "global:\n  tls:\n    internode:\n"
-             "      server: {certFile: %s/node.pem, keyFile: %s/node.key, clientCaFiles: [%s/%s.pem], "
-             "requireClientAuth: true}\n"
-             "      client: {serverName: cluster.test, rootCaFiles: [%s/ca.pem]}\n"
-             "    frontend:\n      server: {certFile: %s/node.pem, keyFile: %s/node.key}\n",
-             folder, folder, folder, client_ca, folder, folder, folder);
+    snprintf(
+        yaml, sizeof(yaml),
+        "global:\n  tls:\n    internode:\n"
+        "      server: {certFile: %s/node.pem, keyFile: %s/node.key, clientCaFiles: [%s/%s.pem], "
+        "requireClientAuth: true}\n"
+        "      client: {serverName: cluster.test, rootCaFiles: [%s/ca.pem]}\n"
+        "    frontend:\n      server: {certFile: %s/node.pem, keyFile: %s/node.key}\n",
+        folder, folder, folder, client_ca, folder, folder, folder);
     tn_config_problems *problems = tn_config_problems_create();
     memset(&settings, 0, sizeof(settings));
     settings_arena = tn_arena_create(0);
-    assert_int_equal(tn_config_parse("test.yaml", tn_blob_of_str(tn_str_from(yaml)), problems, &tree), TN_OK);
+    assert_int_equal(
+        tn_config_parse("test.yaml", tn_blob_of_str(tn_str_from(yaml)), problems, &tree), TN_OK);
     tn_settings_tls_read(tn_config_root(tree), settings_arena, problems, &settings);
     assert_int_equal(tn_config_problems_count(problems), 0);
     tn_status status = tn_tls_open(&settings, problems, &tls);
@@ -139,11 +145,13 @@ static void job_done(tn_outcall *out)
     if (out->fault) {
         snprintf(j->text, sizeof(j->text), TN_STR_FMT, TN_STR_ARG(out->fault->message));
     } else {
-        assert_int_equal(tn_proto_unpack(&temporal__api__common__v1__payload__descriptor, out->response, out->arena,
-                                         (ProtobufCMessage **)(void *)&p, &err),
+        assert_int_equal(tn_proto_unpack(&temporal__api__common__v1__payload__descriptor,
+                                         out->response, out->arena, (ProtobufCMessage **)(void *)&p,
+                                         &err),
                          TN_OK);
         j->got = p->data.len;
-        snprintf(j->text, sizeof(j->text), "%.*s", (int)(p->data.len < 90 ? p->data.len : 90), (char *)p->data.data);
+        snprintf(j->text, sizeof(j->text), "%.*s", (int)(p->data.len < 90 ? p->data.len : 90),
+                 (char *)p->data.data);
     }
     tn_arena_destroy(out->arena);
     sem_post(&j->done);
@@ -165,7 +173,8 @@ static void job_send(void *arg)
 
 static void channel_open(void *arg)
 {
-    *(tn_channel **)arg = tn_channel_create("127.0.0.1", tn_rpc_server_port(server), "", NULL, NULL);
+    *(tn_channel **)arg =
+        tn_channel_create("127.0.0.1", tn_rpc_server_port(server), "", NULL, NULL);
 }
 
 static void channel_close(void *arg) { tn_channel_destroy(arg); }
@@ -286,7 +295,8 @@ static void test_renewal(void **state)
     uint64_t until = tn_now_mono_ns() + 10 * TN_SEC;
     while (tn_counter_value(renewed) < before + 3 && tn_now_mono_ns() < until)
         assert_int_equal(call(kept, ECHO, 100).code, 0);
-    assert_true(tn_counter_value(renewed) >= before + 3); /* both ports and the calls between hosts */
+    assert_true(tn_counter_value(renewed) >=
+                before + 3); /* both ports and the calls between hosts */
     tn_channel *later = open_channel();
     assert_int_equal(call(later, ECHO, 100).code, 0);
     tn_loop_call(tn_loops_get(0), channel_close, later);
@@ -298,10 +308,10 @@ static void test_renewal(void **state)
 static int set_up(void **state)
 {
     static const tn_rpc_method methods[] = {
-        {ECHO, &temporal__api__common__v1__payload__descriptor, &temporal__api__common__v1__payload__descriptor,
-         TN_RPC_INTERNAL, echo, NULL},
-        {WHO, &temporal__api__common__v1__payload__descriptor, &temporal__api__common__v1__payload__descriptor,
-         TN_RPC_INTERNAL, who, NULL},
+        {ECHO, &temporal__api__common__v1__payload__descriptor,
+         &temporal__api__common__v1__payload__descriptor, TN_RPC_INTERNAL, echo, NULL},
+        {WHO, &temporal__api__common__v1__payload__descriptor,
+         &temporal__api__common__v1__payload__descriptor, TN_RPC_INTERNAL, who, NULL},
     };
     tn_error err;
     (void)state;
