@@ -50,6 +50,7 @@ typedef enum tn_hop {
     TN_HOP_POLL_UPDATE,       /* PollWorkflowExecutionUpdateRequest; parks likewise */
     TN_HOP_UPDATE_WITH_START, /* ExecuteMultiOperationRequest: [start, update] */
 } tn_hop;
+#define TN_HOP_LAST TN_HOP_UPDATE_WITH_START /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 

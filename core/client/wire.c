@@ -241,7 +241,7 @@ static bool take_token(const Tenon__HistoryCall *in, tn_hreq *req)
 bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req)
 {
     ProtobufCMessage *request;
-    if (in->op < TN_HOP_START || in->op > TN_HOP_UPDATE_WITH_START)
+    if (in->op < TN_HOP_START || in->op > TN_HOP_LAST)
         return false;
     req->op = (tn_hop)in->op;
     req->workflow_id = tn_str_from(in->workflow_id);

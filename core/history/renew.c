@@ -88,7 +88,7 @@ static void lost(renewal *renew)
     shard->owned = false;
     shard->epoch++;
     TN_LOG(TN_LOG_ERROR, "history",
-           "another process has taken this shard; fix: let one server use a store, or wait until this one has it again",
+           "another process has taken this shard; in a cluster it has moved, else fix: let one server use a store",
            TN_LOG_U("shard", shard->id));
     if (!shard->hl->stopping && tn_shard_is_ours(shard->id))
         regain_later(shard);
