@@ -178,6 +178,9 @@ static void queue_key(tn_str ns_id, tn_str queue, uint8_t out[8])
 const tn_member *tn_client_queue_owner(tn_str ns_id, tn_str queue, bool *out_any)
 {
     uint8_t key[8];
+    *out_any = true;
+    if (!net) /* the way of every task: not a hash for nothing */
+        return NULL;
     queue_key(ns_id, queue, key);
     return owner_of(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)), out_any);
 }
@@ -194,6 +197,12 @@ static void matching_arrive(tn_msg *msg)
     matching_role->submit(TN_CONTAINER_OF(msg, tn_mreq, msg));
 }
 
+static void matching_travel(tn_mreq *req)
+{
+    req->msg.run = matching_arrive;
+    travel(tn_loops_get((uint32_t)(partition_hash(req) % tn_loops_count())), &req->msg);
+}
+
 void tn_client_matching_here(tn_mreq *req)
 {
     bool any;
@@ -206,8 +215,7 @@ void tn_client_matching_here(tn_mreq *req)
         req->done(req);
         return;
     }
-    req->msg.run = matching_arrive;
-    travel(tn_loops_get((uint32_t)(partition_hash(req) % tn_loops_count())), &req->msg);
+    matching_travel(req);
 }
 
 void tn_client_matching(tn_mreq *req)
@@ -221,7 +229,7 @@ void tn_client_matching(tn_mreq *req)
     } else if (owner && req->op != TN_MOP_CANCEL_POLL) {
         net->matching(owner, req);
     } else if (any && matching_role) {
-        tn_client_matching_here(req);
+        matching_travel(req); /* the ring has just been asked */
     } else {
         req->not_owner = true;
         req->accepted = false;

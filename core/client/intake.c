@@ -69,18 +69,6 @@ static bool have_namespace(intake *in, const char *ns_id, const tn_namespace **n
 
 /* ---- history ---- */
 
-static bool put_response(tn_arena *arena, const ProtobufCMessage *response, char **out_type, ProtobufCBinaryData *out)
-{
-    tn_blob packed = {0};
-    if (!response)
-        return true;
-    if (tn_proto_pack(response, arena, &packed) != TN_OK)
-        return false;
-    *out_type = (char *)(uintptr_t)response->descriptor->name;
-    *out = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
-    return true;
-}
-
 static void too_large(tn_call *call)
 {
     tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the answer is too large"));
@@ -95,7 +83,8 @@ static void history_served(tn_hreq *req)
     answer.not_owner = req->not_owner;
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
-    else if (!put_response(call->arena, req->fault ? NULL : req->response, &answer.response_type, &answer.response))
+    else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
+                                  &answer.response))
         too_large(call);
     else
         tn_call_reply(call, &answer.base);
@@ -154,7 +143,8 @@ static void matching_served(tn_mreq *req)
     call->on_cancel = NULL;
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
-    else if (!put_response(call->arena, req->fault ? NULL : req->response, &answer.response_type, &answer.response))
+    else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
+                                  &answer.response))
         too_large(call);
     else
         tn_call_reply(call, &answer.base);

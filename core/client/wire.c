@@ -24,9 +24,8 @@ static ProtobufCBinaryData bytes_of(tn_blob b)
 
 static tn_blob blob_of(ProtobufCBinaryData b) { return tn_blob_from(b.data, b.len); }
 
-/* The message's name and bytes; false: the arena is full. */
-static bool put_message(tn_arena *arena, const ProtobufCMessage *message, char **out_type,
-                        ProtobufCBinaryData *out)
+bool tn_wire_put_message(tn_arena *arena, const ProtobufCMessage *message, char **out_type,
+                         ProtobufCBinaryData *out)
 {
     tn_blob packed = {0};
     if (!message)
@@ -170,7 +169,7 @@ tn_blob tn_wire_pack_history(tn_hreq *req)
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
     out.by_call = req->call != NULL;
-    bool ok = put_message(arena, req->request, &out.request_type, &out.request);
+    bool ok = tn_wire_put_message(arena, req->request, &out.request_type, &out.request);
     if (req->token && tn_proto_pack(&req->token->msg->base, arena, &packed) == TN_OK)
         out.token = bytes_of(packed);
     if (is_polled(req->op))
@@ -288,7 +287,7 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     out.normal_queue = text(arena, req->normal_queue);
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
-    bool ok = put_message(arena, req->request, &out.request_type, &out.request);
+    bool ok = tn_wire_put_message(arena, req->request, &out.request_type, &out.request);
     if (req->op == TN_MOP_ADD) {
         uint64_t now = tn_now_mono_ns();
         out.task = put_task(arena, &req->task);
@@ -299,7 +298,7 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     if (req->op == TN_MOP_QUERY || req->op == TN_MOP_QUERY_DONE)
         out.query_id = req->query.id;
     if (req->op == TN_MOP_QUERY)
-        ok = put_message(arena, req->query.query, &out.query_type, &out.query) && ok;
+        ok = tn_wire_put_message(arena, req->query.query, &out.query_type, &out.query) && ok;
     if (!ok || tn_proto_pack(&out.base, arena, &packed) != TN_OK)
         return (tn_blob){0};
     return packed;

@@ -13,6 +13,9 @@ tn_blob tn_wire_pack_matching(tn_mreq *req);
 /* Fills in what travelled; ns, home, call, done and the deadline are the receiver's.  False: damaged. */
 bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req);
 bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req);
+/* A public message on the wire: its type's name and its bytes, in the arena; NULL: neither.  False: it does not fit. */
+bool tn_wire_put_message(tn_arena *arena, const ProtobufCMessage *message, char **out_type,
+                         ProtobufCBinaryData *out);
 /* Answers; the fault travels as the call's status. */
 tn_status tn_wire_close_history(const Tenon__HistoryAnswer *in, tn_hreq *req) TN_WARN_UNUSED;
 tn_status tn_wire_close_matching(const Tenon__MatchingAnswer *in, tn_mreq *req) TN_WARN_UNUSED;
