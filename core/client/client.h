@@ -111,6 +111,7 @@ typedef struct tn_hreq {
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response; /* NULL with fault NULL: an empty message */
+    bool pass_on;   /* set by the caller: an answer of another host may be opaque (tn_proto_opaque) */
     bool not_owner; /* with a fault: nothing was done, since the shard is another host's... */
     bool final;     /* ... and that is the answer; else the ring is asked again, for a while */
     uint8_t tries;
@@ -186,7 +187,7 @@ typedef struct tn_mreq {
     bool
         accepted; /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
-    bool not_owner, final; /* as in tn_hreq */
+    bool pass_on, not_owner, final; /* as in tn_hreq */
     uint8_t tries;
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "client/wire.h"
+#include "metrics/metrics.h"
 #include "proto/proto.h"
 #include "rpc/client.h"
 
@@ -93,13 +94,9 @@ typedef struct history_call {
 static void history_answered(tn_outcall *out)
 {
     tn_hreq *req = ((history_call *)out)->req;
-    Tenon__HistoryAnswer *answer = NULL;
     req->fault = out->fault;
     req->not_owner = out->fault && out->unsent;
-    if (!out->fault &&
-        (tn_proto_unpack(&tenon__history_answer__descriptor, out->response, req->arena,
-                         (ProtobufCMessage **)(void *)&answer, NULL) != TN_OK ||
-         tn_wire_close_history(answer, req) != TN_OK))
+    if (!out->fault && tn_wire_close_history(out->response, req) != TN_OK)
         req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
     if (!req->fault && req->not_owner)
         req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "shard is moving to another host, try again");
@@ -144,7 +141,6 @@ static void matching_answered(tn_outcall *out)
 {
     matching_call *mc = (matching_call *)out;
     tn_mreq *req = mc->req;
-    Tenon__MatchingAnswer *answer = NULL;
     if (mc->poll_id)
         tn_map_remove(&mc->rl->polls, &mc->by_poll);
     req->fault = out->fault;
@@ -153,10 +149,7 @@ static void matching_answered(tn_outcall *out)
     /* A poll may be repeated whatever became of it: a task that was lost on the way times out and comes again. */
     if (out->fault && mc->poll_id && out->fault->code == TN_GRPC_UNAVAILABLE)
         req->not_owner = true;
-    if (!out->fault &&
-        (tn_proto_unpack(&tenon__matching_answer__descriptor, out->response, req->arena,
-                         (ProtobufCMessage **)(void *)&answer, NULL) != TN_OK ||
-         tn_wire_close_matching(answer, req) != TN_OK))
+    if (!out->fault && tn_wire_close_matching(out->response, req) != TN_OK)
         req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
     if (!req->fault && req->not_owner)
         req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "task queue is moving to another host, try again");
@@ -309,6 +302,33 @@ static bool moved(uint32_t service, tn_blob key)
     return !before || !now ? before != now : memcmp(before->host_id, now->host_id, 16) != 0;
 }
 
+/* ---- figures ---- */
+
+static double stat_of(void *user)
+{
+    tn_outcall_stats stats;
+    tn_outcall_stats_get(&stats);
+    return (double)*(const uint64_t *)(const void *)((const char *)&stats + (uintptr_t)user);
+}
+
+static void show_stats(void)
+{
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } shown[] = {
+        {"tenon_internode_calls", "calls to other hosts' roles", offsetof(tn_outcall_stats, calls)},
+        {"tenon_internode_calls_failed", "... that were answered with a fault, or not at all", offsetof(tn_outcall_stats, failed)},
+        {"tenon_internode_bytes_sent", "bytes of such calls", offsetof(tn_outcall_stats, bytes_out)},
+        {"tenon_internode_bytes_received", "bytes of their answers", offsetof(tn_outcall_stats, bytes_in)},
+        {"tenon_internode_connects", "connections made to other hosts", offsetof(tn_outcall_stats, connects)},
+        {"tenon_internode_writes", "writes to sockets that carried such calls", offsetof(tn_outcall_stats, writes)},
+        {"tenon_internode_reads", "reads of sockets that carried their answers", offsetof(tn_outcall_stats, reads)},
+    };
+    for (size_t i = 0; i < TN_COUNT_OF(shown); i++)
+        tn_metrics_gauge_fn(shown[i].name, shown[i].help, NULL, 0, stat_of, (void *)shown[i].offset);
+}
+
 /* ---- start and end ---- */
 
 void tn_remote_start(const uint8_t cluster_key[16])
@@ -330,6 +350,7 @@ void tn_remote_start(const uint8_t cluster_key[16])
                                       .retire = send_retire,
                                       .cancel_poll = cancel_poll};
     tn_client_use_net(&net);
+    show_stats();
     tn_members_listen(members_changed);
     tn_namespace_announce(announce);
 }

@@ -264,11 +264,51 @@ bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req)
     return true;
 }
 
-tn_status tn_wire_close_history(const Tenon__HistoryAnswer *in, tn_hreq *req)
+/* Both kinds of answers share their first two fields; what is only passed on is not opened. */
+typedef struct answer_parts {
+    tn_str type;
+    tn_blob response;
+    uint64_t flags[2]; /* fields 3 and 4 */
+} answer_parts;
+
+static bool answer_split(tn_blob packed, answer_parts *out)
 {
-    req->not_owner = in->not_owner;
-    return take_message(req->arena, in->response_type, in->response, &req->response) ? TN_OK
-                                                                                     : TN_EINVALID;
+    tn_wire_field field;
+    tn_wire_iter it = tn_wire_begin(packed);
+    *out = (answer_parts){0};
+    while (tn_wire_next(&it, &field)) {
+        bool is_bytes = field.wire_type == TN_WIRE_BYTES;
+        if (field.number == 1 && is_bytes)
+            out->type = tn_str_of_blob(field.bytes);
+        else if (field.number == 2 && is_bytes)
+            out->response = field.bytes;
+        else if ((field.number == 3 || field.number == 4) && !is_bytes)
+            out->flags[field.number - 3] = field.value;
+    }
+    return !it.damaged;
+}
+
+static tn_status take_answer(tn_arena *arena, const answer_parts *parts, bool pass_on, ProtobufCMessage **out)
+{
+    *out = NULL;
+    if (!parts->type.n)
+        return TN_OK;
+    const ProtobufCMessageDescriptor *descriptor = tn_proto_message(parts->type);
+    if (!descriptor)
+        return TN_EINVALID;
+    if (!pass_on)
+        return tn_proto_unpack(descriptor, parts->response, arena, out, NULL);
+    *out = tn_proto_opaque(descriptor, parts->response, arena);
+    return *out ? TN_OK : TN_ETOOLARGE;
+}
+
+tn_status tn_wire_close_history(tn_blob packed, tn_hreq *req)
+{
+    answer_parts parts;
+    if (!answer_split(packed, &parts))
+        return TN_EINVALID;
+    req->not_owner = parts.flags[0];
+    return take_answer(req->arena, &parts, req->pass_on, &req->response);
 }
 
 /* ---- matching ---- */
@@ -332,10 +372,12 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
     return true;
 }
 
-tn_status tn_wire_close_matching(const Tenon__MatchingAnswer *in, tn_mreq *req)
+tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req)
 {
-    req->accepted = in->accepted;
-    req->not_owner = in->not_owner;
-    return take_message(req->arena, in->response_type, in->response, &req->response) ? TN_OK
-                                                                                     : TN_EINVALID;
+    answer_parts parts;
+    if (!answer_split(packed, &parts))
+        return TN_EINVALID;
+    req->accepted = parts.flags[0];
+    req->not_owner = parts.flags[1];
+    return take_answer(req->arena, &parts, req->pass_on, &req->response);
 }

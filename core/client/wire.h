@@ -16,9 +16,9 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req);
 /* A public message on the wire: its type's name and its bytes, in the arena; NULL: neither.  False: it does not fit. */
 bool tn_wire_put_message(tn_arena *arena, const ProtobufCMessage *message, char **out_type,
                          ProtobufCBinaryData *out);
-/* Answers; the fault travels as the call's status. */
-tn_status tn_wire_close_history(const Tenon__HistoryAnswer *in, tn_hreq *req) TN_WARN_UNUSED;
-tn_status tn_wire_close_matching(const Tenon__MatchingAnswer *in, tn_mreq *req) TN_WARN_UNUSED;
+/* Packed HistoryAnswer and MatchingAnswer, in the request's arena; the fault travels as the call's status. */
+tn_status tn_wire_close_history(tn_blob packed, tn_hreq *req) TN_WARN_UNUSED;
+tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req) TN_WARN_UNUSED;
 
 #define TN_INTERNAL_HISTORY "/tenon.History/Call"
 #define TN_INTERNAL_CREDIT "/tenon.History/Credit"

@@ -126,6 +126,7 @@ void tn_front_history(tn_fcall *f, tn_hop op, const char *workflow_id, const cha
     h->request = request;
     h->call = f->call;
     h->deadline_mono_ns = f->call->deadline_mono_ns;
+    h->pass_on = true;
     h->done = history_answered;
     h->user = f;
     tn_client_history(h);

@@ -29,6 +29,7 @@ static void to_matching(tn_fcall *f, tn_mop op,
     m->request = f->call->request;
     m->call = f->call;
     m->deadline_mono_ns = f->call->deadline_mono_ns;
+    m->pass_on = true;
     m->done = matching_answered;
     m->user = f;
     tn_client_matching(m);
@@ -50,6 +51,12 @@ static void task_returned(tn_hreq *h)
 static ProtobufCBinaryData token_of(const tn_fcall *f)
 {
     const ProtobufCMessage *answer = f->mreq.response;
+    tn_blob packed;
+    if (tn_proto_is_opaque(answer, &packed)) {
+        tn_wire_field token = {0};
+        (void)tn_wire_find(packed, 1, &token); /* task_token is the first field of both */
+        return (ProtobufCBinaryData){token.bytes.n, (uint8_t *)(uintptr_t)token.bytes.p};
+    }
     if (f->mreq.type == TN_TASK_WORKFLOW)
         return ((const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *)answer)
             ->task_token;

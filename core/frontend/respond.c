@@ -321,8 +321,10 @@ static void by_id(tn_fcall *f, tn_hop op, const named *a, const ProtobufCMessage
     } else {
         f->hreq.u.activity.activity_id = tn_str_from(a->activity_id);
         tn_front_history(f, op, a->workflow_id, a->run_id, request);
-        if (done)
+        if (done) {
             f->hreq.done = done;
+            f->hreq.pass_on = false;
+        }
     }
 }
 

@@ -245,6 +245,7 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
         .request = req->request,
         .call = req->call,
         .deadline_mono_ns = req->deadline_mono_ns,
+        .pass_on = true,
         .done = handed_out,
     };
     h->u.task.ref = task->ref;

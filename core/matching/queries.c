@@ -137,6 +137,7 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
         .request = req->request,
         .call = req->call,
         .deadline_mono_ns = req->deadline_mono_ns,
+        .pass_on = true,
         .done = query_handed_out,
     };
     h->u.task.query = copy;

@@ -12,6 +12,8 @@
 
 /* A wire type that is never on the wire: an unknown field whose data lacks tag and length. */
 #define WIRE_ATTACHED ((ProtobufCWireType)0x42)
+/* The whole message, packed already. */
+#define WIRE_OPAQUE ((ProtobufCWireType)0x43)
 
 typedef struct pack_frame {
     const ProtobufCMessage *msg;
@@ -207,7 +209,7 @@ static tn_status enter(packer *w, const ProtobufCMessage *msg, uint32_t number)
         if (x->wire_type == WIRE_ATTACHED) {
             put_varint(w, x->len);
             put_tag(w, x->tag, TN_WIRE_BYTES);
-        } else {
+        } else if (x->wire_type != WIRE_OPAQUE) {
             put_tag(w, x->tag, (uint32_t)x->wire_type);
         }
     }
@@ -446,6 +448,31 @@ bool tn_proto_attach(ProtobufCMessage *msg, tn_arena *arena, uint32_t number, tn
     fields[n].len = bytes.n;
     fields[n].data = (uint8_t *)(uintptr_t)bytes.p;
     msg->n_unknown_fields = n + 1;
+    return true;
+}
+
+ProtobufCMessage *tn_proto_opaque(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                                  tn_arena *arena)
+{
+    ProtobufCMessage *msg = tn_arena_alloc(arena, descriptor->sizeof_message);
+    ProtobufCMessageUnknownField *whole = TN_NEW(arena, ProtobufCMessageUnknownField);
+
+    if (!msg || !whole)
+        return NULL;
+    descriptor->message_init(msg);
+    whole->wire_type = WIRE_OPAQUE;
+    whole->len = bytes.n;
+    whole->data = (uint8_t *)(uintptr_t)bytes.p;
+    msg->unknown_fields = whole;
+    msg->n_unknown_fields = 1;
+    return msg;
+}
+
+bool tn_proto_is_opaque(const ProtobufCMessage *msg, tn_blob *out)
+{
+    if (msg->n_unknown_fields != 1 || msg->unknown_fields[0].wire_type != WIRE_OPAQUE)
+        return false;
+    *out = tn_blob_from(msg->unknown_fields[0].data, msg->unknown_fields[0].len);
     return true;
 }
 

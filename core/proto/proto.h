@@ -68,6 +68,12 @@ tn_status tn_proto_pack_buf(const ProtobufCMessage *msg, tn_buf *buf) TN_WARN_UN
 bool tn_proto_attach(ProtobufCMessage *msg, tn_arena *arena, uint32_t number,
                      tn_blob bytes) TN_WARN_UNUSED;
 
+/* A message of that type that is only passed on: it packs to `bytes`, which are not looked at and must live
+ * until then; its fields are empty.  NULL: the arena is full. */
+ProtobufCMessage *tn_proto_opaque(const ProtobufCMessageDescriptor *descriptor, tn_blob bytes,
+                                  tn_arena *arena);
+bool tn_proto_is_opaque(const ProtobufCMessage *msg, tn_blob *out);
+
 /* A copy in another arena (attached bytes become ordinary fields); NULL: the arena is full. */
 ProtobufCMessage *tn_proto_copy(const ProtobufCMessage *msg, tn_arena *arena);
 /* True when both pack to the same bytes (of one type). */

@@ -9,7 +9,7 @@
 
 #include "rpc/client_private.h"
 
-static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects;
+static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_writes, stat_reads;
 
 static void count(_Atomic uint64_t *stat, uint64_t n)
 {
@@ -24,6 +24,8 @@ void tn_outcall_stats_get(tn_outcall_stats *out)
         .bytes_out = atomic_load_explicit(&stat_bytes_out, memory_order_relaxed),
         .bytes_in = atomic_load_explicit(&stat_bytes_in, memory_order_relaxed),
         .connects = atomic_load_explicit(&stat_connects, memory_order_relaxed),
+        .writes = atomic_load_explicit(&stat_writes, memory_order_relaxed),
+        .reads = atomic_load_explicit(&stat_reads, memory_order_relaxed),
     };
 }
 
@@ -76,6 +78,7 @@ static void write_out(rpc_link *l, tn_buf *out)
     if (!out->n)
         return;
     count(&stat_bytes_out, out->n);
+    count(&stat_writes, 1);
     l->tls ? rpc_tls_write(l->tls, out->p, out->n) : tn_stream_write(l->stream, out->p, out->n);
     out->n = 0;
 }
@@ -180,6 +183,7 @@ static void link_read(tn_stream *stream, const uint8_t *p, size_t n)
     l->last_read_ns = tn_now_mono_ns();
     l->ping_out = false;
     count(&stat_bytes_in, n);
+    count(&stat_reads, 1);
     int rv = l->tls ? rpc_tls_read(l->tls, p, n) : 0;
     if (!l->tls)
         link_clear(l, p, n);

@@ -63,6 +63,7 @@ void tn_outcall_cancel(tn_outcall *call);
 
 typedef struct tn_outcall_stats { /* [any] of all channels of the process */
     uint64_t calls, failed, bytes_out, bytes_in, connects;
+    uint64_t writes, reads; /* of sockets: a packet each, as a rule */
 } tn_outcall_stats;
 void tn_outcall_stats_get(tn_outcall_stats *out);
 

@@ -220,6 +220,13 @@ static nghttp2_nv nv(tn_str name, tn_str value)
                         NGHTTP2_NV_FLAG_NONE};
 }
 
+/* Never the same twice: not worth a place in the table that the other side keeps. */
+static nghttp2_nv unlike(nghttp2_nv field)
+{
+    field.flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    return field;
+}
+
 static tn_str timeout_text(const tn_outcall *call, char out[16])
 {
     uint64_t now = tn_now_mono_ns();
@@ -245,7 +252,7 @@ void rpc_link_submit(rpc_link *l, tn_outcall *call)
     list[n++] = nv(TN_STR("te"), TN_STR("trailers"));
     list[n++] = nv(TN_STR("content-type"), TN_STR("application/grpc"));
     if (call->deadline_mono_ns != UINT64_MAX)
-        list[n++] = nv(TN_STR("grpc-timeout"), timeout_text(call, timeout));
+        list[n++] = unlike(nv(TN_STR("grpc-timeout"), timeout_text(call, timeout)));
     if (*l->channel->secret)
         list[n++] = nv(TN_STR("tenon-internode"), tn_str_from(l->channel->secret));
     for (size_t i = 0; i < call->n_headers; i++)

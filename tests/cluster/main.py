@@ -13,6 +13,7 @@ import time
 import traceback
 
 import chaos
+import cost
 import parts
 from fleet import Fleet
 from net import Net
@@ -87,7 +88,7 @@ async def play(arguments, report, base):
     if "chaos" in wanted:
         await shaken(arguments, report, folder("shaken"))
     if "cpu" in wanted:
-        await parts.cpu(arguments, report, folder)
+        await cost.cpu(arguments, report, folder)
 
 
 def main():

@@ -21,7 +21,7 @@ from temporalio.client import Client
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from fleet import SHARDS, Balancer, Fleet
+from fleet import SHARDS, Balancer
 from judge import judge
 from kills import until_quiet
 from world import NAMESPACE, Log, World
@@ -321,47 +321,3 @@ async def restart(arguments, report, fleet):
                  f"{1e3 * p99[0]:.0f} ms before, {1e3 * p99[1]:.0f} ms meanwhile "
                  f"(median {1e3 * quantile(calm, .5):.0f} and {1e3 * quantile(shaken, .5):.0f} ms, "
                  f"worst {1e3 * (calm or [0])[-1]:.0f} and {1e3 * (shaken or [0])[-1]:.0f} ms)")
-
-
-# ---- what it costs ----
-
-
-async def cost(fleet, workflows):
-    """CPU of all processes a workflow, in ms."""
-    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
-    callers = Callers(await Client.connect(balancer.address), "cost")
-    async with Worker(await Client.connect(balancer.address), task_queue="cost", workflows=[Greeting],
-                      activities=[greet], workflow_runner=UnsandboxedWorkflowRunner(), max_concurrent_workflow_task_polls=4,
-                      max_concurrent_activity_task_polls=4):
-        async def some(count):
-            for _ in range(count):
-                await callers.one()
-        await asyncio.gather(*[some(5) for _ in range(20)])
-        before, began = sum(member.cpu() for member in fleet.members), time.monotonic()
-        await asyncio.gather(*[some(workflows // 20) for _ in range(20)])
-        busy, seconds = sum(member.cpu() for member in fleet.members) - before, time.monotonic() - began
-    await asyncio.sleep(1)
-    before = sum(member.cpu() for member in fleet.members)
-    await asyncio.sleep(10)
-    idle = (sum(member.cpu() for member in fleet.members) - before) / 10
-    balancer.close()
-    return 1e3 * (busy - idle * seconds) / workflows, 100 * idle, workflows / seconds, callers.errors
-
-
-async def cpu(arguments, report, folder):
-    results = []
-    for name, fill in (("one", lambda fleet: fleet.add("all", ("frontend", "history", "matching", "worker"))),
-                       ("thirteen", lambda fleet: fleet.fill())):
-        fleet = Fleet(arguments, folder("cpu-" + name))
-        try:
-            fill(fleet)
-            fleet.start()
-            results.append(await cost(fleet, 2000 if arguments.long else 600))
-            fleet.end()
-        finally:
-            fleet.abandon()
-        report.say(f"{name}: {results[-1][0]:.2f} ms of CPU a workflow, idle {results[-1][1]:.1f} % of a processor, "
-                   f"{results[-1][2]:.0f} workflows/s")
-    ratio = results[1][0] / results[0][0]
-    report.check("CPU a workflow, thirteen processes beside one", not results[0][3] and not results[1][3],
-                 f"{100 * (ratio - 1):+.0f} %")

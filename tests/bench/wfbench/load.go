@@ -31,8 +31,9 @@ const (
 
 func dial(s settings) []workflowservice.WorkflowServiceClient {
 	clients := make([]workflowservice.WorkflowServiceClient, 0, s.conns)
-	for range s.conns {
-		conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	addresses := strings.Split(s.addr, ",")
+	for i := range max(s.conns, len(addresses)) {
+		conn, err := grpc.NewClient(addresses[i%len(addresses)], grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "wfbench:", err)
 			os.Exit(2)
@@ -216,6 +217,9 @@ func (l *load) startAll(ctx context.Context) time.Duration {
 				i := int(next.Add(1)) - 1
 				if i >= l.n {
 					return
+				}
+				if l.rate > 0 {
+					time.Sleep(time.Until(began.Add(time.Duration(float64(i) / l.rate * float64(time.Second)))))
 				}
 				l.start(ctx, client, i)
 			}

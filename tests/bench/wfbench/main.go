@@ -30,6 +30,7 @@ type settings struct {
 	addr, namespace, mode, word string
 	n, starters, pollers, conns int
 	payload                     int
+	rate                        float64
 	pids                        []int
 	limit, hold                 time.Duration
 	asJSON                      bool
@@ -37,7 +38,7 @@ type settings struct {
 
 func parse() settings {
 	s := settings{}
-	flag.StringVar(&s.addr, "addr", "127.0.0.1:7233", "host:port")
+	flag.StringVar(&s.addr, "addr", "127.0.0.1:7233", "host:port, or several with commas: connections take turns")
 	flag.StringVar(&s.namespace, "namespace", "default", "namespace")
 	flag.StringVar(&s.mode, "mode", "activity", "start | noop | activity | timer | park | query | probe")
 	flag.StringVar(&s.word, "word", "", "workflow type (default w), to be found again by -mode query")
@@ -45,6 +46,7 @@ func parse() settings {
 	flag.IntVar(&s.starters, "c", 32, "concurrent starters")
 	flag.IntVar(&s.pollers, "pollers", 16, "workflow and activity pollers, each")
 	flag.IntVar(&s.conns, "conns", 4, "connections")
+	flag.Float64Var(&s.rate, "rate", 0, "starts a second at most, evenly spaced; 0: as fast as the starters can")
 	flag.IntVar(&s.payload, "payload", 128, "input bytes")
 	flag.DurationVar(&s.limit, "limit", 120*time.Second, "give up after")
 	flag.DurationVar(&s.hold, "hold", 5*time.Second, "how long -mode park holds its polls")

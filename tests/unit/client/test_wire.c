@@ -224,16 +224,28 @@ static void history_answers(void **state)
     Tenon__HistoryAnswer answer = TENON__HISTORY_ANSWER__INIT;
     tn_blob packed;
     const ProtobufCMessage *message = a_request(req.arena);
-    assert_int_equal(tn_wire_close_history(&answer, &req), TN_OK);
+    tn_blob wire, passed;
+    assert_int_equal(tn_proto_pack(&answer.base, req.arena, &wire), TN_OK);
+    assert_int_equal(tn_wire_close_history(wire, &req), TN_OK);
     assert_null(req.response);
     assert_int_equal(tn_proto_pack(message, req.arena, &packed), TN_OK);
     answer.response_type = (char *)(uintptr_t)message->descriptor->name;
     answer.response = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
     answer.not_owner = true;
-    assert_int_equal(tn_wire_close_history(&answer, &req), TN_OK);
+    assert_int_equal(tn_proto_pack(&answer.base, req.arena, &wire), TN_OK);
+    assert_int_equal(tn_wire_close_history(wire, &req), TN_OK);
     assert_true(tn_proto_equal(req.response, message) && req.not_owner);
+    assert_false(tn_proto_is_opaque(req.response, &passed));
+    req.pass_on = true; /* not opened, and the same on its next way */
+    assert_int_equal(tn_wire_close_history(wire, &req), TN_OK);
+    assert_true(tn_proto_is_opaque(req.response, &passed) && tn_blob_eq(passed, packed));
+    assert_true(tn_proto_equal(req.response, message) && req.response->descriptor == message->descriptor);
+    req.pass_on = false;
     answer.response.len--;
-    assert_int_not_equal(tn_wire_close_history(&answer, &req), TN_OK);
+    assert_int_equal(tn_proto_pack(&answer.base, req.arena, &wire), TN_OK);
+    assert_int_not_equal(tn_wire_close_history(wire, &req), TN_OK);
+    wire.n--;
+    assert_int_not_equal(tn_wire_close_history(wire, &req), TN_OK);
     tn_arena_destroy(req.arena);
 }
 
