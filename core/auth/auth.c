@@ -3,9 +3,13 @@
  * the request would act on.  Each step may answer at once or later; `run` goes on from where it stopped.
  *
  * What a plugin looks at is copied into its operation first: it may go on looking when the deadline has
- * passed and the call is answered.  The mapper's memory (the claims) moves into the authorizer's. */
+ * passed and the call is answered.  The mapper's memory (the claims) moves into the authorizer's.
+ *
+ * A call is decided by one pair of plugins from its beginning to its end, also while a reload gives its loop another
+ * pair: claims may hold what only the authorizer beside the mapper can read. */
 #include "auth/auth.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "auth/private.h"
@@ -14,8 +18,22 @@
 
 typedef enum step { STEP_MAP, STEP_MAPPED, STEP_ASK, STEP_DECIDED, STEP_ALLOWED, STEP_DENIED } step;
 
+#define LOOPS_MAX 64u
+
+struct tn_auth_pair {
+    tn_plugin_instance *mapper, *authorizer;
+    const tn_claim_mapper_ops *map_ops;
+    const tn_authorizer_ops *auth_ops;
+    uint64_t timeout_ns;
+    struct {
+        uint64_t checks; /* [that loop] calls that are being decided by this pair */
+        uint8_t apart[56];
+    } on[LOOPS_MAX];
+};
+
 typedef struct check { /* in the call's arena */
     tn_call *call;
+    tn_auth_pair *pair;
     void (*next)(tn_call *call);
     const tn_auth_method *method;
     tn_call_target target;
@@ -30,12 +48,15 @@ typedef struct check { /* in the call's arena */
 } check;
 
 static struct {
-    tn_plugin_instance *mapper, *authorizer;
-    const tn_claim_mapper_ops *map_ops;
-    const tn_authorizer_ops *auth_ops;
-    uint64_t timeout_ns;
+    tn_auth_pair *pair; /* [main] */
     tn_counter *unauthorized, *failed;
 } auth;
+
+/* [that loop] The pair that its next call gets; written by a visit of main. */
+static struct {
+    tn_auth_pair *pair;
+    uint8_t apart[56];
+} here[LOOPS_MAX];
 
 static void run(check *c);
 
@@ -91,11 +112,12 @@ static void step_map(check *c)
                          .peer_cert_der = tn_call_peer_cert(call),
                          .tls_subject = tn_call_tls_subject(call),
                          .peer_address = tn_call_peer(call)};
-    if (shows_nothing(&info) && !(tn_plugin_caps(auth.mapper) & TN_CAP_MAP_ANONYMOUS)) {
+    tn_plugin_instance *mapper = c->pair->mapper;
+    if (shows_nothing(&info) && !(tn_plugin_caps(mapper) & TN_CAP_MAP_ANONYMOUS)) {
         c->step = STEP_ASK;
         return;
     }
-    tn_plugin_call *op = tn_plugin_call_begin_at(auth.mapper, 0, c->deadline_ns, plugin_done, c);
+    tn_plugin_call *op = tn_plugin_call_begin_at(mapper, 0, c->deadline_ns, plugin_done, c);
     tn_auth_info *copy = TN_NEW(op->arena, tn_auth_info);
     tn_claims *claims = TN_NEW(op->arena, tn_claims);
     tn_status status = TN_ETOOLARGE;
@@ -112,8 +134,8 @@ static void step_map(check *c)
             copy_str(op->arena, &copy->peer_address);
         uint64_t entered = tn_plugin_enter();
         if (ok)
-            status = auth.map_ops->map(tn_plugin_ctx(auth.mapper), op->op, copy, claims);
-        tn_plugin_left(auth.mapper, "map", entered);
+            status = c->pair->map_ops->map(tn_plugin_ctx(mapper), op->op, copy, claims);
+        tn_plugin_left(mapper, "map", entered);
     }
     tn_plugin_call_returned(op, status);
 }
@@ -130,7 +152,7 @@ static void step_mapped(check *c)
     tn_plugin_call *op = c->pending;
     c->pending = NULL;
     if (op->status != TN_OK) {
-        say_failed(op, auth.mapper);
+        say_failed(op, c->pair->mapper);
         tn_plugin_call_end(op);
         deny(c);
         return;
@@ -149,8 +171,8 @@ static const tn_claims no_claims = {.struct_size = sizeof(tn_claims)};
 
 static void step_ask(check *c)
 {
-    tn_plugin_call *op =
-        tn_plugin_call_begin_at(auth.authorizer, 0, c->deadline_ns, plugin_done, c);
+    tn_plugin_instance *authorizer = c->pair->authorizer;
+    tn_plugin_call *op = tn_plugin_call_begin_at(authorizer, 0, c->deadline_ns, plugin_done, c);
     tn_call_target *target = copy_target(op->arena, &c->target);
     tn_decision *decision = TN_NEW(op->arena, tn_decision);
     tn_status status = TN_ETOOLARGE;
@@ -164,9 +186,9 @@ static void step_ask(check *c)
     if (target && decision) {
         decision->struct_size = sizeof *decision;
         uint64_t entered = tn_plugin_enter();
-        status = auth.auth_ops->authorize(tn_plugin_ctx(auth.authorizer), op->op,
-                                          c->claims ? c->claims : &no_claims, target, decision);
-        tn_plugin_left(auth.authorizer, "authorize", entered);
+        status = c->pair->auth_ops->authorize(tn_plugin_ctx(authorizer), op->op,
+                                              c->claims ? c->claims : &no_claims, target, decision);
+        tn_plugin_left(authorizer, "authorize", entered);
     }
     tn_plugin_call_returned(op, status);
 }
@@ -192,10 +214,10 @@ static void step_decided(check *c)
     c->pending = NULL;
     bool allowed = op->status == TN_OK && c->decision->verdict == TN_ALLOW;
     if (op->status != TN_OK)
-        say_failed(op, auth.authorizer);
+        say_failed(op, c->pair->authorizer);
     else if (!allowed && c->decision->verdict != TN_DENY)
         TN_LOG(TN_LOG_WARN, "auth", "no verdict: denied",
-               TN_LOG_Z("plugin", tn_plugin_name(auth.authorizer)));
+               TN_LOG_Z("plugin", tn_plugin_name(c->pair->authorizer)));
     if (op->status == TN_OK && !allowed && c->decision->reason.n) {
         tn_str reason = c->decision->reason;
         reason.n = reason.n < 1000 ? reason.n : 1000;
@@ -258,6 +280,7 @@ static void run(check *c)
         case STEP_DENIED:
             if (c->claims_home)
                 tn_arena_destroy(c->claims_home);
+            c->pair->on[tn_loop_index(tn_loop_current())].checks--;
             if (c->step == STEP_ALLOWED)
                 allowed(c);
             else
@@ -284,7 +307,10 @@ void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
     c->next = next;
     c->method = method;
     c->step = STEP_MAP;
-    c->deadline_ns = tn_now_mono_ns() + auth.timeout_ns;
+    uint32_t loop = tn_loop_index(tn_loop_current());
+    c->pair = here[loop].pair;
+    c->pair->on[loop].checks++;
+    c->deadline_ns = tn_now_mono_ns() + c->pair->timeout_ns;
     if (call->deadline_mono_ns < c->deadline_ns)
         c->deadline_ns = call->deadline_mono_ns;
     if (!tn_auth_target(method, call, &c->target))
@@ -295,37 +321,113 @@ void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
 
 /* ---- life [main] -------------------------------------------------------------------------------- */
 
-tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
-                        uint64_t timeout_ns, tn_error *err)
+static tn_auth_pair *make_pair(tn_plugin_instance *mapper, tn_plugin_instance *authorizer,
+                               uint64_t timeout_ns)
 {
-    TN_ASSERT(tn_plugin_kind(claim_mapper) == TN_KIND_CLAIM_MAPPER);
+    TN_ASSERT(tn_plugin_kind(mapper) == TN_KIND_CLAIM_MAPPER);
     TN_ASSERT(tn_plugin_kind(authorizer) == TN_KIND_AUTHORIZER);
-    tn_auth_methods_init();
-    tn_status status = tn_plugin_attach(claim_mapper, err);
+    tn_auth_pair *pair = tn_xcalloc(1, sizeof *pair);
+    pair->mapper = mapper;
+    pair->authorizer = authorizer;
+    pair->map_ops = tn_plugin_ops(mapper);
+    pair->auth_ops = tn_plugin_ops(authorizer);
+    pair->timeout_ns = timeout_ns ? timeout_ns : 5 * TN_SEC;
+    return pair;
+}
+
+static void take_here(void *pair) { here[tn_loop_index(tn_loop_current())].pair = pair; }
+
+static void hand_out(tn_auth_pair *pair)
+{
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        tn_loop_call(tn_loops_get(i), take_here, pair);
+    auth.pair = pair;
+}
+
+static tn_status attach_both(tn_plugin_instance *mapper, tn_plugin_instance *authorizer,
+                             tn_error *err)
+{
+    tn_status status = tn_plugin_attach(mapper, err);
     if (status != TN_OK)
         return status;
     status = tn_plugin_attach(authorizer, err);
-    if (status != TN_OK) {
-        tn_plugin_detach(claim_mapper, 0);
+    if (status != TN_OK)
+        tn_plugin_detach(mapper, 0);
+    return status;
+}
+
+tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
+                        uint64_t timeout_ns, tn_error *err)
+{
+    TN_ASSERT(!auth.pair && tn_loops_count() <= LOOPS_MAX);
+    tn_auth_methods_init();
+    tn_status status = attach_both(claim_mapper, authorizer, err);
+    if (status != TN_OK)
         return status;
-    }
-    auth.mapper = claim_mapper;
-    auth.authorizer = authorizer;
-    auth.map_ops = tn_plugin_ops(claim_mapper);
-    auth.auth_ops = tn_plugin_ops(authorizer);
-    auth.timeout_ns = timeout_ns ? timeout_ns : 5 * TN_SEC;
     auth.unauthorized =
         tn_metrics_counter("service_errors_unauthorized", "Calls that were denied", NULL, 0);
     auth.failed = tn_metrics_counter("service_errors_authorize_failed",
                                      "Calls denied since a plugin failed", NULL, 0);
+    hand_out(make_pair(claim_mapper, authorizer, timeout_ns));
     return TN_OK;
 }
 
+tn_status tn_auth_replace(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
+                          uint64_t timeout_ns, tn_auth_pair **out_old, tn_error *err)
+{
+    TN_ASSERT(auth.pair);
+    tn_status status = attach_both(claim_mapper, authorizer, err);
+    if (status != TN_OK)
+        return status;
+    tn_auth_pair *pair = make_pair(claim_mapper, authorizer, timeout_ns), *old = auth.pair;
+    status = tn_auth_probe(claim_mapper, authorizer, pair->timeout_ns, err);
+    if (status != TN_OK) {
+        tn_plugin_detach(claim_mapper, 0);
+        tn_plugin_detach(authorizer, 0);
+        free(pair);
+        return status;
+    }
+    hand_out(pair);
+    *out_old = old;
+    return TN_OK;
+}
+
+typedef struct count {
+    const tn_auth_pair *pair;
+    uint64_t checks;
+} count;
+
+static void count_here(void *arg)
+{
+    count *c = arg;
+    c->checks += c->pair->on[tn_loop_index(tn_loop_current())].checks;
+}
+
+static bool in_flight(const tn_plugin_instance *inst)
+{
+    tn_plugin_stats stats;
+    tn_plugin_stats_get(inst, &stats);
+    return stats.in_flight > 0;
+}
+
+bool tn_auth_idle(const tn_auth_pair *old)
+{
+    count c = {.pair = old};
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        tn_loop_call(tn_loops_get(i), count_here, &c);
+    return c.checks == 0 && !in_flight(old->mapper) && !in_flight(old->authorizer);
+}
+
+void tn_auth_forget(tn_auth_pair *old) { free(old); }
+
 void tn_auth_stop(void)
 {
-    if (!auth.mapper)
+    tn_auth_pair *pair = auth.pair;
+    if (!pair)
         return;
-    tn_plugin_detach(auth.mapper, auth.timeout_ns);
-    tn_plugin_detach(auth.authorizer, auth.timeout_ns);
+    tn_plugin_detach(pair->mapper, pair->timeout_ns);
+    tn_plugin_detach(pair->authorizer, pair->timeout_ns);
+    hand_out(NULL);
+    free(pair);
     memset(&auth, 0, sizeof auth);
 }

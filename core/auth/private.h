@@ -31,4 +31,9 @@ bool tn_auth_target(const tn_auth_method *method, const tn_call *call, tn_call_t
 bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, tn_str *out_ns,
                             tn_str *out_api);
 
+/* probe.c [main] A question to each, on the first loop: whoever does not answer lawfully in time, or gives no verdict,
+ * would deny every call. */
+tn_status tn_auth_probe(tn_plugin_instance *mapper, tn_plugin_instance *authorizer,
+                        uint64_t timeout_ns, tn_error *err) TN_WARN_UNUSED;
+
 #endif

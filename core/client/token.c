@@ -12,6 +12,8 @@ static uint8_t token_key[16];
 
 void tn_token_set_key(const uint8_t key[16]) { memcpy(token_key, key, sizeof(token_key)); }
 
+void tn_token_forget_key(void) { explicit_bzero(token_key, sizeof(token_key)); }
+
 static void mac_of(const ProtobufCMessageDescriptor *type, tn_blob bytes, uint8_t out[MAC_BYTES])
 {
     uint8_t inner[MAC_BYTES * 2];

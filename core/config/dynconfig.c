@@ -30,6 +30,7 @@ static struct watcher {
     size_t overrides_count;
     struct stat seen;
     bool watching, looking, missing;
+    bool again; /* what is being read may be older than what has been published meanwhile */
     tn_dyn_table *fresh; /* from the pool thread to the loop */
 } watcher;
 
@@ -230,8 +231,13 @@ static void look_done(void *unused)
         watcher.fresh = NULL;
         TN_LOG(TN_LOG_INFO, "config", "dynamic config read again", TN_LOG_Z("file", watcher.path));
     }
-    if (watcher.watching)
+    if (watcher.again)
+        watcher.seen = (struct stat){0};
+    if (watcher.watching && watcher.again)
+        tn_dynconfig_look_now(NULL);
+    else if (watcher.watching)
         next_look();
+    watcher.again = false;
 }
 
 static void on_timer(tn_loop_timer *timer)
@@ -260,6 +266,29 @@ void tn_dynconfig_look_now(void *unused)
         return;
     tn_loop_timer_stop(&watcher.timer);
     on_timer(&watcher.timer);
+}
+
+tn_status tn_dynconfig_prepare(tn_config_problems *problems, tn_dynconfig_fresh **out)
+{
+    tn_dyn_table *table = NULL;
+    tn_status status = watcher.path ? load(problems, &table) : TN_OK;
+    *out = (tn_dynconfig_fresh *)table;
+    return status;
+}
+
+void tn_dynconfig_discard(tn_dynconfig_fresh *fresh)
+{
+    if (fresh)
+        tn_dyn_table_destroy((tn_dyn_table *)fresh);
+}
+
+void tn_dynconfig_commit(void *fresh)
+{
+    if (!fresh)
+        return;
+    watcher.again = watcher.looking;
+    publish(fresh);
+    TN_LOG(TN_LOG_INFO, "config", "dynamic config read again", TN_LOG_Z("file", watcher.path));
 }
 
 void tn_dynconfig_unwatch(void *unused)

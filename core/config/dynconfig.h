@@ -217,6 +217,12 @@ void tn_dynconfig_watch(void *unused); /* [loop] for tn_loop_call: this loop loo
 void tn_dynconfig_unwatch(void *unused); /* [loop] */
 /* [loop] The watching one looks at once instead of at the next poll (SIGHUP). */
 void tn_dynconfig_look_now(void *unused);
+/* A reload: the file is read [main], whether it seems changed or not, and taken by tn_loop_call of commit on the watching
+ * loop, or discarded.  *out is NULL without a file. */
+typedef struct tn_dynconfig_fresh tn_dynconfig_fresh;
+tn_status tn_dynconfig_prepare(tn_config_problems *problems, tn_dynconfig_fresh **out) TN_WARN_UNUSED;
+void tn_dynconfig_commit(void *fresh); /* NULL allowed */
+void tn_dynconfig_discard(tn_dynconfig_fresh *fresh);
 /* Values from a text, as if it were the file [main] (tests, fuzzing).  *warnings: how many entries
  * were skipped. */
 tn_status tn_dynconfig_apply(const char *name, tn_blob yaml, tn_config_problems *problems,

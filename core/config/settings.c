@@ -46,6 +46,7 @@ static const struct row rows[] = {
     {"dynamicConfigClient.pollInterval", ROW_DURATION, AT(dynamic_config_poll_ns), 5 * TN_SEC,
      24 * HOUR},
     {"global.membership.broadcastAddress", ROW_IP, AT(broadcast_ip), 0, 0},
+    {"control.socket", ROW_TEXT, AT(control_socket), 0, 0},
     {"cache.maxBytes", ROW_BYTES, AT(cache_bytes_max), UINT64_C(1) << 16, UINT64_C(1) << 40},
     {"rpc.maxMessageBytes", ROW_BYTES, AT(rpc_message_bytes_max), 64u << 10, 64u << 20},
     {"rpc.maxRequestMemory", ROW_BYTES, AT(rpc_request_memory_max), 1u << 20, UINT64_C(1) << 32},
@@ -375,6 +376,26 @@ static void read_metrics(const tn_config *root, tn_config_problems *problems, tn
     s->metrics_port = port;
 }
 
+#define SOCKET_PATH_MAX 107 /* of sockaddr_un */
+
+/* The service manager gives a server a folder that its tools know. */
+static void read_control(const tn_config *root, tn_config_problems *problems, tn_settings *s)
+{
+    const char *folder = getenv("RUNTIME_DIRECTORY");
+    if (!s->control_socket && folder && folder[0] == '/') {
+        size_t n = strcspn(folder, ":"); /* of several, the first */
+        char *path = tn_arena_alloc(s->arena, n + sizeof "/control.sock");
+        TN_ASSERT(path);
+        memcpy(path, folder, n);
+        memcpy(path + n, "/control.sock", sizeof "/control.sock");
+        s->control_socket = path;
+    }
+    if (s->control_socket && (s->control_socket[0] != '/' || strlen(s->control_socket) > SOCKET_PATH_MAX))
+        tn_config_complain_at(problems, root, "control.socket", "write the whole path, such as /run/tenon/control.sock",
+                              "has \"%.120s\", wants an absolute path of %d bytes at most", s->control_socket,
+                              SOCKET_PATH_MAX);
+}
+
 #define TLS_PATHS_MAX 64
 
 static void check_unknown(const tn_config *root, tn_config_problems *problems)
@@ -415,6 +436,7 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     read_list(root, "namespaces.create", false, problems, s->create_namespaces,
               &s->create_namespaces_count);
     read_metrics(root, problems, s);
+    read_control(root, problems, s);
     tn_settings_tls_read(root, s->arena, problems, &s->tls);
 }
 

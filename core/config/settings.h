@@ -75,6 +75,8 @@ typedef struct tn_settings {
     const char *dynamic_config_path; /* dynamicConfigClient.filepath; NULL: none */
     uint64_t dynamic_config_poll_ns; /* dynamicConfigClient.pollInterval 10s, at least 5s */
 
+    const char *control_socket; /* control.socket: where tenonctl reload is heard; NULL: nowhere */
+
     uint64_t cache_bytes_max; /* cache.maxBytes 64MiB: workflows in memory, all loops together */
 
     uint64_t rpc_message_bytes_max;  /* rpc.maxMessageBytes 4MiB; 64KiB to 64MiB */

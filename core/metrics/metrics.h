@@ -36,6 +36,7 @@ typedef enum tn_buckets {
     TN_BUCKETS_SECONDS, /* 0.0005 to 1000 in steps 1, 2, 5 */
     TN_BUCKETS_BYTES,   /* 256 to 64 MiB in steps of 4 */
     TN_BUCKETS_COUNT,   /* 1 to 100,000 in steps 1, 2, 5 */
+    TN_BUCKETS_CALLS,   /* seconds: 1 us to 1 s in steps of 10, and 50 ms */
 } tn_buckets;
 tn_histogram *tn_metrics_histogram(const char *name, const char *help, tn_buckets buckets,
                                    const tn_label *labels, size_t n);

@@ -75,6 +75,7 @@ static const struct bounds {
     [TN_BUCKETS_COUNT] = {16,
                           {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000,
                            50000, 100000}},
+    [TN_BUCKETS_CALLS] = {8, {0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.05, 0.1, 1}},
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -189,6 +189,8 @@ bool tn_plugin_inspect(tn_plugin_search *search)
             close(fd);
         return false;
     }
+    search->dev = st.st_dev; /* of the file that is digested */
+    search->ino = st.st_ino;
     size_t n = (size_t)st.st_size;
     uint8_t *p = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     close(fd);

@@ -38,17 +38,27 @@ static void host_log(const void *who, int32_t level, const char *msg, size_t n)
 
 /* ---- loop services ------------------------------------------------------------------------------ */
 
+/* What a plugin begins here is on its account when it comes back to it: the time of its callbacks is time in its
+ * functions ("watch", "timer", "posted", "offload", "offloaded"). */
+
 struct tn_watch {
     tn_loop_watch *watch;
+    tn_plugin_figures *figures;
     void (*cb)(void *, uint32_t);
     void *arg;
 };
 
 static void watch_ready(void *user, uint32_t events)
 {
-    tn_watch *w = user;
+    const tn_watch *w = user; /* gone when the callback frees it */
+    tn_plugin_figures *figures = w->figures;
+    uint64_t entered = tn_plugin_enter();
+    tn_plugin_run_as(figures);
     w->cb(w->arg,
           (events & TN_WATCH_READ ? TN_FD_READ : 0) | (events & TN_WATCH_WRITE ? TN_FD_WRITE : 0));
+    tn_plugin_run_as(NULL);
+    if (figures)
+        tn_plugin_account(figures, "watch", entered, true);
 }
 
 static uint32_t watch_bits(uint32_t events)
@@ -62,6 +72,7 @@ static tn_watch *host_watch_fd(tn_loop *loop, int fd, uint32_t events, void (*cb
     if (loop != tn_loop_current() || !cb)
         return NULL;
     tn_watch *w = tn_xcalloc(1, sizeof *w);
+    w->figures = tn_plugin_running();
     w->cb = cb;
     w->arg = arg;
     w->watch = tn_loop_watch_create(fd, watch_bits(events), watch_ready, w);
@@ -87,6 +98,7 @@ static void host_watch_free(tn_watch *w)
 
 struct tn_timer {
     tn_loop_timer timer;
+    tn_plugin_figures *figures;
     void (*cb)(void *);
     void *arg;
 };
@@ -94,7 +106,7 @@ struct tn_timer {
 static void timer_fire(tn_loop_timer *timer)
 {
     tn_timer *t = TN_CONTAINER_OF(timer, tn_timer, timer);
-    t->cb(t->arg);
+    tn_plugin_callback(t->figures, "timer", t->cb, t->arg, true);
 }
 
 static tn_timer *host_timer_start(tn_loop *loop, uint64_t delay_ns, void (*cb)(void *), void *arg)
@@ -102,6 +114,7 @@ static tn_timer *host_timer_start(tn_loop *loop, uint64_t delay_ns, void (*cb)(v
     if (loop != tn_loop_current() || !cb)
         return NULL;
     tn_timer *t = tn_xcalloc(1, sizeof *t);
+    t->figures = tn_plugin_running();
     t->cb = cb;
     t->arg = arg;
     tn_loop_timer_init(&t->timer, timer_fire);
@@ -120,6 +133,7 @@ static void host_timer_stop(tn_timer *t)
 
 typedef struct posted {
     tn_msg msg;
+    tn_plugin_figures *figures;
     void (*cb)(void *);
     void *arg;
 } posted;
@@ -127,10 +141,9 @@ typedef struct posted {
 static void run_posted(tn_msg *msg)
 {
     posted *p = TN_CONTAINER_OF(msg, posted, msg);
-    void (*cb)(void *) = p->cb;
-    void *arg = p->arg;
+    posted it = *p;
     free(p);
-    cb(arg);
+    tn_plugin_callback(it.figures, "posted", it.cb, it.arg, true);
 }
 
 static tn_status host_post(tn_loop *loop, void (*cb)(void *), void *arg)
@@ -140,16 +153,42 @@ static tn_status host_post(tn_loop *loop, void (*cb)(void *), void *arg)
     posted *p = malloc(sizeof *p);
     if (!p)
         return TN_EUNAVAILABLE;
-    *p = (posted){.msg.run = run_posted, .cb = cb, .arg = arg};
+    *p = (posted){.msg.run = run_posted, .figures = tn_plugin_running(), .cb = cb, .arg = arg};
     tn_loop_post(loop, &p->msg);
     return TN_OK;
+}
+
+typedef struct offload {
+    tn_plugin_figures *figures;
+    void (*work)(void *), (*done)(void *);
+    void *arg;
+} offload;
+
+static void offload_work(void *user)
+{
+    const offload *o = user;
+    tn_plugin_callback(o->figures, "offload", o->work, o->arg, false);
+}
+
+static void offload_done(void *user)
+{
+    offload o = *(offload *)user;
+    free(user);
+    tn_plugin_callback(o.figures, "offloaded", o.done, o.arg, true);
 }
 
 static tn_status host_offload(tn_loop *loop, void (*work)(void *), void (*done)(void *), void *arg)
 {
     if (loop != tn_loop_current() || !work || !done)
         return TN_EINVALID;
-    return tn_loop_offload(work, done, arg);
+    offload *o = malloc(sizeof *o);
+    if (!o)
+        return TN_EUNAVAILABLE;
+    *o = (offload){.figures = tn_plugin_running(), .work = work, .done = done, .arg = arg};
+    tn_status status = tn_loop_offload(offload_work, offload_done, o);
+    if (status != TN_OK)
+        free(o);
+    return status;
 }
 
 /* ---- metrics ------------------------------------------------------------------------------------ */

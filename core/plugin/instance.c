@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of a plugin: from a stanza of the configuration to an open instance, to a context on each loop,
- * and back.  Code is never unloaded: a library's threads and destructors may outlive the instance. */
-#include <dlfcn.h>
+ * and back. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,33 +26,6 @@ tn_plugin_instance *tn_plugin_by_inst(const void *inst)
 
 /* ---- open --------------------------------------------------------------------------------------- */
 
-bool tn_plugin_load(tn_plugin_search *search, tn_plugin_entry *out)
-{
-    (void)dlerror();
-    void *library = dlopen(search->path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!library) {
-        char why[512];
-        const char *text = dlerror();
-        snprintf(why, sizeof why, "%s",
-                 text ? text : "unknown error"); /* the next dl call reuses it */
-        tn_plugin_complain(search, "plugin", "install what it needs, or a build without that need",
-                           "cannot load %s: %s", search->path, why);
-        return false;
-    }
-    *(void **)(void *)out = dlsym(library, "tn_plugin_v0");
-    if (*out)
-        return true;
-    bool newer = dlsym(library, "tn_plugin_v1") != NULL;
-    tn_plugin_complain(search, "plugin",
-                       newer
-                           ? "install it built for ABI 0, or a server with ABI 1"
-                           : "export tn_plugin_v0 (the export map of pkg-config tenon-plugin does)",
-                       newer ? "%s speaks ABI 1, this server speaks ABI 0"
-                             : "%s does not export tn_plugin_v0: no Tenon plugin",
-                       search->path);
-    return false;
-}
-
 static bool check_keys(tn_plugin_search *search, const tn_plugin *plugin)
 {
     static const char *const own[] = {"plugin", "sha256", NULL};
@@ -78,20 +50,6 @@ void tn_plugin_complain_of(tn_plugin_search *search, const tn_error *err, tn_sta
                        err->text[0] ? err->text : tn_status_name(status));
 }
 
-static void make_metrics(tn_plugin_instance *inst)
-{
-    tn_label labels[] = {TN_LABEL_Z("kind", tn_plugin_kind_name(inst->kind)),
-                         TN_LABEL_Z("plugin", inst->name)};
-    inst->m_late =
-        tn_metrics_counter("tenon_plugin_late", "Operations answered by their deadline", labels, 2);
-    inst->m_violations =
-        tn_metrics_counter("tenon_plugin_violations", "Breaches of the plugin contract", labels, 2);
-    inst->m_holds = tn_metrics_counter("tenon_plugin_holds",
-                                       "Calls that held their loop 50 ms or longer", labels, 2);
-    inst->m_stuck = tn_metrics_gauge("tenon_plugin_stuck",
-                                     "Late operations that are not finished yet", labels, 2);
-}
-
 static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plugin *plugin)
 {
     tn_plugin_instance *inst = tn_xcalloc(1, sizeof *inst);
@@ -100,11 +58,15 @@ static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plug
     inst->path = tn_xstrdup(search->path);
     inst->name = tn_xstrdup(plugin->name);
     inst->version = tn_xstrdup(plugin->version);
-    make_metrics(inst);
+    inst->figures = tn_plugin_figures_of(inst->kind, inst->name);
+    inst->violations_before = atomic_load(&inst->figures->violations);
+    inst->holds_before = atomic_load(&inst->figures->holds);
     tn_error err = {0};
+    uint64_t entered = tn_plugin_enter();
     tn_plugin_host_opening(inst);
     tn_status status = plugin->open(&tn_plugin_host, search->stanza, &inst->inst, &err);
     err.text[sizeof err.text - 1] = '\0';
+    tn_plugin_account(inst->figures, "open", entered, false);
     if (status != TN_OK) {
         tn_plugin_host_opening(NULL);
         if (!tn_plugin_schema_is_why(search, plugin, &err, status))
@@ -118,6 +80,7 @@ static tn_plugin_instance *open_instance(tn_plugin_search *search, const tn_plug
     instances = inst;
     pthread_rwlock_unlock(&instances_lock);
     tn_plugin_host_opening(NULL);
+    tn_gauge_add(inst->figures->m_instances, 1);
     TN_LOG(TN_LOG_INFO, "plugin", "plugin opened",
            TN_LOG_Z("kind", tn_plugin_kind_name(inst->kind)), TN_LOG_Z("plugin", inst->name),
            TN_LOG_Z("version", inst->version), TN_LOG_Z("path", inst->path),
@@ -195,16 +158,23 @@ static void attach_here(void *arg)
         inst->ctx[v->loop] = inst->inst;
         return;
     }
+    uint64_t entered = tn_plugin_enter();
+    tn_plugin_run_as(inst->figures);
     v->status =
         inst->plugin->attach(inst->inst, tn_loops_get(v->loop), &inst->ctx[v->loop], &v->err);
+    tn_plugin_left(inst, "attach", entered);
 }
 
 static void detach_here(void *arg)
 {
     visit *v = arg;
-    if (v->inst->plugin->detach)
-        v->inst->plugin->detach(v->inst->inst, v->inst->ctx[v->loop]);
-    v->inst->ctx[v->loop] = NULL;
+    tn_plugin_instance *inst = v->inst;
+    uint64_t entered = tn_plugin_enter();
+    tn_plugin_run_as(inst->figures);
+    if (inst->plugin->detach)
+        inst->plugin->detach(inst->inst, inst->ctx[v->loop]);
+    tn_plugin_left(inst, "detach", entered);
+    inst->ctx[v->loop] = NULL;
 }
 
 static void detach_all(tn_plugin_instance *inst)
@@ -256,8 +226,11 @@ void tn_plugin_close(tn_plugin_instance *inst)
         tn_plugin_detach(inst, 0);
     if (inst->abandoned)
         return; /* leaked on purpose, see tn_plugin_detach */
+    uint64_t entered = tn_plugin_enter();
     if (inst->plugin->close)
         inst->plugin->close(inst->inst);
+    tn_plugin_account(inst->figures, "close", entered, false);
+    tn_gauge_add(inst->figures->m_instances, -1);
     pthread_rwlock_wrlock(&instances_lock);
     tn_plugin_instance **link = &instances;
     while (*link != inst)
@@ -271,6 +244,7 @@ void tn_plugin_close(tn_plugin_instance *inst)
 
 void *tn_plugin_ctx(const tn_plugin_instance *inst)
 {
+    tn_plugin_run_as(inst->figures);
     return inst->ctx[tn_loop_index(tn_loop_current())];
 }
 const void *tn_plugin_ops(const tn_plugin_instance *inst) { return inst->plugin->ops; }

@@ -19,7 +19,10 @@ enum { STATE_FREE, STATE_CALLING, STATE_PENDING, STATE_FINISHED, STATE_RETURNED 
 
 typedef struct slot {
     tn_plugin_call call;
-    tn_plugin_instance *inst;
+    tn_plugin_instance *inst;   /* only while the operation is in flight */
+    tn_plugin_figures *figures; /* of the newest operation, also later */
+    const char *function;       /* that made it pending */
+    uint64_t began_ns;
     tn_loop *home;
     /* Generation and state.  The plugin's finish moves CALLING or PENDING to FINISHED (release, pairs with
      * the acquire of the loop); every other move is the loop's. */
@@ -75,10 +78,10 @@ static unsigned tag_state(uint64_t tag) { return (unsigned)(tag & STATE_MASK); }
 
 static void violation(const slot *s, const char *what)
 {
-    const char *name = s && s->inst ? s->inst->name : "?";
-    if (s && s->inst) {
-        atomic_fetch_add_explicit(&s->inst->violations, 1, memory_order_relaxed);
-        tn_counter_inc(s->inst->m_violations);
+    const char *name = s && s->figures ? s->figures->name : "?";
+    if (s && s->figures) {
+        atomic_fetch_add_explicit(&s->figures->violations, 1, memory_order_relaxed);
+        tn_counter_inc(s->figures->m_violations);
     }
     TN_LOG(TN_LOG_ERROR, "plugin", "contract broken", TN_LOG_Z("plugin", name),
            TN_LOG_Z("what", what));
@@ -130,7 +133,9 @@ static void slot_give(slot *s)
     atomic_store_explicit(&s->tag, tag_make(tag_generation(tag), STATE_FREE), memory_order_release);
     tn_arena_destroy(s->call.arena);
     s->call.arena = NULL;
-    atomic_fetch_sub_explicit(&s->inst->in_flight, 1, memory_order_relaxed);
+    /* Release: the instance may be closed by who sees 0. */
+    atomic_fetch_sub_explicit(&s->inst->in_flight, 1, memory_order_release);
+    s->inst = NULL;
     s->next_free = p->free;
     p->free = s;
 }
@@ -211,7 +216,7 @@ static void arrive(tn_msg *msg)
     s->arrived = true;
     if (s->call.late) {
         atomic_fetch_sub_explicit(&s->inst->stuck, 1, memory_order_relaxed);
-        tn_gauge_add(s->inst->m_stuck, -1);
+        tn_gauge_add(s->figures->m_stuck, -1);
     }
     if (s->ended) {
         slot_give(s);
@@ -238,8 +243,9 @@ static void expire(tn_loop_timer *timer)
     s->call.late = true;
     atomic_fetch_add_explicit(&s->inst->late, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->inst->stuck, 1, memory_order_relaxed);
-    tn_counter_inc(s->inst->m_late);
-    tn_gauge_add(s->inst->m_stuck, 1);
+    tn_counter_inc(s->figures->m_late);
+    tn_gauge_add(s->figures->m_stuck, 1);
+    tn_plugin_say_late(s->figures, s->function, tn_now_mono_ns() - s->began_ns);
     bool write = s->flags & TN_PLUGIN_WRITE;
     s->call.status = tn_error_set(&s->call.err, write ? TN_EUNCERTAIN : TN_EUNAVAILABLE,
                                   "plugin \"%s\" did not answer in time", s->inst->name);
@@ -265,6 +271,7 @@ tn_plugin_call *tn_plugin_call_begin_at(tn_plugin_instance *inst, uint32_t flags
     if ((uint32_t)generation == 0)
         generation++;
     s->inst = inst;
+    s->figures = inst->figures;
     s->flags = flags;
     s->done = done;
     s->ended = s->arrived = false;
@@ -294,8 +301,11 @@ tn_status tn_plugin_call_returned(tn_plugin_call *call, tn_status status)
                     !atomic_compare_exchange_strong_explicit(
                         &s->tag, &tag, next, memory_order_acq_rel, memory_order_acquire);
     if (status == TN_PENDING) {
-        if (!finished && s->deadline_ns != UINT64_MAX)
+        if (!finished && s->deadline_ns != UINT64_MAX) {
+            s->function = tn_plugin_last_function();
+            s->began_ns = tn_now_mono_ns();
             tn_loop_timer_start(&s->timer, s->deadline_ns);
+        }
         return TN_PENDING;
     }
     if (finished) { /* its message will come; until then the slot is not given back */
@@ -329,27 +339,14 @@ void tn_plugin_call_take(tn_plugin_call *call, tn_arena *into)
     call->arena = NULL;
 }
 
-void tn_plugin_left(tn_plugin_instance *inst, const char *function, uint64_t entered_mono_ns)
-{
-    uint64_t now = tn_now_mono_ns(), held = now - entered_mono_ns;
-    if (held < TN_PLUGIN_HOLD_NS)
-        return;
-    atomic_fetch_add_explicit(&inst->holds, 1, memory_order_relaxed);
-    tn_counter_inc(inst->m_holds);
-    uint64_t said = atomic_load_explicit(&inst->hold_said_ns, memory_order_relaxed);
-    if (said && now - said < TN_SEC)
-        return;
-    atomic_store_explicit(&inst->hold_said_ns, now, memory_order_relaxed);
-    TN_LOG(TN_LOG_WARN, "plugin", "a plugin held its loop", TN_LOG_Z("plugin", inst->name),
-           TN_LOG_Z("function", function), TN_LOG_U("ms", held / TN_MS));
-}
-
 void tn_plugin_stats_get(const tn_plugin_instance *inst, tn_plugin_stats *out)
 {
     out->in_flight = atomic_load_explicit(&inst->in_flight, memory_order_relaxed);
     out->finished = atomic_load_explicit(&inst->finished, memory_order_relaxed);
     out->late = atomic_load_explicit(&inst->late, memory_order_relaxed);
     out->stuck = atomic_load_explicit(&inst->stuck, memory_order_relaxed);
-    out->violations = atomic_load_explicit(&inst->violations, memory_order_relaxed);
-    out->holds = atomic_load_explicit(&inst->holds, memory_order_relaxed);
+    out->violations = atomic_load_explicit(&inst->figures->violations, memory_order_relaxed) -
+                      inst->violations_before;
+    out->holds =
+        atomic_load_explicit(&inst->figures->holds, memory_order_relaxed) - inst->holds_before;
 }

@@ -92,7 +92,9 @@ struct tn_plugin_call {
     void *user;
 };
 
-void *tn_plugin_ctx(const tn_plugin_instance *inst); /* of the current loop */
+/* Of the current loop.  Asked for where a function is about to be called: what the plugin begins (watches, timers) is
+ * on its account until tn_plugin_left. */
+void *tn_plugin_ctx(const tn_plugin_instance *inst);
 /* timeout_ns 0: none.  Never fails.  The second form takes the moment itself (UINT64_MAX: none). */
 tn_plugin_call *tn_plugin_call_begin(tn_plugin_instance *inst, uint32_t flags, uint64_t timeout_ns,
                                      void (*done)(tn_plugin_call *call), void *user);
@@ -108,7 +110,8 @@ void tn_plugin_call_end(tn_plugin_call *call);
  * when late). */
 void tn_plugin_call_take(tn_plugin_call *call, tn_arena *into);
 
-/* Around each call into a plugin: more than 50 ms is logged and counted. */
+/* Around each call into a plugin: its time is accounted for by function (a literal), more than 50 ms is logged and
+ * counted. */
 static inline uint64_t tn_plugin_enter(void) { return tn_now_mono_ns(); }
 void tn_plugin_left(tn_plugin_instance *inst, const char *function, uint64_t entered_mono_ns);
 

@@ -15,6 +15,25 @@
 #define TN_PLUGIN_LIST_MAX 64u         /* plugins in one library */
 #define TN_PLUGIN_HOLD_NS (50 * TN_MS) /* a longer call is logged */
 #define TN_PLUGIN_ARENA_MAX ((size_t)256 << 20)
+#define TN_PLUGIN_FUNCTIONS_MAX 24u /* that are accounted for, of one plugin */
+
+typedef struct tn_plugin_function {
+    const char *name;
+    tn_histogram *seconds;
+} tn_plugin_function;
+
+/* Of one kind and name; made once, never freed (account.c). */
+typedef struct tn_plugin_figures {
+    struct tn_plugin_figures *next;
+    tn_kind kind;
+    const char *name;
+    _Atomic uint64_t violations, holds;
+    tn_counter *m_late, *m_violations, *m_holds;
+    tn_gauge *m_stuck, *m_instances;
+    _Atomic uint64_t hold_said_ns, late_said_ns; /* monotonic; the log is not flooded */
+    _Atomic uint32_t n_functions;                /* release: the entry is whole */
+    tn_plugin_function functions[TN_PLUGIN_FUNCTIONS_MAX];
+} tn_plugin_figures;
 
 struct tn_plugin_instance {
     struct tn_plugin_instance *next; /* all open ones; [main] */
@@ -25,10 +44,9 @@ struct tn_plugin_instance {
     void *ctx[TN_PLUGIN_LOOPS_MAX];
     uint32_t attached; /* loops */
     bool opened, abandoned;
-    _Atomic uint64_t in_flight, finished, late, stuck, violations, holds;
-    tn_counter *m_late, *m_violations, *m_holds;
-    tn_gauge *m_stuck;
-    _Atomic uint64_t hold_said_ns; /* monotonic; the log is not flooded */
+    tn_plugin_figures *figures;
+    uint64_t violations_before, holds_before; /* the figures' when it was opened */
+    _Atomic uint64_t in_flight, finished, late, stuck;
 };
 
 /* What is known of a stanza while its plugin is looked for. */
@@ -58,7 +76,7 @@ bool tn_plugin_find(tn_plugin_search *search);
 bool tn_plugin_trust(tn_plugin_search *search);
 /* elf.c: header, build id, digest and pin. */
 bool tn_plugin_inspect(tn_plugin_search *search);
-/* instance.c: loads the file and finds its entry. */
+/* library.c: loads the file and finds its entry. */
 typedef const tn_plugin *(*tn_plugin_entry)(uint32_t);
 bool tn_plugin_load(tn_plugin_search *search, tn_plugin_entry *out);
 /* table.c: the library's table and its functions. */
@@ -69,6 +87,18 @@ bool tn_plugin_check_table(tn_plugin_search *search, const tn_plugin *plugin);
 /* schema.c: open failed; true when the stored schema is the cause, and that has been said. */
 bool tn_plugin_schema_is_why(tn_plugin_search *search, const tn_plugin *plugin, const tn_error *err,
                              tn_status status);
+/* account.c */
+tn_plugin_figures *tn_plugin_figures_of(tn_kind kind, const char *name);
+/* Time since entered_ns in a function; on a loop also whether it held the loop. */
+void tn_plugin_account(tn_plugin_figures *figures, const char *function, uint64_t entered_ns,
+                       bool on_loop);
+/* Whose function this thread runs (NULL: none): what it begins is on its account. */
+tn_plugin_figures *tn_plugin_running(void);
+void tn_plugin_run_as(tn_plugin_figures *figures);
+void tn_plugin_callback(tn_plugin_figures *figures, const char *what, void (*cb)(void *), void *arg,
+                        bool on_loop);
+const char *tn_plugin_last_function(void); /* of this thread */
+void tn_plugin_say_late(tn_plugin_figures *figures, const char *function, uint64_t waited_ns);
 /* host.c */
 extern const tn_host tn_plugin_host;
 void tn_plugin_host_opening(

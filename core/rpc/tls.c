@@ -15,6 +15,7 @@ struct tn_tls {
     tn_tls_side sides[TN_TLS_USE_COUNT];
     bool has[TN_TLS_USE_COUNT];
     bool watching, reading, again;
+    const tn_settings_tls *read_from; /* of the reading on its way */
     tn_loop_timer refresh, check;
     tn_counter *renewed, *refused;
     tn_gauge *expired, *expiring;
@@ -42,6 +43,7 @@ void rpc_tls_gen_unref(rpc_tls_gen *gen)
     }
     free(gen->hosts);
     free(gen->dates);
+    free(gen->server_name);
     OPENSSL_cleanse(gen->tickets, sizeof(gen->tickets));
     pthread_mutex_destroy(&gen->ticket_lock);
     free(gen);
@@ -52,6 +54,19 @@ static void swap(tn_tls_side *side, rpc_tls_gen *gen)
     pthread_mutex_lock(&side->lock);
     rpc_tls_gen *old = side->gen;
     side->gen = gen;
+    side->epoch++;
+    pthread_mutex_unlock(&side->lock);
+    rpc_tls_gen_unref(old);
+}
+
+/* The same, unless the side has got another generation since. */
+static void swap_at(tn_tls_side *side, rpc_tls_gen *gen, uint32_t epoch)
+{
+    pthread_mutex_lock(&side->lock);
+    bool in_time = side->epoch == epoch;
+    rpc_tls_gen *old = in_time ? side->gen : gen;
+    if (in_time)
+        side->gen = gen;
     pthread_mutex_unlock(&side->lock);
     rpc_tls_gen_unref(old);
 }
@@ -134,22 +149,32 @@ static void complain(tn_tls *tls, const tn_config_problems *problems)
     tn_counter_inc(tls->refused);
 }
 
+static const char *const side_names[] = {"frontend", "internode", "internode.client",
+                                         "frontend.client"};
+
+static void say_renewed(tn_tls *tls, tn_tls_use use, const rpc_tls_gen *gen)
+{
+    show_dates(gen);
+    tn_counter_inc(tls->renewed);
+    TN_LOG(TN_LOG_INFO, "rpc", "certificates have been renewed", TN_LOG_Z("side", side_names[use]));
+}
+
 static void renew(tn_tls *tls, tn_tls_use use)
 {
     tn_config_problems *problems = tn_config_problems_create();
-    rpc_tls_gen *gen = rpc_tls_load(tls->settings, use, problems);
-    rpc_tls_gen *now = rpc_tls_gen_ref(&tls->sides[use]);
+    tn_tls_side *side = &tls->sides[use];
+    pthread_mutex_lock(&side->lock);
+    uint32_t epoch = side->epoch; /* a reload from here on knows better */
+    pthread_mutex_unlock(&side->lock);
+    rpc_tls_gen *gen = rpc_tls_load(tls->read_from, use, problems);
+    rpc_tls_gen *now = rpc_tls_gen_ref(side);
     if (!gen) {
         complain(tls, problems);
     } else if (memcmp(gen->digest, now->digest, sizeof(gen->digest)) == 0) {
         rpc_tls_gen_unref(gen);
     } else {
-        static const char *const names[] = {"frontend", "internode", "internode.client",
-                                            "frontend.client"};
-        swap(&tls->sides[use], gen);
-        show_dates(gen);
-        tn_counter_inc(tls->renewed);
-        TN_LOG(TN_LOG_INFO, "rpc", "certificates have been renewed", TN_LOG_Z("side", names[use]));
+        say_renewed(tls, use, gen);
+        swap_at(side, gen, epoch);
     }
     rpc_tls_gen_unref(now);
     tn_config_problems_destroy(problems);
@@ -184,6 +209,7 @@ void tn_tls_look_now(void *user)
     if (tls->reading)
         return;
     tls->reading = true;
+    tls->read_from = tls->settings;
     atomic_fetch_add_explicit(&tls->refs, 1, memory_order_relaxed);
     if (tn_loop_offload(read_work, read_done, tls) != TN_OK)
         read_done(tls);
@@ -223,14 +249,96 @@ void tn_tls_unwatch(void *user)
     tn_loop_timer_stop(&tls->check);
 }
 
+/* ---- a reload ---- */
+
+struct tn_tls_fresh {
+    tn_tls *tls;
+    const tn_settings_tls *settings;
+    rpc_tls_gen *gens[TN_TLS_USE_COUNT]; /* NULL: the side keeps what it has */
+};
+
+static void sides_of(const tn_settings_tls *settings, bool has[TN_TLS_USE_COUNT])
+{
+    has[TN_TLS_FRONTEND] = has[TN_TLS_FRONTEND_CLIENT] = settings->frontend.server.at;
+    has[TN_TLS_INTERNODE] = has[TN_TLS_INTERNODE_CLIENT] = settings->internode.server.at;
+}
+
+bool tn_tls_same_sides(const tn_tls *tls, const tn_settings_tls *settings)
+{
+    bool has[TN_TLS_USE_COUNT];
+    sides_of(settings, has);
+    for (size_t i = 0; i < TN_TLS_USE_COUNT; i++)
+        if (has[i] != (tls && tls->has[i]))
+            return false;
+    return true;
+}
+
+tn_status tn_tls_prepare(tn_tls *tls, const tn_settings_tls *settings, bool same_settings,
+                         tn_config_problems *problems, tn_tls_fresh **out)
+{
+    size_t before = tn_config_problems_count(problems);
+    *out = NULL;
+    if (!tls)
+        return TN_OK;
+    tn_tls_fresh *fresh = tn_xcalloc(1, sizeof(*fresh));
+    fresh->tls = tls;
+    fresh->settings = settings;
+    for (size_t i = 0; i < TN_TLS_USE_COUNT; i++) {
+        if (!tls->has[i] ||
+            (i >= TN_TLS_INTERNODE_CLIENT && tn_config_problems_count(problems) != before))
+            continue;
+        rpc_tls_gen *gen = rpc_tls_load(settings, (tn_tls_use)i, problems);
+        rpc_tls_gen *now = rpc_tls_gen_ref(&tls->sides[i]);
+        if (gen && same_settings && memcmp(gen->digest, now->digest, sizeof(gen->digest)) == 0) {
+            rpc_tls_gen_unref(gen);
+            gen = NULL;
+        }
+        rpc_tls_gen_unref(now);
+        fresh->gens[i] = gen;
+    }
+    if (tn_config_problems_count(problems) != before) {
+        tn_tls_discard(fresh);
+        return TN_EINVALID;
+    }
+    *out = fresh;
+    return TN_OK;
+}
+
+void tn_tls_discard(tn_tls_fresh *fresh)
+{
+    for (size_t i = 0; fresh && i < TN_TLS_USE_COUNT; i++)
+        rpc_tls_gen_unref(fresh->gens[i]);
+    free(fresh);
+}
+
+void tn_tls_commit(void *user)
+{
+    tn_tls_fresh *fresh = user;
+    tn_tls *tls = fresh ? fresh->tls : NULL;
+    if (!tls)
+        return;
+    tls->settings = fresh->settings;
+    for (size_t i = 0; i < TN_TLS_USE_COUNT; i++) {
+        if (!fresh->gens[i])
+            continue;
+        say_renewed(tls, (tn_tls_use)i, fresh->gens[i]);
+        swap(&tls->sides[i], fresh->gens[i]);
+    }
+    free(fresh);
+    if (tls->watching) { /* other intervals, perhaps */
+        tn_tls_unwatch(tls);
+        tn_tls_watch(tls);
+    }
+}
+
+bool tn_tls_idle(const tn_tls *tls) { return !tls || !tls->reading; }
+
 /* ---- the whole ---- */
 
 tn_status tn_tls_open(const tn_settings_tls *settings, tn_config_problems *problems, tn_tls **out)
 {
-    bool internode = settings->internode.server.at;
-    bool has[TN_TLS_USE_COUNT] = {settings->frontend.server.at, internode, internode,
-                                  settings->frontend.server.at};
-    bool any = false;
+    bool has[TN_TLS_USE_COUNT], any = false;
+    sides_of(settings, has);
     size_t before = tn_config_problems_count(problems);
     tn_tls *tls = tn_xcalloc(1, sizeof(*tls));
     atomic_init(&tls->refs, 1);

@@ -30,4 +30,16 @@ void tn_tls_watch(void *tls);
 void tn_tls_look_now(void *tls);
 void tn_tls_unwatch(void *tls);
 
+/* A reload with other settings: every side is made anew [main] (TN_EINVALID: problems says what is wrong, nothing has
+ * changed), then taken [the watching loop], or discarded.  A side that neither its settings nor its files change keeps
+ * what it has.  Sides cannot come or go: tn_tls_same_sides says whether they would.  Until tn_tls_idle [the watching
+ * loop] the old settings are still being looked at. */
+typedef struct tn_tls_fresh tn_tls_fresh;
+bool tn_tls_same_sides(const tn_tls *tls, const tn_settings_tls *settings);
+tn_status tn_tls_prepare(tn_tls *tls, const tn_settings_tls *settings, bool same_settings,
+                         tn_config_problems *problems, tn_tls_fresh **out) TN_WARN_UNUSED;
+void tn_tls_commit(void *fresh);
+void tn_tls_discard(tn_tls_fresh *fresh); /* NULL allowed */
+bool tn_tls_idle(const tn_tls *tls);
+
 #endif

@@ -382,7 +382,7 @@ static void load_client(loader *l, const tn_settings_tls_group *group,
     STACK_OF(X509) *clients = load_cas(l, &server->client_cas);
     use.cas = load_cas(l, &client->root_cas);
     gen->client = true;
-    gen->server_name = client->server_name;
+    gen->server_name = client->server_name ? tn_xstrdup(client->server_name) : NULL;
     gen->verify_host = told && !client->disable_host_verification;
     snprintf(for_whom, sizeof(for_whom), " with %s.client.rootCaFiles", name);
     if (any && use.cas)

@@ -52,7 +52,7 @@ typedef struct rpc_tls_gen {
     uint8_t digest[32]; /* of all that was read */
     bool require;       /* a client certificate; of ctx */
     bool client, verify_host;
-    const char *server_name; /* client: NULL: by address */
+    char *server_name; /* client: NULL: by address */
     rpc_tls_date *dates;
     size_t n_dates;
     pthread_mutex_t ticket_lock;
@@ -63,6 +63,7 @@ struct tn_tls_side {
     tn_tls_use use;
     pthread_mutex_t lock;
     rpc_tls_gen *gen;
+    uint32_t epoch; /* counts reloads: what was read before one is not put in after it */
 };
 
 /* tls.c */

@@ -4,7 +4,7 @@
  * the port open and health NOT_SERVING. */
 #include "config.h"
 
-#include "server/server.h"
+#include "server/private.h"
 
 #include <semaphore.h>
 #include <signal.h>
@@ -33,27 +33,7 @@
 
 #define SCHEMA 1u
 
-enum { PLUGIN_STORE, PLUGIN_VISIBILITY, PLUGIN_SECOND_VISIBILITY, PLUGIN_CLAIMS, PLUGIN_AUTH, PLUGIN_COUNT };
-
-typedef struct server {
-    const tn_args *args;
-    tn_settings *settings;
-    tn_plugin_instance *plugins[PLUGIN_COUNT];
-    char host[128];
-    char cluster_id[37];
-    uint8_t token_key[16];
-    uint32_t shards;
-    bool cluster; /* one process of several */
-    bool ports_open;
-    tn_tls *tls; /* NULL: all ports are plain */
-    tn_rpc_server *rpc;
-    tn_metrics_server *metrics;
-    uint64_t waiting_since_ns, wait_ns; /* for the store, while starting; 0: not yet */
-    int interrupted;                    /* the signal that ended the start */
-    struct {
-        bool loops, auth, store, visibility, namespaces, dynconfig, matching, history, worker;
-    } up;
-} server;
+typedef tn_server server;
 
 static int fail(const server *s, const char *what, const tn_error *err)
 {
@@ -85,6 +65,8 @@ static bool try_again(void *user, const char *what, const tn_error *why)
         s->wait_ns = WAIT_MAX_NS;
     TN_LOG(TN_LOG_WARN, "server", "starting: the store keeps us waiting", TN_LOG_Z("for", what),
            TN_LOG_U("seconds", (now - s->waiting_since_ns) / TN_SEC), TN_LOG_Z("why", why->text));
+    /* However long it takes: the service manager must not end what waits. */
+    tn_notify("EXTEND_TIMEOUT_USEC=%u\nSTATUS=starting: waiting for %s", 30000000u, what);
     if (!s->ports_open && now - s->waiting_since_ns >= PORT_PATIENCE_NS && open_ports(s) != 0)
         return false;
     for (uint64_t until = now + s->wait_ns; now < until; now = tn_now_mono_ns()) {
@@ -120,15 +102,29 @@ static int open_tls(server *s, tn_config_problems *problems)
     return 0;
 }
 
+tn_status tn_server_read_settings(const tn_server *s, tn_config_problems *problems, tn_settings **out)
+{
+    return s->args->command == TN_CMD_START_DEV ? tn_settings_dev(&s->args->dev, problems, out)
+                                                : tn_settings_load(s->args->config_path, problems, out);
+}
+
 static int load_settings(server *s, tn_config_problems *problems)
 {
-    tn_status status = s->args->command == TN_CMD_START_DEV
-                           ? tn_settings_dev(&s->args->dev, problems, &s->settings)
-                           : tn_settings_load(s->args->config_path, problems, &s->settings);
-    if (status != TN_OK)
+    if (tn_server_read_settings(s, problems, &s->settings) != TN_OK)
         return print_problems(problems);
-    tn_log_configure(s->settings->log_level, s->settings->log_json);
+    s->started = s->current = s->tls_from = tn_settings_ref_new(s->settings);
+    s->started->refs = 3;
+    tn_server_apply_settings(s->settings);
     return 0;
+}
+
+/* Where tenonctl reload asks. */
+static int open_control(const server *s)
+{
+    tn_error err;
+    if (!s->settings->control_socket || tn_control_start(s->settings->control_socket, &err) == TN_OK)
+        return 0;
+    return fail(s, "the control socket could not be opened", &err);
 }
 
 static int open_plugins(server *s, tn_config_problems *problems)
@@ -586,6 +582,7 @@ static void greet(const server *s)
         TN_LOG(TN_LOG_WARN, "server", "the HTTP API is not served by this release; --http-port is taken and not opened");
     TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("ip", ip), TN_LOG_U("port", port), TN_LOG_U("shards", s->shards),
            TN_LOG_U("loops", tn_loops_count()));
+    tn_notify("READY=1\nSTATUS=serving at %s:%u", ip, port);
 }
 
 static int start(server *s)
@@ -616,6 +613,8 @@ static int start(server *s)
         failed = start_roles(s);
     if (!failed && !s->ports_open)
         failed = open_ports(s);
+    if (!failed)
+        failed = open_control(s);
     if (!failed) {
         serve(s);
         greet(s);
@@ -631,15 +630,18 @@ static void close_metrics(void *arg)
 
 static void stop(server *s)
 {
+    tn_notify("STOPPING=1\nSTATUS=ending the calls in flight");
+    tn_control_stop();
+    uint64_t drain_ns = s->current ? s->current->settings->rpc_drain_ns : 0;
     if (s->rpc)
         set_health(s, TN_HEALTH_NOT_SERVING);
     tn_cluster_drain();
     if (s->up.matching)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
     if (s->rpc)
-        tn_rpc_server_drain(s->rpc, s->settings->rpc_drain_ns);
+        tn_rpc_server_drain(s->rpc, drain_ns);
     if (s->cluster)
-        tn_cluster_close_ports(s->settings->rpc_drain_ns);
+        tn_cluster_close_ports(drain_ns);
     if (s->up.worker)
         tn_worker_stop();
     if (s->up.history)
@@ -656,6 +658,7 @@ static void stop(server *s)
         tn_store_stop();
     if (s->up.auth)
         tn_auth_stop();
+    tn_server_bury_all(s, TN_SEC);
     for (int i = PLUGIN_COUNT - 1; i >= 0; i--)
         tn_plugin_close(s->plugins[i]);
     if (s->up.dynconfig)
@@ -669,7 +672,47 @@ static void stop(server *s)
     if (s->up.dynconfig)
         tn_dynconfig_stop();
     tn_tls_close(s->tls);
-    tn_settings_destroy(s->settings);
+    tn_settings_ref_drop(s->tls_from);
+    tn_settings_ref_drop(s->current);
+    tn_settings_ref_drop(s->started);
+    tn_token_forget_key();
+    explicit_bzero(s->token_key, sizeof(s->token_key));
+}
+
+static void reload(server *s)
+{
+    tn_buf report = {0};
+    bool asked = tn_control_asked();
+    tn_notify_reloading();
+    bool ok = tn_server_reload(s, &report);
+    tn_notify("READY=1\nSTATUS=%s", ok ? "serving, reloaded" : "serving; the newest configuration was refused, see the log");
+    if (asked)
+        tn_control_answer(ok, &report);
+    tn_buf_done(&report);
+}
+
+/* Until a signal ends it. */
+static void live(server *s)
+{
+    for (;;) {
+        uint64_t look_ns = tn_server_bury(s);
+        int sig = look_ns ? tn_main_wait_signal_for(look_ns) : tn_main_wait_signal();
+        if (sig == SIGHUP) {
+            reload(s);
+        } else if (sig) {
+            TN_LOG(TN_LOG_INFO, "server", "stopping", TN_LOG_I("signal", sig));
+            return;
+        }
+    }
+}
+
+/* A reload that comes while we start waits for the end of the start; without this it would end us. */
+static void hold_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 int tn_server_run(const tn_args *args)
@@ -677,16 +720,10 @@ int tn_server_run(const tn_args *args)
     server s = {.args = args};
     if (gethostname(s.host, sizeof(s.host) - 1) != 0)
         snprintf(s.host, sizeof(s.host), "localhost");
+    hold_signals();
     int failed = start(&s);
-    while (!failed) {
-        int sig = tn_main_wait_signal();
-        if (sig != SIGHUP) {
-            TN_LOG(TN_LOG_INFO, "server", "stopping", TN_LOG_I("signal", sig));
-            break;
-        }
-        tn_loop_call(tn_loops_get(0), tn_dynconfig_look_now, NULL);
-        tn_loop_call(tn_loops_get(0), tn_tls_look_now, s.tls);
-    }
+    if (!failed)
+        live(&s);
     stop(&s);
     return s.interrupted ? 0 : failed;
 }

@@ -5,6 +5,7 @@
 #include "store/store.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "metrics/metrics.h"
@@ -33,6 +34,7 @@ typedef struct loop_state {
 
 static tn_plugin_instance *plugin;
 static const tn_persistence_ops *ops;
+static _Atomic uint64_t timeout_ns = TN_STORE_TIMEOUT_NS;
 static loop_state states[LOOPS_MAX];
 
 /* ---- the private part of tn_store_op ------------------------------------------------------------ */
@@ -245,7 +247,8 @@ static void tell(tn_msg *msg)
 static void begin(tn_store_op *op, verb what)
 {
     TN_ASSERT(op->arena && op->done);
-    uint64_t timeout = op->timeout_ns ? op->timeout_ns : TN_STORE_TIMEOUT_NS;
+    uint64_t timeout =
+        op->timeout_ns ? op->timeout_ns : atomic_load_explicit(&timeout_ns, memory_order_relaxed);
     op->priv[PRIV_CALL] = tn_plugin_call_begin(plugin, what == VERB_COMMIT ? TN_PLUGIN_WRITE : 0,
                                                timeout, finished, op);
     op->priv[PRIV_PART] = NULL;
@@ -381,6 +384,11 @@ tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err)
     plugin = persistence;
     ops = tn_plugin_ops(persistence);
     return TN_OK;
+}
+
+void tn_store_set_timeout(uint64_t ns)
+{
+    atomic_store_explicit(&timeout_ns, ns, memory_order_relaxed);
 }
 
 void tn_store_stop(void)

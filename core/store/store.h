@@ -29,7 +29,7 @@ struct tn_store_op {
     tn_arena *arena;
     void (*done)(tn_store_op *op);
     void *user;
-    uint64_t timeout_ns; /* 0: the default (10 s) */
+    uint64_t timeout_ns; /* 0: the default (10 s, or what tn_store_set_timeout said) */
     /* result */
     tn_status status; /* TN_OK, ...; a write past its deadline is TN_EUNCERTAIN */
     tn_error error;
@@ -83,6 +83,7 @@ tn_batch tn_store_batch_finish(const tn_store_batch *batch);
 /* [main] Attaches the opened persistence plugin to every loop.  plugin: handle of core/plugin. */
 struct tn_plugin_instance;
 tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err) TN_WARN_UNUSED;
+void tn_store_set_timeout(uint64_t ns); /* [any] of operations that begin from now on */
 void tn_store_stop(void); /* after all operations have ended */
 /* [main] Synchronous forms for start-up; they run on loop 0 and wait. */
 tn_status tn_store_get_sync(tn_arena *arena, tn_key key, tn_row *out, tn_error *err);

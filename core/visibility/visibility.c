@@ -3,6 +3,8 @@
  * copied into the call's memory, since the plugin may look at them after the caller has stopped waiting. */
 #include "visibility/visibility.h"
 
+#include <stdatomic.h>
+
 #include "config/dynconfig.h"
 #include "plugin/plugin.h"
 #include "visibility/private.h"
@@ -13,6 +15,7 @@ typedef struct store {
     tn_plugin_instance *plugin;
     const tn_visibility_ops *ops;
 } store;
+static _Atomic uint64_t default_timeout_ns = TIMEOUT_NS;
 enum { FIRST, SECOND, STORES };
 static store stores[STORES]; /* written by start and stop only; the second may be missing */
 
@@ -182,7 +185,9 @@ static tn_status invoke(tn_plugin_call *call, const store *to, tn_vis_op *op, ve
 static void submit_to(const store *to, tn_vis_op *op, verb what)
 {
     TN_ASSERT(to->ops);
-    uint64_t timeout_ns = op->timeout_ns ? op->timeout_ns : TIMEOUT_NS;
+    uint64_t timeout_ns = op->timeout_ns
+                              ? op->timeout_ns
+                              : atomic_load_explicit(&default_timeout_ns, memory_order_relaxed);
     bool write = what != VERB_LIST && what != VERB_COUNT;
     tn_plugin_call *call =
         tn_plugin_call_begin(to->plugin, write ? TN_PLUGIN_WRITE : 0, timeout_ns, call_done, op);
@@ -278,6 +283,11 @@ tn_status tn_vis_start(tn_plugin_instance *visibility, const uint8_t token_key[1
 tn_status tn_vis_start_second(tn_plugin_instance *visibility, tn_error *err)
 {
     return attach(&stores[SECOND], visibility, err);
+}
+
+void tn_vis_set_timeout(uint64_t ns)
+{
+    atomic_store_explicit(&default_timeout_ns, ns, memory_order_relaxed);
 }
 
 void tn_vis_stop(void)

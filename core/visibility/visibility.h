@@ -24,7 +24,7 @@ struct tn_vis_op {
     tn_arena *arena;
     void (*done)(tn_vis_op *op);
     void *user;
-    uint64_t timeout_ns; /* 0: the default (10 s) */
+    uint64_t timeout_ns; /* 0: the default (10 s, or what tn_vis_set_timeout said) */
     /* result */
     tn_status status;
     tn_error error;
@@ -62,6 +62,7 @@ tn_status tn_vis_start(struct tn_plugin_instance *visibility, const uint8_t toke
  * system.secondaryVisibilityWritingMode says who is written: off the first, on the second, dual both (a put has
  * ended when both have it); system.enableReadFromSecondaryVisibility, by namespace, who is read. */
 tn_status tn_vis_start_second(struct tn_plugin_instance *visibility, tn_error *err) TN_WARN_UNUSED;
+void tn_vis_set_timeout(uint64_t ns); /* [any] of operations that begin from now on */
 void tn_vis_stop(void); /* after all operations have ended */
 
 /* ---- runs and documents ----------------------------------------------------------------------- */
