@@ -3,6 +3,7 @@
 (every answer that the store gave is compared with what is there in the end)."""
 
 import argparse
+import contextlib
 import asyncio
 import os
 import random
@@ -11,8 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import types
 
 from proxy import Proxy
 from servers import Ports, Postgres, find
@@ -349,13 +352,77 @@ class Suite:
     def visibility_conformance(self, version):
         server = self.server(version, fsync="off").start()
         for linger, extra in (("2ms", ""), ("0s", ", maxConns: 1")):
-            kit = subprocess.run([os.path.join(self.build, "tests/plugin/visibility_kit"), self.visibility,
-                                  self.stanza(server, "vis", extra=", allowVolatile: true" + extra,
-                                              more=f"\nlinger: {linger}")],
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            with self.everything_common(server, "vis") as common:
+                kit = subprocess.run([os.path.join(self.build, "tests/plugin/visibility_kit"), self.visibility,
+                                      self.stanza(server, "vis", extra=", allowVolatile: true" + extra,
+                                                  more=f"\nlinger: {linger}")],
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             assert kit.returncode == 0, "\n" + kit.stdout
+        # Only rounds that found a schema count: how many there were is a matter of speed.
+        keys = self.tallies_agree(server, "vis")
         server.stop()
-        return kit.stdout.strip().splitlines()[-1]
+        return f"{kit.stdout.strip().splitlines()[-1]}; {common.rounds} rounds of making values common, {keys} are"
+
+    @contextlib.contextmanager
+    def everything_common(self, server, schema):
+        """While it lasts, values of runs that are there become common, some at a time: counts change over to the tally
+        under the feet of those who ask."""
+        path = f"SET search_path = {schema}; "
+        state, over = types.SimpleNamespace(rounds=0), threading.Event()
+
+        def work():
+            while not over.wait(0.1):
+                done = server.ask(path + "SELECT tn_vis_common_add(ARRAY(SELECT k FROM tn_vis_doc, unnest(keys) k "
+                                  "ORDER BY random() LIMIT 60))", check=False)
+                more = "1"
+                while done.isdigit() and more not in ("", "0") and more.isdigit():
+                    more = server.ask(path + "SELECT tn_vis_common_count()", check=False)
+                state.rounds += done.isdigit()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield state
+        finally:
+            over.set()
+            thread.join()
+
+    def tallies_agree(self, server, schema):
+        """What the tallies say is what the rows say; how many values are common."""
+        path = f"SET search_path = {schema}; "
+        while server.ask(path + "SELECT tn_vis_common_count()") != "0":
+            pass
+        rows = ("SELECT k AS key, ns, div, type, status, count(*) AS n FROM tn_vis_doc, "
+                "LATERAL (SELECT DISTINCT u AS k FROM unnest(keys) u WHERE u IN (SELECT key FROM tn_vis_common)) x "
+                "GROUP BY 1, 2, 3, 4, 5")
+        tally = ("SELECT key, ns, div, type, status, sum(n) AS n FROM tn_vis_common_tally GROUP BY 1, 2, 3, 4, 5 "
+                 "HAVING sum(n) <> 0")
+        for a, b in ((rows, tally), (tally, rows)):
+            differ = server.ask(f"{path}({a}) EXCEPT ({b}) LIMIT 5")
+            assert not differ, "rows and the tally of common values differ:\n" + differ
+        return int(server.ask(path + "SELECT count(*) FROM tn_vis_common WHERE ready"))
+
+    def visibility_common(self):
+        """Values become common under load; then their counts, and what a remove and a change make of them."""
+        server = self.server().start()
+        process = self.vload(self.stanza(server), self.stanza(server), 60 if self.long else 4)
+        process.stdout.readline()
+        with self.everything_common(server, "kit") as common:
+            while process.poll() is None and common.rounds < (100 if self.long else 6):
+                time.sleep(0.05)
+        line, _ = self.judge(process)
+        keys = self.tallies_agree(server, "kit")
+        assert keys >= 4, f"{keys} values have become common"
+        server.ask("SET search_path = kit; DELETE FROM tn_vis_doc WHERE get_byte(run, 15) % 3 = 0; "
+                   "UPDATE tn_vis_doc SET status = 99, keys = keys[1:1] || keys[1:1] || 7::int8 WHERE get_byte(run, 15) % 3 = 1")
+        self.tallies_agree(server, "kit")
+        # By themselves, from what ANALYZE has found.
+        server.ask("SET search_path = kit; DELETE FROM tn_vis_common; DELETE FROM tn_vis_common_tally; ANALYZE tn_vis_doc")
+        found = int(server.ask("SET search_path = kit; SELECT tn_vis_common_find(500)"))
+        assert 1 <= found <= 12, f"{found} values were found"
+        assert self.tallies_agree(server, "kit") == found
+        server.stop()
+        return f"{keys} values became common; {line}"
 
     def vload(self, stanza, verify, seconds):
         return subprocess.Popen([os.path.join(self.build, "tests/databases/vload"), self.visibility,
@@ -425,6 +492,7 @@ class Suite:
             self.attempt(f"schema on {version}", self.schema, version)
         self.attempt("the judge can fail", self.the_judge_can_fail)
 
+        self.attempt("visibility: common values", self.visibility_common)
         self.attempt("visibility: a bad network", self.visibility_bad_network)
         self.attempt("visibility: postgres killed", self.visibility_killed_server)
         self.attempt("an unsafe server is refused", self.unsafe_is_refused)

@@ -500,10 +500,12 @@ void vp_answer_count(vp_read *r, PGresult *result)
     size_t rows = (size_t)PQntuples(result), n = query->n_group_by;
     tn_vis_page *out = r->out;
     tn_vis_group *groups = n ? alloc(r, rows * sizeof *groups, _Alignof(tn_vis_group)) : NULL;
+    uint64_t many = 0;
     out->count = 0;
     for (size_t i = 0; i < rows && r->status == TN_OK; i++) {
         uint64_t count = (uint64_t)tn_pg_result_int(result, (int)i, (int)n);
         out->count += count;
+        many += PQgetvalue(result, (int)i, (int)n + 1)[0] ? count : 0;
         tn_attr *values = n ? alloc(r, n * sizeof *values, _Alignof(tn_attr)) : NULL;
         for (size_t k = 0; values && k < n; k++) {
             tn_blob v = tn_pg_result_blob(result, (int)i, (int)k);
@@ -516,4 +518,5 @@ void vp_answer_count(vp_read *r, PGresult *result)
     }
     out->groups = groups;
     out->n_groups = n ? rows : 0;
+    r->many = r->inst->common_rows && many >= (uint64_t)r->inst->common_rows;
 }

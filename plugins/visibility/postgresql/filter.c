@@ -409,7 +409,8 @@ static void run_test(vp_query *q, const vp_column *c, const leaf *l)
                param_array(q, TN_PG_OID_BYTEA, runs, l->n));
 }
 
-/* "d.keys && $n": has any of the values' keys; of a Text of their words'. */
+/* "d.keys && $n": has any of the values' keys; of a Text of their words'.  By the tally of common values: a row
+ * of one of them. */
 static void keys_test(vp_query *q, int32_t attr, const leaf *l)
 {
     vp_text keys = {0};
@@ -434,9 +435,14 @@ static void keys_test(vp_query *q, int32_t attr, const leaf *l)
     q->mem.failed = q->mem.failed || keys.failed;
     for (size_t i = 0; values && !keys.failed && i < n; i++)
         values[i] = (tn_blob){(const uint8_t *)keys.p + 8 * i, 8};
-    if (values && !keys.failed)
-        vp_say(&q->sql, "d.keys %s $%d::int8[]", n == 1 ? "@>" : "&&",
-               param_array(q, TN_PG_OID_INT8, values, n));
+    if (values && !keys.failed) {
+        q->keys_at = param_array(q, TN_PG_OID_INT8, values, n);
+        q->n_keys = n;
+        if (q->by_key)
+            vp_say(&q->sql, "d.key = ANY ($%d::int8[])", q->keys_at);
+        else
+            vp_say(&q->sql, "d.keys %s $%d::int8[]", n == 1 ? "@>" : "&&", q->keys_at);
+    }
     vp_text_done(&keys);
 }
 
@@ -526,7 +532,7 @@ static tn_status put_leaf(vp_query *q, const tn_vis_node *node, uint32_t op, con
 /* ---- the tree ----------------------------------------------------------------------------------- */
 
 typedef struct frame { /* an AND, OR or NOT whose operands are being written */
-    uint32_t left;
+    uint32_t arity, left;
     bool turn, any; /* operands are turned round; they are joined by OR */
 } frame;
 
@@ -576,6 +582,28 @@ static bool in_tally(const tn_vis_node *node)
            tn_vd_str_is(node->name, "TemporalNamespaceDivision");
 }
 
+/* Whether the leaf just written (as `taken` operands of the innermost frame) is one that all matches pass and whose runs
+ * are those of its keys' tallies: the values of one attribute that has one value a run don't overlap. */
+static bool in_common_tally(const vp_query *q, const frame *stack, size_t depth,
+                            const tn_vis_node *node, uint32_t taken)
+{
+    vp_column c;
+    tn_error ignored;
+    bool turn = depth && stack[depth - 1].turn;
+    uint32_t op = turn ? turned(node->op) : node->op;
+    bool single =
+        node->type == TN_ATTR_KEYWORD || node->type == TN_ATTR_INT || node->type == TN_ATTR_BOOL;
+    if ((op != TN_VIS_EQ && op != TN_VIS_IN) ||
+        vp_column_find(q->names, node->name, node->type, &c, &ignored) != TN_OK ||
+        c.kind != VP_CUSTOM || !c.attr || node->type == TN_ATTR_DOUBLE ||
+        node->type == TN_ATTR_DATETIME || (q->n_keys != 1 && !single) || !q->n_keys)
+        return false;
+    for (size_t i = 0; i < depth; i++)
+        if (stack[i].any && (i + 1 < depth || stack[i].arity != taken))
+            return false;
+    return true;
+}
+
 /* `n` operands of the innermost frame are written: what follows them. */
 static void operands_end(vp_query *q, frame *stack, size_t *depth, uint32_t n)
 {
@@ -593,9 +621,9 @@ static void operands_end(vp_query *q, frame *stack, size_t *depth, uint32_t n)
 }
 
 static tn_status put_tree(vp_query *q, const tn_vis_node *nodes, size_t n, frame *stack,
-                          bool *out_tally, tn_error *err)
+                          vp_tally *out_tally, tn_error *err)
 {
-    size_t depth = 0, at = n;
+    size_t depth = 0, at = n, others = 0;
     do {
         const tn_vis_node *node = &nodes[--at];
         const frame *top = depth ? &stack[depth - 1] : NULL;
@@ -604,7 +632,8 @@ static tn_status put_tree(vp_query *q, const tn_vis_node *nodes, size_t n, frame
             uint32_t arity = node->op == TN_VIS_NOT ? 1 : node->arity;
             if (arity == 0 || arity > at)
                 return tn_pg_error(err, TN_EINVALID, "the filter is not a tree");
-            stack[depth++] = (frame){.left = arity,
+            stack[depth++] = (frame){.arity = arity,
+                                     .left = arity,
                                      .turn = turn != (node->op == TN_VIS_NOT),
                                      .any = (node->op == TN_VIS_OR) != turn};
             vp_say(&q->sql, "(");
@@ -614,7 +643,10 @@ static tn_status put_tree(vp_query *q, const tn_vis_node *nodes, size_t n, frame
         tn_status status = put_run(q, nodes, at, most, turn, &taken, err);
         if (status != TN_OK)
             return status;
-        *out_tally = *out_tally && in_tally(node);
+        if (!in_tally(node))
+            *out_tally = others++ == 0 && in_common_tally(q, stack, depth, node, (uint32_t)taken)
+                             ? VP_TALLY_COMMON
+                             : VP_TALLY_NONE;
         at -= taken - 1;
         operands_end(q, stack, &depth, (uint32_t)taken);
     } while (at && depth);
@@ -623,9 +655,9 @@ static tn_status put_tree(vp_query *q, const tn_vis_node *nodes, size_t n, frame
     return TN_OK;
 }
 
-tn_status vp_filter_put(vp_query *q, const tn_vis_query *query, bool *out_tally, tn_error *err)
+tn_status vp_filter_put(vp_query *q, const tn_vis_query *query, vp_tally *out_tally, tn_error *err)
 {
-    *out_tally = true;
+    *out_tally = VP_TALLY_ALL;
     if (query->n_filter == 0)
         return TN_OK;
     frame *stack = calloc(query->n_filter, sizeof *stack);

@@ -21,6 +21,8 @@ static const tn_pg_statement STATEMENTS[] = {
      "SELECT a.id, a.name, a.type FROM tn_vis_attr a, unnest($1::text[], $2::int4[]) AS w (n, t)"
      " WHERE a.name = w.n AND a.type = w.t"},
     {"vis_attrs_by_id", "SELECT id, name, type FROM tn_vis_attr WHERE id = ANY ($1::int4[])"},
+    {"vis_common_find", "SELECT tn_vis_common_find($1::int8)"},
+    {"vis_common_count", "SELECT tn_vis_common_count()"},
     {"vis_remove", "DELETE FROM tn_vis_doc d USING unnest($1::int4[], $2::bytea[]) AS k (ns, run)"
                    " WHERE d.ns = k.ns AND d.run = k.run"},
     {"vis_put",
@@ -72,7 +74,9 @@ static const tn_pg_driver DRIVER = {
 static const char CONFIG_KEYS[] = TN_PG_CONFIG_KEYS
     "linger duration 100ms - a write waits so long for company; lists and counts of its loop never "
     "see the wait\n"
-    "batchMax int 1024 - ... or until so many wait\n";
+    "batchMax int 1024 - ... or until so many wait\n"
+    "commonRows int 10000 - a value that about so many runs have is counted as it is written; 0: "
+    "none is\n";
 
 static tn_status read_config(vp_inst *inst, const tn_config *cfg, tn_error *err)
 {
@@ -92,6 +96,14 @@ static tn_status read_config(vp_inst *inst, const tn_config *cfg, tn_error *err)
         return TN_EINVALID;
     }
     inst->batch_max = (size_t)batch_max;
+    if (status != TN_OK && status != TN_ENOTFOUND)
+        return status;
+    inst->common_rows = 10000;
+    status = host->cfg_i64(cfg, "commonRows", &inst->common_rows, err);
+    if (status == TN_OK && inst->common_rows < 0) {
+        host->cfg_complain(cfg, "commonRows", "is negative", err);
+        return TN_EINVALID;
+    }
     return status == TN_ENOTFOUND ? TN_OK : status;
 }
 

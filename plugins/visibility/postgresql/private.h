@@ -6,6 +6,7 @@
  *   names.c       numbers of shared texts and of attributes: caches, and asking the database
  *   keys.c        a document as the columns of its row; hashes of values
  *   write.c       puts and removes: gathered, one transaction a batch
+ *   common.c      looks for values that very many runs have, to have them counted
  *   filter.c      a filter as an SQL condition with parameters
  *   read.c        list and count: their way through names, SQL and answers
  *   answer.c      rows back to documents and groups; positions of pages
@@ -159,6 +160,9 @@ typedef struct vp_query { /* SQL under way */
     const char **values;
     int *lengths, *formats;
     int n_params, cap_params;
+    bool by_key; /* over tn_vis_common_tally */
+    int keys_at; /* the parameter with the keys that were written last, and how many these are */
+    size_t n_keys;
 } vp_query;
 void vp_query_done(vp_query *q);
 bool vp_query_failed(const vp_query *q);
@@ -174,8 +178,13 @@ const char *vp_column_scalar(vp_query *q, const vp_column *column, bool highest)
 const char *vp_column_cast(uint32_t type); /* "int8" ... of a scalar */
 /* Everything in the filter that must be known as a number. */
 void vp_filter_wants(vp_wants *wants, const vp_names *names, const tn_vis_query *query);
-/* " AND (...)" or nothing; tally: it asks only for what tn_vis_tally has. */
-tn_status vp_filter_put(vp_query *q, const tn_vis_query *query, bool *out_tally, tn_error *err);
+typedef enum vp_tally {                /* what a filter asks for is had by */
+                        VP_TALLY_NONE, /* the rows alone */
+                        VP_TALLY_ALL,  /* tn_vis_tally */
+                        VP_TALLY_COMMON /* tn_vis_common_tally too, if the keys written last are in tn_vis_common */
+} vp_tally;
+/* " AND (...)" or nothing. */
+tn_status vp_filter_put(vp_query *q, const tn_vis_query *query, vp_tally *out_tally, tn_error *err);
 
 /* ---- read.c, answer.c --------------------------------------------------------------------------- */
 
@@ -199,6 +208,7 @@ typedef struct vp_read { /* a list or count; in its op's memory */
     tn_status status;
     tn_error err;
     vp_wants unknown; /* attributes in the rows that are not known here yet */
+    bool many;        /* the rows of a value were counted, and they were very many */
 } vp_read;
 void vp_read_begin(vp_read *read); /* [loop of the op] */
 
@@ -219,6 +229,18 @@ extern const char vp_doc_columns[]; /* what a list selects of d */
 void vp_answer_list(vp_read *read, PGresult *result);
 void vp_answer_count(vp_read *read, PGresult *result);
 
+/* ---- common.c ----------------------------------------------------------------------------------- */
+
+typedef struct vp_common { /* a look for common values, one at a time for each connection */
+    tn_pg_req req;
+    bool busy, counting;
+    uint64_t begun_ns;
+    int64_t found;
+    size_t written; /* documents since the last one */
+} vp_common;
+void vp_common_written(vp_side *side, size_t n); /* so many documents were */
+void vp_common_look(vp_side *side);              /* at most twice a minute */
+
 /* ---- the instance ------------------------------------------------------------------------------- */
 
 struct vp_side { /* the driver's state of one connection; on the loop that owns it */
@@ -234,6 +256,7 @@ struct vp_side { /* the driver's state of one connection; on the loop that owns 
     struct vp_batch *batch; /* the one under way */
     tn_timer *timer;
     vp_read *reads; /* that wait for writes */
+    vp_common common;
 };
 
 typedef struct vp_ctx { /* of one loop */
@@ -247,6 +270,7 @@ struct vp_inst {
     tn_pg_pool *writers, *readers; /* readers may be NULL */
     uint64_t linger_ns;
     size_t batch_max;
+    int64_t common_rows; /* a value that so many runs have is common; 0: none */
     tn_metric *m_batches, *m_documents, *m_seconds;
 };
 

@@ -63,7 +63,7 @@ static tn_status list_by_order(vp_read *r, const vp_position *p)
 {
     vp_query *q = &r->q;
     const tn_vis_query *query = r->query;
-    bool tally;
+    vp_tally tally;
     vp_say(&q->sql, "SELECT %s", vp_doc_columns);
     for (size_t k = 0; k < query->n_order; k++)
         vp_say(&q->sql, ", k%zu", k);
@@ -94,7 +94,7 @@ static tn_status list_sql(vp_read *r)
 {
     vp_query *q = &r->q;
     vp_position p;
-    bool tally;
+    vp_tally tally;
     if (r->query->n_order > VP_KEYS_MAX)
         return tn_pg_error(&r->err, TN_EINVALID, "too many fields to sort by");
     r->limit = r->query->limit ? r->query->limit : LIMIT_MAX;
@@ -120,48 +120,85 @@ static tn_status list_sql(vp_read *r)
     return status;
 }
 
-static tn_status count_sql(vp_read *r)
+/* What groups are made by, and whether the tallies know it. */
+static tn_status put_groups(vp_query *q, const tn_vis_query *query, vp_text *columns,
+                            vp_tally *tally, tn_error *err)
 {
-    vp_query *q = &r->q, filter = {.names = q->names, .ns = q->ns};
-    const tn_vis_query *query = r->query;
-    bool tally = true;
-    /* Whether the tally answers is known when the filter is written, which stands behind its table. */
-    tn_status status = vp_filter_put(&filter, query, &tally, &r->err);
-    vp_query_done(&filter);
-    if (status == TN_OK && query->n_group_by > VP_KEYS_MAX)
-        status = tn_pg_error(&r->err, TN_EINVALID, "too many fields to group by");
-    vp_say(&q->sql, "SELECT ");
-    vp_text inner = {0};
-    for (size_t k = 0; k < query->n_group_by && status == TN_OK; k++) {
+    if (query->n_group_by > VP_KEYS_MAX)
+        return tn_pg_error(err, TN_EINVALID, "too many fields to group by");
+    for (size_t k = 0; k < query->n_group_by; k++) {
         vp_column c;
-        status =
-            vp_column_find(q->names, query->group_by[k].name, query->group_by[k].type, &c, &r->err);
+        tn_status status =
+            vp_column_find(q->names, query->group_by[k].name, query->group_by[k].type, &c, err);
         if (status == TN_OK && (c.type == TN_ATTR_TEXT || c.type == TN_ATTR_KEYWORD_LIST))
-            status = tn_pg_error(&r->err, TN_EINVALID, "a Text or KeywordList can't be grouped by");
+            status = tn_pg_error(err, TN_EINVALID, "a Text or KeywordList can't be grouped by");
         if (status != TN_OK)
-            break;
-        tally = tally && c.kind == VP_NAME && strcmp(c.sql, "d.tq") != 0;
+            return status;
         bool name = c.kind == VP_NAME;
-        vp_say(&inner, "%s AS g%zu, ", name ? c.sql : vp_column_scalar(q, &c, false), k);
+        if (!name || strcmp(c.sql, "d.tq") == 0)
+            *tally = VP_TALLY_NONE;
+        vp_say(columns, "%s AS g%zu, ", name ? c.sql : vp_column_scalar(q, &c, false), k);
         if (name)
             vp_say(&q->sql, "(SELECT s FROM tn_vis_name WHERE id = g%zu), ", k);
         else
             vp_say(&q->sql, "g%zu, ", k);
     }
-    vp_say(&q->sql, "n FROM (SELECT ");
-    vp_put(&q->sql, inner.p, inner.n);
-    q->sql.failed = q->sql.failed || inner.failed;
-    vp_text_done(&inner);
-    if (status != TN_OK)
-        return status;
-    vp_say(&q->sql, "%s AS n FROM %s d WHERE d.ns = $%d::int4",
-           tally ? "coalesce(sum(d.n), 0)::int8" : "count(*)",
-           tally ? "tn_vis_tally" : "tn_vis_doc", vp_param_i32(q, q->ns));
-    bool ignored;
-    status = vp_filter_put(q, query, &ignored, &r->err);
+    return TN_OK;
+}
+
+/* Whether all keys of the filter are counted by the tally of common values. */
+#define ARE_COMMON \
+    "(SELECT %sEXISTS (SELECT FROM unnest($%d::int8[]) u WHERE NOT EXISTS (SELECT FROM " \
+    "tn_vis_common c WHERE c.key = u AND c.ready)))"
+
+/* SELECT ... FROM one of the three tables.  For a value that may be common or not there are two of them, of which the
+ * database does the one that fits: both are decided by one snapshot, so the number is exact. */
+static tn_status put_count(vp_query *q, const tn_vis_query *query, const vp_text *columns,
+                           const char *table, const char *many, tn_error *err)
+{
+    vp_tally ignored;
+    bool rows = strcmp(table, "tn_vis_doc") == 0;
+    vp_say(&q->sql, "SELECT ");
+    vp_put(&q->sql, columns->p, columns->n);
+    vp_say(&q->sql, "%s AS n, %s AS many FROM %s d WHERE d.ns = $%d::int4",
+           rows ? "count(*)" : "sum(d.n)::int8", many, table, vp_param_i32(q, q->ns));
+    q->by_key = strcmp(table, "tn_vis_common_tally") == 0;
+    tn_status status = vp_filter_put(q, query, &ignored, err);
+    if (q->by_key)
+        vp_say(&q->sql, " AND " ARE_COMMON, "NOT ", q->keys_at);
+    q->by_key = false;
     for (size_t k = 0; k < query->n_group_by; k++)
         vp_say(&q->sql, "%s%zu", k ? ", " : " GROUP BY ", k + 1);
+    return status;
+}
+
+static tn_status count_sql(vp_read *r)
+{
+    vp_query *q = &r->q, filter = {.names = q->names, .ns = q->ns};
+    const tn_vis_query *query = r->query;
+    vp_tally tally;
+    vp_text columns = {0};
+    /* Which tally answers is known when the filter is written, which stands behind its table. */
+    tn_status status = vp_filter_put(&filter, query, &tally, &r->err);
+    vp_query_done(&filter);
+    vp_say(&q->sql, "SELECT ");
+    if (status == TN_OK)
+        status = put_groups(q, query, &columns, &tally, &r->err);
+    vp_say(&q->sql, "n, many FROM (");
+    if (status == TN_OK && tally == VP_TALLY_COMMON && r->inst->common_rows) {
+        status = put_count(q, query, &columns, "tn_vis_common_tally", "false", &r->err);
+        vp_say(&q->sql, " UNION ALL SELECT * FROM (");
+        if (status == TN_OK)
+            status = put_count(q, query, &columns, "tn_vis_doc", "true", &r->err);
+        /* Outside, so that what is not wanted starts no parallel workers. */
+        vp_say(&q->sql, ") y WHERE " ARE_COMMON, "", q->keys_at);
+    } else if (status == TN_OK) {
+        status = put_count(q, query, &columns,
+                           tally == VP_TALLY_ALL ? "tn_vis_tally" : "tn_vis_doc", "false", &r->err);
+    }
     vp_say(&q->sql, ") x WHERE n > 0 LIMIT %d", GROUPS_MAX);
+    q->sql.failed = q->sql.failed || columns.failed;
+    vp_text_done(&columns);
     return status;
 }
 
@@ -239,6 +276,8 @@ static void answered(tn_pg_req *req, tn_pg_end end, const tn_error *err, const c
     if (r->status == TN_OK && r->unknown.n_ids)
         r->status =
             tn_pg_error(&r->err, TN_EDATALOSS, "a run has an attribute that the database lacks");
+    if (r->many)
+        vp_common_look(r->side);
     finish(r, r->status);
 }
 

@@ -51,10 +51,12 @@ static void end_batch(vp_batch *b)
         inst->host->metric_add(inst->m_documents, (double)b->n);
         inst->host->metric_add(inst->m_seconds, (double)(now(side) - b->began_ns) / 1e9);
     }
+    size_t n = b->n;
     vp_mem_done(&b->mem);
     free(b->members);
     free(b);
     side->batch = NULL;
+    vp_common_written(side, n);
     vp_reads_go_on(side);
     flush(side);
 }
