@@ -12,9 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "auth/audit.h"
 #include "auth/private.h"
 #include "metrics/metrics.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
+
+#define ASKED_MAX 8u
 
 typedef enum step { STEP_MAP, STEP_MAPPED, STEP_ASK, STEP_DECIDED, STEP_ALLOWED, STEP_DENIED } step;
 
@@ -43,8 +46,14 @@ typedef struct check { /* in the call's arena */
     tn_claims *claims;     /* in the mapper's memory, then in the authorizer's */
     tn_arena *claims_home; /* whose memory the claims live in, when no operation owns it */
     tn_decision *decision;
-    size_t further; /* commands looked at */
+    tn_auth_walk *walk; /* over the further namespaces; NULL: not begun */
+    struct asked {
+        tn_str ns, api;
+    } asked[ASKED_MAX]; /* further ones that were allowed, the last of them */
+    size_t n_asked;
+    uint64_t began_ns;
     tn_str own_ns, reason;
+    bool further; /* target stands for a further namespace */
 } check;
 
 static struct {
@@ -59,6 +68,16 @@ static struct {
 } here[LOOPS_MAX];
 
 static void run(check *c);
+
+/* A call that is being decided keeps its pair. */
+static tn_auth_pair *pair_enter(void)
+{
+    uint32_t loop = tn_loop_index(tn_loop_current());
+    here[loop].pair->on[loop].checks++;
+    return here[loop].pair;
+}
+
+static void pair_leave(tn_auth_pair *pair) { pair->on[tn_loop_index(tn_loop_current())].checks--; }
 
 /* ---- copies ------------------------------------------------------------------------------------- */
 
@@ -97,6 +116,39 @@ static tn_call_target *copy_target(tn_arena *arena, const tn_call_target *from)
 static void deny(check *c) { c->step = STEP_DENIED; }
 
 static void plugin_done(tn_plugin_call *call) { run(call->user); }
+
+/* decision NULL: it was not the authorizer who decided, `cause` says what. */
+static void audit(const check *c, bool is_allowed, const tn_decision *decision, const char *cause)
+{
+    const tn_call *call = c->call;
+    if (!tn_audit_wants(is_allowed))
+        return;
+    const tn_claims *claims = c->claims;
+    tn_audit_event event = {.allowed = is_allowed,
+                            .method = tn_str_from(call->method->path),
+                            .ns = c->own_ns,
+                            .workflow_id = c->target.workflow_id,
+                            .workflow_type = c->target.workflow_type,
+                            .task_queue = c->target.task_queue,
+                            .peer = tn_call_peer(call),
+                            .tls_subject = tn_call_tls_subject(call),
+                            .cause = tn_str_from(cause),
+                            .latency_ns = tn_now_mono_ns() - c->began_ns};
+    if (c->further) {
+        event.as_method = c->target.api_name;
+        event.target_ns = c->target.ns;
+    }
+    if (claims) {
+        event.subject = claims->subject;
+        event.auth_type = claims->auth_type;
+    }
+    if (decision) {
+        event.rule = decision->rule;
+        event.reason = decision->reason;
+        event.principal = decision->principal;
+    }
+    tn_audit_write(&event);
+}
 
 static bool shows_nothing(const tn_auth_info *info)
 {
@@ -153,6 +205,8 @@ static void step_mapped(check *c)
     c->pending = NULL;
     if (op->status != TN_OK) {
         say_failed(op, c->pair->mapper);
+        c->claims = NULL;
+        audit(c, false, NULL, "the claim mapper failed");
         tn_plugin_call_end(op);
         deny(c);
         return;
@@ -169,38 +223,65 @@ static void step_mapped(check *c)
 
 static const tn_claims no_claims = {.struct_size = sizeof(tn_claims)};
 
-static void step_ask(check *c)
+/* Begins the question; the claims' memory goes with it. */
+static tn_plugin_call *ask(const tn_auth_pair *pair, tn_arena **claims_home,
+                           const tn_claims *claims, const tn_call_target *about,
+                           uint64_t deadline_ns, void (*done)(tn_plugin_call *call), void *user,
+                           tn_decision **out)
 {
-    tn_plugin_instance *authorizer = c->pair->authorizer;
-    tn_plugin_call *op = tn_plugin_call_begin_at(authorizer, 0, c->deadline_ns, plugin_done, c);
-    tn_call_target *target = copy_target(op->arena, &c->target);
+    tn_plugin_call *op = tn_plugin_call_begin_at(pair->authorizer, 0, deadline_ns, done, user);
+    tn_call_target *target = copy_target(op->arena, about);
     tn_decision *decision = TN_NEW(op->arena, tn_decision);
+    *out = decision;
+    if (*claims_home)
+        tn_arena_adopt(op->arena, *claims_home);
+    *claims_home = NULL;
     tn_status status = TN_ETOOLARGE;
-    c->step = STEP_DECIDED;
-    c->pending = op;
-    c->decision = decision;
-    if (c->claims_home) {
-        tn_arena_adopt(op->arena, c->claims_home);
-        c->claims_home = NULL;
-    }
     if (target && decision) {
         decision->struct_size = sizeof *decision;
         uint64_t entered = tn_plugin_enter();
-        status = c->pair->auth_ops->authorize(tn_plugin_ctx(authorizer), op->op,
-                                              c->claims ? c->claims : &no_claims, target, decision);
-        tn_plugin_left(authorizer, "authorize", entered);
+        status = pair->auth_ops->authorize(tn_plugin_ctx(pair->authorizer), op->op, claims, target,
+                                           decision);
+        tn_plugin_left(pair->authorizer, "authorize", entered);
     }
     tn_plugin_call_returned(op, status);
+    return op;
+}
+
+static void step_ask(check *c)
+{
+    c->step = STEP_DECIDED;
+    c->pending = ask(c->pair, &c->claims_home, c->claims ? c->claims : &no_claims, &c->target,
+                     c->deadline_ns, plugin_done, c, &c->decision);
+}
+
+static bool was_asked(const check *c, tn_str ns, tn_str api)
+{
+    for (size_t i = 0; i < c->n_asked && i < ASKED_MAX; i++)
+        if (tn_str_eq(c->asked[i].ns, ns) && tn_str_eq(c->asked[i].api, api))
+            return true;
+    return false;
 }
 
 /* Is there another namespace to ask about?  Then target stands for it. */
 static bool next_target(check *c)
 {
     tn_str ns, api;
-    if (!c->method || !c->method->names_targets || !c->call->request)
+    if (!c->method || !c->method->names_more || !c->call->request)
         return false;
-    if (!tn_auth_further_target(c->call, &c->further, c->own_ns, &ns, &api))
-        return false;
+    if (!c->walk) {
+        c->walk = TN_NEW(c->call->arena, tn_auth_walk);
+        if (!c->walk)
+            return false;
+        tn_auth_walk_begin(c->walk, c->method, c->call->request);
+    } else if (c->further) {
+        c->asked[c->n_asked++ % ASKED_MAX] = (struct asked){c->target.ns, c->target.api_name};
+    }
+    do {
+        if (!tn_auth_walk_next(c->walk, c->call, c->own_ns, &ns, &api))
+            return false;
+    } while (was_asked(c, ns, api));
+    c->further = true;
     c->target.ns = ns;
     c->target.api_name = api;
     tn_auth_rule(api, &c->target.access, &c->target.scope);
@@ -208,30 +289,60 @@ static bool next_target(check *c)
     return true;
 }
 
+/* All of the request was looked at: not so when there was no memory for it, or it nests deeper than we go. */
+static bool walked(const check *c)
+{
+    if (!c->method || !c->method->names_more || !c->call->request)
+        return true;
+    return c->walk && !c->walk->too_deep;
+}
+
+static void keep_reason(check *c)
+{
+    tn_str reason = c->decision->reason;
+    reason.n = reason.n < 1000 ? reason.n : 1000;
+    if (reason.n && tn_utf8_valid((const uint8_t *)reason.p, reason.n))
+        c->reason = tn_arena_str(c->call->arena, reason);
+}
+
+static bool verdict(check *c, const tn_plugin_call *op)
+{
+    if (op->status != TN_OK) {
+        say_failed(op, c->pair->authorizer);
+        audit(c, false, NULL, "the authorizer failed");
+        return false;
+    }
+    bool is_allowed = c->decision->verdict == TN_ALLOW;
+    if (!is_allowed && c->decision->verdict != TN_DENY)
+        TN_LOG(TN_LOG_WARN, "auth", "no verdict: denied",
+               TN_LOG_Z("plugin", tn_plugin_name(c->pair->authorizer)));
+    if (!is_allowed)
+        keep_reason(c);
+    audit(c, is_allowed, c->decision, "");
+    return is_allowed;
+}
+
 static void step_decided(check *c)
 {
     tn_plugin_call *op = c->pending;
     c->pending = NULL;
-    bool allowed = op->status == TN_OK && c->decision->verdict == TN_ALLOW;
-    if (op->status != TN_OK)
-        say_failed(op, c->pair->authorizer);
-    else if (!allowed && c->decision->verdict != TN_DENY)
-        TN_LOG(TN_LOG_WARN, "auth", "no verdict: denied",
-               TN_LOG_Z("plugin", tn_plugin_name(c->pair->authorizer)));
-    if (op->status == TN_OK && !allowed && c->decision->reason.n) {
-        tn_str reason = c->decision->reason;
-        reason.n = reason.n < 1000 ? reason.n : 1000;
-        if (tn_utf8_valid((const uint8_t *)reason.p, reason.n))
-            c->reason = tn_arena_str(c->call->arena, reason);
-    }
-    if (!allowed) {
+    if (!verdict(c, op)) {
         deny(c);
-    } else if (next_target(c)) {
-        c->claims_home = tn_arena_create(0); /* the claims are asked about again */
+        tn_plugin_call_end(op);
+        return;
+    }
+    bool more = next_target(c);
+    if (more || (c->method && c->method->lists)) { /* the claims are asked about again */
+        c->claims_home = tn_arena_create(0);
         tn_plugin_call_take(op, c->claims_home);
+    }
+    if (more) {
         c->step = STEP_ASK;
-    } else {
+    } else if (walked(c)) {
         c->step = STEP_ALLOWED;
+    } else {
+        audit(c, false, NULL, "the request could not be looked at whole");
+        deny(c);
     }
     tn_plugin_call_end(op);
 }
@@ -247,12 +358,34 @@ static void answer_denied(check *c)
                                             "Request unauthorized."));
 }
 
+/* What the handler of a call that spans namespaces may ask with, for as long as it runs. */
+static _Thread_local struct kept {
+    const tn_call *call;
+    tn_auth_pair *pair;
+    const tn_claims *claims;
+    tn_arena *home;
+} kept;
+
+static void allowed_with_claims(check *c)
+{
+    struct kept before = kept;
+    kept = (struct kept){c->call, c->pair, c->claims, c->claims_home};
+    c->next(c->call);
+    if (kept.pair) { /* it had no use for them */
+        tn_arena_destroy(kept.home);
+        pair_leave(kept.pair);
+    }
+    kept = before;
+}
+
 /* The call may be parked for a minute with what is in its arena: the check need not be. */
 static void allowed(check *c)
 {
     tn_call *call = c->call;
     void (*next)(tn_call * call) = c->next;
 
+    if (c->walk)
+        tn_arena_give_back(call->arena, c->walk, sizeof(*c->walk));
     tn_arena_give_back(call->arena, c, sizeof(*c));
     next(call);
 }
@@ -278,9 +411,12 @@ static void run(check *c)
             break;
         case STEP_ALLOWED:
         case STEP_DENIED:
-            if (c->claims_home)
-                tn_arena_destroy(c->claims_home);
-            c->pair->on[tn_loop_index(tn_loop_current())].checks--;
+            if (c->step == STEP_ALLOWED && c->method && c->method->lists) {
+                allowed_with_claims(c);
+                return;
+            }
+            tn_arena_destroy(c->claims_home);
+            pair_leave(c->pair);
             if (c->step == STEP_ALLOWED)
                 allowed(c);
             else
@@ -288,6 +424,12 @@ static void run(check *c)
             return;
         }
     }
+}
+
+static uint64_t deadline_of(const tn_call *call, const tn_auth_pair *pair, uint64_t now_ns)
+{
+    uint64_t own = now_ns + pair->timeout_ns;
+    return call->deadline_mono_ns < own ? call->deadline_mono_ns : own;
 }
 
 void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
@@ -307,16 +449,97 @@ void tn_auth_check(tn_call *call, void (*next)(tn_call *call))
     c->next = next;
     c->method = method;
     c->step = STEP_MAP;
-    uint32_t loop = tn_loop_index(tn_loop_current());
-    c->pair = here[loop].pair;
-    c->pair->on[loop].checks++;
-    c->deadline_ns = tn_now_mono_ns() + c->pair->timeout_ns;
-    if (call->deadline_mono_ns < c->deadline_ns)
-        c->deadline_ns = call->deadline_mono_ns;
-    if (!tn_auth_target(method, call, &c->target))
-        deny(c); /* two namespaces in one request: nobody could decide that rightly */
+    c->pair = pair_enter();
+    c->began_ns = tn_now_mono_ns();
+    c->deadline_ns = deadline_of(call, c->pair, c->began_ns);
+    bool one = tn_auth_target(method, call, &c->target);
     c->own_ns = c->target.ns;
+    if (!one) { /* nobody could decide that rightly */
+        audit(c, false, NULL, "the request names two namespaces");
+        deny(c);
+    }
     run(c);
+}
+
+/* ---- what spans namespaces ---------------------------------------------------------------------- */
+
+typedef struct filtering {
+    tn_call *call;
+    tn_auth_pair *pair;
+    tn_auth_filter *filter;
+    tn_call_target target;
+    const tn_claims *claims;
+    tn_arena *claims_home;
+    tn_decision *decision;
+} filtering;
+
+static void filter_go(filtering *f);
+
+/* True: go on. */
+static bool filter_answered(filtering *f, tn_plugin_call *op)
+{
+    bool answered = op->status == TN_OK;
+    if (!answered)
+        say_failed(op, f->pair->authorizer);
+    f->filter->verdict(f->filter, answered && f->decision->verdict == TN_ALLOW);
+    if (answered) {
+        f->claims_home = tn_arena_create(0);
+        tn_plugin_call_take(op, f->claims_home);
+    }
+    tn_plugin_call_end(op); /* with the claims, when it has failed */
+    f->filter->failed = !answered;
+    return answered;
+}
+
+static void filter_end(const filtering *f)
+{
+    tn_arena_destroy(f->claims_home);
+    pair_leave(f->pair);
+    f->filter->done(f->filter);
+}
+
+static void filter_later(tn_plugin_call *op)
+{
+    filtering *f = op->user;
+    if (filter_answered(f, op))
+        filter_go(f);
+    else
+        filter_end(f);
+}
+
+static void filter_go(filtering *f)
+{
+    while (f->filter->next(f->filter, &f->target.ns)) {
+        tn_plugin_call *op =
+            ask(f->pair, &f->claims_home, f->claims ? f->claims : &no_claims, &f->target,
+                deadline_of(f->call, f->pair, tn_now_mono_ns()), filter_later, f, &f->decision);
+        if (op->status == TN_PENDING)
+            return;
+        if (!filter_answered(f, op))
+            break;
+    }
+    filter_end(f);
+}
+
+void tn_auth_filter_run(tn_call *call, tn_auth_filter *filter)
+{
+    filtering *f = TN_NEW(call->arena, filtering);
+    TN_ASSERT(kept.call == call);
+    filter->failed = !f;
+    if (!f) {
+        filter->done(filter);
+        return;
+    }
+    f->call = call;
+    f->filter = filter;
+    f->pair = kept.pair;
+    f->claims = kept.claims;
+    f->claims_home = kept.home;
+    kept = (struct kept){NULL};
+    f->target =
+        (tn_call_target){.struct_size = sizeof f->target, .api_name = tn_str_from(filter->path)};
+    tn_auth_rule(f->target.api_name, &f->target.access, &f->target.scope);
+    filter_go(f);
 }
 
 /* ---- life [main] -------------------------------------------------------------------------------- */

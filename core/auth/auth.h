@@ -29,6 +29,23 @@ void tn_auth_stop(void); /* after the last call was answered */
  * Health Check and GetSystemInfo pass without a question. */
 void tn_auth_check(tn_call *call, void (*next)(tn_call *call));
 
+/* [main] How a task token tells the id of its namespace (empty: it is not ours); tokens are another room's. */
+typedef tn_str tn_auth_token_reader(tn_arena *arena, tn_blob token);
+void tn_auth_read_tokens(tn_auth_token_reader *reader);
+
+/* Asks, on behalf of a caller that is being served, whether it may make another call in each of many namespaces. */
+typedef struct tn_auth_filter {
+    const char *path; /* of the other call, process lifetime */
+    bool (*next)(struct tn_auth_filter *filter, tn_str *out_ns);  /* false: no more */
+    void (*verdict)(struct tn_auth_filter *filter, bool allowed); /* about what next gave */
+    void (*done)(struct tn_auth_filter *filter);
+    bool failed; /* with done: an answer is missing, and none was asked for after it */
+    void *user;
+} tn_auth_filter;
+/* [home loop, from within the handler of the call, at most once] `filter` lives until done, which may run before this
+ * returns.  Only for methods whose answer spans namespaces (tn_auth_method.lists): claims are kept for those alone. */
+void tn_auth_filter_run(tn_call *call, tn_auth_filter *filter);
+
 /* What the default rules say of a method: TN_ACCESS_*, TN_SCOPE_*; false: unknown (0, 0: an authorizer
  * should deny it). */
 bool tn_auth_rule(tn_str path, uint32_t *out_access, uint32_t *out_scope);

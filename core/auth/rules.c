@@ -108,7 +108,7 @@ static void classify(tn_auth_method *row, const tn_method *method)
     row->free =
         strcmp(method->path, "/grpc.health.v1.Health/Check") == 0 ||
         strcmp(method->path, "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo") == 0;
-    row->names_targets = strcmp(method->name, "RespondWorkflowTaskCompleted") == 0;
+    row->lists = strcmp(method->name, "ListNamespaces") == 0;
 }
 
 static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessageDescriptor *message,
@@ -152,6 +152,7 @@ static void find_places(tn_auth_method *row, const ProtobufCMessageDescriptor *i
     if (!place(&row->task_queue, in, "task_queue", "name"))
         place(&row->task_queue, in, "task_queue", NULL);
     place(&row->nexus_endpoint, in, "endpoint", NULL);
+    row->task_token = field_of(in, "task_token", PROTOBUF_C_TYPE_BYTES);
 }
 
 void tn_auth_methods_init(void)
@@ -166,6 +167,9 @@ void tn_auth_methods_init(void)
         find_places(&rows[i], method->input);
         tn_map_insert(&methods, &rows[i].link, tn_blob_of_str(tn_str_from(method->path)));
     }
+    tn_auth_fields_init(rows, tn_method_count);
+    for (size_t i = 0; i < tn_method_count; i++)
+        rows[i].names_more = tn_auth_names_more(&rows[i]);
 }
 
 const tn_auth_method *tn_auth_method_find(tn_str path)

@@ -3,9 +3,6 @@
  * id is told by its name: an authorizer that knows names must not be passed by. */
 #include "auth/private.h"
 #include "namespace/namespace.h"
-#include "temporal/api/workflowservice/v1/request_response.pb-c.h"
-
-#define WORKFLOW_SERVICE "/temporal.api.workflowservice.v1.WorkflowService/"
 
 static tn_str text_at(const tn_auth_place *place, const ProtobufCMessage *request)
 {
@@ -21,8 +18,7 @@ static tn_str text_at(const tn_auth_place *place, const ProtobufCMessage *reques
     return tn_str_from(*(char *const *)member);
 }
 
-/* The registered name of a namespace; empty when there is none.  It lives in the call. */
-static tn_str name_of_id(const tn_call *call, tn_str id)
+tn_str tn_auth_name_of_id(const tn_call *call, tn_str id)
 {
     const tn_namespace *ns = tn_namespace_by_id(id);
     tn_str name = {0};
@@ -30,6 +26,22 @@ static tn_str name_of_id(const tn_call *call, tn_str id)
         name = tn_arena_str(call->arena, ns->name);
     tn_namespace_unref(ns);
     return name;
+}
+
+static tn_auth_token_reader *read_token;
+
+void tn_auth_read_tokens(tn_auth_token_reader *reader) { read_token = reader; }
+
+/* A worker may leave the namespace out: the call acts in the one of its token. */
+static tn_str name_of_token(const tn_auth_method *method, const tn_call *call)
+{
+    if (!method->task_token || !read_token)
+        return (tn_str){0};
+    const ProtobufCBinaryData *token =
+        (const void *)((const char *)call->request + method->task_token->offset);
+    tn_str id =
+        token->len ? read_token(call->arena, tn_blob_from(token->data, token->len)) : (tn_str){0};
+    return id.n ? tn_auth_name_of_id(call, id) : id;
 }
 
 bool tn_auth_target(const tn_auth_method *method, const tn_call *call, tn_call_target *target)
@@ -51,44 +63,15 @@ bool tn_auth_target(const tn_auth_method *method, const tn_call *call, tn_call_t
     target->task_queue = text_at(&method->task_queue, call->request);
     target->nexus_endpoint = text_at(&method->nexus_endpoint, call->request);
     tn_str id = text_at(&method->ns_id, call->request);
-    if (id.n == 0)
+    if (id.n == 0) {
+        if (target->ns.n == 0)
+            target->ns = name_of_token(method, call);
         return true;
-    tn_str name = name_of_id(call, id);
+    }
+    tn_str name = tn_auth_name_of_id(call, id);
     if (target->ns.n == 0) {
         target->ns = name;
         return true;
     }
     return name.n == 0 || tn_str_eq(name, target->ns);
-}
-
-bool tn_auth_further_target(const tn_call *call, size_t *index, tn_str own_ns, tn_str *out_ns,
-                            tn_str *out_api)
-{
-    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request =
-        (const void *)call->request;
-    while (*index < request->n_commands) {
-        const Temporal__Api__Command__V1__Command *command = request->commands[(*index)++];
-        const char *ns = NULL;
-        switch (command->attributes_case) {
-        case TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES:
-            ns = command->signal_external_workflow_execution_command_attributes->namespace_;
-            *out_api = TN_STR(WORKFLOW_SERVICE "SignalWorkflowExecution");
-            break;
-        case TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_START_CHILD_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES:
-            ns = command->start_child_workflow_execution_command_attributes->namespace_;
-            *out_api = TN_STR(WORKFLOW_SERVICE "StartWorkflowExecution");
-            break;
-        case TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES:
-            ns = command->request_cancel_external_workflow_execution_command_attributes->namespace_;
-            *out_api = TN_STR(WORKFLOW_SERVICE "RequestCancelWorkflowExecution");
-            break;
-        default:
-            break;
-        }
-        if (!ns || !ns[0] || tn_str_is(own_ns, ns))
-            continue;
-        *out_ns = tn_str_from(ns);
-        return true;
-    }
-    return false;
 }

@@ -60,6 +60,7 @@ static const struct row rows[] = {
     {"global.tls.expirationChecks.warningWindow", ROW_DURATION, AT(tls.warning_ns), 0, 10000 * 24 * HOUR},
     {"global.tls.expirationChecks.errorWindow", ROW_DURATION, AT(tls.error_ns), 0, 10000 * 24 * HOUR},
     {"global.tls.expirationChecks.checkInterval", ROW_DURATION, AT(tls.check_ns), 0, 10000 * 24 * HOUR},
+    {"authorization.audit.maxQueueBytes", ROW_BYTES, AT(audit.queue_bytes_max), 64u << 10, UINT64_C(1) << 30},
     {"namespaces.retention", ROW_DURATION, AT(create_retention_ns), HOUR, 10000 * 24 * HOUR},
 };
 
@@ -73,6 +74,10 @@ static const struct {
     {"persistence.datastores.*", true},
     {"authorization.claimMapper", true},
     {"authorization.authorizer", true},
+    {"authorization.audit.sink", false},
+    {"authorization.audit.path", false},
+    {"authorization.audit.facility", false},
+    {"authorization.audit.events", false},
     {"plugins.dirs", true},
     {"global.membership.enabled", false},
     {"global.membership.seeds", true},
@@ -92,6 +97,8 @@ static void defaults(tn_settings *s)
         s->services[i] = (tn_settings_service){
             .bind_ip = "127.0.0.1", .grpc_port = grpc[i], .membership_port = membership[i]};
     s->history_shards = 512;
+    s->audit.facility = 10; /* authpriv */
+    s->audit.queue_bytes_max = UINT64_C(1) << 20;
     s->dynamic_config_poll_ns = 10 * TN_SEC;
     s->cache_bytes_max = UINT64_C(64) << 20;
     s->rpc_message_bytes_max = UINT64_C(4) << 20;
@@ -429,6 +436,7 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     read_stores(root, problems, s);
     read_auth(root, "authorization.claimMapper", "none", problems, &s->claim_mapper);
     read_auth(root, "authorization.authorizer", "allow_all", problems, &s->authorizer);
+    tn_settings_audit_read(root, problems, &s->audit);
     s->plugin_dirs[0] = TN_PLUGIN_DIR;
     s->plugin_dirs_count = 1;
     read_list(root, "plugins.dirs", true, problems, s->plugin_dirs, &s->plugin_dirs_count);

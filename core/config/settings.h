@@ -24,6 +24,15 @@ typedef struct tn_settings_plugin {
     const tn_config *stanza;
 } tn_settings_plugin;
 
+typedef struct tn_settings_audit { /* authorization.audit */
+    bool enabled;                  /* the stanza is there */
+    bool syslog;                   /* sink: file or syslog */
+    bool all;                      /* events denied: denied, all */
+    const char *path;              /* path: the file, or syslog's socket (/dev/log) */
+    int facility;                  /* facility authpriv */
+    uint64_t queue_bytes_max;      /* maxQueueBytes 1MiB */
+} tn_settings_audit;
+
 enum {
     TN_SERVICE_FRONTEND,
     TN_SERVICE_HISTORY,
@@ -46,14 +55,16 @@ typedef struct tn_settings {
 
     /* global.membership.enabled false: several processes make one cluster.  Implied by --role. */
     bool membership;
-    const char *broadcast_ip; /* global.membership.broadcastAddress: what others are told; NULL: bindOnIP */
-    const char *seeds[TN_SETTINGS_LIST_MAX]; /* global.membership.seeds: "ip:port" of members' membership ports */
+    const char *
+        broadcast_ip; /* global.membership.broadcastAddress: what others are told; NULL: bindOnIP */
+    const char *seeds
+        [TN_SETTINGS_LIST_MAX]; /* global.membership.seeds: "ip:port" of members' membership ports */
     size_t seeds_count;
 
     tn_settings_tls tls; /* global.tls */
 
-    const char *default_store;    /* persistence.defaultStore */
-    const char *visibility_store; /* persistence.visibilityStore */
+    const char *default_store;           /* persistence.defaultStore */
+    const char *visibility_store;        /* persistence.visibilityStore */
     const char *second_visibility_store; /* persistence.secondaryVisibilityStore; NULL: none */
     uint64_t history_shards; /* persistence.numHistoryShards 512; fixed at a store's first start */
     tn_settings_plugin stores[TN_SETTINGS_STORES_MAX]; /* persistence.datastores.NAME */
@@ -64,6 +75,7 @@ typedef struct tn_settings {
 
     tn_settings_plugin claim_mapper; /* authorization.claimMapper; must be given */
     tn_settings_plugin authorizer;   /* authorization.authorizer; must be given */
+    tn_settings_audit audit;
 
     /* plugins.dirs, default: the installed folder only. */
     const char *plugin_dirs[TN_SETTINGS_LIST_MAX];
@@ -102,6 +114,10 @@ tn_status tn_settings_load(const char *path, tn_config_problems *problems,
 tn_status tn_settings_parse(const char *name, tn_blob yaml, tn_config_problems *problems,
                             tn_settings **out) TN_WARN_UNUSED;
 void tn_settings_destroy(tn_settings *settings); /* NULL allowed */
+
+/* settings_audit.c: a part of the above. */
+void tn_settings_audit_read(const tn_config *root, tn_config_problems *problems,
+                            tn_settings_audit *audit);
 
 /* start-dev: the same settings from flags, by way of the YAML they stand for (so that a complaint
  * names a line of "start-dev", which tn_settings_dev_yaml can show). */

@@ -226,9 +226,17 @@ void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }
 
 void tn_frontend_start(const tn_frontend_options *options) { tn_frontend = *options; }
 
-void tn_frontend_register(void)
+/* Methods of the API that this release has no handler for: the verdict comes first there too, so that what a caller
+ * may learn of a method does not change on the day it is served. */
+static void unimplemented(tn_call *call)
 {
-    tn_front_counts_start();
+    const tn_method *method = call->method->user;
+    tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNIMPLEMENTED,
+                                     "method %s not implemented", method->name));
+}
+
+static void register_served(void)
+{
     static tn_rpc_method methods[TN_COUNT_OF(tn_fmethods)];
     for (size_t i = 0; i < tn_fmethods_count; i++) {
         const tn_method *known = tn_proto_method(tn_str_from(tn_fmethods[i].path));
@@ -240,4 +248,29 @@ void tn_frontend_register(void)
                                      .user = &tn_fmethods[i]};
     }
     tn_rpc_register(methods, tn_fmethods_count);
+}
+
+static void register_unserved(void)
+{
+    tn_rpc_method *methods =
+        tn_xcalloc(tn_method_count, sizeof(*methods)); /* for the process's life */
+    size_t count = 0;
+    for (size_t i = 0; i < tn_method_count; i++) {
+        const tn_method *method = &tn_method_table[i];
+        bool ours = !tn_str_starts(tn_str_from(method->service), TN_STR("grpc."));
+        if (ours && !tn_rpc_find(tn_str_from(method->path)))
+            methods[count++] = (tn_rpc_method){.path = method->path,
+                                               .input = method->input,
+                                               .output = method->output,
+                                               .handle = unimplemented,
+                                               .user = method};
+    }
+    tn_rpc_register(methods, count);
+}
+
+void tn_frontend_register(void)
+{
+    tn_front_counts_start();
+    register_served();
+    register_unserved();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Namespaces: register, describe, list, update, deprecate.  A change is seen at once: the registry's snapshot is
  * replaced when the write is durable. */
+#include "auth/auth.h"
 #include "frontend/priv.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 
@@ -111,36 +112,87 @@ void tn_do_describe_namespace(tn_fcall *f)
     tn_front_reply(f, &describe(f->ns, arena)->base);
 }
 
-/* ---- list: the page token is the name of the last one shown ---- */
+/* ---- list: the page token is the name of the last one shown ----
+ * Shown is what the caller may describe: the authorizer is asked about one after the other. */
+
+typedef struct ns_listing {
+    tn_fcall *f;
+    tn_auth_filter filter;
+    const tn_namespace_list *list;
+    size_t at; /* the one that is asked about */
+    size_t page;
+    tn_str after;
+    bool deleted, more;
+    Temporal__Api__Workflowservice__V1__ListNamespacesResponse *out;
+} ns_listing;
+
+static bool candidate(const ns_listing *l, const tn_namespace *ns)
+{
+    return (ns->state != TN_NS_DELETED || l->deleted) &&
+           (l->after.n == 0 || tn_blob_cmp(tn_blob_of_str(ns->name), tn_blob_of_str(l->after)) > 0);
+}
+
+static bool next_namespace(tn_auth_filter *filter, tn_str *out_ns)
+{
+    ns_listing *l = filter->user;
+    while (l->at < l->list->count && !candidate(l, l->list->items[l->at]))
+        l->at++;
+    if (l->at >= l->list->count || l->more)
+        return false;
+    *out_ns = l->list->items[l->at]->name;
+    return true;
+}
+
+static void namespace_verdict(tn_auth_filter *filter, bool allowed)
+{
+    ns_listing *l = filter->user;
+    const tn_namespace *ns = l->list->items[l->at++];
+    if (!allowed)
+        return;
+    l->more = l->out->n_namespaces == l->page; /* there is one more to show */
+    if (!l->more)
+        l->out->namespaces[l->out->n_namespaces++] = describe(ns, l->f->call->arena);
+}
+
+static void namespaces_listed(tn_auth_filter *filter)
+{
+    ns_listing *l = filter->user;
+    tn_fcall *f = l->f;
+    tn_namespace_list_release(l->list);
+    if (filter->failed) { /* a list that is short without saying so would be believed */
+        tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNAVAILABLE,
+                                       "the authorizer gives no answer"));
+        return;
+    }
+    if (l->more) {
+        const char *last = l->out->namespaces[l->page - 1]->namespace_info->name;
+        l->out->next_page_token = (ProtobufCBinaryData){strlen(last), (uint8_t *)(uintptr_t)last};
+    }
+    tn_front_reply(f, &l->out->base);
+}
 
 void tn_do_list_namespaces(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__ListNamespacesRequest *r =
         REQUEST(f, ListNamespacesRequest);
     tn_arena *arena = f->call->arena;
-    size_t page = r->page_size > 0 && r->page_size < 1000 ? (size_t)r->page_size : PAGE_DEFAULT;
-    bool deleted = r->namespace_filter && r->namespace_filter->include_deleted;
-    tn_str after = {(const char *)r->next_page_token.data, r->next_page_token.len};
     tn_arena_set_limit(arena, 0);
-    Temporal__Api__Workflowservice__V1__ListNamespacesResponse *out =
-        tn_arena_alloc(arena, sizeof(*out));
-    temporal__api__workflowservice__v1__list_namespaces_response__init(out);
-    out->namespaces = TN_NEW_ARRAY(arena, describe_response *, page);
-    const tn_namespace_list *list = tn_namespace_list_acquire();
-    for (size_t i = 0; i < list->count; i++) {
-        const tn_namespace *ns = list->items[i];
-        if ((ns->state == TN_NS_DELETED && !deleted) ||
-            (after.n && tn_blob_cmp(tn_blob_of_str(ns->name), tn_blob_of_str(after)) <= 0))
-            continue;
-        if (out->n_namespaces == page) {
-            const char *last = out->namespaces[page - 1]->namespace_info->name;
-            out->next_page_token = (ProtobufCBinaryData){strlen(last), (uint8_t *)(uintptr_t)last};
-            break;
-        }
-        out->namespaces[out->n_namespaces++] = describe(ns, arena);
-    }
-    tn_namespace_list_release(list);
-    tn_front_reply(f, &out->base);
+    ns_listing *l = TN_NEW(arena, ns_listing);
+    l->f = f;
+    l->page = r->page_size > 0 && r->page_size < 1000 ? (size_t)r->page_size : PAGE_DEFAULT;
+    l->deleted = r->namespace_filter && r->namespace_filter->include_deleted;
+    l->after = (tn_str){(const char *)r->next_page_token.data, r->next_page_token.len};
+    l->out = tn_arena_alloc(arena, sizeof(*l->out));
+    temporal__api__workflowservice__v1__list_namespaces_response__init(l->out);
+    l->out->namespaces = TN_NEW_ARRAY(arena, describe_response *, l->page);
+    l->list = tn_namespace_list_acquire();
+    l->filter = (tn_auth_filter){
+        .path = "/temporal.api.workflowservice.v1.WorkflowService/DescribeNamespace",
+        .next = next_namespace,
+        .verdict = namespace_verdict,
+        .done = namespaces_listed,
+        .user = l};
+    tn_auth_filter_run(f->call, &l->filter);
 }
 
 /* ---- changes ---- */

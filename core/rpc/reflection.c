@@ -319,6 +319,14 @@ static void answer_numbers(response_type *response, tn_arena *arena, const char 
     response->all_extension_numbers_response = list;
 }
 
+static bool is_listed(const Grpc__Reflection__V1__ListServiceResponse *list, tn_str name)
+{
+    for (size_t i = 0; i < list->n_service; i++)
+        if (tn_str_is(name, list->service[i]->name))
+            return true;
+    return false;
+}
+
 static void answer_services(response_type *response, tn_arena *arena)
 {
     Grpc__Reflection__V1__ListServiceResponse *list =
@@ -331,11 +339,8 @@ static void answer_services(response_type *response, tn_arena *arena)
     grpc__reflection__v1__list_service_response__init(list);
     list->service = TN_NEW_ARRAY(arena, Grpc__Reflection__V1__ServiceResponse *, methods);
     for (size_t i = 0; list->service && i < methods; i++) {
-        tn_str name = rpc_method_service(i), before = {NULL, 0};
-        /* A service's methods are registered in a row. */
-        if (i)
-            before = rpc_method_service(i - 1);
-        if (tn_str_eq(name, before))
+        tn_str name = rpc_method_service(i);
+        if (is_listed(list, name))
             continue;
         each = TN_NEW(arena, Grpc__Reflection__V1__ServiceResponse);
         if (!each)

@@ -5,6 +5,7 @@
 #ifndef TN_SERVER_PRIVATE_H
 #define TN_SERVER_PRIVATE_H
 
+#include "auth/audit.h"
 #include "auth/auth.h"
 #include "metrics/metrics.h"
 #include "plugin/plugin.h"
@@ -62,6 +63,7 @@ typedef struct tn_server {
 /* run.c */
 tn_status tn_server_read_settings(const tn_server *s, tn_config_problems *problems,
                                   tn_settings **out);
+tn_status tn_server_prepare_audit(const tn_settings *set, tn_audit_fresh **out, tn_error *err);
 
 /* ---- reload.c ---- */
 /* What may be set at any time. */

@@ -141,6 +141,7 @@ typedef struct fresh {
     tn_plugin_instance *mapper, *authorizer;
     tn_dynconfig_fresh *dynconfig;
     tn_tls_fresh *tls;
+    tn_audit_fresh *audit;
     bool tls_taken; /* global.tls may be taken: no port turns to TLS, or from it */
 } fresh;
 
@@ -166,7 +167,12 @@ static bool make(tn_server *s, fresh *f)
     good = tn_plugin_open(&options, TN_KIND_AUTHORIZER, set->authorizer.stanza, f->problems,
                           &f->authorizer) == TN_OK &&
            good;
-    return good;
+    tn_error err = {0};
+    if (tn_server_prepare_audit(set, &f->audit, &err) == TN_OK)
+        return good;
+    tn_config_complain_at(f->problems, tn_config_get(tn_config_root(set->tree), "authorization.audit"),
+                          "path", NULL, "%s", err.text);
+    return false;
 }
 
 static void discard(fresh *f)
@@ -174,6 +180,7 @@ static void discard(fresh *f)
     tn_plugin_close(f->mapper);
     tn_plugin_close(f->authorizer);
     tn_dynconfig_discard(f->dynconfig);
+    tn_audit_discard(f->audit);
     tn_tls_discard(f->tls);
     tn_settings_destroy(f->settings);
 }
@@ -211,6 +218,7 @@ static void take(tn_server *s, fresh *f, tn_auth_pair *old)
         s->retired->tls_from = s->tls_from; /* until no reading of files looks at them */
         s->tls_from = hold(s->current);
     }
+    tn_audit_commit(f->audit);
     tn_server_apply_settings(f->settings);
 }
 

@@ -269,12 +269,43 @@ static tn_status open_cluster(server *s, tn_error *err)
 
 /* ---- stores ---- */
 
-static int start_stores(server *s)
+static tn_str namespace_of_token(tn_arena *arena, tn_blob token)
+{
+    const Tenon__TaskToken *opened =
+        (const Tenon__TaskToken *)tn_token_open(arena, token, &tenon__task_token__descriptor);
+    return opened ? tn_str_from(opened->ns_id) : (tn_str){0};
+}
+
+tn_status tn_server_prepare_audit(const tn_settings *set, tn_audit_fresh **out, tn_error *err)
+{
+    const tn_settings_audit *a = &set->audit;
+    tn_audit_options options = {.syslog = a->syslog,
+                                .path = a->path,
+                                .facility = a->facility,
+                                .all = a->all,
+                                .queue_bytes_max = (size_t)a->queue_bytes_max};
+    return tn_audit_prepare(a->enabled ? &options : NULL, out, err);
+}
+
+static int start_auth(server *s)
 {
     tn_error err = {0};
+    tn_audit_fresh *audit;
+    if (tn_server_prepare_audit(s->settings, &audit, &err) != TN_OK)
+        return fail(s, "the audit could not be started", &err);
+    tn_audit_commit(audit);
+    tn_auth_read_tokens(namespace_of_token);
     if (tn_auth_start(s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH], s->settings->auth_timeout_ns, &err) != TN_OK)
         return fail(s, "authorization could not be started", &err);
     s->up.auth = true;
+    return 0;
+}
+
+static int start_stores(server *s)
+{
+    tn_error err = {0};
+    if (start_auth(s) != 0)
+        return 1;
     if (tn_store_start(s->plugins[PLUGIN_STORE], &err) != TN_OK)
         return fail(s, "the store could not be started", &err);
     s->up.store = true;
@@ -658,6 +689,7 @@ static void stop(server *s)
         tn_store_stop();
     if (s->up.auth)
         tn_auth_stop();
+    tn_audit_stop();
     tn_server_bury_all(s, TN_SEC);
     for (int i = PLUGIN_COUNT - 1; i >= 0; i--)
         tn_plugin_close(s->plugins[i]);
@@ -684,6 +716,7 @@ static void reload(server *s)
     tn_buf report = {0};
     bool asked = tn_control_asked();
     tn_notify_reloading();
+    tn_audit_reopen(); /* a rotated file is let go whatever becomes of the rest */
     bool ok = tn_server_reload(s, &report);
     tn_notify("READY=1\nSTATUS=%s", ok ? "serving, reloaded" : "serving; the newest configuration was refused, see the log");
     if (asked)

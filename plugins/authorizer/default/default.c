@@ -7,24 +7,37 @@
 
 #include <string.h>
 
+#define WORKFLOW_SERVICE "/temporal.api.workflowservice.v1.WorkflowService/"
+
+/* Instances are constants: there is one setting, of two values. */
+typedef struct settings {
+    int own_namespaces; /* whoever may read in some namespace may list, and is shown those */
+} settings;
+
+static int same(tn_str a, const char *b) { return a.n == strlen(b) && memcmp(a.p, b, a.n) == 0; }
+
 static tn_status open_authorizer(const tn_host *host, const tn_config *config, void **inst,
                                  tn_error *err)
 {
-    static const char nothing = 0;
-    (void)host, (void)config, (void)err;
-    *inst = (void *)(uintptr_t)&nothing;
+    static const settings by_system = {0}, by_namespace = {1};
+    tn_str word = {"system", 6};
+    tn_status status = host->cfg_str(config, "listNamespaces", &word, err);
+    if (status != TN_OK && status != TN_ENOTFOUND)
+        return status;
+    if (!same(word, "system") && !same(word, "own")) {
+        host->cfg_complain(config, "listNamespaces", "wants system or own", err);
+        return TN_EINVALID;
+    }
+    *inst = (void *)(uintptr_t)(same(word, "own") ? &by_namespace : &by_system);
     return TN_OK;
 }
 
 static void close_authorizer(void *inst) { (void)inst; }
 
-static int same(tn_str a, const char *b) { return a.n == strlen(b) && memcmp(a.p, b, a.n) == 0; }
-
 /* Clients ask these before they have anything to show. */
 static int free_of_questions(tn_str api)
 {
-    return same(api, "/grpc.health.v1.Health/Check") ||
-           same(api, "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo");
+    return same(api, "/grpc.health.v1.Health/Check") || same(api, WORKFLOW_SERVICE "GetSystemInfo");
 }
 
 static uint32_t roles_in(const tn_claims *claims, tn_str ns)
@@ -50,29 +63,48 @@ static uint32_t role_for(uint32_t access)
     }
 }
 
+static tn_status decide(tn_decision *out, uint32_t verdict, const char *rule)
+{
+    out->verdict = verdict;
+    out->rule = (tn_str){rule, strlen(rule)};
+    return TN_OK;
+}
+
+/* The host shows a caller only the namespaces that it may describe. */
+static int lists_its_own(const settings *set, const tn_claims *claims, tn_str api)
+{
+    if (!set->own_namespaces || !same(api, WORKFLOW_SERVICE "ListNamespaces"))
+        return 0;
+    for (size_t i = 0; i < claims->n_grants; i++)
+        if (claims->grants[i].roles >= TN_ROLE_READER)
+            return 1;
+    return 0;
+}
+
 static tn_status authorize(void *ctx, tn_op *op, const tn_claims *claims,
                            const tn_call_target *target, tn_decision *out)
 {
-    uint32_t roles;
-    (void)ctx, (void)op;
-    out->verdict = TN_DENY;
-    if (free_of_questions(target->api_name)) {
-        out->verdict = TN_ALLOW;
-        return TN_OK;
-    }
+    uint32_t roles, needed = role_for(target->access);
+    (void)op;
+    if (free_of_questions(target->api_name))
+        return decide(out, TN_ALLOW, "free of questions");
     if (!claims->present)
-        return TN_OK;
+        return decide(out, TN_DENY, "no claims");
     if (target->scope == TN_SCOPE_CLUSTER)
         roles = claims->system_roles;
     else if (target->scope == TN_SCOPE_NAMESPACE)
         roles = roles_in(claims, target->ns);
     else
-        return TN_OK;
-    if (roles < role_for(target->access))
-        return TN_OK;
-    out->verdict = TN_ALLOW;
+        return decide(out, TN_DENY, "unknown scope");
     out->principal = claims->subject;
-    return TN_OK;
+    if (claims->system_roles >= needed)
+        return decide(out, TN_ALLOW, "system role");
+    if (roles >= needed)
+        return decide(out, TN_ALLOW, "namespace role");
+    if (lists_its_own(ctx, claims, target->api_name))
+        return decide(out, TN_ALLOW, "own namespaces");
+    out->principal = (tn_str){0};
+    return decide(out, TN_DENY, target->scope == TN_SCOPE_CLUSTER ? "no system role" : "no role");
 }
 
 static const tn_authorizer_ops OPS = {.authorize = authorize};
@@ -87,7 +119,9 @@ static const tn_plugin PLUGIN = {
     .name = "default",
     .version = "0.1.0",
     .vendor = "tenon",
-    .config_keys = "",
+    .config_keys =
+        "listNamespaces string system - who may list namespaces: system, callers with a role for "
+        "the system; own, also callers with one for some namespace\n",
     .open = open_authorizer,
     .close = close_authorizer,
     .ops = &OPS,
