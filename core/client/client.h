@@ -49,8 +49,9 @@ typedef enum tn_hop {
     TN_HOP_UPDATE, /* UpdateWorkflowExecutionRequest; parks until the update has come far enough */
     TN_HOP_POLL_UPDATE,       /* PollWorkflowExecutionUpdateRequest; parks likewise */
     TN_HOP_UPDATE_WITH_START, /* ExecuteMultiOperationRequest: [start, update] */
+    TN_HOP_DELETE,            /* DeleteWorkflowExecutionRequest: OK once the run is sure to be deleted */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_UPDATE_WITH_START /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_DELETE /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 

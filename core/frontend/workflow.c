@@ -98,6 +98,11 @@ void tn_do_terminate(tn_fcall *f)
         for_chain(f, TN_HOP_TERMINATE, r->workflow_execution, r->first_execution_run_id);
 }
 
+void tn_do_delete(tn_fcall *f)
+{
+    for_execution(f, TN_HOP_DELETE, REQUEST(f, DeleteWorkflowExecutionRequest)->workflow_execution);
+}
+
 void tn_do_describe(tn_fcall *f)
 {
     for_execution(f, TN_HOP_DESCRIBE, REQUEST(f, DescribeWorkflowExecutionRequest)->execution);

@@ -432,8 +432,14 @@ static void do_want(void *user, tn_want want, void *item)
 static void set_timer(tn_run *run)
 {
     uint64_t deadline = tn_ms_deadline_ns(run->ms);
-    if (!tn_ms_running(run->ms) && run->wake_stored_ns != 0 && run->wake_stored_ns < deadline)
-        tn_shard_wake_at(run->wf->shard, run->wake_stored_ns); /* retention */
+    tn_shard *shard = run->wf->shard;
+    uint64_t row = run->wake_stored_ns;
+    if (!tn_ms_running(run->ms) && row != 0 && row < deadline) { /* retention */
+        if (row > shard->scanned_ns)
+            tn_shard_wake_at(shard, row);
+        else /* it had ended before the run was done with others: no scan would come by */
+            tn_shard_wake_again(shard, row, tn_now_wall_ns());
+    }
     if (deadline == UINT64_MAX) {
         tn_loop_timer_stop(&run->timer);
         return;

@@ -266,7 +266,8 @@ void tn_op_describe(tn_wf *wf, tn_hreq *req);
 void tn_op_query(tn_wf *wf, tn_hreq *req);
 void tn_op_query_polled(tn_wf *wf, tn_hreq *req);
 void tn_op_child(tn_wf *wf, tn_hreq *req);
-void tn_op_delete(tn_wf *wf, tn_hreq *req);
+void tn_op_delete(tn_wf *wf, tn_hreq *req);     /* asked for: an open run is terminated, its retention ends now */
+void tn_op_delete_run(tn_wf *wf, tn_hreq *req); /* its retention has ended: all of its rows go */
 void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
 

@@ -59,8 +59,11 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_UNDELIVERED:
         tn_op_undelivered(wf, req);
         break;
-    case TN_HOP_DELETE_RUN:
+    case TN_HOP_DELETE:
         tn_op_delete(wf, req);
+        break;
+    case TN_HOP_DELETE_RUN:
+        tn_op_delete_run(wf, req);
         break;
     default:
         tn_op_internal(wf, req);

@@ -454,6 +454,16 @@ const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason,
     return NULL;
 }
 
+void tn_machine_delete(tn_tx *tx)
+{
+    if (tn_ms_running(tx->ms))
+        tn_tx_terminate(tx, TN_STR("Delete workflow execution"), NULL, TN_STR("history-service"));
+    else if (tx->ms->retention_due_ns <= tx->now_ns)
+        return; /* it is on its way already */
+    tx->ms->retention_due_ns = tx->now_ns;
+    tx->extras_dirty = true;
+}
+
 void tn_tx_time_out_run(tn_tx *tx, int32_t retry_state, const char *new_run_id)
 {
     tn_event *event;

@@ -125,6 +125,8 @@ const tn_fault *tn_machine_request_cancel(
 const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason,
                                      const Temporal__Api__Common__V1__Payloads *details,
                                      tn_str identity);
+/* The run is to be deleted: terminated if it is open, its retention ends now.  Extras, for a closed one. */
+void tn_machine_delete(tn_tx *tx);
 /* conflict policy USE_EXISTING; may write OPTIONS_UPDATED */
 const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id);
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx);

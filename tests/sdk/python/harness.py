@@ -60,6 +60,10 @@ class Env:
         kw.setdefault("task_queue", self.queue)
         return await self.client.start_workflow(workflow, args=args, **kw)
 
+    def forget(self, handle):
+        """A run that is about to be deleted has no history to be replayed."""
+        self.tracker.started -= {run for run in self.tracker.started if run[0] == handle.id}
+
     async def run(self, workflow, *args, **kw):
         return await (await self.start(workflow, *args, **kw)).result()
 

@@ -463,6 +463,14 @@ static inline bool kit_terminate(kit *k)
     return kit_end(k, tn_machine_terminate(tx, TN_STR("enough"), NULL, TN_STR("client")));
 }
 
+static inline void kit_delete(kit *k)
+{
+    tn_tx *tx = kit_begin(k);
+
+    tn_machine_delete(tx);
+    kit_end(k, NULL);
+}
+
 static inline bool kit_fire(kit *k)
 {
     tn_tx *tx = kit_begin(k);

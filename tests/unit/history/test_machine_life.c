@@ -140,6 +140,37 @@ static void test_terminate(void **state)
     kit_close(&k);
 }
 
+static void test_delete(void **state)
+{
+    kit k;
+    uint64_t due;
+    (void)state;
+
+    kit_open(&k, 20);
+    kit_start(&k);
+    kit_poll(&k);
+    kit_delete(&k);
+    KIT_EXPECT(&k, "Started WtScheduled WtStarted WtFailed Terminated");
+    assert_string_equal(kit_event(&k, 5)->workflow_execution_terminated_event_attributes->reason,
+                        "Delete workflow execution");
+    due = k.ms->retention_due_ns;
+    assert_true(due <= k.now_ns);
+    assert_int_equal(tn_ms_wake_ns(k.ms), due);
+    kit_wait(&k, 5);
+    kit_delete(&k); /* once more changes nothing */
+    assert_int_equal(k.ms->retention_due_ns, due);
+    kit_close(&k);
+
+    kit_open(&k, 20);
+    kit_start(&k);
+    kit_terminate(&k);
+    assert_true(k.ms->retention_due_ns > k.now_ns);
+    kit_delete(&k);
+    KIT_EXPECT(&k, "Started WtScheduled Terminated");
+    assert_true(k.ms->retention_due_ns <= k.now_ns);
+    kit_close(&k);
+}
+
 static void test_run_timeout(void **state)
 {
     kit k;
@@ -402,7 +433,7 @@ int main(void)
         cmocka_unit_test(test_retry),       cmocka_unit_test(test_cron),
         cmocka_unit_test(test_limits),      cmocka_unit_test(test_transaction_limit),
         cmocka_unit_test(test_memo),        cmocka_unit_test(test_held_child),
-        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_describe),    cmocka_unit_test(test_delete),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
