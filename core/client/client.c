@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 
+#include "client/partition.h"
 #include "client/remote.h"
 
 #define TRIES_MAX 16
@@ -185,11 +186,42 @@ const tn_member *tn_client_queue_owner(tn_str ns_id, tn_str queue, bool *out_any
     return owner_of(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)), out_any);
 }
 
-bool tn_client_queue_moved(tn_str ns_id, tn_str queue)
+static bool one_moved(tn_str ns_id, tn_str queue)
 {
     uint8_t key[8];
     queue_key(ns_id, queue, key);
-    return net && net->moved(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)));
+    return net->moved(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)));
+}
+
+/* Which partition has the task is not remembered, and it may have been forwarded: one that moves is enough. */
+bool tn_client_queue_moved(tn_str ns_id, tn_str queue, uint32_t type, bool sticky)
+{
+    if (!net)
+        return false;
+    if (one_moved(ns_id, queue))
+        return true;
+    const tn_namespace *ns = sticky ? NULL : tn_namespace_by_id(ns_id);
+    if (!ns)
+        return false;
+    uint32_t read = tn_partitions_read(ns->name, queue, type), write = tn_partitions_write(ns->name, queue, type);
+    tn_arena *arena = read > 1 || write > 1 ? tn_arena_create(0) : NULL;
+    bool any = false;
+    for (uint32_t i = 1; !any && (i < read || i < write); i++)
+        any = one_moved(ns_id, tn_partition_name(arena, queue, i));
+    tn_arena_destroy(arena);
+    tn_namespace_unref(ns);
+    return any;
+}
+
+const char *tn_client_queue_host(tn_arena *arena, tn_str ns_id, tn_str queue)
+{
+    uint8_t key[8];
+    queue_key(ns_id, queue, key);
+    const tn_member *owner = net && net->owner_now ? net->owner_now(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key))) : NULL;
+    if (!owner)
+        return NULL;
+    return tn_arena_printf(arena, strchr(owner->ip, ':') ? "[%s]:%u" : "%s:%u", owner->ip,
+                           owner->role_ports[TN_SERVICE_MATCHING]);
 }
 
 static void matching_arrive(tn_msg *msg)
@@ -221,6 +253,7 @@ void tn_client_matching_here(tn_mreq *req)
 void tn_client_matching(tn_mreq *req)
 {
     bool any;
+    tn_partition_place(req);
     const tn_member *owner = tn_client_queue_owner(req->ns->id, req->queue, &any);
     req->fault = NULL;
     req->not_owner = false;

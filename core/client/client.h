@@ -135,7 +135,9 @@ tn_loop *tn_client_shard_loop(uint32_t shard);
 const struct tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any);
 const struct tn_member *tn_client_queue_owner(tn_str ns_id, tn_str queue, bool *out_any);
 /* [loop, when members have changed] Another host has the queue than before: its tasks must be offered again. */
-bool tn_client_queue_moved(tn_str ns_id, tn_str queue);
+bool tn_client_queue_moved(tn_str ns_id, tn_str queue, uint32_t type, bool sticky);
+/* [loop] "ip:port" of the queue's or partition's host; NULL: there is only this one. */
+const char *tn_client_queue_host(tn_arena *arena, tn_str ns_id, tn_str queue);
 
 /* ---- matching --------------------------------------------------------------------------------- */
 
@@ -189,6 +191,8 @@ typedef struct tn_mreq {
         accepted; /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
     bool pass_on, not_owner, final; /* as in tn_hreq */
+    bool placed;    /* `queue` names a partition already (client/partition.h) */
+    bool forwarded; /* POLL, ADD: by another partition of the queue */
     uint8_t tries;
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;

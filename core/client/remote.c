@@ -343,6 +343,7 @@ void tn_remote_start(const uint8_t cluster_key[16])
         tn_map_init(&loops[i].polls);
     }
     static const tn_client_net net = {.owner = tn_members_owner,
+                                      .owner_now = tn_members_owner_now,
                                       .moved = moved,
                                       .history = send_history,
                                       .matching = send_matching,

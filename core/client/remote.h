@@ -10,6 +10,8 @@
 typedef struct tn_client_net {
     /* The other host that owns the key of a role; NULL: this one, or (*out_any false) nobody. */
     const tn_member *(*owner)(uint32_t service, tn_blob key, bool *out_any);
+    /* The same, this one included; NULL: nobody.  May be missing. */
+    const tn_member *(*owner_now)(uint32_t service, tn_blob key);
     /* When members have changed: whether the key has another owner than before. */
     bool (*moved)(uint32_t service, tn_blob key);
     /* Pack the baton and send it to the owner; it comes back by tn_client_history_done or

@@ -327,6 +327,7 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     out.normal_queue = text(arena, req->normal_queue);
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
+    out.forwarded = req->forwarded;
     bool ok = tn_wire_put_message(arena, req->request, &out.request_type, &out.request);
     if (req->op == TN_MOP_ADD) {
         uint64_t now = tn_now_mono_ns();
@@ -356,6 +357,8 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
     req->normal_queue = tn_str_from(in->normal_queue);
     req->workflow_id = tn_str_from(in->workflow_id);
     req->run_id = tn_str_from(in->run_id);
+    req->forwarded = in->forwarded;
+    req->placed = true;
     if (!take_message(req->arena, in->request_type, in->request, &request) ||
         !take_message(req->arena, in->query_type, in->query, &query))
         return false;

@@ -174,8 +174,12 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(MATCHING_SYNC_MATCH_WAIT, "matching.syncMatchWaitDuration", \
       DURATION, TASK_QUEUE, 200 * TN_DYN_MS) \
     X(MATCHING_IDLE, "matching.maxTaskQueueIdleTime", DURATION, TASK_QUEUE, 5 * TN_DYN_MIN) \
-    X(MATCHING_WRITE_PARTITIONS, "matching.numTaskqueueWritePartitions", INT, TASK_QUEUE, 4) \
-    X(MATCHING_READ_PARTITIONS, "matching.numTaskqueueReadPartitions", INT, TASK_QUEUE, 4) \
+    X(MATCHING_WRITE_PARTITIONS, "matching.numTaskqueueWritePartitions", INT, TASK_QUEUE, 1) \
+    X(MATCHING_READ_PARTITIONS, "matching.numTaskqueueReadPartitions", INT, TASK_QUEUE, 1) \
+    X(MATCHING_FORWARD_POLLS, "matching.forwarderMaxOutstandingPolls", INT, TASK_QUEUE, 1) \
+    X(MATCHING_FORWARD_TASKS, "matching.forwarderMaxOutstandingTasks", INT, TASK_QUEUE, 4) \
+    X(MATCHING_FORWARD_RATE, "matching.forwarderMaxRatePerSecond", INT, TASK_QUEUE, 100) \
+    X(MATCHING_FORWARD_CHILDREN, "matching.forwarderMaxChildrenPerNode", INT, TASK_QUEUE, 20) \
     X(MATCHING_POLLER_TTL, "matching.PollerHistoryTTL", DURATION, NAMESPACE, 5 * TN_DYN_MIN) \
     X(MATCHING_QUERY_POLLER_WINDOW, "matching.queryPollerUnavailableWindow", \
       DURATION, GLOBAL, 20 * TN_DYN_SEC) \

@@ -243,8 +243,6 @@ const char *const tn_dyn_foreign_keys[] = {
     "matching.enableWorkerDeploymentVersionDemotionSignal", "matching.enableWorkerPluginMetrics",
     "matching.ephemeralDataUpdateInterval", "matching.fairnessCounter",
     "matching.fairnessKeyRateLimitCacheSize", "matching.fairnessPassDither",
-    "matching.forwarderMaxChildrenPerNode", "matching.forwarderMaxOutstandingPolls",
-    "matching.forwarderMaxOutstandingTasks", "matching.forwarderMaxRatePerSecond",
     "matching.forwardPollRetryMaxInterval", "matching.getTasksBatchSize",
     "matching.getTasksReloadAt", "matching.getUserDataLongPollTimeout",
     "matching.getUserDataRefresh", "matching.historyMaxPageSize",

@@ -19,22 +19,23 @@ static void assign(tn_shard *shard)
         tn_shard_release(shard);
 }
 
-static bool queue_moved(const tn_wf *wf, const char *queue)
+static bool queue_moved(const tn_wf *wf, const char *queue, uint32_t type, bool sticky)
 {
-    return queue && tn_client_queue_moved(tn_str_from(wf->ns_id), tn_str_from(queue));
+    return queue && tn_client_queue_moved(tn_str_from(wf->ns_id), tn_str_from(queue), type, sticky);
 }
 
 static bool withdraw(const tn_wf *wf, tn_ms *ms)
 {
     bool any = false;
     if (ms->wft.scheduled_id && !ms->wft.started_id && ms->wft.dispatched &&
-        queue_moved(wf, ms->wft.sticky && ms->sticky_queue ? ms->sticky_queue : ms->task_queue)) {
+        (ms->wft.sticky && ms->sticky_queue ? queue_moved(wf, ms->sticky_queue, TN_TASK_WORKFLOW, true)
+                                            : queue_moved(wf, ms->task_queue, TN_TASK_WORKFLOW, false))) {
         ms->wft.dispatched = false;
         any = true;
     }
     TN_LIST_FOREACH (link, &ms->activities) {
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
-        if (activity->dispatched && queue_moved(wf, activity->task_queue)) {
+        if (activity->dispatched && queue_moved(wf, activity->task_queue, TN_TASK_ACTIVITY, false)) {
             activity->dispatched = false;
             any = true;
         }

@@ -10,7 +10,7 @@ static const char *type_name(uint32_t type)
 
 void tn_tq_hold_series(tn_tq *tq)
 {
-    tn_str queue = tq->sticky ? TN_STR("__sticky__") : tn_str_from(tq->name);
+    tn_str queue = tq->sticky ? TN_STR("__sticky__") : tq->base;
     const tn_label labels[] = {
         TN_LABEL("namespace", tq->ns->name),
         TN_LABEL_Z("task_type", type_name(tq->type)),
@@ -41,6 +41,6 @@ void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync)
 
 uint64_t tn_tq_number(const tn_tq *tq, tn_dyn_key key)
 {
-    int64_t value = tn_dyn_task_i64(key, tq->ns->name, tn_str_from(tq->name), (int32_t)tq->type);
+    int64_t value = tn_dyn_task_i64(key, tq->ns->name, tq->base, (int32_t)tq->type);
     return value > 0 ? (uint64_t)value : 0;
 }

@@ -2,6 +2,7 @@
 /* What DescribeTaskQueue and ListTaskQueuePartitions show of a queue, in both of the API's modes. */
 #include "matching/priv.h"
 
+#include "client/partition.h"
 #include "proto/proto.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
@@ -99,6 +100,14 @@ static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request
     out->n_versions_info = 1;
 }
 
+static uint32_t partitions_of(const tn_mreq *req, uint32_t type)
+{
+    uint32_t index;
+    tn_str base = tn_partition_base(req->queue, &index);
+    uint32_t read = tn_partitions_read(req->ns->name, base, type), write = tn_partitions_write(req->ns->name, base, type);
+    return req->sticky ? 1 : read > write ? read : write;
+}
+
 void tn_match_describe(tn_mloop *ml, tn_mreq *req)
 {
     const describe_request *request = (const describe_request *)req->request;
@@ -137,20 +146,33 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req)
         }
     }
     req->response = &out->base;
-    tn_client_matching_done(req);
+    uint32_t workflow = partitions_of(req, TN_TASK_WORKFLOW), activity = partitions_of(req, TN_TASK_ACTIVITY);
+    uint32_t partitions = workflow > activity ? workflow : activity;
+    if (partitions > 1 && !req->forwarded && !req->sticky)
+        tn_match_gather(ml, req, partitions);
+    else
+        tn_client_matching_done(req);
 }
 
-static Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **partition_of(tn_mreq *req)
+static char *host_of(tn_mreq *req, tn_str partition)
+{
+    const char *other = tn_client_queue_host(req->arena, req->ns->id, partition);
+    return tn_arena_strdup(req->arena, other ? other : tn_matching_host_name());
+}
+
+static Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **list_of(tn_mreq *req, size_t n)
 {
     tn_arena *arena = req->arena;
-    Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one =
-        tn_arena_alloc(arena, sizeof(*one));
-    temporal__api__taskqueue__v1__task_queue_partition_metadata__init(one);
-    one->key = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(req->queue));
-    one->owner_host_name = tn_arena_strdup(arena, tn_matching_host_name());
     Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **list =
-        TN_NEW_ARRAY(arena, Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *, 1);
-    list[0] = one;
+        TN_NEW_ARRAY(arena, Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *, n);
+    for (uint32_t i = 0; i < n; i++) {
+        Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one = tn_arena_alloc(arena, sizeof(*one));
+        temporal__api__taskqueue__v1__task_queue_partition_metadata__init(one);
+        tn_str name = tn_partition_name(arena, req->queue, i);
+        one->key = (char *)(uintptr_t)name.p;
+        one->owner_host_name = host_of(req, name);
+        list[i] = one;
+    }
     return list;
 }
 
@@ -160,10 +182,11 @@ void tn_match_partitions(tn_mloop *ml, tn_mreq *req)
     Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsResponse *out =
         tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__list_task_queue_partitions_response__init(out);
-    out->activity_task_queue_partitions = partition_of(req);
-    out->n_activity_task_queue_partitions = 1;
-    out->workflow_task_queue_partitions = partition_of(req);
-    out->n_workflow_task_queue_partitions = 1;
+    tn_arena_set_limit(req->arena, 0);
+    out->n_activity_task_queue_partitions = partitions_of(req, TN_TASK_ACTIVITY);
+    out->activity_task_queue_partitions = list_of(req, out->n_activity_task_queue_partitions);
+    out->n_workflow_task_queue_partitions = partitions_of(req, TN_TASK_WORKFLOW);
+    out->workflow_task_queue_partitions = list_of(req, out->n_workflow_task_queue_partitions);
     req->response = &out->base;
     tn_client_matching_done(req);
 }

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "client/partition.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
 typedef Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest poll_wft;
@@ -42,7 +43,8 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
         req->accepted = false;
     } else if (tq->n_tasks >= TN_TASKS_WINDOW_MAX) {
         req->accepted = false;
-        tn_tq_starve(tq, req->task.shard);
+        if (!req->forwarded) /* who forwards tries again by itself */
+            tn_tq_starve(tq, req->task.shard);
     }
     if (!req->accepted) {
         tn_client_matching_done(req);
@@ -52,7 +54,8 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
     tn_list_push_back(&tq->tasks, &task->link);
     tq->n_tasks++;
     tn_gauge_add(tq->backlog, 1);
-    tn_tq_count(tq, false);
+    if (!req->forwarded)
+        tn_tq_count(tq, false);
     tn_client_matching_done(req);
     tq->adding = true;
     tn_match(tq);
@@ -87,6 +90,7 @@ static uint64_t poll_until(const tn_tq *tq, const tn_mreq *req)
 void tn_wpoll_park(tn_wpoll *poll, bool first)
 {
     poll->parked = true;
+    poll->parked_mono_ns = tn_now_mono_ns();
     poll->tq->n_polls++;
     if (first)
         tn_list_push_front(&poll->tq->polls, &poll->link);
@@ -94,7 +98,7 @@ void tn_wpoll_park(tn_wpoll *poll, bool first)
         tn_list_push_back(&poll->tq->polls, &poll->link);
 }
 
-static void unpark(tn_wpoll *poll)
+void tn_wpoll_unpark(tn_wpoll *poll)
 {
     if (!poll->parked)
         return;
@@ -108,7 +112,7 @@ void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault)
 {
     tn_mreq *req = poll->mreq;
     tn_tq *tq = poll->tq;
-    unpark(poll);
+    tn_wpoll_unpark(poll);
     tn_loop_timer_stop(&poll->timer);
     tn_map_remove(&tq->ml->polls, &poll->by_id);
     tq->used_mono_ns = tq->last_poll_mono_ns ? tn_now_mono_ns() : tq->used_mono_ns;
@@ -129,7 +133,8 @@ static void set_rate(tn_tq *tq, const tn_mreq *req, double *out_rate)
     }
     double rate = poll->task_queue_metadata->max_tasks_per_second->value;
     *out_rate = rate;
-    tn_tq_set_limit(tq, rate > 0 && rate < 100000 ? rate : 0);
+    rate /= tn_partitions_read(tq->ns->name, tq->base, tq->type);
+    tn_tq_set_limit(tq, rate > 0 && *out_rate < 100000 ? rate : 0);
 }
 
 void tn_match_poll(tn_mloop *ml, tn_mreq *req)
@@ -141,7 +146,7 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req)
                                : ((const poll_activity *)req->request)->identity;
     double rate;
     set_rate(tq, req, &rate);
-    tn_tq_saw_poller(tq, tn_str_from(identity), rate);
+    tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate);
     tn_wpoll *poll = TN_NEW(req->arena, tn_wpoll);
     if (!poll || ml->stopping) {
         req->fault = poll ? NULL
@@ -168,7 +173,9 @@ void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req)
     if (found) {
         tn_wpoll *poll = TN_CONTAINER_OF(found, tn_wpoll, by_id);
         poll->cancelled = true;
-        if (poll->parked)
+        if (poll->asked)
+            tn_forward_cancel(poll);
+        else if (poll->parked)
             tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED,
                                                 "the poll was cancelled"));
     }
@@ -180,6 +187,7 @@ void tn_match_end_polls(tn_tq *tq)
 {
     TN_LIST_FOREACH_SAFE (link, &tq->polls)
         tn_wpoll_finish(TN_CONTAINER_OF(link, tn_wpoll, link), NULL);
+    tn_forward_end_polls(tq);
 }
 
 /* ---- handing out ---- */
@@ -258,7 +266,7 @@ static tn_wpoll *take_poll(tn_tq *tq)
 {
     while (!tn_list_empty(&tq->polls)) {
         tn_wpoll *poll = TN_CONTAINER_OF(tn_list_first(&tq->polls), tn_wpoll, link);
-        unpark(poll);
+        tn_wpoll_unpark(poll);
         if (tn_wpoll_usable(poll))
             return poll;
         tn_wpoll_finish(
@@ -267,7 +275,7 @@ static tn_wpoll *take_poll(tn_tq *tq)
     return NULL;
 }
 
-static tn_wtask *take_task(tn_tq *tq)
+tn_wtask *tn_match_take_task(tn_tq *tq)
 {
     while (!tn_list_empty(&tq->tasks)) {
         tn_wtask *task = TN_CONTAINER_OF(tn_list_pop_front(&tq->tasks), tn_wtask, link);
@@ -280,7 +288,14 @@ static tn_wtask *take_task(tn_tq *tq)
     return NULL;
 }
 
-void tn_match(tn_tq *tq)
+void tn_match_put_back(tn_tq *tq, tn_wtask *task)
+{
+    tn_list_push_front(&tq->tasks, &task->link);
+    tq->n_tasks++;
+    tn_gauge_add(tq->backlog, 1);
+}
+
+static void meet(tn_tq *tq)
 {
     while (!tn_list_empty(&tq->polls) &&
            (!tn_list_empty(&tq->queries) || !tn_list_empty(&tq->tasks))) {
@@ -295,7 +310,7 @@ void tn_match(tn_tq *tq)
         }
         if (query && tn_match_hand_out_query(tq, poll))
             continue;
-        tn_wtask *task = query ? NULL : take_task(tq);
+        tn_wtask *task = query ? NULL : tn_match_take_task(tq);
         if (task) {
             hand_out(tq, poll, task);
         } else { /* all that waited had expired: none took the token, and there is room now */
@@ -304,4 +319,11 @@ void tn_match(tn_tq *tq)
             tn_tq_give_credit(tq);
         }
     }
+}
+
+void tn_match(tn_tq *tq)
+{
+    meet(tq);
+    if (tq->forward)
+        tn_forward_look(tq);
 }

@@ -110,6 +110,7 @@ static void let_go(void *user, tn_map_link *link)
     tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
     if (!tn_client_queue_owner(tq->ns->id, tn_str_from(tq->name), &any))
         return;
+    tq->lost = true;
     end_queue(user, link);
     TN_LIST_FOREACH_SAFE (one, &tq->tasks) {
         tn_list_remove(one);

@@ -49,12 +49,15 @@ typedef struct tn_tq_rate_limit { /* of dispatch, that workers asked for */
     tn_loop_timer timer;
 } tn_tq_rate_limit;
 
+typedef struct tn_tq_forward tn_tq_forward; /* forward.c */
+
 /* There may be as many queues as there are polls: what only a busy one needs is made when it is. */
 typedef struct tn_tq {
     tn_map_link link; /* key: the bytes at the end, without the NUL */
     tn_mloop *ml;
     const tn_namespace *ns;
-    const char *name; /* in the key */
+    const char *name; /* in the key; of a partition: with its number */
+    tn_str base;      /* the queue's own name */
     uint32_t type;
     bool sticky;
     tn_list tasks, polls, queries;
@@ -68,6 +71,8 @@ typedef struct tn_tq {
     bool any_starved;
     tn_tq_rate_limit *limit; /* NULL: never asked for */
     tn_tq_slots *slots;      /* NULL: nothing has come yet */
+    tn_tq_forward *forward;  /* NULL: the root, a queue in one partition, a sticky one */
+    bool lost;               /* another host's by now */
     bool adding;             /* a task comes in: a poll that gets it now was there before it */
     /* held series */
     tn_counter *polls_won, *polls_won_sync, *polls_timed_out;
@@ -89,6 +94,9 @@ typedef struct tn_wpoll { /* in the call's arena */
     tn_tq *tq;
     tn_loop_timer timer;
     uint64_t until_mono_ns; /* then it gets an empty answer */
+    uint64_t parked_mono_ns;
+    tn_mreq *asked; /* the same at the parent partition; NULL: it waits here */
+    bool ending;    /* ... and ends empty when it comes back from there */
     bool parked;
     bool cancelled;
     tn_wtask *task;      /* being handed out */
@@ -126,6 +134,15 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_end_polls(tn_tq *tq);
 void tn_match_task_free(tn_wtask *task);
+tn_wtask *tn_match_take_task(tn_tq *tq); /* the next that has not expired; NULL: none */
+void tn_match_put_back(tn_tq *tq, tn_wtask *task);
+/* forward.c */
+void tn_forward_create(tn_tq *tq); /* when it is a partition with a parent */
+void tn_forward_destroy(tn_tq *tq);
+void tn_forward_look(tn_tq *tq); /* is there anything to forward? */
+void tn_forward_cancel(tn_wpoll *poll);
+void tn_forward_end_polls(tn_tq *tq);
+bool tn_forward_query(tn_tq *tq, tn_mreq *req); /* true: it is on its way */
 /* queries.c */
 void tn_match_query(tn_mloop *ml, tn_mreq *req);
 void tn_match_query_done(tn_mloop *ml, tn_mreq *req);
@@ -137,10 +154,12 @@ void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync);
 uint64_t tn_tq_number(const tn_tq *tq, tn_dyn_key key); /* from dynamic config, for this queue */
 /* describe.c */
 void tn_match_describe(tn_mloop *ml, tn_mreq *req);
+void tn_match_gather(tn_mloop *ml, tn_mreq *req, uint32_t partitions); /* adds the others' to req->response */
 void tn_match_partitions(tn_mloop *ml, tn_mreq *req);
 const char *tn_matching_host_name(void);
 /* a poll's end */
 void tn_wpoll_park(tn_wpoll *poll, bool first);
+void tn_wpoll_unpark(tn_wpoll *poll);
 void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault);
 bool tn_wpoll_usable(const tn_wpoll *poll);
 tn_handout *tn_wpoll_handout(tn_wpoll *poll); /* to be filled in */

@@ -52,6 +52,8 @@ static bool poller_seen(const tn_tq *tq, uint64_t window_ns)
 void tn_match_query(tn_mloop *ml, tn_mreq *req)
 {
     tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
+    if (tn_forward_query(tq, req))
+        return;
     if (ml->stopping ||
         !poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
                                                       : TN_DYN_MATCHING_QUERY_POLLER_WINDOW))) {

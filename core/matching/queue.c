@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "client/partition.h"
+
 #define SWEEP_NS (60 * TN_SEC)
 
 static tn_blob key_of(tn_buf *buf, tn_str ns_id, tn_str name, uint32_t type)
@@ -27,6 +29,7 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tn_tq *tq = tn_tq_find(ml, ns, name, type);
     if (tq) {
         tq->used_mono_ns = tn_now_mono_ns();
+        tq->lost = false;
         return tq;
     }
     tn_buf buf = {0};
@@ -44,7 +47,10 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tn_list_init(&tq->polls);
     tn_list_init(&tq->queries);
     tn_list_init(&tq->pollers);
+    uint32_t index;
+    tq->base = tn_partition_base(tn_str_from(tq->name), &index);
     tn_tq_hold_series(tq);
+    tn_forward_create(tq);
     tn_map_insert(&ml->queues, &tq->link, tn_blob_from(tq->key, key.n));
     if (!tn_loop_timer_active(&ml->sweep))
         tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + SWEEP_NS);
@@ -68,6 +74,7 @@ static void tq_destroy(tn_tq *tq)
     forget_pollers(tq, UINT64_MAX);
     if (tq->limit)
         tn_loop_timer_stop(&tq->limit->timer);
+    tn_forward_destroy(tq);
     tn_map_remove(&tq->ml->queues, &tq->link);
     tn_namespace_unref(tq->ns);
     free(tq->limit);
@@ -102,6 +109,8 @@ void tn_tq_sweep(tn_mloop *ml)
 void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
 {
     tq->last_poll_mono_ns = tq->used_mono_ns = tn_now_mono_ns();
+    if (!identity.p) /* another partition's: that one shows it */
+        return;
     tn_poller_seen *seen = NULL;
     TN_LIST_FOREACH (link, &tq->pollers) {
         tn_poller_seen *one = TN_CONTAINER_OF(link, tn_poller_seen, link);
@@ -180,7 +189,7 @@ void tn_tq_give_credit(tn_tq *tq)
         if (!(tq->starved[shard / 8] & (1u << (shard % 8))))
             continue;
         tq->starved[shard / 8] &= (uint8_t) ~(1u << (shard % 8));
-        tn_client_credit(shard, tq->ns->id, tn_str_from(tq->name), tq->type);
+        tn_client_credit(shard, tq->ns->id, tq->base, tq->type);
     }
 }
 

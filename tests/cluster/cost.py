@@ -101,18 +101,12 @@ async def cpu(arguments, report, folder):
     if not wfbench:
         report.say("no Go here: CPU a workflow is not measured")
         return
-    dynamic = os.path.join(folder("cpu"), "dynamic.yaml")
-    with open(dynamic, "w") as out:
-        out.write("".join(f"{key}: [{{value: 0}}]\n" for key in
-                          ("frontend.rps", "frontend.namespaceRPS", "frontend.namespaceCount")))
+    dynamic = "".join(f"{key}: [{{value: 0}}]\n" for key in ("frontend.rps", "frontend.namespaceRPS", "frontend.namespaceCount"))
     results = {}
     for shape, fill in SHAPES.items():
-        fleet = Fleet(arguments, folder("cpu-" + shape))
+        fleet = Fleet(arguments, folder("cpu-" + shape), dynamic=dynamic + arguments.dynamic)
         try:
             fill(fleet)
-            for member in fleet.members:
-                with open(member.config, "a") as config:
-                    config.write(f"dynamicConfigClient: {{filepath: {dynamic}}}\n")
             fleet.start()
             results[shape] = measure(report, fleet, shape, wfbench, 20 if arguments.long else 8)
             fleet.end()

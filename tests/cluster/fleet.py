@@ -22,6 +22,10 @@ ROLES = ("frontend", "history", "matching", "worker")
 SIZE = {"frontend": 3, "history": 4, "matching": 4, "worker": 2}
 SHARDS = 16
 
+PARTED = "".join(f"matching.numTaskqueue{way}Partitions: [{{{{value: 4{{}}}}}}]\n" for way in ("Read", "Write"))
+ONE_PARTED = PARTED.format(*2 * [", constraints: {taskQueueName: parted}"])
+ALL_PARTED = PARTED.format("", "")
+
 CONFIG = """\
 log: {{level: info}}
 plugins: {{dirs: [{plugins}]}}
@@ -43,6 +47,7 @@ persistence:
       sql: {{connectAddr: "{db_ip}:{db_port}", databaseName: visibility, user: postgres, autoSetup: true}}
 authorization: {{claimMapper: {{plugin: none}}, authorizer: {{plugin: allow_all}}}}
 namespaces: {{create: [default], retention: 72h}}
+dynamicConfigClient: {{filepath: {dynamic}}}
 """
 
 
@@ -58,7 +63,7 @@ class Member:
         self.log = os.path.join(fleet.folder, name + ".log")
         with open(self.config, "w") as out:
             out.write(CONFIG.format(plugins=fleet.plugins, services=services, ip=ip, metrics=self.metrics_port,
-                                    shards=SHARDS, db_ip=fleet.db_ip, db_port=fleet.db.port))
+                                    shards=SHARDS, dynamic=fleet.dynamic, db_ip=fleet.db_ip, db_port=fleet.db.port))
         self.process, self.paused, self.cpu_before = None, False, 0.0
 
     @property
@@ -124,7 +129,10 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, arguments, folder, net=None):
+    def __init__(self, arguments, folder, net=None, dynamic=""):
+        self.dynamic = os.path.join(folder, "dynamic.yaml")
+        with open(self.dynamic, "w") as out:
+            out.write(dynamic)
         self.tenond, self.plugins = os.path.abspath(arguments.tenond), os.path.abspath(arguments.plugins)
         self.folder, self.net = folder, net
         self.ports = Ports(arguments.port)

@@ -15,7 +15,7 @@ import traceback
 import chaos
 import cost
 import parts
-from fleet import Fleet
+from fleet import ALL_PARTED, ONE_PARTED, Fleet
 from net import Net
 
 
@@ -41,12 +41,12 @@ class Report:
 
 async def on_one_fleet(arguments, report, folder, wanted):
     """The parts that need thirteen healthy processes share them."""
-    fleet = Fleet(arguments, folder).fill()
+    fleet = Fleet(arguments, folder, dynamic=ONE_PARTED).fill()
     try:
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
         await parts.told(arguments, report, fleet)
-        for name in ("sdk", "detection", "fence", "restart"):
+        for name in ("sdk", "partitions", "detection", "fence", "restart"):
             if name in wanted:
                 began = time.monotonic()
                 await getattr(parts, name)(arguments, report, fleet)
@@ -64,7 +64,7 @@ async def shaken(arguments, report, folder):
     net = None if why else Net(os.getpid() % 10000)
     fleet = None
     try:
-        fleet = Fleet(arguments, folder, net).fill()
+        fleet = Fleet(arguments, folder, net, ALL_PARTED).fill()
         fleet.start()
         await chaos.play(arguments, report, fleet)
     finally:
@@ -75,7 +75,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["start", "sdk", "detection", "fence", "restart", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["start", "sdk", "partitions", "detection", "fence", "restart", "chaos"] + ["cpu"] * arguments.long
 
     def folder(name):
         path = os.path.join(base, name)
@@ -83,7 +83,7 @@ async def play(arguments, report, base):
         os.chmod(path, 0o755)
         return path
 
-    if set(wanted) & {"start", "sdk", "detection", "fence", "restart"}:
+    if set(wanted) & {"start", "sdk", "partitions", "detection", "fence", "restart"}:
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
     if "chaos" in wanted:
         await shaken(arguments, report, folder("shaken"))
@@ -101,8 +101,9 @@ def main():
     parser.add_argument("--long", action="store_true", help="30 kills, 10 minutes of chaos, CPU by processes")
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seconds", type=int, help="of chaos")
+    parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "detection", "fence", "restart", "chaos", "cpu", []])
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "detection", "fence", "restart", "chaos", "cpu", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

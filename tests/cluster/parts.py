@@ -100,6 +100,34 @@ async def sdk(arguments, report, fleet):
     report.check("sdk", passed > 50 and not failed, f"the Python SDK's suite, {passed} passed, {failed} failed")
 
 
+# ---- a task queue in partitions ----
+
+
+async def partitions(arguments, report, fleet):
+    """A queue in four partitions on several hosts, with one poll of each kind: whatever partition a task is in, it comes."""
+    client = await Client.connect(address(fleet))
+    queue = taskqueue.TaskQueue(name="parted")
+    listed = await client.workflow_service.list_task_queue_partitions(ws.ListTaskQueuePartitionsRequest(
+        namespace=NAMESPACE, task_queue=queue))
+    parts = listed.workflow_task_queue_partitions
+    owners = {part.owner_host_name for part in parts}
+    known = {f"{member.ip}:{member.rpc['matching']}" for member in fleet.having("matching")}
+    report.check("partitions", [part.key for part in parts] == ["parted"] + [f"/_sys/parted/{i}" for i in (1, 2, 3)] and
+                 owners <= known, f"{len(parts)} partitions on {len(owners)} hosts")
+    began = time.monotonic()
+    async with Worker(client, task_queue="parted", workflows=[Greeting], activities=[greet], max_cached_workflows=0,
+                      max_concurrent_workflow_task_polls=1, max_concurrent_activity_task_polls=1,
+                      workflow_runner=UnsandboxedWorkflowRunner()):
+        results = await asyncio.wait_for(asyncio.gather(*[client.execute_workflow(
+            Greeting.run, id=f"parted-{i}", task_queue="parted", start_signal="tell", start_signal_args=["you"])
+            for i in range(24)]), 120)
+        described = await client.workflow_service.describe_task_queue(ws.DescribeTaskQueueRequest(
+            namespace=NAMESPACE, task_queue=queue, report_stats=True))
+    report.check("one poll meets the tasks of all partitions", results == ["hello you"] * 24 and
+                 len(described.pollers) == 1 and described.stats.approximate_backlog_count == 0,
+                 f"24 workflows in {time.monotonic() - began:.1f} s")
+
+
 # ---- a death is noticed ----
 
 

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "config/dynconfig.h"
 #include "rpc/rpc.h"
 #include "sim.h"
 
@@ -253,6 +254,8 @@ void sim_run_for(uint64_t ns)
 int __wrap_sem_wait(sem_t *sem);
 int __wrap_usleep(useconds_t us);
 ssize_t __wrap_getrandom(void *p, size_t n, unsigned flags);
+int64_t __wrap_tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type);
+int64_t __real_tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type);
 tn_arena *__wrap_tn_arena_create(size_t bytes_max);
 void __wrap_tn_arena_destroy(tn_arena *arena);
 void __wrap_tn_arena_adopt(tn_arena *into, tn_arena *from);
@@ -268,6 +271,15 @@ int __wrap_usleep(useconds_t us)
 {
     sim_run_for(us * TN_US);
     return 0;
+}
+/* Polls and tasks may be spread over different numbers of partitions while such a setting changes. */
+int64_t __wrap_tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type)
+{
+    if (key == TN_DYN_MATCHING_READ_PARTITIONS)
+        return mix.partitions;
+    if (key == TN_DYN_MATCHING_WRITE_PARTITIONS)
+        return mix.partitions > 1 && sim_now_ns / TN_SEC % 8 == 0 ? mix.partitions - 1 : mix.partitions;
+    return key == TN_DYN_MATCHING_FORWARD_CHILDREN ? 2 : __real_tn_dyn_task_i64(key, ns, task_queue, task_type);
 }
 ssize_t __wrap_getrandom(void *p, size_t n, unsigned flags)
 {

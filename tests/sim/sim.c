@@ -44,6 +44,7 @@ static void mix_of(uint64_t seed)
         .cache_bytes = (size_t[]){1u << 20, 1u << 26, 20000}[sim_below(3)],
         .busy_ns = (5 + sim_below(40)) * TN_SEC,
         .rival = sim_below(5) == 0,
+        .partitions = sim_below(2) ? 1 : 2 + (uint32_t)sim_below(4),
     };
 }
 

@@ -12,6 +12,7 @@
 /* ---- what a seed switches on ---- */
 typedef struct sim_mix {
     uint32_t loops, shards, clients, workers, ids;
+    uint32_t partitions; /* of task queues, not the sticky ones */
     uint32_t fault_permille; /* of store and visibility operations */
     uint32_t slow_permille;
     uint32_t crash_permille; /* of 10 ms steps of the world */

@@ -67,6 +67,11 @@ const tn_namespace *tn_namespace_ref(const tn_namespace *ns)
     played_ns_refs++;
     return ns;
 }
+const tn_namespace *tn_namespace_by_id(tn_str id)
+{
+    (void)id;
+    return NULL;
+}
 void tn_namespace_unref(const tn_namespace *ns)
 {
     if (ns)

@@ -269,7 +269,8 @@ static void matching_batons(void **state)
             continue; /* the call's own end says it */
         tn_mreq got = {0}, req = {.arena = tn_arena_create(0), .op = (tn_mop)op, .ns = &ns, .queue = TN_STR("q"),
                                   .type = TN_TASK_ACTIVITY, .sticky = true, .normal_queue = TN_STR("n"),
-                                  .workflow_id = TN_STR("w"), .run_id = TN_STR("r")};
+                                  .workflow_id = TN_STR("w"), .run_id = TN_STR("r"),
+                                  .forwarded = true};
         req.request = a_request(req.arena);
         if (op == TN_MOP_ADD) {
             req.task = a_task();
@@ -281,7 +282,7 @@ static void matching_batons(void **state)
         assert_true(tn_wire_open_matching(packed_matching(&req), &got));
         assert_int_equal(got.op, op);
         assert_int_equal(got.type, TN_TASK_ACTIVITY);
-        assert_true(got.sticky);
+        assert_true(got.sticky && got.forwarded && got.placed);
         same(got.queue, req.queue);
         same(got.normal_queue, req.normal_queue);
         same(got.workflow_id, req.workflow_id);

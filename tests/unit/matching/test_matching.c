@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "client/partition.h"
 #include "config/dynconfig.h"
 #include "matching/matching.h"
 #include "matching/priv.h"
@@ -23,10 +24,23 @@ static const tn_namespace ns = {.name = {"test", 4},
 
 /* ---- what stands around matching ---- */
 
+static int64_t partitions = 1;
+
 int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue, int32_t task_type)
 {
     (void)ns_name, (void)task_queue, (void)task_type;
     switch (key) {
+    case TN_DYN_MATCHING_READ_PARTITIONS:
+    case TN_DYN_MATCHING_WRITE_PARTITIONS:
+        return partitions;
+    case TN_DYN_MATCHING_FORWARD_POLLS:
+        return 1;
+    case TN_DYN_MATCHING_FORWARD_TASKS:
+        return 4;
+    case TN_DYN_MATCHING_FORWARD_RATE:
+        return 100;
+    case TN_DYN_MATCHING_FORWARD_CHILDREN:
+        return 2;
     case TN_DYN_MATCHING_LONG_POLL:
         return (int64_t)(60 * TN_SEC);
     case TN_DYN_MATCHING_STICKY_TTL:
@@ -640,6 +654,198 @@ static void at_the_end_polls_end_empty_and_nothing_is_taken(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- partitions ---- */
+
+#define P(n) "/_sys/q/" #n
+
+static asked *poll_here(const char *partition)
+{
+    asked *a = poll_of(TN_TASK_WORKFLOW, partition);
+    a->req.placed = true;
+    return send_off(a);
+}
+
+static asked *add_here(const char *partition, int64_t id)
+{
+    asked *a = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, partition);
+    a->req.placed = true;
+    a->req.task = (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
+    return send_off(a);
+}
+
+static int with_partitions(void **state)
+{
+    partitions = 4;
+    return setup(state);
+}
+
+static int without_partitions(void **state)
+{
+    partitions = 1;
+    return teardown(state);
+}
+
+static void names_of_partitions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *base;
+        uint32_t index;
+    } rows[] = {{"q", "q", 0},           {"/_sys/q/3", "q", 3},         {"/_sys/a/b/12", "a/b", 12},
+                {"/_sys/q/", "/_sys/q/", 0}, {"/_sys/q/x", "/_sys/q/x", 0}, {"/_sys/q/0", "/_sys/q/0", 0},
+                {"/_sys/q", "/_sys/q", 0}, {"", "", 0},                   {"/_sys/q/1000", "/_sys/q/1000", 0}};
+    for (size_t i = 0; i < TN_COUNT_OF(rows); i++) {
+        uint32_t index = 77;
+        tn_str base = tn_partition_base(tn_str_from(rows[i].name), &index);
+        assert_true(tn_str_is(base, rows[i].base));
+        assert_int_equal(index, rows[i].index);
+        if (index)
+            assert_string_equal(tn_partition_name(arena, base, index).p, rows[i].name);
+    }
+    assert_string_equal(tn_partition_name(arena, TN_STR("q"), 0).p, "q");
+}
+
+static void polls_and_tasks_take_partitions_by_chance(void **state)
+{
+    (void)state;
+    bool seen[4] = {false};
+    for (int i = 0; i < 200; i++) {
+        asked *a = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, "q");
+        uint32_t index;
+        tn_partition_place(&a->req);
+        assert_true(tn_str_is(tn_partition_base(a->req.queue, &index), "q"));
+        assert_true(index < 4);
+        seen[index] = true;
+        tn_str once = a->req.queue;
+        tn_partition_place(&a->req);
+        assert_ptr_equal(once.p, a->req.queue.p);
+    }
+    assert_true(seen[0] && seen[1] && seen[2] && seen[3]);
+    asked *sticky = ask(TN_MOP_POLL, TN_TASK_WORKFLOW, "q");
+    sticky->req.sticky = true;
+    for (int i = 0; i < 50; i++) {
+        tn_partition_place(&sticky->req);
+        assert_true(tn_str_is(sticky->req.queue, "q"));
+    }
+}
+
+static void a_partition_serves_its_own_first(void **state)
+{
+    (void)state;
+    asked *p = poll_here(P(1));
+    add_here(P(1), 1);
+    assert_int_equal(p->answers, 1);
+    assert_int_equal(history.last_task, 1);
+}
+
+static void a_poll_finds_the_task_of_another_partition(void **state)
+{
+    (void)state;
+    asked *p = poll_here(P(3)); /* a child of 1, which is a child of the root */
+    played_pass(TN_SEC);
+    add_here("q", 1);
+    assert_int_equal(p->answers, 1);
+    assert_ptr_equal(p->req.response, &polled.base);
+    p = poll_here(P(3));
+    add_here(P(2), 2);
+    played_pass(TN_SEC);
+    assert_int_equal(p->answers, 1);
+    assert_int_equal(history.last_task, 2);
+    assert_int_equal(history.n_asked, 2);
+}
+
+static void a_task_without_polls_goes_up(void **state)
+{
+    (void)state;
+    for (int64_t i = 1; i <= 20; i++)
+        assert_true(add_here(P(3), i)->req.accepted);
+    played_pass(10 * TN_SEC);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(poll_here("q")->answers, 1);
+    assert_int_equal(history.n_asked, 20);
+    asked *p = poll_here("q");
+    assert_int_equal(p->answers, 0);
+    cancel(p);
+}
+
+static void polls_that_went_up_end_in_every_way(void **state)
+{
+    (void)state;
+    asked *gone = poll_here(P(1)), *waits = poll_here(P(2)), *third = poll_here(P(1));
+    played_pass(TN_SEC); /* one of each partition is at the root */
+    cancel(gone);
+    assert_int_equal(gone->answers, 1);
+    assert_int_equal(gone->req.fault->code, TN_GRPC_CANCELLED);
+    played_pass(TN_SEC);
+    add_here("q", 1);
+    assert_int_equal(waits->answers + third->answers, 1);
+    played_pass(61 * TN_SEC);
+    assert_int_equal(waits->answers + third->answers, 2);
+    assert_null(third->req.fault);
+    assert_int_equal(history.n_asked, 1);
+}
+
+static void a_poll_cancelled_on_its_way_back_keeps_its_answer(void **state)
+{
+    (void)state;
+    asked *p = poll_here(P(1));
+    played_pass(TN_SEC);
+    history.hold = true;
+    add_here("q", 1);
+    cancel(p);
+    assert_int_equal(p->answers, 0);
+    history.hold = false;
+    history_answers();
+    assert_int_equal(p->answers, 1);
+    assert_ptr_equal(p->req.response, &polled.base);
+}
+
+static void a_query_goes_where_polls_are(void **state)
+{
+    (void)state;
+    asked *p = poll_here(P(1));
+    played_pass(TN_SEC);
+    asked *q = ask(TN_MOP_QUERY, TN_TASK_WORKFLOW, P(2));
+    static Temporal__Api__Query__V1__WorkflowQuery query = TEMPORAL__API__QUERY__V1__WORKFLOW_QUERY__INIT;
+    q->req.placed = true;
+    q->req.query = (tn_mquery){.workflow_id = TN_STR("w"), .run_id = q->req.run_id, .query = &query.base};
+    send_off(q);
+    assert_int_equal(p->answers, 1);
+    assert_true(tn_str_is(q->req.queue, "q")); /* it waits at the root, and its answer goes there */
+    answer_query("q", q->req.query.id, 1);
+    assert_int_equal(q->answers, 1);
+    assert_null(q->req.fault);
+}
+
+static void partitions_are_described_together(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < 3; i++)
+        add_here(P(1), i), add_here("q", i);
+    Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest request =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__DESCRIBE_TASK_QUEUE_REQUEST__INIT;
+    request.report_stats = request.include_task_queue_status = true;
+    asked *d = ask(TN_MOP_DESCRIBE, TN_TASK_WORKFLOW, "q");
+    d->req.request = &request.base;
+    send_off(d);
+    assert_int_equal(d->answers, 1);
+    const Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse *told = (const void *)d->req.response;
+    assert_int_equal(told->stats->approximate_backlog_count, 6);
+    assert_int_equal(told->task_queue_status->backlog_count_hint, 6);
+    asked *l = send_off(ask(TN_MOP_PARTITIONS, TN_TASK_WORKFLOW, "q"));
+    const Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsResponse *list = (const void *)l->req.response;
+    assert_int_equal(list->n_workflow_task_queue_partitions, 4);
+    assert_string_equal(list->workflow_task_queue_partitions[0]->key, "q");
+    assert_string_equal(list->workflow_task_queue_partitions[3]->key, P(3));
+    for (int i = 0; i < 6; i++) {
+        asked *p = poll_here(P(1));
+        played_pass(TN_SEC);
+        assert_int_equal(p->answers, 1);
+    }
+}
+
+#define PARTED(function) cmocka_unit_test_setup_teardown(function, with_partitions, without_partitions)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -666,6 +872,15 @@ int main(void)
         CASE(an_idle_queue_stays_while_a_worker_has_a_query_of_it),
         CASE(an_idle_queue_stays_while_a_run_has_a_poll_of_it),
         CASE(idle_queues_are_forgotten),
+        PARTED(names_of_partitions),
+        PARTED(polls_and_tasks_take_partitions_by_chance),
+        PARTED(a_partition_serves_its_own_first),
+        PARTED(a_poll_finds_the_task_of_another_partition),
+        PARTED(a_task_without_polls_goes_up),
+        PARTED(polls_that_went_up_end_in_every_way),
+        PARTED(a_poll_cancelled_on_its_way_back_keeps_its_answer),
+        PARTED(a_query_goes_where_polls_are),
+        PARTED(partitions_are_described_together),
         cmocka_unit_test_setup_teardown(at_the_end_polls_end_empty_and_nothing_is_taken, setup,
                                         last_teardown),
     };

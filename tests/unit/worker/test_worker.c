@@ -17,6 +17,12 @@ static const tn_namespace ns = {.name = {"test", 4},
                                 .id = {"11111111-1111-4111-8111-111111111111", 36}};
 static int64_t rate;
 
+int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue, int32_t task_type)
+{
+    (void)key, (void)ns_name, (void)task_queue, (void)task_type;
+    return 1;
+}
+
 int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue)
 {
     (void)ns_name, (void)task_queue;
