@@ -23,10 +23,12 @@ void kit_use_tap(
     void); /* a line for each, as the Test Anything Protocol has it; the plan is the caller's */
 unsigned kit_tap_count(void);
 #define KIT_SKIP_CODE 77
+#define KIT_NOTE_CODE 78 /* passed, with something to say */
 /* The same, and the count at the end; the exit status of a program of its own. */
 int kit_run(const char *what, const kit_case *cases, size_t count, int n_filters, char **filters);
 _Noreturn void kit_fail(const char *file, int line, const char *fmt, ...) TN_PRINTF(3, 4);
 _Noreturn void kit_skip(const char *why);
+_Noreturn void kit_note(const char *what);
 #define KIT_CHECK(expr) ((expr) ? (void)0 : kit_fail(__FILE__, __LINE__, "%s", #expr))
 #define KIT_EQUAL(a, b) \
     do { \

@@ -21,6 +21,8 @@ typedef ElfW(Shdr) shdr;
 typedef ElfW(Dyn) dyn;
 typedef ElfW(Sym) sym;
 
+#define GO_TLS_MAX 64u
+
 /* ---- the file ---- */
 
 typedef struct image {
@@ -177,10 +179,35 @@ static void no_text_relocations(void)
         kit_fail(__FILE__, __LINE__, "rule: no text relocations; fix: compile with -fPIC");
 }
 
+/* By the note that the Go linker leaves in what it makes. */
+static bool made_by_go(const image *im)
+{
+    for (size_t i = 0; i < im->head.e_phnum; i++) {
+        phdr ph;
+        const void *at = part(im, im->head.e_phoff + i * sizeof ph, sizeof ph);
+        if (!at)
+            return false;
+        memcpy(&ph, at, sizeof ph);
+        const void *notes = ph.p_type == PT_NOTE ? part(im, ph.p_offset, ph.p_filesz) : NULL;
+        if (notes && memmem(notes, ph.p_filesz, "Go\0", 4))
+            return true;
+    }
+    return false;
+}
+
 static void no_static_tls(void)
 {
     image im = open_image();
-    if (flag_of(&im, DT_FLAGS) & DF_STATIC_TLS)
+    phdr tls;
+    if (!(flag_of(&im, DT_FLAGS) & DF_STATIC_TLS))
+        return;
+    /* Its runtime keeps one pointer there and cannot do without; what glibc holds in reserve has room for that. */
+    if (made_by_go(&im) && segment(&im, PT_TLS, &tls) && tls.p_memsz <= GO_TLS_MAX)
+        kit_note("a Go runtime: its few bytes of static TLS are allowed; it starts when the "
+                 "library is loaded and never "
+                 "ends, it owns SIGURG and catches SIGSEGV, SIGBUS and SIGFPE, and its collector "
+                 "stops threads in Go");
+    else
         kit_fail(__FILE__, __LINE__,
                  "rule: no static TLS, for which a running program may have no room; fix: no "
                  "-ftls-model=initial-exec");
