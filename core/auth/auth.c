@@ -10,6 +10,7 @@
 #include "auth/auth.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "auth/audit.h"
@@ -28,6 +29,7 @@ struct tn_auth_pair {
     const tn_claim_mapper_ops *map_ops;
     const tn_authorizer_ops *auth_ops;
     uint64_t timeout_ns;
+    char header[TN_AUTH_HEADER_MAX + 1], extras[TN_AUTH_HEADER_MAX + 1];
     struct {
         uint64_t checks; /* [that loop] calls that are being decided by this pair */
         uint8_t apart[56];
@@ -159,8 +161,8 @@ static void step_map(check *c)
 {
     const tn_call *call = c->call;
     tn_auth_info info = {.struct_size = sizeof info,
-                         .authorization = tn_call_header(call, "authorization"),
-                         .extra_data = tn_call_header(call, "authorization-extras"),
+                         .authorization = tn_call_header(call, c->pair->header),
+                         .extra_data = tn_call_header(call, c->pair->extras),
                          .peer_cert_der = tn_call_peer_cert(call),
                          .tls_subject = tn_call_tls_subject(call),
                          .peer_address = tn_call_peer(call)};
@@ -544,6 +546,15 @@ void tn_auth_filter_run(tn_call *call, tn_auth_filter *filter)
 
 /* ---- life [main] -------------------------------------------------------------------------------- */
 
+static char header_name[TN_AUTH_HEADER_MAX + 1] = "authorization",
+            extras_name[TN_AUTH_HEADER_MAX + 1] = "authorization-extras"; /* of the next pair */
+
+void tn_auth_set_headers(const char *header, const char *extras)
+{
+    snprintf(header_name, sizeof header_name, "%s", header);
+    snprintf(extras_name, sizeof extras_name, "%s", extras);
+}
+
 static tn_auth_pair *make_pair(tn_plugin_instance *mapper, tn_plugin_instance *authorizer,
                                uint64_t timeout_ns)
 {
@@ -555,6 +566,8 @@ static tn_auth_pair *make_pair(tn_plugin_instance *mapper, tn_plugin_instance *a
     pair->map_ops = tn_plugin_ops(mapper);
     pair->auth_ops = tn_plugin_ops(authorizer);
     pair->timeout_ns = timeout_ns ? timeout_ns : 5 * TN_SEC;
+    memcpy(pair->header, header_name, sizeof pair->header);
+    memcpy(pair->extras, extras_name, sizeof pair->extras);
     return pair;
 }
 

@@ -11,6 +11,11 @@
 #include "plugin/plugin.h"
 #include "rpc/rpc.h"
 
+/* [main] The headers that a mapper sees as `authorization` and `extra_data`, in lower case; for the next start or replace.
+ * Without it: authorization, authorization-extras. */
+#define TN_AUTH_HEADER_MAX 63u
+void tn_auth_set_headers(const char *header, const char *extras);
+
 /* [main] Attaches both plugins to every loop.  timeout_ns: for mapper and authorizer together. */
 tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
                         uint64_t timeout_ns, tn_error *err) TN_WARN_UNUSED;

@@ -60,6 +60,8 @@ static const struct row rows[] = {
     {"global.tls.expirationChecks.warningWindow", ROW_DURATION, AT(tls.warning_ns), 0, 10000 * 24 * HOUR},
     {"global.tls.expirationChecks.errorWindow", ROW_DURATION, AT(tls.error_ns), 0, 10000 * 24 * HOUR},
     {"global.tls.expirationChecks.checkInterval", ROW_DURATION, AT(tls.check_ns), 0, 10000 * 24 * HOUR},
+    {"authorization.authHeaderName", ROW_TEXT, AT(auth_header), 0, 0},
+    {"authorization.authExtraHeaderName", ROW_TEXT, AT(auth_extra_header), 0, 0},
     {"authorization.audit.maxQueueBytes", ROW_BYTES, AT(audit.queue_bytes_max), 64u << 10, UINT64_C(1) << 30},
     {"namespaces.retention", ROW_DURATION, AT(create_retention_ns), HOUR, 10000 * 24 * HOUR},
 };
@@ -109,6 +111,8 @@ static void defaults(tn_settings *s)
     s->store_timeout_ns = 10 * TN_SEC;
     s->visibility_timeout_ns = 10 * TN_SEC;
     s->auth_timeout_ns = 5 * TN_SEC;
+    s->auth_header = "authorization";
+    s->auth_extra_header = "authorization-extras";
     s->create_retention_ns = 72 * HOUR;
 }
 
@@ -355,6 +359,23 @@ static void read_auth(const tn_config *root, const char *path, const char *examp
     tn_config_complain_at(problems, root, path, fix, "is not set, and there is no silent default");
 }
 
+/* A header's name: in lower case, as HTTP/2 has it; gRPC's own are not the caller's to choose. */
+static void check_header(const tn_config *root, const char *path, tn_config_problems *problems, tn_settings *s,
+                         const char **name)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
+    size_t n = strlen(*name);
+    char *lower = tn_arena_alloc(s->arena, n + 1);
+    TN_ASSERT(lower);
+    for (size_t i = 0; i <= n; i++)
+        lower[i] = (char)((*name)[i] >= 'A' && (*name)[i] <= 'Z' ? (*name)[i] + 32 : (*name)[i]);
+    *name = lower;
+    if (n == 0 || n > 63 || strspn(lower, allowed) != n || strncmp(lower, "grpc-", 5) == 0)
+        tn_config_complain_at(problems, root, path, "write a name such as x-user",
+                              "has \"%.80s\", wants a header of letters, digits, - _ and ., 63 at most, not one of gRPC's",
+                              lower);
+}
+
 static void read_metrics(const tn_config *root, tn_config_problems *problems, tn_settings *s)
 {
     static const char path[] = "metrics.prometheus.listenAddress";
@@ -436,6 +457,8 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     read_stores(root, problems, s);
     read_auth(root, "authorization.claimMapper", "none", problems, &s->claim_mapper);
     read_auth(root, "authorization.authorizer", "allow_all", problems, &s->authorizer);
+    check_header(root, "authorization.authHeaderName", problems, s, &s->auth_header);
+    check_header(root, "authorization.authExtraHeaderName", problems, s, &s->auth_extra_header);
     tn_settings_audit_read(root, problems, &s->audit);
     s->plugin_dirs[0] = TN_PLUGIN_DIR;
     s->plugin_dirs_count = 1;

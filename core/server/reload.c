@@ -195,6 +195,7 @@ static bool replace_pair(tn_server *s, fresh *f, tn_auth_pair **out_old)
             "%u pairs of replaced plugins still have operations in flight", s->n_retired);
         return false;
     }
+    tn_auth_set_headers(f->settings->auth_header, f->settings->auth_extra_header);
     if (tn_auth_replace(f->mapper, f->authorizer, f->settings->auth_timeout_ns, out_old, &err) ==
         TN_OK)
         return true;
