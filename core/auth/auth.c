@@ -609,7 +609,7 @@ tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *au
 }
 
 tn_status tn_auth_replace(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
-                          uint64_t timeout_ns, tn_auth_pair **out_old, tn_error *err)
+                          uint64_t timeout_ns, tn_auth_pair **out_idle, tn_error *err)
 {
     TN_ASSERT(auth.pair);
     tn_status status = attach_both(claim_mapper, authorizer, err);
@@ -617,15 +617,10 @@ tn_status tn_auth_replace(tn_plugin_instance *claim_mapper, tn_plugin_instance *
         return status;
     tn_auth_pair *pair = make_pair(claim_mapper, authorizer, timeout_ns), *old = auth.pair;
     status = tn_auth_probe(claim_mapper, authorizer, pair->timeout_ns, err);
-    if (status != TN_OK) {
-        tn_plugin_detach(claim_mapper, 0);
-        tn_plugin_detach(authorizer, 0);
-        free(pair);
-        return status;
-    }
-    hand_out(pair);
-    *out_old = old;
-    return TN_OK;
+    if (status == TN_OK)
+        hand_out(pair);
+    *out_idle = status == TN_OK ? old : pair; /* which may still be at the question */
+    return status;
 }
 
 typedef struct count {
@@ -646,15 +641,15 @@ static bool in_flight(const tn_plugin_instance *inst)
     return stats.in_flight > 0;
 }
 
-bool tn_auth_idle(const tn_auth_pair *old)
+bool tn_auth_idle(const tn_auth_pair *pair)
 {
-    count c = {.pair = old};
+    count c = {.pair = pair};
     for (uint32_t i = 0; i < tn_loops_count(); i++)
         tn_loop_call(tn_loops_get(i), count_here, &c);
-    return c.checks == 0 && !in_flight(old->mapper) && !in_flight(old->authorizer);
+    return c.checks == 0 && !in_flight(pair->mapper) && !in_flight(pair->authorizer);
 }
 
-void tn_auth_forget(tn_auth_pair *old) { free(old); }
+void tn_auth_forget(tn_auth_pair *pair) { free(pair); }
 
 void tn_auth_stop(void)
 {

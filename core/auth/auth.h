@@ -21,13 +21,14 @@ tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *au
                         uint64_t timeout_ns, tn_error *err) TN_WARN_UNUSED;
 /* [main] The same while the server serves: attaches both and asks each a question (what answers none is not taken).  Then
  * every loop gives its next call to them; calls that have begun end with the old ones.  On failure the old ones stay,
- * and nothing has changed.  *out_old: when it is idle, its instances may be closed and it be forgotten. */
+ * and nothing has changed.  *out_idle: the pair that is not given calls (any more), the old one or the refused one, or
+ * as it was when the new ones could not even be attached.  When it is idle, its instances may be closed and it be
+ * forgotten. */
 typedef struct tn_auth_pair tn_auth_pair;
 tn_status tn_auth_replace(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
-                          uint64_t timeout_ns, tn_auth_pair **out_old,
-                          tn_error *err) TN_WARN_UNUSED;
-bool tn_auth_idle(const tn_auth_pair *old);
-void tn_auth_forget(tn_auth_pair *old);
+                          uint64_t timeout_ns, tn_auth_pair **out_idle, tn_error *err) TN_WARN_UNUSED;
+bool tn_auth_idle(const tn_auth_pair *pair);
+void tn_auth_forget(tn_auth_pair *pair);
 void tn_auth_stop(void); /* after the last call was answered */
 
 /* [home loop] Runs next(call), at once when both plugins answer at once, or answers the call with a fault.

@@ -114,9 +114,12 @@ static void serve_one(int fd)
 {
     struct timeval patience = {.tv_sec = PATIENCE_S};
     char line[REQUEST_MAX];
+    bool may = may_ask(fd);
+    if (!may)
+        patience = (struct timeval){.tv_usec = 50000}; /* what is unread when we close takes our words along */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (!may_ask(fd) || !hear(fd, line))
+    if (!hear(fd, line) || !may)
         return;
     if (strcmp(line, "reload") == 0)
         reload(fd);

@@ -120,14 +120,16 @@ void tn_server_bury_all(tn_server *s, uint64_t grace_ns)
     }
 }
 
-static void retire(tn_server *s, tn_auth_pair *pair)
+/* Takes over all of it. */
+static void retire(tn_server *s, tn_auth_pair *pair, tn_plugin_instance *mapper,
+                   tn_plugin_instance *authorizer, tn_settings_ref *settings)
 {
     tn_retired *r = tn_xcalloc(1, sizeof *r);
     *r = (tn_retired){.next = s->retired,
                       .pair = pair,
-                      .mapper = s->plugins[PLUGIN_CLAIMS],
-                      .authorizer = s->plugins[PLUGIN_AUTH],
-                      .settings = s->current,
+                      .mapper = mapper,
+                      .authorizer = authorizer,
+                      .settings = settings,
                       .since_ns = tn_now_mono_ns()};
     s->retired = r;
     s->n_retired++;
@@ -170,8 +172,9 @@ static bool make(tn_server *s, fresh *f)
     tn_error err = {0};
     if (tn_server_prepare_audit(set, &f->audit, &err) == TN_OK)
         return good;
-    tn_config_complain_at(f->problems, tn_config_get(tn_config_root(set->tree), "authorization.audit"),
-                          "path", NULL, "%s", err.text);
+    tn_config_complain_at(f->problems,
+                          tn_config_get(tn_config_root(set->tree), "authorization.audit"), "path",
+                          NULL, "%s", err.text);
     return false;
 }
 
@@ -203,13 +206,18 @@ static bool replace_pair(tn_server *s, fresh *f, tn_auth_pair **out_old)
     tn_config_complain_at(
         f->problems, mapper ? f->settings->claim_mapper.stanza : f->settings->authorizer.stanza,
         "plugin", "mend what it says, or name the plugin that served before", "%s", err.text);
+    if (*out_old) { /* the refused ones, perhaps still at the question */
+        retire(s, *out_old, f->mapper, f->authorizer, tn_settings_ref_new(f->settings));
+        f->mapper = f->authorizer = NULL;
+        f->settings = NULL;
+    }
     return false;
 }
 
 /* Nothing here can fail. */
 static void take(tn_server *s, fresh *f, tn_auth_pair *old)
 {
-    retire(s, old);
+    retire(s, old, s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH], s->current);
     s->plugins[PLUGIN_CLAIMS] = f->mapper;
     s->plugins[PLUGIN_AUTH] = f->authorizer;
     s->current = tn_settings_ref_new(f->settings);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -83,10 +84,9 @@ static tn_plugin_instance *open_one(tn_kind kind, const char *key)
     return inst;
 }
 
-static int start(const char *authorizer_path)
+static void parse_stanzas(const char *authorizer_path)
 {
     tn_buf yaml = {0};
-    tn_error err;
     tn_buf_printf(&yaml,
                   "plugins:\n  dirs: [\"%s\"]\nm:\n  plugin: "
                   "\"%s/plugins/claimmapper/none.so\"\na:\n  plugin: \"%s/%s\"\n",
@@ -95,6 +95,12 @@ static int start(const char *authorizer_path)
     assert_int_equal(tn_config_parse("t.yaml", tn_buf_blob(&yaml), problems, &tree), TN_OK);
     tn_config_problems_destroy(problems);
     tn_buf_done(&yaml);
+}
+
+static int start(const char *authorizer_path)
+{
+    tn_error err;
+    parse_stanzas(authorizer_path);
     mapper = open_one(TN_KIND_CLAIM_MAPPER, "m");
     authorizer = open_one(TN_KIND_AUTHORIZER, "a");
     return tn_auth_start(mapper, authorizer, 100 * TN_MS, &err);
@@ -321,6 +327,50 @@ static void the_plain_plugins_let_pass_at_once(void **state)
     stop();
 }
 
+static void a_pair_is_replaced_and_a_bad_one_is_not(void **state)
+{
+    (void)state;
+    tn_error err;
+    tn_auth_pair *idle = NULL;
+    char ns[] = "mine";
+    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest r = start_request(ns);
+    assert_int_equal(start("plugins/authorizer/allow_all.so"), TN_OK);
+    tn_config_tree *tree_before = tree;
+    tn_plugin_instance *mapper_before = mapper, *authorizer_before = authorizer;
+    static const char *const bad[] = {"attach-fails", "unset", "error", "nonsense", "too-late"};
+    for (size_t i = 0; i < TN_COUNT_OF(bad); i++) {
+        setenv("TN_ODD", bad[i], 1);
+        parse_stanzas("tests/unit/plugin/odd.so");
+        mapper = open_one(TN_KIND_CLAIM_MAPPER, "m");
+        authorizer = open_one(TN_KIND_AUTHORIZER, "a");
+        idle = NULL;
+        assert_true(tn_auth_replace(mapper, authorizer, 50 * TN_MS, &idle, &err) < 0);
+        assert_int_equal(idle == NULL, i == 0);
+        assert_non_null(strstr(err.text, "odd"));
+        for (int tries = 0; idle && !tn_auth_idle(idle) && tries < 10000; tries++)
+            usleep(1000); /* too-late: it still writes into its operation */
+        assert_true(!idle || tn_auth_idle(idle));
+        tn_plugin_close(mapper);
+        tn_plugin_close(authorizer);
+        tn_auth_forget(idle);
+        tn_config_tree_destroy(tree);
+        assert_true(ask("deny", WORKFLOW_SERVICE "StartWorkflowExecution", &r.base)); /* by allow_all */
+    }
+    setenv("TN_ODD", "deny", 1);
+    parse_stanzas("tests/unit/plugin/odd.so");
+    mapper = open_one(TN_KIND_CLAIM_MAPPER, "m");
+    authorizer = open_one(TN_KIND_AUTHORIZER, "a");
+    assert_int_equal(tn_auth_replace(mapper, authorizer, 100 * TN_MS, &idle, &err), TN_OK);
+    assert_true(tn_auth_idle(idle));
+    tn_plugin_close(mapper_before);
+    tn_plugin_close(authorizer_before);
+    tn_auth_forget(idle);
+    tn_config_tree_destroy(tree_before);
+    assert_false(ask("deny", WORKFLOW_SERVICE "StartWorkflowExecution", &r.base));
+    end_denied();
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +379,7 @@ int main(void)
         cmocka_unit_test(targets_are_read_from_the_request),
         cmocka_unit_test(commands_on_other_namespaces_are_asked_about),
         cmocka_unit_test(the_plain_plugins_let_pass_at_once),
+        cmocka_unit_test(a_pair_is_replaced_and_a_bad_one_is_not),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

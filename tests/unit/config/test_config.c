@@ -266,6 +266,67 @@ static void files_are_read_or_named(void **state)
     tn_config_problems_destroy(problems);
 }
 
+static void note_change(void *user, const tn_config *node)
+{
+    tn_buf_printf(user, "%s:%u ", tn_config_path_of(node), tn_config_line(node));
+}
+
+static void note_removal(void *user, const tn_config *node) { tn_buf_printf(user, "-%s ", tn_config_path_of(node)); }
+
+static const char *differences(const char *old, const char *fresh)
+{
+    static char said[400];
+    tn_buf out = {0};
+    tn_config_tree *a = parse(old), *b = NULL;
+    tn_config_problems *none = tn_config_problems_create();
+    assert_int_equal(tn_config_parse("t.yaml", tn_blob_of_str(tn_str_from(fresh)), none, &b), TN_OK);
+    tn_config_diff(tn_config_root(a), tn_config_root(b), note_change, note_removal, &out);
+    assert_int_equal(out.n == 0, tn_config_same(tn_config_root(a), tn_config_root(b)));
+    snprintf(said, sizeof said, "%.*s", (int)out.n, out.p ? (const char *)out.p : "");
+    tn_buf_done(&out);
+    tn_config_problems_destroy(none);
+    tn_config_tree_destroy(b);
+    done(a);
+    return said;
+}
+
+static void differences_are_named_key_by_key(void **state)
+{
+    (void)state;
+    assert_string_equal(differences("a: 1\nb: {c: 2, d: [x, y]}\n", "b:\n  d: [x, y]\n  c: 2\na: 1\n"), "");
+    assert_string_equal(differences("a: 1\nb: {c: 2}\n", "a: 2\nb: {c: 3}\n"), "a:1 b.c:2 ");
+    assert_string_equal(differences("a: 1\nb: 2\n", "b: 2\nc: {d: 1, e: 2}\n"), "c:2 -a ");
+    assert_string_equal(differences("a: [x, y, z]\n", "a: [x, w]\n"), "a.1:1 -a.2 ");
+    assert_string_equal(differences("a: 1\n", "a: {b: 1}\n"), "a:1 ");
+    assert_string_equal(differences("a:\n", "b:\n"), ""); /* no value is as good as no key */
+    assert_string_equal(differences("a.b: 1\na: {b: 2}\n", "a.b: 1\na: {b: 2}\n"), ""); /* a key with a dot */
+    assert_true(tn_config_same(NULL, NULL));
+}
+
+static void other_secrets_in_files_are_noticed(void **state)
+{
+    (void)state;
+    char yaml[200], path[] = "/tmp/tenon-secret-XXXXXX";
+    tn_str secret;
+    tn_error err;
+    tn_buf out = {0};
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, "swordfish\n", 10) == 10);
+    snprintf(yaml, sizeof yaml, "db: {passwordFile: %s, nameFile: %s}\n", path, path);
+    tn_config_tree *t = parse(yaml);
+    assert_int_equal(tn_config_secret(tn_config_root(t), "db.password", &secret, &err), TN_OK);
+    tn_config_diff_secrets(tn_config_root(t), note_change, &out);
+    assert_int_equal(out.n, 0);
+    assert_true(pwrite(fd, "swordfist\n", 10, 0) == 10);
+    tn_config_diff_secrets(tn_config_root(t), note_change, &out);
+    tn_buf_put_u8(&out, 0);
+    assert_string_equal((const char *)out.p, "db.passwordFile:1 "); /* nameFile was never read as one */
+    tn_buf_done(&out);
+    close(fd);
+    unlink(path);
+    done(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +338,8 @@ int main(void)
         cmocka_unit_test(unknown_keys_are_named_with_the_nearest),
         cmocka_unit_test(plugin_keys_come_from_its_table),
         cmocka_unit_test(files_are_read_or_named),
+        cmocka_unit_test(differences_are_named_key_by_key),
+        cmocka_unit_test(other_secrets_in_files_are_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "metrics/metrics.h"
 #include "plugin/plugin.h"
 
 static tn_plugin_instance *inst;
@@ -192,6 +193,22 @@ static void long_holds_are_counted(void **state)
     assert_int_equal(stats().holds, before + 1);
 }
 
+static void time_is_accounted_for_by_function(void **state)
+{
+    (void)state;
+    tn_label labels[] = {TN_LABEL_Z("kind", "authorizer"), TN_LABEL_Z("plugin", tn_plugin_name(inst)),
+                         TN_LABEL_Z("function", "authorize")};
+    tn_histogram *seconds = tn_metrics_histogram("tenon_plugin_function_seconds", "", TN_BUCKETS_CALLS, labels, 3);
+    uint64_t before = tn_histogram_count(seconds);
+    assert_true(before > 0);
+    for (int i = 0; i < 3; i++)
+        ask("", 0, TN_SEC);
+    assert_int_equal(tn_histogram_count(seconds), before + 3);
+    labels[2].value = TN_STR("attach");
+    seconds = tn_metrics_histogram("tenon_plugin_function_seconds", "", TN_BUCKETS_CALLS, labels, 3);
+    assert_true(tn_histogram_count(seconds) >= tn_loops_count());
+}
+
 /* ---- unlawful ----------------------------------------------------------------------------------- */
 
 static void finishing_twice_is_caught(void **state)
@@ -268,6 +285,7 @@ int main(void)
         cmocka_unit_test(answers_later),
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(long_holds_are_counted),
+        cmocka_unit_test(time_is_accounted_for_by_function),
         cmocka_unit_test(finishing_twice_is_caught),
         cmocka_unit_test(finishing_and_returning_is_caught),
         cmocka_unit_test(stale_tokens_are_caught),
