@@ -54,6 +54,7 @@ void tn_auth_filter_run(tn_call *call, tn_auth_filter *filter);
 
 /* What the default rules say of a method: TN_ACCESS_*, TN_SCOPE_*; false: unknown (0, 0: an authorizer
  * should deny it). */
+void tn_auth_methods_init(void); /* [main] tn_auth_start does it; a program that starts nothing asks for it */
 bool tn_auth_rule(tn_str path, uint32_t *out_access, uint32_t *out_scope);
 
 #endif

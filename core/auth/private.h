@@ -27,7 +27,6 @@ typedef struct tn_auth_method {
 } tn_auth_method;
 
 /* rules.c [main] */
-void tn_auth_methods_init(void);
 const tn_auth_method *tn_auth_method_find(tn_str path); /* [any] NULL: unknown */
 
 /* target.c: fills target from the request.  false: the request names two namespaces at once. */

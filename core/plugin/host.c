@@ -259,10 +259,22 @@ static void host_metric_add(tn_metric *m, double v)
         tn_counter_add(m->counter, (uint64_t)(v + 0.5));
 }
 
+/* ---- extensions ---------------------------------------------------------------------------------- */
+
+static struct { /* [main] writes, before plugins are opened */
+    const char *id;
+    const void *table;
+} offered;
+
+void tn_plugin_offer(const char *id, const void *table)
+{
+    offered.id = id;
+    offered.table = table;
+}
+
 static const void *host_extension(const char *id)
 {
-    (void)id;
-    return NULL;
+    return id && offered.id && strcmp(id, offered.id) == 0 ? offered.table : NULL;
 }
 
 static size_t host_cfg_count(const tn_config *cfg, const char *path)

@@ -58,6 +58,9 @@ tn_kind tn_plugin_kind(const tn_plugin_instance *inst);
 void *tn_plugin_inst(
     const tn_plugin_instance *inst); /* the plugin's own pointer, for [main] functions */
 
+/* What tn_host.extension gives for this id from now on (static): a program's own offer to the plugins that it opens. */
+void tn_plugin_offer(const char *id, const void *table);
+
 /* ---- a look at a library [main] ---- */
 /* The checks of tn_plugin_open, short of opening: file() hears of a sound file, say() of each plugin in it whose table
  * is in order.  Who runs this may own the file.  TN_EINVALID: something is wrong, problems says what. */
