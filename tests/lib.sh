@@ -20,6 +20,7 @@ TN_TEMPS=()
 
 TEMPORALIO_VERSION=1.35.0
 REFERENCE_VERSION=1.9.1
+GRPC_PACKAGES="grpcio==1.85.1 hpack==4.2.0 protobuf==7.36.2"
 
 # The custom search attributes that the tests use, for `start-dev` of either server.
 SEARCH_ATTRIBUTES=()
@@ -149,5 +150,22 @@ python_tools() {
     fi
     PYTHON=$venv/bin/python
     REFERENCE=$venv/bin/temporal
+    export PYTHONDONTWRITEBYTECODE=1
+}
+
+# grpc_tools: another one with a plain gRPC client; sets PYTHON.
+grpc_tools() {
+    local venv=$TOOLS/wire base
+    if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$GRPC_PACKAGES" ]; then
+        for base in ${TN_PYTHON:-/usr/bin/python3 python3}; do
+            rm -rf "$venv"
+            "$base" -m venv "$venv" 2>/dev/null && break
+        done
+        # shellcheck disable=SC2086
+        persist "$venv/bin/pip" install --quiet --disable-pip-version-check $GRPC_PACKAGES >&2 ||
+            skip_all "pip could not install $GRPC_PACKAGES (python3-venv is needed)"
+        printf %s "$GRPC_PACKAGES" >"$venv/.installed"
+    fi
+    PYTHON=$venv/bin/python
     export PYTHONDONTWRITEBYTECODE=1
 }

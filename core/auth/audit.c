@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -25,6 +26,7 @@
 #define BATCH_BYTES 65536u
 #define LOOK_NS TN_SEC            /* between looks whether the file is still there */
 #define COMPLAIN_NS (60 * TN_SEC) /* between complaints about the same trouble */
+#define PATIENCE_MS 1000          /* with a pipe or a socket that takes nothing */
 #define SYSLOG_SEVERITY 6         /* informational */
 
 typedef struct line {
@@ -119,14 +121,14 @@ static void complain(const char *what, int error)
 
 static int open_file(const char *path)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
     return fd < 0 ? -errno : fd;
 }
 
 static int open_syslog(const char *path)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    struct timeval patience = {.tv_sec = 1};
+    struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
     if (strlen(path) >= sizeof(to.sun_path))
         return -ENAMETOOLONG;
     memcpy(to.sun_path, path, strlen(path) + 1);
@@ -178,13 +180,20 @@ static bool ready(void)
     return audit.sink->fd >= 0 && !asked && !was_moved() ? true : open_again();
 }
 
+/* A pipe may be full for a while: longer than that is for the queue to bear. */
+static bool can_write(void)
+{
+    struct pollfd p = {.fd = audit.sink->fd, .events = POLLOUT};
+    return poll(&p, 1, PATIENCE_MS) == 1 && p.revents & POLLOUT;
+}
+
 static bool write_file(const char *p, size_t n)
 {
     if (audit.torn && write(audit.sink->fd, "\n", 1) == 1)
         audit.torn = false;
     while (n) {
         ssize_t done = write(audit.sink->fd, p, n);
-        if (done < 0 && errno == EINTR)
+        if (done < 0 && (errno == EINTR || (errno == EAGAIN && can_write())))
             continue;
         if (done <= 0) {
             complain("the audit cannot be written", errno);
@@ -353,8 +362,7 @@ tn_status tn_audit_prepare(const tn_audit_options *o, tn_audit_fresh **out, tn_e
     }
     sink *s = tn_xcalloc(1, sizeof *s);
     *s = (sink){o->syslog, o->facility, fd, tn_xstrdup(o->path)};
-    *fresh = (tn_audit_fresh){
-        .sink = s, .all = o->all, .queue_bytes_max = o->queue_bytes_max};
+    *fresh = (tn_audit_fresh){.sink = s, .all = o->all, .queue_bytes_max = o->queue_bytes_max};
     if (!audit.running) {
         tn_status status = start_writer(s, err);
         fresh->sink = status == TN_OK ? NULL : s; /* the writer has it */

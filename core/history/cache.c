@@ -241,6 +241,7 @@ typedef struct load {
     tn_hreq *req;
     uint8_t run_id[16];
     bool run_wanted; /* run_id says which; else the current-run row alone */
+    bool elsewhere;  /* the run is another workflow's */
     tn_ms *ms;
     tn_run *run;
     uint64_t wake_ns;
@@ -370,6 +371,26 @@ void tn_load_current(tn_wf *wf, tn_hreq *req)
     tn_store_get(&ld->op);
 }
 
+void tn_wf_home(const tn_wf *wf, uint8_t out[TN_HOME_BYTES])
+{
+    static const uint8_t key[16] = "whose runs";
+    tn_buf buf = {0};
+    tn_buf_put(&buf, wf->ns_id, strlen(wf->ns_id) + 1);
+    tn_buf_put(&buf, wf->workflow_id, strlen(wf->workflow_id));
+    tn_mac128(key, tn_buf_blob(&buf), out);
+    tn_buf_done(&buf);
+}
+
+/* A caller may name any run: one of another workflow, or of another namespace, is none of this one's. */
+static bool is_ours(const load *ld, const Tenon__Record *record)
+{
+    uint8_t home[TN_HOME_BYTES];
+    if (record->home.len != sizeof(home)) /* not the first, or written before there was this */
+        return true;
+    tn_wf_home(ld->wf, home);
+    return memcmp(home, record->home.data, sizeof(home)) == 0;
+}
+
 static tn_status load_row(load *ld, const tn_row *row, tn_error *err)
 {
     Tenon__Record *record = NULL;
@@ -377,9 +398,10 @@ static tn_status load_row(load *ld, const tn_row *row, tn_error *err)
     tn_status status = tn_proto_unpack(&tenon__record__descriptor, row->value, arena,
                                        (ProtobufCMessage **)(void *)&record, err);
     int64_t first = ld->ms->next_event_id;
-    if (status == TN_OK)
+    ld->elsewhere = status == TN_OK && !is_ours(ld, record);
+    if (status == TN_OK && !ld->elsewhere)
         status = tn_ms_load_record(ld->ms, record, err);
-    if (status == TN_OK) {
+    if (status == TN_OK && !ld->elsewhere) {
         ld->run->wake_stored_ns = record->wake_ns;
         ld->run->records_since_snapshot++;
         if (record->events.len)
@@ -399,6 +421,13 @@ static void load_failed(load *ld, tn_status status, const tn_error *err)
     TN_LOG(TN_LOG_ERROR, "history", "a run could not be loaded", TN_LOG_Z("workflow_id", ld->wf->workflow_id),
            TN_LOG_Z("why", err->text));
     load_end(ld, tn_fault_from_status(ld->arena, status, err));
+}
+
+static void load_none(load *ld)
+{
+    char text[37];
+    tn_uuid_format(ld->run_id, text);
+    load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
 }
 
 static void load_records(load *ld);
@@ -433,8 +462,13 @@ static void records_loaded(tn_store_op *op)
     tn_status status = op->status;
     tn_error err = op->error;
     const tn_page *page = &op->u.scan.page;
-    for (size_t i = 0; status == TN_OK && i < page->n_rows; i++)
+    for (size_t i = 0; status == TN_OK && !ld->elsewhere && i < page->n_rows; i++)
         status = load_row(ld, &page->rows[i], &err);
+    if (ld->elsewhere) {
+        tn_run_drop(ld->run);
+        load_none(ld);
+        return;
+    }
     if (status != TN_OK) {
         load_failed(ld, status, &err);
         return;
@@ -447,9 +481,7 @@ static void records_loaded(tn_store_op *op)
     if (ld->ms->next_event_id <= 1) {
         tn_run_drop(ld->run);
         tn_memory_forget(ld->wf->shard->hl, ld->run_id);
-        char text[37];
-        tn_uuid_format(ld->run_id, text);
-        load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
+        load_none(ld);
         return;
     }
     tn_run *run = ld->run;
@@ -501,6 +533,11 @@ static void snapshot_loaded(tn_store_op *op)
     }
     if (status != TN_OK) {
         load_failed(ld, status, &err);
+        return;
+    }
+    if (strcmp(ld->ms->ns_id, ld->wf->ns_id) != 0 || strcmp(ld->ms->workflow_id, ld->wf->workflow_id) != 0) {
+        tn_ms_destroy(ld->ms);
+        load_none(ld);
         return;
     }
     ld->run = tn_run_create(ld->wf, ld->ms);

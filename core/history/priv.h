@@ -228,6 +228,9 @@ tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_
 /* Loads for a request; the request is served again when done.  */
 void tn_load_current(tn_wf *wf, tn_hreq *req);
 void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req);
+/* Whose runs they are: the digest in each run's first record. */
+#define TN_HOME_BYTES 16u
+void tn_wf_home(const tn_wf *wf, uint8_t out[TN_HOME_BYTES]);
 
 /* ---- serve.c ---- */
 void tn_history_submit(tn_hreq *req);

@@ -209,6 +209,11 @@ static void put_record(tn_txn *txn, tn_change *change)
         record.extras.data = (uint8_t *)(uintptr_t)extras.p;
         record.extras.len = extras.n;
     }
+    uint8_t home[TN_HOME_BYTES];
+    if (first_id == 1) {
+        tn_wf_home(txn->wf, home);
+        record.home = (ProtobufCBinaryData){sizeof(home), home};
+    }
     record.transition = ms->transition;
     record.next_event_id = (uint64_t)ms->next_event_id;
     record.wall_ns = change->tx.now_ns;
