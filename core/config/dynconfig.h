@@ -90,6 +90,12 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     /* frontend */ \
     X(FRONTEND_RPS, "frontend.rps", INT, GLOBAL, 2400) \
     X(FRONTEND_NAMESPACE_RPS, "frontend.namespaceRPS", INT, NAMESPACE, 2400) \
+    X(FRONTEND_GLOBAL_RPS, "frontend.globalRPS", INT, GLOBAL, 0) \
+    X(FRONTEND_GLOBAL_NAMESPACE_RPS, "frontend.globalNamespaceRPS", INT, NAMESPACE, 0) \
+    X(FRONTEND_GLOBAL_VISIBILITY_RPS, "frontend.globalNamespaceRPS.visibility", INT, NAMESPACE, 0) \
+    X(FRONTEND_GLOBAL_REPLICATION_RPS, "frontend.globalNamespaceRPS.namespaceReplicationInducingAPIs", \
+      INT, NAMESPACE, 10) \
+    X(FRONTEND_GLOBAL_NAMESPACE_COUNT, "frontend.globalNamespaceCount", INT, NAMESPACE, 0) \
     X(FRONTEND_NAMESPACE_BURST, "frontend.namespaceBurstRatio", FLOAT, NAMESPACE, 2) \
     X(FRONTEND_NAMESPACE_COUNT, "frontend.namespaceCount", INT, NAMESPACE, 1200) \
     X(FRONTEND_VISIBILITY_RPS, "frontend.namespaceRPS.visibility", INT, NAMESPACE, 10) \

@@ -3,7 +3,10 @@
  * for long may wait at once.  Numbers are read from dynamic config at every call, so a change holds at once. */
 #include "frontend/limits.h"
 
+#include <math.h>
+
 #include "frontend/priv.h"
+#include "membership/membership.h"
 #include "proto/proto.h"
 
 enum { RATE_CALLS, RATE_VISIBILITY, RATE_NS_CHANGES, RATES };
@@ -19,12 +22,15 @@ enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 }; /* ...ResourceExhaustedScope */
 typedef struct ns_place {
     atomic_uint_fast64_t key; /* hash of the namespace's id; 0: free */
     tn_rate_buckets rates[RATES];
+    tn_rate_buckets shares[RATES]; /* of the host's rates */
+    atomic_uint_fast64_t seen;
     atomic_int waiting[TN_WAITS];
 } ns_place;
 #define PLACES 4096u
 
 static ns_place places[PLACES];
 static tn_rate_buckets host_rates[RATES];
+static tn_rate_callers callers;
 
 /* ---- buckets ---- */
 
@@ -64,6 +70,56 @@ bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_rati
     return true;
 }
 
+/* ---- several callers ---- */
+
+#define DEBT_NS (2 * TN_SEC) /* at most, beside the burst */
+
+uint32_t tn_rate_callers_count(tn_rate_callers *c, atomic_uint_fast64_t *seen, uint64_t now_ns)
+{
+    uint64_t window = now_ns / TN_SEC + 1;
+    uint64_t held = atomic_load_explicit(&c->window, memory_order_relaxed);
+    if (held != window && atomic_compare_exchange_strong_explicit(&c->window, &held, window, memory_order_relaxed,
+                                                                  memory_order_relaxed)) {
+        unsigned last = atomic_exchange_explicit(&c->now, 0, memory_order_relaxed);
+        atomic_store_explicit(&c->before, held + 1 == window ? last : 0, memory_order_relaxed);
+    }
+    if (atomic_load_explicit(seen, memory_order_relaxed) != window &&
+        atomic_exchange_explicit(seen, window, memory_order_relaxed) != window)
+        atomic_fetch_add_explicit(&c->now, 1, memory_order_relaxed);
+    unsigned now = atomic_load_explicit(&c->now, memory_order_relaxed);
+    unsigned before = atomic_load_explicit(&c->before, memory_order_relaxed);
+    unsigned n = now > before ? now : before;
+    return n ? n : 1;
+}
+
+/* Takes what is due in any case, on credit if need be. */
+static void charge(tn_rate_buckets *buckets, tn_rate rate, uint32_t priority, uint64_t now_ns)
+{
+    uint64_t step = (uint64_t)(1e9 / rate.per_second);
+    uint64_t last = now_ns + (uint64_t)(rate.burst * 1e9 / rate.per_second) + DEBT_NS;
+    for (uint32_t p = priority < TN_PRIORITIES ? priority : TN_PRIORITIES - 1; p < TN_PRIORITIES; p++) {
+        atomic_uint_fast64_t *full_at_ns = &buckets->full_at_ns[p];
+        uint64_t at = atomic_load_explicit(full_at_ns, memory_order_relaxed), then;
+        do {
+            then = (at > now_ns ? at : now_ns) + step;
+        } while (then <= last && !atomic_compare_exchange_weak_explicit(full_at_ns, &at, then, memory_order_relaxed,
+                                                                        memory_order_relaxed));
+    }
+}
+
+bool tn_rate_allows_one_of(tn_rate_buckets *buckets, tn_rate_buckets *own, uint32_t n, tn_rate rate,
+                           double operator_ratio, uint32_t priority, uint64_t now_ns)
+{
+    if (rate.per_second <= 0)
+        return true;
+    double share = rate.per_second / n;
+    if (priority == TN_PRIORITY_OPERATOR ||
+        !tn_rate_allows(own, (tn_rate){share, share}, operator_ratio, priority, now_ns))
+        return tn_rate_allows(buckets, rate, operator_ratio, priority, now_ns);
+    charge(buckets, rate, priority, now_ns);
+    return true;
+}
+
 /* ---- namespaces ---- */
 
 static ns_place *place_of(const tn_namespace *ns)
@@ -83,25 +139,36 @@ static ns_place *place_of(const tn_namespace *ns)
     return &places[PLACES - 1];
 }
 
+/* A number for the whole cluster goes before that of a host: each frontend has its part. */
+static double of_cluster(tn_dyn_key global, tn_dyn_key own, tn_str ns)
+{
+    int64_t whole = tn_dyn_i64(global, ns, TN_STR(""));
+    if (whole <= 0)
+        return (double)tn_dyn_i64(own, ns, TN_STR(""));
+    size_t frontends = tn_members_count(TN_SERVICE_FRONTEND);
+    return (double)whole / (double)(frontends ? frontends : 1);
+}
+
 static tn_rate rate_of(int kind, tn_str ns)
 {
     static const struct {
-        tn_dyn_key rps, burst;
+        tn_dyn_key rps, global, burst;
     } keys[RATES] = {
-        [RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
-        [RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_VISIBILITY_BURST},
-        [RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS,
+        [RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_GLOBAL_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
+        [RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_GLOBAL_VISIBILITY_RPS,
+                             TN_DYN_FRONTEND_VISIBILITY_BURST},
+        [RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS, TN_DYN_FRONTEND_GLOBAL_REPLICATION_RPS,
                              TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
     };
-    double rps = (double)tn_dyn_i64(keys[kind].rps, ns, TN_STR(""));
+    double rps = of_cluster(keys[kind].global, keys[kind].rps, ns);
     return (tn_rate){rps, rps * tn_dyn_f64(keys[kind].burst, ns, TN_STR(""))};
 }
 
 static tn_rate host_rate_of(int kind)
 {
-    tn_dyn_key key =
-        kind == RATE_NS_CHANGES ? TN_DYN_FRONTEND_REPLICATION_RPS : TN_DYN_FRONTEND_RPS;
-    double rps = (double)tn_dyn_i64(key, TN_STR(""), TN_STR(""));
+    double rps = kind == RATE_NS_CHANGES
+                     ? (double)tn_dyn_i64(TN_DYN_FRONTEND_REPLICATION_RPS, TN_STR(""), TN_STR(""))
+                     : of_cluster(TN_DYN_FRONTEND_GLOBAL_RPS, TN_DYN_FRONTEND_RPS, TN_STR(""));
     return (tn_rate){rps, rps * HOST_BURST};
 }
 
@@ -135,7 +202,11 @@ static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_pla
         !tn_rate_allows(&place->rates[kind], rate_of(kind, f->ns->name), ratio, priority, now))
         return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE,
                                   "namespace rate limit exceeded");
-    if (!tn_rate_allows(&host_rates[kind], host_rate_of(kind), ratio, priority, now))
+    tn_rate rate = host_rate_of(kind);
+    bool room = place ? tn_rate_allows_one_of(&host_rates[kind], &place->shares[kind],
+                                              tn_rate_callers_count(&callers, &place->seen, now), rate, ratio, priority, now)
+                      : tn_rate_allows(&host_rates[kind], rate, ratio, priority, now);
+    if (!room)
         return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM,
                                   "service rate limit exceeded");
     return NULL;
@@ -150,7 +221,7 @@ static const tn_fault *check_waiting(tn_fcall *f, const tn_fmethod *method, ns_p
         return NULL;
     f->waiting = &place->waiting[method->waits];
     int before = atomic_fetch_add_explicit(f->waiting, 1, memory_order_relaxed);
-    max = tn_front_limit(f, TN_DYN_FRONTEND_NAMESPACE_COUNT);
+    max = (int64_t)ceil(of_cluster(TN_DYN_FRONTEND_GLOBAL_NAMESPACE_COUNT, TN_DYN_FRONTEND_NAMESPACE_COUNT, f->ns->name));
     if (max <= 0 || before < max)
         return NULL;
     tn_front_release(f);

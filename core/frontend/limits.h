@@ -22,9 +22,21 @@ typedef struct tn_rate {
     double burst;
 } tn_rate;
 
+/* Who has called in this second and the one before, to share a rate among. */
+typedef struct tn_rate_callers {
+    atomic_uint_fast64_t window;
+    atomic_uint now, before;
+} tn_rate_callers;
+/* [any] Counts a caller (`seen` is its own, 0 at first); how many there are. */
+uint32_t tn_rate_callers_count(tn_rate_callers *callers, atomic_uint_fast64_t *seen, uint64_t now_ns);
+
 #define TN_PRIORITY_OPERATOR UINT32_MAX
 /* [any] False: too many. */
 bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
                     uint32_t priority, uint64_t now_ns);
+/* The same for one of several callers: what its share of the rate (`own`) has room for is let through whatever the
+ * others have taken; beyond it goes what they leave. */
+bool tn_rate_allows_one_of(tn_rate_buckets *buckets, tn_rate_buckets *own, uint32_t callers, tn_rate rate,
+                           double operator_ratio, uint32_t priority, uint64_t now_ns);
 
 #endif

@@ -164,6 +164,7 @@ const tn_member *tn_members_owner_now(uint32_t service, tn_blob key)
     return m.on ? tn_ring_owner(mine()->rings[service], key) : NULL;
 }
 
+size_t tn_members_count(uint32_t service) { return m.on ? tn_ring_count(mine()->rings[service]) : 1; }
 const tn_member *tn_members_owner_before(uint32_t service, tn_blob key)
 {
     const snapshot *before = m.on ? m.slots[tn_loop_index(tn_loop_current())].before : NULL;

@@ -40,6 +40,8 @@ const tn_member *tn_members_find(const uint8_t host_id[16]);
 /* [loop] All living members, self included; valid as above. */
 const tn_member *const *tn_members_list(size_t *out_count);
 const uint8_t *tn_members_self_id(void);
+/* [loop] How many take part in a role's ring; 1 without a membership. */
+size_t tn_members_count(uint32_t service);
 /* [any] A call to that member failed: gossip looks at it now. */
 void tn_members_doubt(const uint8_t host_id[16]);
 bool tn_members_evict(const uint8_t host_id[16]); /* [loop 0] */

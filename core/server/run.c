@@ -159,6 +159,7 @@ static const char *const dev_values[] = {
     "frontend.namespaceRPS.visibility=0",
     "frontend.rps.namespaceReplicationInducingAPIs=0",
     "frontend.namespaceRPS.namespaceReplicationInducingAPIs=0",
+    "frontend.globalNamespaceRPS.namespaceReplicationInducingAPIs=0",
 };
 
 static int start_dynconfig(server *s, tn_config_problems *problems)

@@ -24,6 +24,7 @@ SHARDS = 16
 
 PARTED = "".join(f"matching.numTaskqueue{way}Partitions: [{{{{value: 4{{}}}}}}]\n" for way in ("Read", "Write"))
 ONE_PARTED = PARTED.format(*2 * [", constraints: {taskQueueName: parted}"])
+LIMITED = "frontend.globalNamespaceRPS: [{value: 30, constraints: {namespace: limited}}]\n"  # 10 a frontend
 ALL_PARTED = PARTED.format("", "")
 
 CONFIG = """\

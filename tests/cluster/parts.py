@@ -18,7 +18,7 @@ import temporalio.api.workflowservice.v1 as ws
 from google.protobuf.duration_pb2 import Duration
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.service import ConnectConfig, RPCError, ServiceClient
+from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from fleet import SHARDS, Balancer
@@ -126,6 +126,51 @@ async def partitions(arguments, report, fleet):
     report.check("one poll meets the tasks of all partitions", results == ["hello you"] * 24 and
                  len(described.pollers) == 1 and described.stats.approximate_backlog_count == 0,
                  f"24 workflows in {time.monotonic() - began:.1f} s")
+
+
+# ---- a rate for the whole cluster ----
+
+
+class Flood:
+    """Calls without end to one frontend, in one namespace; how many passed the limiter."""
+
+    def __init__(self, service, namespace):
+        self.service, self.namespace, self.passed, self.refused, self.began = service, namespace, 0, 0, time.monotonic()
+
+    async def call(self):
+        try:
+            await self.service.describe_workflow_execution(ws.DescribeWorkflowExecutionRequest(
+                namespace=self.namespace, execution=common.WorkflowExecution(workflow_id="nobody")), retry=False)
+        except RPCError as error:
+            self.refused += error.status == RPCStatusCode.RESOURCE_EXHAUSTED
+            self.passed += error.status == RPCStatusCode.NOT_FOUND
+
+    async def run(self, seconds, limit=60):
+        """For so long, and until one was refused."""
+        while (passed := time.monotonic() - self.began) < limit and (passed < seconds or not self.refused):
+            await asyncio.gather(*[self.call() for _ in range(4)])
+        self.took = time.monotonic() - self.began
+
+
+async def limits(arguments, report, fleet):
+    services = [(await ServiceClient.connect(ConnectConfig(target_host=address(fleet, i)))).workflow_service
+                for i in range(len(fleet.addresses()))]
+    await services[0].register_namespace(ws.RegisterNamespaceRequest(
+        namespace="limited", workflow_execution_retention_period=Duration(seconds=86400)))
+    floods = [Flood(service, "limited") for service in services]
+    calm = Flood(services[0], NAMESPACE)
+    flooding = asyncio.gather(*[flood.run(2) for flood in floods])
+    while not flooding.done():
+        await calm.call()
+        await asyncio.sleep(0.02)
+    took, passed = max(flood.took for flood in floods), sum(flood.passed for flood in floods)
+    # Twice the rate at once, and one a bucket; half as much again should a busy machine lose a frontend from its ring.
+    most = 1.5 * (30 * took + 60) + len(floods)
+    report.check("a rate of the whole cluster", passed <= most and all(flood.refused for flood in floods),
+                 f"{passed} calls of at most {most:.0f} passed {len(floods)} frontends in {took:.1f} s, "
+                 f"{sum(flood.refused for flood in floods)} were refused")
+    report.check("another namespace is not held up by it", calm.passed > 0 and not calm.refused,
+                 f"{calm.passed} calls passed, {calm.refused} were refused")
 
 
 # ---- a death is noticed ----
