@@ -14,6 +14,8 @@ import pg
 from mysql_servers import Mysqld, find
 from proxy import Proxy
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 
 class MySuite(pg.Suite):
     name = "mysql"
@@ -128,12 +130,14 @@ class MySuite(pg.Suite):
 
         async def campaign():
             seed = random.randrange(2**31)
-            proxy = Proxy(self.ports.take(), server.port, seed)
+            proxy = Proxy(self.ports.take(), server.port, seed, calm=True)
             await proxy.start()
             process = subprocess.Popen(
                 [os.path.join(self.build, "tests/databases/vload"), self.visibility,
                  self.stanza(server, "docs", port=proxy.port, more="\nlinger: 5ms"), self.stanza(server, "docs"),
                  "60" if self.long else "16"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            await asyncio.to_thread(process.stdout.readline)
+            proxy.calm = False
             for _ in range(12 if self.long else 2):
                 await asyncio.sleep(random.uniform(3, 4))
                 server.kill()
@@ -144,8 +148,27 @@ class MySuite(pg.Suite):
             return f"{line} ({counts}; seed {seed})"
 
         line = asyncio.run(campaign())
+        kinds = self.tally_agrees(server, "docs")
         server.stop()
-        return line
+        return f"{line}; {kinds} kinds counted"
+
+    def tally_agrees(self, server, database):
+        """What the tally says is what the rows say, also after version 2 was made from version 1; how many kinds there are."""
+        columns = "ns, part, status, type, division"
+        differ = (f"SELECT {columns}, SUM(n) FROM (SELECT {columns}, COUNT(*) AS n FROM tenon_vis_run GROUP BY {columns} "
+                  f"UNION ALL SELECT {columns}, -SUM(n) FROM tenon_vis_tally GROUP BY {columns}) x GROUP BY {columns} "
+                  "HAVING SUM(n) <> 0")
+        kinds = "SELECT COUNT(DISTINCT kind) FROM tenon_vis_tally WHERE n <> 0"
+        assert server.ask(differ, database) == ""
+        before = server.ask(kinds, database)
+        assert int(before) > 0
+        with open(os.path.join(HERE, "../../plugins/visibility/mysql/schema/v2.sql")) as sql:
+            for again in ("DROP TABLE tenon_vis_tally;", ""):  # whole, and once more as after an interruption
+                sql.seek(0)
+                server.ask(again + sql.read(), database)
+                assert server.ask(differ, database) == ""
+        assert server.ask(kinds, database) == before
+        return before
 
     def disk_full(self):
         if os.getuid() != 0:

@@ -434,13 +434,15 @@ class Suite:
 
         async def campaign():
             seed = random.randrange(2**31)
-            proxy = Proxy(self.ports.take(), server.port, seed)
+            proxy = Proxy(self.ports.take(), server.port, seed, calm=True)
             await proxy.start()
             process = self.vload(self.stanza(server, port=proxy.port), self.stanza(server), 90 if self.long else 20)
+            await asyncio.to_thread(process.stdout.readline)
+            proxy.calm = False
             line, _ = await asyncio.to_thread(self.judge, process)
             await proxy.stop()
             counts = ", ".join(f"{v} {k}" for k, v in proxy.counts.items())
-            assert sum(proxy.counts.values()) > 4, counts
+            assert any(proxy.counts.values()), counts
             return f"{line} ({counts}; seed {seed})"
 
         line = asyncio.run(campaign())

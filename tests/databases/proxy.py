@@ -10,8 +10,9 @@ KINDS = ["cut", "cut answers", "reset", "truncate", "stall", "stall answers", "d
 
 
 class Proxy:
-    def __init__(self, port, upstream, seed, least=0.1, most=0.8):
-        self.port, self.upstream, self.dice = port, upstream, random.Random(seed)
+    def __init__(self, port, upstream, seed, least=0.1, most=0.8, calm=False):
+        """calm: nothing happens before it is set to False (a schema is set up by those who would not try again)."""
+        self.port, self.upstream, self.dice, self.calm = port, upstream, random.Random(seed), calm
         self.least, self.most = least, most
         self.counts = dict.fromkeys(KINDS, 0)
         self.connections, self.tasks = 0, set()
@@ -52,7 +53,8 @@ class Proxy:
     async def _pump(self, reader, writer, kind, at, answers, both):
         try:
             while data := await reader.read(65536):
-                if asyncio.get_running_loop().time() > at and await self._fault(kind, answers, data, writer, both):
+                late = asyncio.get_running_loop().time() > at and not self.calm
+                if late and await self._fault(kind, answers, data, writer, both):
                     return
                 writer.write(data)
                 await writer.drain()

@@ -6,6 +6,7 @@
  *   names.c   numbers of namespaces and attributes
  *   value.c   values and run ids in the form that is stored
  *   write.c   one transaction of puts and removes
+ *   tally.c   what it adds to and takes from the numbers of each kind of run
  *   filter.c  the postfix filter as an SQL condition
  *   read.c    list and count
  *   doc.c     rows back to documents */
@@ -131,6 +132,21 @@ tn_status mv_count_op(void *ctx, tn_op *op, const tn_vis_query *query, tn_vis_pa
 /* ---- write.c ------------------------------------------------------------------------------------ */
 /* Sets the status of every member. */
 void mv_write_batch(mv_inst *inst, mv_write **writes, size_t n);
+
+/* ---- tally.c ------------------------------------------------------------------------------------ */
+typedef struct mv_text { /* p NULL: the run lacks it */
+    const char *p;
+    size_t n;
+} mv_text;
+typedef struct mv_kinds { /* by these a run is counted */
+    uint32_t ns;
+    mv_text status, type, division;
+    int64_t n; /* more, or less */
+} mv_kinds;
+/* The statement for all changes together, or nothing when they come to nothing; sorts them. */
+void mv_tally_put(ms_text *sql, mv_kinds *changes, size_t n);
+/* Whether the query asks only for what is counted. */
+bool mv_tally_knows(const tn_vis_query *query);
 
 /* ---- filter.c ----------------------------------------------------------------------------------- */
 typedef enum mv_kind { MV_TEXT, MV_RUN, MV_NUMBER, MV_CUSTOM } mv_kind;

@@ -509,11 +509,21 @@ static tn_status run_count(mv_query *q)
             ms_putf(&t, " AS g%zu,", n);
         }
     }
-    ms_puts(&t, "COUNT(*)");
-    if (status == TN_OK && q->ns)
+    bool tally = mv_tally_knows(query);
+    ms_puts(&t, tally ? "COALESCE(SUM(d.n),0) AS c" : "COUNT(*)");
+    if (status == TN_OK && q->ns && tally) {
+        ms_putf(&t, " FROM tenon_vis_tally d WHERE d.ns=%u", q->ns);
+        if (q->condition) {
+            ms_puts(&t, " AND ");
+            ms_puts(&t, q->condition);
+        }
+    } else if (status == TN_OK && q->ns) {
         status = put_from(q, &t, false);
+    }
     for (size_t i = 0; i < n; i++)
         ms_putf(&t, "%sg%zu", i ? "," : " GROUP BY ", i);
+    if (tally && n)
+        ms_puts(&t, " HAVING c>0");
     ms_putf(&t, " LIMIT %u", GROUPS_MAX);
     if (status == TN_OK && q->ns) {
         status = ask(q, &t, &reply);

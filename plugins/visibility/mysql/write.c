@@ -25,6 +25,7 @@ typedef struct prepared { /* a document as it will be stored */
     size_t tuple_n;
     side *sides;
     size_t n_sides;
+    mv_kinds kinds;
 } prepared;
 
 typedef struct target { /* a run that the batch touches */
@@ -35,6 +36,7 @@ typedef struct target { /* a run that the batch touches */
     const prepared *doc; /* NULL: what is stored stays, or it goes */
     side *old;
     size_t n_old;
+    mv_kinds kinds; /* as found */
 } target;
 
 typedef struct batch {
@@ -298,6 +300,14 @@ static void put_tuple(ms_text *t, const tn_vis_doc *doc, const prepared *d, part
     ms_put(t, ")", 1);
 }
 
+/* In the document's memory, which lives as long as its operation. */
+static mv_text kind_of(const parts *p, int at)
+{
+    if (!p->has[at])
+        return (mv_text){NULL, 0};
+    return (mv_text){p->texts[at].n ? p->texts[at].p : "", p->texts[at].n};
+}
+
 static tn_status take_apart(batch *b, const tn_vis_doc *doc, prepared *d, parts *p, tn_error *err)
 {
     static const tn_str parent = {"ParentWorkflowId", 16};
@@ -333,6 +343,10 @@ static tn_status take_apart(batch *b, const tn_vis_doc *doc, prepared *d, parts 
         d->tuple_n = kept.n;
         d->sides = p->sides.p;
         d->n_sides = p->sides.n;
+        d->kinds = (mv_kinds){.ns = d->ns,
+                              .status = kind_of(p, STATUS),
+                              .type = kind_of(p, TYPE),
+                              .division = kind_of(p, DIVISION)};
     }
     return status;
 }
@@ -423,6 +437,17 @@ static bool any(const target *t)
 
 static bool goes(const target *t) { return t->changed && !t->doc && t->found; }
 
+static bool keep_kind(batch *b, MYSQL_ROW row, const unsigned long *n, int at, mv_text *out)
+{
+    mv_bytes kept;
+    if (!row[at])
+        return true;
+    if (!keep_bytes(b, row[at], n[at], &kept))
+        return false;
+    *out = (mv_text){(const char *)kept.p, kept.n};
+    return true;
+}
+
 static bool note_stored(batch *b, MYSQL_ROW row, const unsigned long *n)
 {
     static const tn_str parent = {"ParentWorkflowId", 16};
@@ -447,7 +472,9 @@ static bool note_stored(batch *b, MYSQL_ROW row, const unsigned long *n)
     settle_sides(&s);
     t->old = s.p;
     t->n_old = s.n;
-    return !s.failed;
+    t->kinds = (mv_kinds){.ns = t->ns};
+    return !s.failed && keep_kind(b, row, n, 5, &t->kinds.status) &&
+           keep_kind(b, row, n, 6, &t->kinds.type) && keep_kind(b, row, n, 7, &t->kinds.division);
 }
 
 static ms_fault read_stored(batch *b, tn_error *err)
@@ -456,7 +483,8 @@ static ms_fault read_stored(batch *b, tn_error *err)
     ms_reply reply;
     bool fits = true;
     ms_puts(&sql,
-            "BEGIN;SELECT ns,run,ver,sa,pwf FROM tenon_vis_run FORCE INDEX (PRIMARY) WHERE (");
+            "BEGIN;SELECT ns,run,ver,sa,pwf,status,type,division FROM tenon_vis_run FORCE INDEX "
+            "(PRIMARY) WHERE (");
     for (size_t i = 0; i < b->n_targets;) {
         if (i)
             ms_puts(&sql, ") OR (");
@@ -558,6 +586,29 @@ static void put_sides(const target *t, bool gone, ms_text *sql, size_t *count)
     }
 }
 
+/* Last of all: its rows are those that other writers want too. */
+static void put_tally(batch *b, ms_text *sql)
+{
+    size_t n = 0;
+    mv_kinds *changes = ms_pool_get(&b->pool, 2 * b->n_targets * sizeof *changes);
+    if (!changes) {
+        sql->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < b->n_targets; i++) {
+        const target *t = &b->targets[i];
+        if (t->changed && t->found) {
+            changes[n] = t->kinds;
+            changes[n++].n = -1;
+        }
+        if (t->changed && t->doc) {
+            changes[n] = t->doc->kinds;
+            changes[n++].n = 1;
+        }
+    }
+    mv_tally_put(sql, changes, n);
+}
+
 static size_t put_changes(batch *b, ms_text *sql)
 {
     size_t changed = 0;
@@ -584,6 +635,7 @@ static size_t put_changes(batch *b, ms_text *sql)
         if (count)
             ms_put(sql, ";", 1);
     }
+    put_tally(b, sql);
     return changed;
 }
 
