@@ -337,6 +337,7 @@ void tn_remote_start(const uint8_t cluster_key[16])
     tn_mac128(cluster_key, tn_blob_of_str(TN_STR("internode")), mac);
     for (size_t i = 0; i < sizeof(mac); i++)
         snprintf(secret + 2 * i, 3, "%02x", mac[i]);
+    explicit_bzero(mac, sizeof(mac));
     loops = tn_xcalloc(tn_loops_count(), sizeof(*loops));
     for (uint32_t i = 0; i < tn_loops_count(); i++) {
         tn_list_init(&loops[i].channels);
@@ -372,3 +373,5 @@ void tn_remote_stop(void)
     for (uint32_t i = 0; loops && i < tn_loops_count(); i++)
         tn_loop_call(tn_loops_get(i), loop_stop, NULL);
 }
+
+void tn_remote_forget(void) { explicit_bzero(secret, sizeof(secret)); }

@@ -28,6 +28,7 @@ void tn_client_use_net(const tn_client_net *net); /* [main] before serving; clie
 /* remote.c */
 void tn_remote_start(const uint8_t cluster_key[16]); /* [main] before tn_members_start */
 void tn_remote_stop(void);                           /* [main] what is out comes back UNAVAILABLE */
+void tn_remote_forget(void); /* [main] the secret, when no port of ours is open any more */
 tn_str tn_remote_secret(void);
 
 /* client.c: served here, or refused as another's; never sent on. */

@@ -192,9 +192,11 @@ static void add_line(struct word_list *list, tn_arena *arena, const char *line, 
     tn_str path = {line, path_n}, type = {line + at, type_n};
     if (!path_n)
         return;
-    bool open = tn_str_is(type, "map") || tn_str_is(type, "list");
+    /* A secret that is no text is its reader's to refuse: named as unknown keys, its parts would be shown. */
+    bool secret = tn_str_is(type, "secret");
+    bool open = secret || tn_str_is(type, "map") || tn_str_is(type, "list");
     add_word(list, arena, path, "", open);
-    if (tn_str_is(type, "secret")) {
+    if (secret) {
         add_word(list, arena, path, "File", false);
         add_word(list, arena, path, "Env", false);
         add_word(list, arena, path, "Command", true);

@@ -23,7 +23,8 @@ size_t tn_settings_tls_paths(const char *const **paths, const bool **open)
 {
     for (size_t i = 0; i < TN_COUNT_OF(all_paths); i++)
         all_open[i] = strstr(all_paths[i], "CaFiles") || strstr(all_paths[i], "CAFiles") ||
-                      strstr(all_paths[i], "CaData") || strstr(all_paths[i], "CAData");
+                      strstr(all_paths[i], "CaData") || strstr(all_paths[i], "CAData") ||
+                      strstr(all_paths[i], "keyData"); /* parts of a key are not named */
     *paths = all_paths;
     *open = all_open;
     return TN_COUNT_OF(all_paths);

@@ -454,4 +454,5 @@ void tn_members_stop(void)
     tn_loop_call(tn_loops_get(0), loop_leave, NULL);
     usleep(300000); /* the farewell goes round while we still answer */
     tn_loop_call(tn_loops_get(0), loop_stop, NULL);
+    explicit_bzero(m.key, sizeof(m.key));
 }

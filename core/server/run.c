@@ -227,7 +227,11 @@ static tn_status make_cluster(server *s, tn_arena *arena, tn_key key, tn_error *
     tn_batch finished = tn_store_batch_finish(&batch);
     tn_commit commit = {.struct_size = sizeof(commit)};
     status = tn_store_commit_sync(arena, &finished, &commit, err);
-    return status == TN_OK ? use_cluster(s, &record, err) : status;
+    if (status == TN_OK)
+        status = use_cluster(s, &record, err);
+    explicit_bzero(token_key, sizeof(token_key));
+    explicit_bzero((uint8_t *)(uintptr_t)packed.p, packed.n);
+    return status;
 }
 
 /* `tenonctl store copy` says so while a store is not whole, and in one whose cluster lives elsewhere now. */
@@ -259,8 +263,11 @@ static tn_status open_cluster(server *s, tn_error *err)
         Tenon__ClusterRecord *record = NULL;
         status = tn_proto_unpack(&tenon__cluster_record__descriptor, row.value, arena,
                                  (ProtobufCMessage **)(void *)&record, err);
-        if (status == TN_OK)
+        if (status == TN_OK) {
             status = use_cluster(s, record, err);
+            explicit_bzero(record->token_key.data, record->token_key.len); /* the copy that we keep is wiped at the end */
+        }
+        explicit_bzero((uint8_t *)(uintptr_t)row.value.p, row.value.n);
     } else if (status == TN_ENOTFOUND) {
         status = make_cluster(s, arena, key, err);
     }
@@ -710,6 +717,7 @@ static void stop(server *s)
     tn_settings_ref_drop(s->current);
     tn_settings_ref_drop(s->started);
     tn_token_forget_key();
+    tn_remote_forget();
     explicit_bzero(s->token_key, sizeof(s->token_key));
 }
 

@@ -296,4 +296,5 @@ void tn_vis_stop(void)
         if (stores[i].plugin)
             tn_plugin_detach(stores[i].plugin, TIMEOUT_NS);
     memset(stores, 0, sizeof(stores));
+    tn_vis_page_key((const uint8_t[16]){0});
 }

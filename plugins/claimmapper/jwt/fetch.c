@@ -6,6 +6,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,8 @@ static tn_status read_source(jw_inst *inst, tn_str source, jw_keys *keys, tn_err
     if (status == TN_OK &&
         !jw_keys_add(keys, doc.p ? doc.p : "", doc.n, inst->options.algs, say, inst, &why))
         status = jw_error(err, TN_EINVALID, "%.120s: %.100s", uri, why.text);
+    if (doc.p)
+        OPENSSL_cleanse(doc.p, doc.n); /* it may hold secrets (kty oct) */
     free(doc.p);
     return status;
 }
