@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "config/dynconfig.h"
 #include "proto/proto.h"
 #include "visibility/visibility.h"
 
@@ -22,7 +23,7 @@ static tn_str env_namespace_id(void *user, tn_str name)
     return id;
 }
 
-static const tn_fault *env_check_search_attributes(void *user, tn_arena *arena,
+static const tn_fault *env_check_search_attributes(void *user, tn_str ns_id, tn_arena *arena,
                                                    Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     /* Too many bytes end the run instead of its workflow task: the machine counts them itself. */
@@ -32,9 +33,13 @@ static const tn_fault *env_check_search_attributes(void *user, tn_arena *arena,
     tn_blob packed;
     if (tn_proto_pack(&attrs->base, arena, &packed) != TN_OK)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "search attributes are too large");
-    fault = tn_search_attrs_validate(arena, txn->ns, packed, &any_size);
+    const tn_namespace *ns = tn_str_eq(ns_id, txn->ns->id) ? tn_namespace_ref(txn->ns) : tn_namespace_by_id(ns_id);
+    if (!ns)
+        return tn_namespace_not_found(arena, ns_id);
+    fault = tn_search_attrs_validate(arena, ns, packed, &any_size);
     if (!fault)
-        tn_search_attrs_add_types(arena, txn->ns, attrs);
+        tn_search_attrs_add_types(arena, ns, attrs);
+    tn_namespace_unref(ns);
     return fault;
 }
 
@@ -55,6 +60,7 @@ tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
         .retention_ns = txn->ns->retention_ns,
         .limits = &txn->limits,
         .namespace_id = env_namespace_id,
+        .cross_namespace = tn_dyn_bool(TN_DYN_SYSTEM_CROSS_NAMESPACE_COMMANDS, TN_STR(""), TN_STR("")),
         .check_search_attributes = env_check_search_attributes,
         .user = txn,
     };

@@ -38,6 +38,7 @@ authorization:
   claimMapper: {{plugin: jwt, keySourceURIs: ["file://{folder}/keys.json"], issuer: [https://issuer.test], audience: [tenon]}}
   authorizer: {{plugin: default, listNamespaces: {listing}}}
   audit: {audit}
+dynamicConfigClient: {{filepath: {folder}/dynamic.yaml, pollInterval: 5s}}
 namespaces: {{create: [a, b, c, d], retention: 72h}}
 """
 
@@ -94,7 +95,14 @@ class Suite:
         os.rename(path + ".new", path)
         return path
 
+    def cross_namespaces(self, may):
+        path = os.path.join(self.folder, "dynamic.yaml")
+        with open(path + ".new", "w") as out:
+            out.write(f"system.enableCrossNamespaceCommands: [{{value: {str(may).lower()}}}]\n")
+        os.rename(path + ".new", path)
+
     def start(self):
+        self.cross_namespaces(False)
         with open(self.log_path, "a") as log:
             self.process = subprocess.Popen([self.arguments.tenond, "--config", self.configure()], stdout=log, stderr=log)
         end = time.monotonic() + 60
@@ -328,26 +336,55 @@ class Suite:
         assert {each.execution.workflow_id for each in listed} <= {"w", "w-2"}, listed
 
     def commands_on_another_namespace(self):
-        admin = self.callers["admin"]
-        target = {"namespace": "b", "execution": {"workflow_id": "w"}, "workflow_id": "w"}
-        commands = {
-            "START_CHILD_WORKFLOW_EXECUTION": {"start_child_workflow_execution_command_attributes": {
-                "namespace": "b", "workflow_id": "child", "workflow_type": {"name": "T"}, "task_queue": {"name": "q"}}},
-            "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION": {"signal_external_workflow_execution_command_attributes": {
-                "namespace": "b", "execution": target["execution"], "signal_name": "s"}},
-            "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION": {
-                "request_cancel_external_workflow_execution_command_attributes": {"namespace": "b", "workflow_id": "w"}}}
+        admin, both = self.callers["admin"], self.metadata("a:write", "b:write")
+        commands = [
+            {"command_type": "COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION", "start_child_workflow_execution_command_attributes": {
+                "namespace": "b", "workflow_id": "kid", "workflow_type": {"name": "T"}, "task_queue": {"name": "kid"}}},
+            {"command_type": "COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION",
+             "signal_external_workflow_execution_command_attributes": {
+                 "namespace": "b", "execution": {"workflow_id": "w-2"}, "signal_name": "s"}},
+            {"command_type": "COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION",
+             "request_cancel_external_workflow_execution_command_attributes": {"namespace": "b", "workflow_id": "w-2"}}]
         _, token = self.begin_work("a", admin, "commander")
-        for kind, attributes in commands.items():
-            answer = self.ask("RespondWorkflowTaskCompleted", admin, namespace="a", task_token=token,
-                              commands=[{"command_type": "COMMAND_TYPE_" + kind, **attributes}])
-            assert is_denied(answer), f"{kind}: {answer[:2]}"
-        # The task is as it was; who may act there as well fails it, since such commands are switched off.
-        both = self.metadata("a:write", "b:write")
-        answer = self.ask("RespondWorkflowTaskCompleted", both, namespace="a", task_token=token, commands=[
-            {"command_type": "COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION",
-             **commands["START_CHILD_WORKFLOW_EXECUTION"]}])
+
+        def respond(metadata, these):
+            return self.ask("RespondWorkflowTaskCompleted", metadata, namespace="a", task_token=token, commands=these)
+
+        def refused():
+            for command in commands:
+                answer = respond(admin, [command])
+                assert is_denied(answer), f"{command}: {answer[:2]}"
+
+        refused()
+        # The task is as it was; who may act there as well fails it, as long as such commands are switched off.
+        answer = respond(both, commands)
         assert answer[0] != grpc.StatusCode.OK and "cross namespace" in answer[1], answer[:2]
+        self.cross_namespaces(True)
+        self.process.send_signal(signal.SIGHUP)
+
+        def crossed():
+            nonlocal token
+            task = self.good("PollWorkflowTaskQueue", both, namespace="a", task_queue={"name": "commander"})
+            token = task.task_token
+            refused()
+            return respond(both, commands)[0] == grpc.StatusCode.OK
+
+        self.until("commands may cross", crossed)
+        kid = self.good("PollWorkflowTaskQueue", both, namespace="b", task_queue={"name": "kid"})
+        parent = kid.history.events[0].workflow_execution_started_event_attributes
+        assert (parent.parent_workflow_namespace, parent.parent_workflow_execution.workflow_id) == ("a", "commander"), parent
+        self.good("RespondWorkflowTaskCompleted", both, namespace="b", task_token=kid.task_token, commands=[
+            {"command_type": "COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION",
+             "complete_workflow_execution_command_attributes": {}}])
+
+        def kinds(namespace, workflow_id):
+            return {event.event_type for event in self.good(
+                "GetWorkflowExecutionHistory", both, namespace=namespace, execution={"workflow_id": workflow_id}).history.events}
+
+        # CHILD_WORKFLOW_EXECUTION_COMPLETED, EXTERNAL_..._SIGNALED, EXTERNAL_..._CANCEL_REQUESTED; SIGNALED, CANCEL_REQUESTED
+        self.until("the commander heard of all", lambda: kinds("a", "commander") >= {32, 39, 24})
+        assert kinds("b", "w-2") >= {26, 20}
+        self.cross_namespaces(False)
 
     # ---- lists ----
 

@@ -65,8 +65,8 @@ size_t tn_msg_bytes(const void *msg); /* packed size; NULL: 0 */
 
 /* ---- command_attrs.c, command_close.c: for all commands that start runs ---------------------- */
 bool tn_check_memo(tn_check *check, int32_t cause, int64_t bytes, const char *text);
-/* May they be set here?  NULL: yes. */
-const tn_fault *tn_check_search_attributes(tn_check *check,
+/* May they be set in that namespace?  NULL: yes. */
+const tn_fault *tn_check_search_attributes(tn_check *check, tn_str ns_id,
                                            Temporal__Api__Common__V1__SearchAttributes *attrs);
 /* bytes: of all that the run would have. */
 bool tn_check_search_attribute_sizes(tn_check *check, int32_t cause,

@@ -64,14 +64,14 @@ bool tn_check_memo(tn_check *check, int32_t cause, int64_t bytes, const char *te
     return bytes <= check->limits->memo_bytes_max || tn_check_doom(check, cause, "%s", text);
 }
 
-const tn_fault *tn_check_search_attributes(tn_check *check,
+const tn_fault *tn_check_search_attributes(tn_check *check, tn_str ns_id,
                                            Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     const tn_machine_env *env = check->tx->env;
 
     if (!attrs || attrs->n_indexed_fields == 0 || !env->check_search_attributes)
         return NULL;
-    return env->check_search_attributes(env->user, check->arena, attrs);
+    return env->check_search_attributes(env->user, ns_id, check->arena, attrs);
 }
 
 bool tn_check_search_attribute_sizes(tn_check *check, int32_t cause,
@@ -113,7 +113,7 @@ bool tn_check_upsert_search_attributes(tn_check *check, const tn_command *comman
     if (attrs->n_indexed_fields == 0)
         return tn_check_bad(check, TN_CAUSE_SEARCH_ATTRIBUTES,
                             "IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.");
-    fault = tn_check_search_attributes(check, attrs);
+    fault = tn_check_search_attributes(check, check->tx->env->ns_id, attrs);
     if (fault)
         return tn_check_bad(check, TN_CAUSE_SEARCH_ATTRIBUTES, TN_STR_FMT,
                             TN_STR_ARG(fault->message));

@@ -46,7 +46,7 @@ static char *namespace_id_of(const tn_tx *tx, const char *name)
 
 static bool check_same_namespace(tn_check *check, int32_t cause, tn_str target_id)
 {
-    return tn_str_eq(target_id, check->tx->env->ns_id) ||
+    return tn_str_eq(target_id, check->tx->env->ns_id) || check->tx->env->cross_namespace ||
            tn_check_bad(check, cause, "cross namespace commands are not allowed");
 }
 
@@ -126,7 +126,7 @@ static const char *check_schedule(tn_check *check, const char *cron)
 }
 
 /* Time-outs, retry policy, schedule, search attributes, priority, task queue: in that order. */
-static bool settle_child(tn_check *check, child_attrs *attrs, const char *type)
+static bool settle_child(tn_check *check, child_attrs *attrs, const char *type, tn_str target_id)
 {
     const struct {
         tn_pb_duration *duration;
@@ -153,7 +153,7 @@ static bool settle_child(tn_check *check, child_attrs *attrs, const char *type)
         return tn_check_bad(check, TN_CAUSE_START_CHILD,
                             "invalid CronSchedule on StartChildWorkflowExecutionCommand: %s. %s",
                             text, where);
-    if ((fault = tn_check_search_attributes(check, attrs->search_attributes)))
+    if ((fault = tn_check_search_attributes(check, target_id, attrs->search_attributes)))
         return tn_check_bad(check, TN_CAUSE_SEARCH_ATTRIBUTES,
                             "invalid SearchAttributes on StartChildWorkflowCommand: " TN_STR_FMT
                             ". %s",
@@ -211,7 +211,7 @@ bool tn_check_start_child(tn_check *check, const tn_command *command)
         attrs->namespace_ =
             (char *)(uintptr_t)tn_arena_str(check->arena, check->tx->env->ns_name).p;
     type = attrs->workflow_type ? attrs->workflow_type->name : "";
-    if (!check_child_ids(check, attrs, type) || !settle_child(check, attrs, type))
+    if (!check_child_ids(check, attrs, type) || !settle_child(check, attrs, type, target_id))
         return false;
     if ((text = check_override(attrs->versioning_override)))
         return tn_check_bad(check, TN_CAUSE_START_CHILD, "%s", text);

@@ -195,7 +195,7 @@ static bool settle_new(tn_check *check, new_attrs *attrs)
             check, TN_CAUSE_CONTINUE_AS_NEW,
             "invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: %s. %s", text,
             context_of(check, attrs));
-    fault = tn_check_search_attributes(check, attrs->search_attributes);
+    fault = tn_check_search_attributes(check, check->tx->env->ns_id, attrs->search_attributes);
     if (fault)
         return tn_check_bad(
             check, TN_CAUSE_SEARCH_ATTRIBUTES,

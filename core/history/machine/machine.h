@@ -43,9 +43,10 @@ typedef struct tn_machine_env {
     const tn_machine_limits *limits;
     /* Is this namespace known?  Its id, or empty.  (children, external signals) */
     tn_str (*namespace_id)(void *user, tn_str name);
-    /* NULL: the search attributes may be set in this namespace (their sizes are the machine's to
+    bool cross_namespace; /* commands may act on others than the run's own */
+    /* NULL: the search attributes may be set in that namespace (their sizes are the machine's to
      * check); their payloads then say their type. */
-    const tn_fault *(*check_search_attributes)(void *user, tn_arena *arena,
+    const tn_fault *(*check_search_attributes)(void *user, tn_str ns_id, tn_arena *arena,
                                                Temporal__Api__Common__V1__SearchAttributes *attrs);
     void *user;
 } tn_machine_env;

@@ -737,6 +737,34 @@ static void namespaces_are_not_crossed(void **state)
     }
 }
 
+/* Where they may be, the events name the other namespace. */
+static void namespaces_may_be_crossed(void **state)
+{
+    (void)state;
+    kit kit_, *k = &kit_;
+
+    begin(k);
+    k->env.namespace_id = two_namespaces;
+    k->env.cross_namespace = true;
+    kit_command *cancel = cancel_with(k, "x", "");
+    cancel->request_cancel_external_workflow_execution_command_attributes->namespace_ =
+        (char *)"other";
+    assert_true(KIT_COMPLETE(k, child_with(k, 2), signal_with(k, "x", "", "s", "other"), cancel));
+    const Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *child =
+        kit_event(k, 5)->start_child_workflow_execution_initiated_event_attributes;
+    assert_string_equal(child->namespace_, "other");
+    assert_string_equal(child->namespace_id, "33333333-3333-4333-8333-333333333333");
+    assert_string_equal(kit_event(k, 6)
+                            ->signal_external_workflow_execution_initiated_event_attributes
+                            ->namespace_id,
+                        "33333333-3333-4333-8333-333333333333");
+    assert_string_equal(kit_event(k, 7)
+                            ->request_cancel_external_workflow_execution_initiated_event_attributes
+                            ->namespace_id,
+                        "33333333-3333-4333-8333-333333333333");
+    kit_close(k);
+}
+
 static void children_get_their_defaults(void **state)
 {
     kit kit_, *k = &kit_;
@@ -786,10 +814,10 @@ static kit_command *upsert(kit *k, const char *name, const char *value)
     return c;
 }
 
-static const tn_fault *only_good(void *user, tn_arena *arena,
+static const tn_fault *only_good(void *user, tn_str ns_id, tn_arena *arena,
                                  Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
-    (void)user;
+    (void)user, (void)ns_id;
     for (size_t i = 0; i < attrs->n_indexed_fields; i++)
         if (strncmp(attrs->indexed_fields[i]->key, "Good", 4) != 0)
             return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
@@ -926,6 +954,7 @@ int main(void)
         cmocka_unit_test(bad_children),
         cmocka_unit_test(bad_requests_to_other_runs),
         cmocka_unit_test(namespaces_are_not_crossed),
+        cmocka_unit_test(namespaces_may_be_crossed),
         cmocka_unit_test(children_get_their_defaults),
         cmocka_unit_test(search_attributes_are_checked),
         cmocka_unit_test(updates_and_operations_fail_the_task),
