@@ -24,6 +24,8 @@ void rpc_bucket_give(rpc_bucket *b, uint64_t cost_ns, uint32_t tokens);
 #define RPC_RESET_BURST 100
 #define RPC_RESET_COST_NS (TN_SEC / 33)
 #define RPC_RESET_YOUNG_NS TN_SEC
+#define RPC_RESET_PARKED_NS \
+    (TN_SEC / 100) /* of calls that wait for an event, and are told of a reset */
 /* Streams that we had to reset or refuse. */
 #define RPC_GLITCH_BURST 50
 #define RPC_GLITCH_COST_NS (TN_SEC / 5)

@@ -94,14 +94,15 @@ static int ping_came(rpc_conn *conn)
     return 0;
 }
 
-/* Rapid resets make us begin work that nobody waits for.  A worker that shuts down cancels its old polls
- * all at once, and a client gives calls up when their deadline comes: that is no attack, and to end
+/* Rapid resets make us begin work that nobody waits for.  A worker that shuts down cancels its polls all at
+ * once (young ones, too, where workers are short-lived, and nothing is under way for a poll that is
+ * parked), and a client gives calls up when their deadline comes: that is no attack, and to end
  * connections for it would make an overload worse. */
 static bool reset_is_fair(const rpc_conn *conn, const rpc_call *call)
 {
     uint64_t age = conn->now_ns - call->pub.received_mono_ns;
 
-    if (age >= RPC_RESET_YOUNG_NS)
+    if (age >= (call->pub.on_cancel ? RPC_RESET_PARKED_NS : RPC_RESET_YOUNG_NS))
         return true;
     return age >= RPC_RESET_YOUNG_NS / 10 &&
            age >= (call->pub.deadline_mono_ns - call->pub.received_mono_ns) / 10 * 9;

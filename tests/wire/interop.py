@@ -336,6 +336,24 @@ def resets_at_the_deadline():
 
 
 @test
+def workers_that_live_shortly():
+    """Parked polls are let go of soon after they came, many at once, again and again: no flood."""
+    c = Conn(port)
+    for _ in range(4):
+        numbers = []
+        for _ in range(150):
+            number, data = c.request(TEST + "Park", b"")
+            c.send(data)
+            numbers.append(number)
+        same(status(c.call(TEST + "Echo")), 0)  # all of them are parked
+        time.sleep(0.03)
+        c.send(b"".join(frame(RST, 0, n, b"\0\0\0\x08") for n in numbers))
+    same(status(c.call(TEST + "Echo")), 0)
+    assert not c.goaways
+    c.close()
+
+
+@test
 def parallel_streams():
     with channel() as ch:
         f = method(ch, "Sleep")
