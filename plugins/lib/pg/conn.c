@@ -253,7 +253,8 @@ void tn_pg_submit(tn_pg_conn *conn, tn_pg_req *req)
         return;
     }
     uint64_t at = now(conn);
-    bool patient = (req->flags & TN_PG_FIRST) || req->deadline_ns <= at + WAIT_MOST_NS;
+    bool patient =
+        (req->flags & (TN_PG_FIRST | TN_PG_PATIENT)) || req->deadline_ns <= at + WAIT_MOST_NS;
     req->wait_by_ns = patient ? req->deadline_ns : at + WAIT_MOST_NS;
     conn->depth++;
     if (req->flags & TN_PG_FIRST)

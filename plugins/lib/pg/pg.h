@@ -159,6 +159,8 @@ typedef enum tn_pg_end {
 #define TN_PG_FIRST 2u
 /* At its deadline it ends at once, and the server is asked to cancel it (PQcancel). */
 #define TN_PG_CANCEL 4u
+/* Waits for a connection until its deadline; others are told sooner that there is none. */
+#define TN_PG_PATIENT 8u
 
 /* Embedded in the driver's own structure; its memory lives until done.  Zero what is not named here. */
 struct tn_pg_req {

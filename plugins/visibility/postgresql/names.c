@@ -231,11 +231,11 @@ static void done(tn_pg_req *req, tn_pg_end end, const tn_error *err, const char 
     r->then(r, end, err, sqlstate);
 }
 
-void vp_resolve_start(vp_resolve *r, vp_side *side, uint64_t deadline_ns)
+void vp_resolve_start(vp_resolve *r, vp_side *side, uint32_t flags, uint64_t deadline_ns)
 {
     sort_wants(&r->wants);
     r->side = side;
-    r->req = (tn_pg_req){.flags = TN_PG_REPEAT,
+    r->req = (tn_pg_req){.flags = TN_PG_REPEAT | flags,
                          .deadline_ns = deadline_ns,
                          .send = send,
                          .result = take,

@@ -101,7 +101,7 @@ typedef struct vp_resolve {
     void (*then)(struct vp_resolve *resolve, tn_pg_end end, const tn_error *err,
                  const char *sqlstate);
 } vp_resolve;
-void vp_resolve_start(vp_resolve *resolve, vp_side *side, uint64_t deadline_ns);
+void vp_resolve_start(vp_resolve *resolve, vp_side *side, uint32_t flags, uint64_t deadline_ns);
 
 /* ---- keys.c ------------------------------------------------------------------------------------- */
 

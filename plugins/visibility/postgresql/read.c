@@ -270,7 +270,7 @@ static void answered(tn_pg_req *req, tn_pg_end end, const tn_error *err, const c
         r->unknown = (vp_wants){0};
         r->resolve.make = false;
         r->resolve.then = again;
-        vp_resolve_start(&r->resolve, r->side, deadline(r));
+        vp_resolve_start(&r->resolve, r->side, 0, deadline(r));
         return;
     }
     if (r->status == TN_OK && r->unknown.n_ids)
@@ -330,7 +330,7 @@ static void start(vp_read *r)
     r->epoch = side->names.epoch;
     r->resolve.make = false;
     r->resolve.then = resolved;
-    vp_resolve_start(&r->resolve, side, deadline(r));
+    vp_resolve_start(&r->resolve, side, 0, deadline(r));
 }
 
 /* ---- before it ---------------------------------------------------------------------------------- */

@@ -4,8 +4,8 @@
  * time, so that the order of what concerns a run is kept.
  *
  * A put may happen twice (its version decides), so a batch whose outcome is not known is sent again until its
- * members' time is up; names are asked anew then, since the server may be another one after a
- * fail-over. */
+ * members' time is up; names are asked anew then, since the server may be another one after a fail-over.
+ * Nobody waits for a put, so until then it also waits for a connection. */
 #include "private.h"
 
 #include <stdio.h>
@@ -313,7 +313,7 @@ static void start_round(vp_batch *b)
     if (sorted && b->resolve.wants.n && !b->resolve.wants.failed && b->tries < TRIES_MAX) {
         b->resolve.make = true;
         b->resolve.then = resolved;
-        vp_resolve_start(&b->resolve, side, b->deadline_ns);
+        vp_resolve_start(&b->resolve, side, TN_PG_PATIENT, b->deadline_ns);
         return;
     }
     for (size_t i = 0; sorted && i < b->n_puts; i++)
@@ -324,7 +324,8 @@ static void start_round(vp_batch *b)
         end_round(b, TN_EUNAVAILABLE, &err);
         return;
     }
-    b->req = (tn_pg_req){.deadline_ns = b->deadline_ns, .send = send, .done = written};
+    b->req = (tn_pg_req){
+        .flags = TN_PG_PATIENT, .deadline_ns = b->deadline_ns, .send = send, .done = written};
     tn_pg_submit(side->conn, &b->req);
 }
 
