@@ -141,18 +141,23 @@ async def ids_are_free(verdict, service, workflows):
             verdict.violated("R4", f"{workflow} has ended and cannot be started again: {error.message}")
 
 
-async def judge(address, log_path, effects_path, must_end=True):
-    service = (await ServiceClient.connect(ConnectConfig(target_host=address))).workflow_service
-    verdict = Judge()
-    with open(log_path) as lines:
-        entries = [json.loads(line) for line in lines if line.endswith("\n")]
-    runs, started = {}, {}
+def known_runs(entries):
+    """Of whom the log says that they must be there: the workflow ids by run id."""
+    runs = {}
     for entry in entries:
         if entry["what"] == "start" and entry["outcome"] == "ok":
             runs[entry["run"]] = entry["workflow"]
         if entry["what"] in ("task", "activity") and entry["outcome"] == "ok":
             runs.setdefault(entry["of_run"], entry["workflow"])
-    histories = {}
+    return runs
+
+
+async def judge(address, log_path, effects_path, must_end=True):
+    service = (await ServiceClient.connect(ConnectConfig(target_host=address))).workflow_service
+    verdict = Judge()
+    with open(log_path) as lines:
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    runs, started, histories = known_runs(entries), {}, {}
     for run, workflow in runs.items():
         try:
             histories[run] = await read_history(service, workflow, run)

@@ -3,15 +3,38 @@
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import sys
 import tempfile
 import time
 
-from judge import judge
+from temporalio.service import RPCError, RPCStatusCode
+
+from judge import CLOSING, judge, known_runs, read_history, waits_for_nothing
 from server import Server, free_port
 from world import Log, World
+
+
+async def unfinished(world, log_path, ended):
+    """True: a run that has all it needs is still open, however quiet it is: the machine is slow, or the run is stuck."""
+    with open(log_path) as lines:
+        runs = known_runs([json.loads(line) for line in lines if line.endswith("\n")])
+    for run, workflow in runs.items():
+        if run in ended:
+            continue
+        try:
+            events = await read_history(world.service, workflow, run)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                continue  # the judge's business
+            return True
+        if events[-1].event_type in CLOSING:
+            ended.add(run)
+        elif waits_for_nothing(events):
+            return True
+    return False
 
 
 async def until_quiet(world, tasks, log_path, seconds):
@@ -20,10 +43,10 @@ async def until_quiet(world, tasks, log_path, seconds):
     for task in tasks["clients"]:
         task.cancel()
     await asyncio.gather(*tasks["clients"], return_exceptions=True)
-    before = -1
+    before, ended = -1, set()
     while time.monotonic() < end:
         size = os.path.getsize(log_path)
-        if size == before:
+        if size == before and not await unfinished(world, log_path, ended):
             break
         before = size
         await asyncio.sleep(4)  # longer than any timer, time-out and back-off of the scenario

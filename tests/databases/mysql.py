@@ -3,7 +3,6 @@
 that are refused, TLS; then faults under load, each judged by `load` (every answer that the store gave is compared with
 what is there in the end)."""
 
-import asyncio
 import os
 import random
 import subprocess
@@ -12,7 +11,7 @@ import time
 
 import pg
 from mysql_servers import Mysqld, find
-from proxy import Proxy
+from servers import PATIENCE_S
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -79,78 +78,53 @@ class MySuite(pg.Suite):
     def few_connections(self):
         server = self.server().start()
         two = self.stanza(server, extra=", maxConns: 2")
-        process = self.load(two, two, 2)
-        time.sleep(1.5)
+        process = self.load(two, two, 0.5, "A", "-l", 200, "-w")
+        self.until(process, "acked")
         n = server.ask("SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'kit'")
         line, _ = self.judge(process)
         server.stop()
-        assert int(n) <= 2, f"{n} connections"
+        assert 1 <= int(n) <= 2, f"{n} connections"
         return line
 
     def bad_network(self, kind):
         server = self.server(kind).start()
-
-        async def campaign():
-            seed = random.randrange(2**31)
-            proxy = Proxy(self.ports.take(), server.port, seed)
-            await proxy.start()
-            process = self.load(self.stanza(server, port=proxy.port, more="\nwriters: 3"), self.stanza(server),
-                                120 if self.long else 20, "A", "-l", 200)
-            line, figures = await asyncio.to_thread(self.judge, process)
-            await proxy.stop()
-            counts = ", ".join(f"{v} {k}" for k, v in proxy.counts.items())
-            assert sum(proxy.counts.values()) > 10, counts
-            assert figures["uncertain"] <= figures["acked"] / 50, line
-            return f"{line} ({counts}; seed {seed})"
-
-        line = asyncio.run(campaign())
+        line, figures = self.on_a_bad_network(server, lambda port: self.load(
+            self.stanza(server, port=port, more="\nwriters: 3"), self.stanza(server), 1, "A", "-l", 200, "-w"),
+            120 if self.long else 12, 12)
         server.stop()
+        self.doubt_has_reasons(line, figures)
         return line
 
     def killed_server(self, kind):
         server = self.server(kind).start()
-        kills, away = 20 if self.long else 4, 0
-        process = self.load(self.stanza(server), self.stanza(server), 4 * kills, "A", "-l", 200)
-        process.stdout.readline()
+        kills = 20 if self.long else 3
+        process = self.load(self.stanza(server), self.stanza(server), 1, "A", "-l", 200, "-w")
+        self.until(process, "acked")
         for _ in range(kills):
-            time.sleep(random.uniform(1, 2))
+            time.sleep(random.uniform(0.5, 2))
             server.kill()
-            began = time.monotonic()
             server.start()
-            away = max(away, time.monotonic() - began)
         line, figures = self.judge(process)
         server.stop()
-        line = f"{kills} kills, away for {away:.1f} s at most, {line}"
-        assert figures["uncertain"] == 0 or away > 4, line  # the deadline is 10 s
-        return line
+        self.doubt_has_reasons(line, figures)
+        return f"{kills} kills, {line}"
 
     def visibility_faults(self):
         """kill -9 and a bad network at once, judged by what the documents are in the end."""
         server = self.server().start()
+        kills = 12 if self.long else 2
 
-        async def campaign():
-            seed = random.randrange(2**31)
-            proxy = Proxy(self.ports.take(), server.port, seed, calm=True)
-            await proxy.start()
-            process = subprocess.Popen(
-                [os.path.join(self.build, "tests/databases/vload"), self.visibility,
-                 self.stanza(server, "docs", port=proxy.port, more="\nlinger: 5ms"), self.stanza(server, "docs"),
-                 "60" if self.long else "16"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            await asyncio.to_thread(process.stdout.readline)
-            proxy.calm = False
-            for _ in range(12 if self.long else 2):
-                await asyncio.sleep(random.uniform(3, 4))
+        def kill():
+            for _ in range(kills):
+                time.sleep(random.uniform(2, 4))
                 server.kill()
-                await asyncio.to_thread(server.start)
-            line, _ = await asyncio.to_thread(self.judge, process)
-            await proxy.stop()
-            counts = ", ".join(f"{v} {k}" for k, v in proxy.counts.items())
-            return f"{line} ({counts}; seed {seed})"
+                server.start()
 
-        line = asyncio.run(campaign())
+        line, _ = self.on_a_bad_network(server, lambda port: self.vload(
+            self.stanza(server, "docs", port=port), self.stanza(server, "docs"), 1), 60 if self.long else 6, 5, kill)
         kinds = self.tally_agrees(server, "docs")
         server.stop()
-        return f"{line}; {kinds} kinds counted"
+        return f"{kills} kills, {line}; {kinds} kinds counted"
 
     def tally_agrees(self, server, database):
         """What the tally says is what the rows say, also after version 2 was made from version 1; how many kinds there are."""
@@ -184,16 +158,12 @@ class MySuite(pg.Suite):
             subprocess.run(["mv", server.data + "/kit", small + "/kit"], check=True)
             os.symlink(small + "/kit", server.data + "/kit")
             server.start()
-            process = self.load(self.stanza(server), self.stanza(server), 14, "A", "-l", 50)
-            process.stdout.readline()
-            with open(small + "/ballast", "wb", buffering=0) as ballast:
-                try:
-                    while True:
-                        ballast.write(bytes(65536))
-                except OSError:
-                    pass
-            time.sleep(7)
-            os.unlink(small + "/ballast")
+            process = self.load(self.stanza(server), self.stanza(server), 1, "A", "-l", 50, "-w")
+            self.until(process, "acked")
+            ballast = self.fill(small)
+            self.until(process, "refused")
+            time.sleep(2)
+            os.unlink(ballast)
             line, figures = self.judge(process)
             assert figures["refused"] > 0 and figures["uncertain"] == 0, line
             server.stop()
@@ -222,7 +192,7 @@ class MySuite(pg.Suite):
         server = self.server(kind, ssl_ca=pki + "/ca.pem", ssl_cert=pki + "/server.pem",
                              ssl_key=pki + "/server.key", require_secure_transport="ON")
         server.start(wait=False)
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while "ERROR" in server.ask("SELECT 1", check=False).replace("secure", "") and time.monotonic() < end:
             if "insecure" in server.ask("SELECT 1", check=False):
                 break
@@ -260,7 +230,7 @@ class MySuite(pg.Suite):
             return done.returncode, done.stdout
 
         def tenond():
-            done = subprocess.run([os.path.join(self.build, "tenond"), "--config", config], timeout=30,
+            done = subprocess.run([os.path.join(self.build, "tenond"), "--config", config], timeout=PATIENCE_S,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             return done.stdout
 
@@ -309,10 +279,11 @@ class MySuite(pg.Suite):
         return "set up, dumped, checked, four differences found, taken up again, other versions refused"
 
     def run(self):
-        for kind in ("mariadb", "mysql"):
+        for kind in ["mariadb", "mysql"] + (["mysql57"] if self.long else []):
             self.attempt(f"conformance on {kind}", self.conformance, kind)
             self.attempt(f"schema on {kind}", self.schema, kind)
-            self.attempt(f"TLS, verified, on {kind}", self.verified_tls, kind)
+            if kind != "mysql57":  # what is to be had of it knows no TLS
+                self.attempt(f"TLS, verified, on {kind}", self.verified_tls, kind)
             if self.long or kind == "mariadb":
                 self.attempt(f"a bad network before {kind}", self.bad_network, kind)
             self.attempt(f"{kind} killed", self.killed_server, kind)

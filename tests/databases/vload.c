@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* Load on a visibility plugin with a judge:
  *
- *   vload PLUGIN.so STANZA VERIFY SECONDS
+ *   vload PLUGIN.so STANZA VERIFY SECONDS [-w]
+ *
+ * It lasts SECONDS and until a round of puts was acknowledged as a whole; with -w it works until standard input ends,
+ * when the faults are over, and then so long and until such a round.  It tells on lines of its own: "going", "acked"
+ * (a whole round was), "refused" (a put was, for the first time).
  *
  * Both loops put versions of the same runs.  Afterwards, by the stanza VERIFY (which may go round the faults), every
  * run must have a version between the last that was acknowledged and the last that was tried, and counts must
  * agree with lists.  The last line says how it went. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tools/check/vkit.h"
 
 #define RUNS 5000
 #define ROUND 300
 #define S INT64_C(1000000000)
+#define PATIENCE_NS (180 * TN_SEC) /* for what must happen, on however slow a machine */
 
 static uint64_t tried[RUNS], acked[RUNS];
 static const char *const states[] = {"Running", "Completed", "Failed", "TimedOut"};
@@ -23,7 +31,17 @@ static const char *status_of(uint64_t run, uint64_t version)
     return states[(run * 31 + version * 7) % TN_COUNT_OF(states)];
 }
 
-static void put_round(uint64_t *ok, uint64_t *uncertain, uint64_t *refused, uint64_t *slowest_ns)
+static void tell_once(bool *told, bool now, const char *what)
+{
+    if (*told || !now)
+        return;
+    *told = true;
+    printf("%s\n", what);
+    fflush(stdout);
+}
+
+/* True: all of it was acknowledged. */
+static bool put_round(uint64_t *ok, uint64_t *uncertain, uint64_t *refused, uint64_t *slowest_ns)
 {
     static vk_op ops[ROUND];
     static uint64_t run[ROUND], version[ROUND];
@@ -43,6 +61,7 @@ static void put_round(uint64_t *ok, uint64_t *uncertain, uint64_t *refused, uint
     uint64_t began = tn_now_mono_ns();
     vk_run_both(ops, ROUND);
     began = tn_now_mono_ns() - began;
+    uint64_t ok_before = *ok;
     *slowest_ns = began > *slowest_ns ? began : *slowest_ns;
     for (size_t i = 0; i < ROUND; i++) {
         if (ops[i].op.status != TN_OK && getenv("TN_LOAD_TELL"))
@@ -61,6 +80,37 @@ static void put_round(uint64_t *ok, uint64_t *uncertain, uint64_t *refused, uint
         }
     }
     tn_arena_reset(kit_arena());
+    return *ok - ok_before == ROUND;
+}
+
+/* ---- how long ----------------------------------------------------------------------------------- */
+
+static _Atomic uint64_t end_ns = UINT64_MAX;
+static uint64_t tail_ns;
+
+static void *wait_for_end(void *arg)
+{
+    char byte;
+    while (read(STDIN_FILENO, &byte, 1) > 0)
+        ;
+    atomic_store(&end_ns, tn_now_mono_ns() + tail_ns);
+    return arg;
+}
+
+/* False: no round has gone well since the end began. */
+static bool put_rounds(uint64_t *ok, uint64_t *uncertain, uint64_t *refused, uint64_t *slowest)
+{
+    bool told_acked = false, told_refused = false;
+    for (;;) {
+        uint64_t end = atomic_load(&end_ns), began = tn_now_mono_ns();
+        bool whole = put_round(ok, uncertain, refused, slowest);
+        tell_once(&told_acked, whole, "acked");
+        tell_once(&told_refused, *refused > 0, "refused");
+        if (end != UINT64_MAX && began >= end && whole)
+            return true;
+        if (end != UINT64_MAX && began >= end + PATIENCE_NS)
+            return false;
+    }
 }
 
 static uint64_t check_run(const tn_vis_doc *doc, bool *seen)
@@ -110,25 +160,34 @@ static uint64_t judge(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: vload PLUGIN.so STANZA VERIFY SECONDS\n");
+    bool until_told = argc == 6 && strcmp(argv[5], "-w") == 0;
+    if (argc != 5 && !until_told) {
+        fprintf(stderr, "usage: vload PLUGIN.so STANZA VERIFY SECONDS [-w]\n");
         return 2;
     }
     tn_log_configure(TN_LOG_NEVER, false);
     tn_rng_seed_random(kit_rng());
     uint64_t ok = 0, uncertain = 0, refused = 0, slowest = 0;
-    uint64_t end = tn_now_mono_ns() + strtoull(argv[4], NULL, 10) * TN_SEC;
+    tail_ns = strtoull(argv[4], NULL, 10) * TN_SEC;
     kit_configure(argv[1], argv[2]);
     vk_open();
     printf("going\n");
     fflush(stdout);
-    while (tn_now_mono_ns() < end)
-        put_round(&ok, &uncertain, &refused, &slowest);
+    pthread_t teller;
+    if (!until_told)
+        atomic_store(&end_ns, tn_now_mono_ns() + tail_ns);
+    else
+        KIT_CHECK(pthread_create(&teller, NULL, wait_for_end, NULL) == 0);
+    bool well = put_rounds(&ok, &uncertain, &refused, &slowest);
+    if (until_told)
+        pthread_join(teller, NULL);
     vk_close();
     kit_configure(argv[1], argv[3]);
     vk_open();
     uint64_t n = judge();
     vk_close();
+    if (!well)
+        kit_fail(__FILE__, __LINE__, "no round of puts goes well any more");
     printf("acked %llu, uncertain %llu, refused %llu, runs %llu, slowest %.1f s\n",
            (unsigned long long)ok, (unsigned long long)uncertain, (unsigned long long)refused,
            (unsigned long long)n, (double)slowest / 1e9);

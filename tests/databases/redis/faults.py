@@ -151,8 +151,8 @@ async def cuts(case):
     await case.begin(f"connectAddr: \"127.0.0.1:{proxy.port}\", commandTimeout: 2s")
     proxy.cutting = True
     await wait(case.arguments.rounds * 1.0)
+    await in_thread(Watched.until, lambda: proxy.cuts >= case.arguments.rounds, f"{case.arguments.rounds} cuts")
     proxy.cutting = False
-    case.must(proxy.cuts >= case.arguments.rounds, f"only {proxy.cuts} cuts: this shows nothing")
     return f"{proxy.cuts} cut connections"
 
 
@@ -167,8 +167,7 @@ async def failover(case):
         await wait(case.dice.uniform(1, 2))
         await in_thread(watched.fail_over)
         before = case.world.acks
-        await wait(3)
-        case.must(case.world.acks > before, "nothing is acknowledged after a fail-over")
+        await in_thread(Watched.until, lambda: case.world.acks > before + 20, "work after a fail-over")
     return f"{rounds} fail-overs"
 
 
@@ -199,7 +198,7 @@ async def full(case):
     redis = one_redis(case.folder, "--auto-aof-rewrite-percentage", "0").start()
     case.things.append(redis)
     await case.begin(f"connectAddr: \"127.0.0.1:{redis.port}\"")
-    await in_thread(Watched.until, lambda: not redis.alive(), "a full disk", 90)
+    await in_thread(Watched.until, lambda: not redis.alive(), "a full disk")
     gone = time.time()
     await wait(1)
     case.must(not case.acknowledged_since(gone), "writes asked for after Redis was gone are acknowledged")
@@ -229,6 +228,9 @@ async def power(case):
     case.things.append(redis)
     await case.begin(f"connectAddr: \"127.0.0.1:{redis.port}\"" + (", allowVolatile: true" if control else ""))
     await wait(case.dice.uniform(1.5, 3))
+    # The cut comes right after something was acknowledged, however slow the machine is.
+    before = case.world.acks
+    await in_thread(Watched.until, lambda: case.world.acks > before + 20, "work before the cut")
     disk.kill()
     disk.wait()
     redis.kill()
@@ -273,7 +275,7 @@ class Case:
             "workers": [asyncio.create_task(world.workflow_worker(f"w{i}")) for i in range(5)] +
                        [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(5)],
         }
-        await in_thread(Watched.until, lambda: world.acks > 100, "a hundred acknowledged calls")
+        await in_thread(Watched.until, lambda: world.acks > 300, "three hundred acknowledged calls")
 
     def acknowledged_since(self, moment):
         """The writes that were asked for after `moment` and acknowledged. Polls are not in the log: those that waited at
@@ -304,9 +306,9 @@ async def run(arguments, folder):
         what = await globals()[arguments.campaign](case)
         ends = arguments.campaign != "power"
         if ends:
-            await until_quiet(case.world, case.tasks, case.log_path, 120)
+            await until_quiet(case.world, case.tasks, case.log_path, 300)
         verdict, runs, oks = await judge(case.tenond.address, case.log_path, case.effects_path, must_end=ends)
-        status = case.tenond.stop()
+        status = case.tenond.stop(180)
     except (Failed, RuntimeError) as problem:
         print(f"seed {seed}: {problem}")
         return 1
@@ -320,7 +322,7 @@ async def run(arguments, folder):
         print("  " + violation)
     print(f"seed {seed}: {what}, {runs} runs, {oks} acknowledged calls, {len(verdict.violations)} violations, "
           f"exit status {status}")
-    return 1 if verdict.violations or status != 0 or oks < 100 else 0
+    return 1 if verdict.violations or status != 0 or oks < 50 else 0
 
 
 def main():
@@ -336,7 +338,13 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     arguments = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="tenon-redis.", dir=os.environ.get("TMPDIR", "/var/tmp"))
-    status = asyncio.run(run(arguments, folder))
+    for number in range(3 if arguments.control else 1):
+        # everysec may have synced the very last write just before the cut: then there was nothing to lose.
+        inner = os.path.join(folder, str(number))
+        os.makedirs(inner)
+        status = asyncio.run(run(arguments, inner))
+        if status == 0:
+            break
     if arguments.keep or status:
         print(f"  kept: {folder}")
     else:

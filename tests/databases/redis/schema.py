@@ -32,7 +32,7 @@ def main():
                               check=True).stdout.strip()
 
     def expect(status, word, *command):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         told = done.stdout + done.stderr
         if done.returncode != status or word not in told:
             sys.exit(f"{' '.join(command[1:])}: exit status {done.returncode}, wanted {status} and \"{word}\":\n{told}")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 
+PATIENCE_S = 300  # for what must happen, on however slow a machine
 DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
@@ -46,7 +47,7 @@ class Redis:
         with open(os.path.join(self.folder, "redis.log"), "a") as log:
             self.process = subprocess.Popen(DIE_WITH_PARENT + self.command(), stdout=log, stderr=log,
                                             cwd=self.folder, start_new_session=True)
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE_S
         while self.cli("PING", check=False).strip() != "PONG":
             if time.monotonic() > end or self.process.poll() is not None:
                 raise RuntimeError(f"redis-server on port {self.port} does not answer")
@@ -54,8 +55,8 @@ class Redis:
         return self
 
     def cli(self, *words, check=True):
-        done = subprocess.run(["redis-cli", "-p", str(self.port), *words], capture_output=True, text=True, timeout=60,
-                              check=check)
+        done = subprocess.run(["redis-cli", "-p", str(self.port), *words], capture_output=True, text=True, check=check,
+                              timeout=PATIENCE_S)
         return done.stdout
 
     def kill(self):
@@ -67,7 +68,7 @@ class Redis:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -102,7 +103,7 @@ class Watched:
         return self
 
     @staticmethod
-    def until(holds, what, seconds=40):
+    def until(holds, what, seconds=PATIENCE_S):
         end = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > end:
@@ -121,7 +122,7 @@ class Watched:
         self.until(lambda: self.master() is new and "role:master" in new.cli("INFO", "replication"), "a new master")
         old.arguments = []  # it returns as a master, and is one until Sentinel has looked
         old.start()
-        self.until(self.paired, "a master with its replica", 90)
+        self.until(self.paired, "a master with its replica")
 
     def paired(self):
         master = self.master()
@@ -134,11 +135,11 @@ class Watched:
 
 
 class Cluster:
-    """Three masters."""
+    """Three masters. Without replicas nothing is gained when they take one for dead that was only slow."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, node_timeout_ms=2000):
         self.nodes = [Redis(os.path.join(folder, f"node{i}"), port, "--cluster-enabled", "yes", "--cluster-node-timeout",
-                            "2000") for i, port in enumerate(free_ports(3))]
+                            str(node_timeout_ms)) for i, port in enumerate(free_ports(3))]
 
     def start(self):
         for node in self.nodes:
@@ -149,7 +150,7 @@ class Cluster:
 
     def tool(self, *words):
         subprocess.run(["redis-cli", "--cluster", *words, "--cluster-yes"], check=True, stdout=subprocess.DEVNULL,
-                       timeout=120)
+                       timeout=PATIENCE_S)
 
     def move_slots(self, count, giver, taker):
         names = [node.cli("CLUSTER", "MYID").strip() for node in self.nodes]
