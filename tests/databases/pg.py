@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import traceback
 import types
 
 from proxy import Proxy
-from servers import DIE_WITH_PARENT, PATIENCE_S, Ports, Postgres, find, wait_until
+from servers import PATIENCE_S, Ports, Postgres, find, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -77,7 +78,7 @@ class Suite:
 
     def begin(self, program, *arguments):
         self.loads.append(subprocess.Popen(
-            [*DIE_WITH_PARENT, os.path.join(self.build, "tests/databases", program), *arguments], stdin=subprocess.PIPE,
+            [os.path.join(self.build, "tests/databases", program), *arguments], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         return self.loads[-1]
 
@@ -85,6 +86,7 @@ class Suite:
     def within(self, process, seconds=900):
         """What hangs is ended, and said to have."""
         timer = threading.Timer(seconds, process.kill)
+        timer.daemon = True
         timer.start()
         try:
             yield
@@ -573,8 +575,21 @@ def arguments():
     return parser.parse_args()
 
 
+def play(suite):
+    """One that is cut off leaves nothing running."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(suite.run())
+    finally:
+        for process in suite.loads:
+            if process.poll() is None:
+                process.kill()
+        for server in suite.servers:
+            server.stop()
+
+
 def main():
-    sys.exit(Suite(arguments()).run())
+    play(Suite(arguments()))
 
 
 if __name__ == "__main__":

