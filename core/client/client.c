@@ -95,7 +95,7 @@ static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn
 
 static uint32_t shard_of(const tn_hreq *req)
 {
-    return req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED
+    return req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED || req->op == TN_HOP_SWEEP
                ? req->u.task.ref.shard
                : tn_client_shard_of(req->ns->id, req->workflow_id);
 }
@@ -349,4 +349,10 @@ void tn_client_retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
     const tn_member *owner = owner_of(TN_SERVICE_WORKER, tn_blob_of_str(run_id), &any);
     if (owner)
         net->retire(owner, ns, workflow_id, run_id);
+}
+
+bool tn_client_worker_is_here(tn_blob key)
+{
+    bool any;
+    return worker_role && !owner_of(TN_SERVICE_WORKER, key, &any);
 }

@@ -50,8 +50,10 @@ typedef enum tn_hop {
     TN_HOP_POLL_UPDATE,       /* PollWorkflowExecutionUpdateRequest; parks likewise */
     TN_HOP_UPDATE_WITH_START, /* ExecuteMultiOperationRequest: [start, update] */
     TN_HOP_DELETE,            /* DeleteWorkflowExecutionRequest: OK once the run is sure to be deleted */
+    TN_HOP_SWEEP, /* worker: deletes runs of a deleted namespace in the shard u.task.ref.shard; the answer is a
+                   * CountWorkflowExecutionsResponse of how many were found this time */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_DELETE /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_SWEEP /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 
@@ -225,5 +227,7 @@ void tn_client_wire(const tn_history_role *history, const tn_matching_role *matc
 /* ---- worker ------------------------------------------------------------------------------------ */
 /* [loop] History -> worker: the retention of a closed run has passed; it comes back as TN_HOP_DELETE_RUN. */
 void tn_client_retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
+/* [loop] Of all worker hosts, this one is to do what belongs to the key. */
+bool tn_client_worker_is_here(tn_blob key);
 
 #endif

@@ -180,6 +180,8 @@ tn_blob tn_wire_pack_history(tn_hreq *req)
         out.parent = put_parent(arena, req->u.start.parent);
     else if (is_activity_answer(req->op))
         out.activity_id = text(arena, req->u.activity.activity_id);
+    else if (req->op == TN_HOP_SWEEP)
+        out.task = put_task(arena, &req->u.task.ref);
     if (is_external(req->op)) {
         out.child_only = req->u.external.child_only;
         out.external = put_parent(arena, req->u.external.external);
@@ -252,6 +254,8 @@ bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req)
         return take_polled(in, req);
     if (is_child(req->op))
         return take_child(in, req);
+    if (req->op == TN_HOP_SWEEP)
+        return take_task(in->task, &req->u.task.ref);
     if (req->op == TN_HOP_START)
         req->u.start.parent = take_parent(req->arena, in->parent);
     else if (is_activity_answer(req->op))

@@ -189,6 +189,8 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(MATCHING_POLLER_TTL, "matching.PollerHistoryTTL", DURATION, NAMESPACE, 5 * TN_DYN_MIN) \
     X(MATCHING_QUERY_POLLER_WINDOW, "matching.queryPollerUnavailableWindow", \
       DURATION, GLOBAL, 20 * TN_DYN_SEC) \
+    X(FRONTEND_NS_DELETE_RPS, "frontend.deleteNamespaceDeleteActivityRPS", INT, GLOBAL, 100) \
+    X(FRONTEND_NS_DELETE_DELAY, "frontend.deleteNamespaceNamespaceDeleteDelay", DURATION, GLOBAL, 0) \
     /* ours alone */ \
     X(MATCHING_STICKY_TTL, "tenon.matching.stickyUnavailableAfter", \
       DURATION, TASK_QUEUE, 10 * TN_DYN_SEC) \

@@ -59,6 +59,7 @@ const tn_fmethod tn_fmethods[] = {
     {WF("ListClosedWorkflowExecutions"), tn_do_list_closed, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
     {WF("CountWorkflowExecutions"), tn_do_count, TN_FM_NAMESPACE | TN_FM_VISIBILITY, 1, TN_WAIT_NONE},
     {WF("GetSearchAttributes"), tn_do_get_search_attributes, 0, 0, TN_WAIT_NONE},
+    {OP("DeleteNamespace"), tn_do_delete_namespace, 0, 0, TN_WAIT_NONE},
     {OP("AddSearchAttributes"), tn_do_add_search_attributes, 0, 0, TN_WAIT_NONE},
     {OP("RemoveSearchAttributes"), tn_do_remove_search_attributes, 0, 0, TN_WAIT_NONE},
     {OP("ListSearchAttributes"), tn_do_list_search_attributes, 0, 0, TN_WAIT_NONE},

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Namespaces: register, describe, list, update, deprecate.  A change is seen at once: the registry's snapshot is
+/* Namespaces: register, describe, list, update, deprecate, delete.  A change is seen at once: the registry's snapshot is
  * replaced when the write is durable. */
 #include "auth/auth.h"
 #include "frontend/priv.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
+#include "temporal/api/operatorservice/v1/request_response.pb-c.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
 #define PAGE_DEFAULT 100
@@ -414,4 +415,90 @@ void tn_do_deprecate_namespace(tn_fcall *f)
     }
     record->state = TN_NS_DEPRECATED;
     tn_front_write_namespace(f, record, f->ns->row_version, registered);
+}
+
+/* ---- deletion: the name is free at once, the runs go later (worker/reclaim.c) ---- */
+
+typedef Temporal__Api__Operatorservice__V1__DeleteNamespaceRequest delete_request;
+
+static void deleted(tn_namespace_write *write)
+{
+    tn_fcall *f = write->user;
+    if (write->fault) {
+        tn_front_fail(f, write->fault);
+        return;
+    }
+    Temporal__Api__Operatorservice__V1__DeleteNamespaceResponse *out =
+        tn_arena_alloc(f->call->arena, sizeof(*out));
+    temporal__api__operatorservice__v1__delete_namespace_response__init(out);
+    out->deleted_namespace =
+        tn_arena_printf(f->call->arena, TN_STR_FMT, TN_STR_ARG(write->result->name));
+    tn_namespace_unref(write->result);
+    tn_front_reply(f, &out->base);
+}
+
+/* name-deleted-<as much of the id as makes it new>; the name itself when that is what it is already. */
+static char *deleted_name(tn_arena *arena, const tn_namespace *ns)
+{
+    for (size_t n = 5; n < ns->id.n; n++) {
+        char *suffix = tn_arena_printf(arena, "-deleted-%.*s", (int)n, ns->id.p);
+        size_t len = strlen(suffix);
+        if (ns->name.n >= len && memcmp(ns->name.p + ns->name.n - len, suffix, len) == 0)
+            return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns->name));
+        char *name = tn_arena_printf(arena, TN_STR_FMT "%s", TN_STR_ARG(ns->name), suffix);
+        const tn_namespace *other = tn_namespace_by_name(tn_str_from(name));
+        tn_namespace_unref(other);
+        if (!other)
+            return name;
+    }
+    return NULL;
+}
+
+static const tn_fault *find_to_delete(tn_fcall *f, const delete_request *r)
+{
+    tn_arena *arena = f->call->arena;
+    if (!*r->namespace_ && !*r->namespace_id)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                             "namespace or namespace ID is required");
+    if (*r->namespace_ && *r->namespace_id)
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                             "only one of namespace or namespace ID must be set");
+    f->ns = *r->namespace_ ? tn_namespace_by_name(tn_str_from(r->namespace_))
+                           : tn_namespace_by_id(tn_str_from(r->namespace_id));
+    if (!f->ns)
+        return tn_namespace_not_found(
+            arena, tn_str_from(*r->namespace_ ? r->namespace_ : r->namespace_id));
+    if (tn_str_is(f->ns->name, TN_NS_SYSTEM))
+        return tn_fault_make(arena, TN_GRPC_FAILED_PRECONDITION,
+                             "unable to delete system namespace");
+    return NULL;
+}
+
+void tn_do_delete_namespace(tn_fcall *f)
+{
+    const delete_request *r = (const delete_request *)(void *)f->call->request;
+    tn_arena *arena = f->call->arena;
+    tn_arena_set_limit(arena, 0);
+    const tn_fault *fault = find_to_delete(f, r);
+    if (fault) {
+        tn_front_fail(f, fault);
+        return;
+    }
+    int64_t delay = tn_dyn_i64(TN_DYN_FRONTEND_NS_DELETE_DELAY, TN_STR(""), TN_STR(""));
+    if (r->namespace_delete_delay && !tn_ns_from_duration(r->namespace_delete_delay, &delay)) {
+        tn_front_invalid(f, "namespace_delete_delay is not a duration");
+        return;
+    }
+    Tenon__NamespaceRecord *record = record_of(f->ns, arena);
+    if (record)
+        record->name = deleted_name(arena, f->ns);
+    if (!record || !record->name) {
+        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_INTERNAL,
+                                       "unable to generate new name for deleted namespace"));
+        return;
+    }
+    record->state = TN_NS_DELETED;
+    record->reclaim = true;
+    record->delete_delay_ns = delay > 0 ? (uint64_t)delay : 0;
+    tn_front_write_namespace(f, record, f->ns->row_version, deleted);
 }

@@ -161,6 +161,7 @@ void tn_do_describe_namespace(tn_fcall *f);
 void tn_do_list_namespaces(tn_fcall *f);
 void tn_do_update_namespace(tn_fcall *f);
 void tn_do_deprecate_namespace(tn_fcall *f);
+void tn_do_delete_namespace(tn_fcall *f);
 void tn_do_list(tn_fcall *f);
 void tn_do_scan(tn_fcall *f);
 void tn_do_list_open(tn_fcall *f);

@@ -16,8 +16,12 @@ static void promised(tn_txn *txn)
 void tn_op_delete(tn_wf *wf, tn_hreq *req)
 {
     tn_run *run = tn_resolve(wf, req);
-    if (!run)
-        return;
+    if (run)
+        tn_run_delete(wf, req, run);
+}
+
+void tn_run_delete(tn_wf *wf, tn_hreq *req, tn_run *run)
+{
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_machine_delete(tn_txn_change(txn, run));
     txn->after = promised;

@@ -219,6 +219,9 @@ void tn_op_internal(tn_wf *wf, tn_hreq *req)
     case TN_IOP_UNDELIVERED:
         take_back(wf, req, run, iop->nonce);
         break;
+    case TN_IOP_DELETE:
+        tn_run_delete(wf, req, run);
+        break;
     case TN_IOP_OUTBOX:
         tn_visibility_write(run, iop->outbox_seq);
         tn_req_finish(req, NULL);

@@ -289,8 +289,21 @@ static void start_over_running(tn_wf *wf, tn_hreq *req, const start_request *req
                                                 "Workflow execution is already running. WorkflowId: %s, RunId: %s."));
 }
 
+/* Nothing may begin any more where everything is being deleted. */
+static bool namespace_is_deleted(const tn_hreq *req)
+{
+    const tn_namespace *now = tn_namespace_by_id(req->ns->id);
+    bool deleted = !now || now->reclaim;
+    tn_namespace_unref(now);
+    return deleted;
+}
+
 void tn_op_start(tn_wf *wf, tn_hreq *req)
 {
+    if (namespace_is_deleted(req)) {
+        tn_req_finish(req, tn_namespace_not_found(req->arena, req->ns->name));
+        return;
+    }
     const start_request *request = req->op == TN_HOP_SIGNAL_WITH_START
                                        ? start_of_signal(req->arena, (const sws_request *)req->request)
                                    : req->op == TN_HOP_UPDATE_WITH_START

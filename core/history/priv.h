@@ -26,6 +26,7 @@ enum {
     TN_IOP_SETTLED,         /* closed parent: one child has been settled */
     TN_IOP_OUTBOX,          /* write the run's visibility document again */
     TN_IOP_UNDELIVERED,     /* the answer of a workflow task poll never left */
+    TN_IOP_DELETE,          /* the namespace is deleted */
 };
 
 typedef struct tn_shard tn_shard;
@@ -194,6 +195,9 @@ void tn_shard_release(tn_shard *shard);    /* it is another's from now on: soon 
 void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
 void tn_shard_go_on(tn_shard *shard);
 
+/* ---- sweep.c ---- */
+void tn_shard_sweep(tn_shard *shard, tn_hreq *req);
+
 /* ---- wakes.c ---- */
 void tn_wakes_init(tn_shard *shard);
 /* All runs that want something now, also those whose rows were seen before. */
@@ -270,6 +274,7 @@ void tn_op_query(tn_wf *wf, tn_hreq *req);
 void tn_op_query_polled(tn_wf *wf, tn_hreq *req);
 void tn_op_child(tn_wf *wf, tn_hreq *req);
 void tn_op_delete(tn_wf *wf, tn_hreq *req);     /* asked for: an open run is terminated, its retention ends now */
+void tn_run_delete(tn_wf *wf, tn_hreq *req, tn_run *run); /* the same, with the run at hand */
 void tn_op_delete_run(tn_wf *wf, tn_hreq *req); /* its retention has ended: all of its rows go */
 void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);

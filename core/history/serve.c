@@ -166,7 +166,9 @@ void tn_history_submit(tn_hreq *req)
 {
     tn_list_init(&req->link);
     req->progress = NULL;
-    tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
+    bool whole = req->op == TN_HOP_SWEEP;
+    tn_shard *shard =
+        tn_shard_find(whole ? req->u.task.ref.shard : tn_client_shard_of(req->ns->id, req->workflow_id));
     TN_ASSERT(shard && shard->hl == tn_hloop_current());
     if (!shard->owned || shard->hl->stopping) {
         req->not_owner = !shard->hl->stopping || !tn_shard_is_ours(shard->id);
@@ -178,7 +180,10 @@ void tn_history_submit(tn_hreq *req)
         tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone"));
         return;
     }
-    tn_wf_enqueue(tn_wf_get(shard, req->ns->id, req->workflow_id), req);
+    if (whole)
+        tn_shard_sweep(shard, req);
+    else
+        tn_wf_enqueue(tn_wf_get(shard, req->ns->id, req->workflow_id), req);
 }
 
 static void iop_free(tn_iop *iop)

@@ -17,7 +17,6 @@
 #define SCAN_ROWS 500
 #define ATTRS_MAX 10000
 #define CHANGED_MEANWHILE "namespace was changed by another request, try again"
-#define SYSTEM_NAME "temporal-system"
 #define SYSTEM_ID "32049b68-7872-4094-8e63-d0dd59896a83"
 
 typedef struct entry {
@@ -61,6 +60,10 @@ void tn_namespace_announce(void (*announce)(tn_str ns_id, void (*told)(void *use
 {
     announce_write = announce;
 }
+
+static tn_namespace_list_watch *watcher; /* loop 0 only */
+
+void tn_namespace_watch(tn_namespace_list_watch *watch) { watcher = watch; }
 
 static struct {
     write_job *job;              /* the write under way */
@@ -110,6 +113,8 @@ static tn_status fill_entry(tn_namespace *ns, tn_arena *arena, const Tenon__Name
     ns->description = tn_str_from(rec->description);
     ns->owner_email = tn_str_from(rec->owner_email);
     ns->created_wall_ns = rec->created_ns;
+    ns->reclaim = rec->reclaim;
+    ns->delete_delay_ns = rec->delete_delay_ns;
     tn_str *keys = TN_NEW_ARRAY(arena, tn_str, rec->n_data_keys + 1);
     tn_str *values = TN_NEW_ARRAY(arena, tn_str, rec->n_data_keys + 1);
     tn_search_attr *attrs = TN_NEW_ARRAY(arena, tn_search_attr, rec->n_custom + 1);
@@ -160,14 +165,15 @@ static int compare_ids(const void *a, const void *b)
     return tn_blob_cmp(tn_blob_of_str(x->id), tn_blob_of_str(y->id));
 }
 
-/* The old snapshot's namespaces with `fresh` added, or in the place of the one with its id. */
-static snapshot *make_snapshot(const snapshot *old, const tn_namespace *fresh)
+/* The old snapshot's namespaces with `fresh` added, or in the place of the one with its id; without `gone`. */
+static snapshot *make_snapshot(const snapshot *old, const tn_namespace *fresh, const tn_namespace *gone)
 {
     size_t old_count = old ? old->pub.count : 0, n = 0;
     snapshot *snap = tn_xcalloc(1, sizeof(*snap));
     const tn_namespace **items = tn_xcalloc(old_count + 1, sizeof(const tn_namespace *));
     for (size_t i = 0; i < old_count; i++)
-        if (!fresh || !tn_str_eq(old->pub.items[i]->id, fresh->id))
+        if (!(fresh && tn_str_eq(old->pub.items[i]->id, fresh->id)) &&
+            !(gone && tn_str_eq(old->pub.items[i]->id, gone->id)))
             items[n++] = tn_namespace_ref(old->pub.items[i]);
     if (fresh)
         items[n++] = tn_namespace_ref(fresh);
@@ -333,6 +339,8 @@ static void snapshot_taken(tn_msg *msg)
     write_job *job = TN_CONTAINER_OF(h - h->loop, write_job, handovers[0]);
     if (--job->awaited > 0)
         return;
+    if (watcher)
+        watcher->changed(watcher);
     if (job->written && announce_write)
         announce_write(job->candidate->pub.id, announced, job);
     else
@@ -364,14 +372,18 @@ static void publish_snapshot(write_job *job, snapshot *snap)
 
 static void publish(write_job *job)
 {
-    publish_snapshot(job, make_snapshot(slots[0], &job->candidate->pub));
+    const tn_namespace *ns = &job->candidate->pub;
+    bool gone = job->write->verb == TN_NS_REMOVE && job->written;
+    publish_snapshot(job, make_snapshot(slots[0], gone ? NULL : ns, gone ? ns : NULL));
 }
 
 static void reloaded(tn_store_op *op)
 {
     write_job *job = op->user;
-    if (op->status == TN_OK && tn_blob_eq(op->u.get.row.value, job->write->record)) {
-        job->candidate->pub.row_version = op->u.get.row.version;
+    bool gone = job->write->verb == TN_NS_REMOVE;
+    if (gone ? op->status == TN_ENOTFOUND
+             : op->status == TN_OK && tn_blob_eq(op->u.get.row.value, job->write->record)) {
+        job->candidate->pub.row_version = gone ? 0 : op->u.get.row.version;
         job->written = true;
         publish(job);
     } else {
@@ -443,7 +455,7 @@ static const tn_fault *check_write(const tn_namespace_write *write, const tn_nam
         return same_name || same_id ? already_exists(write->arena, fresh->name) : NULL;
     if (!same_id)
         return tn_namespace_not_found(write->arena, fresh->name);
-    if (same_name && same_name != same_id)
+    if (write->verb == TN_NS_UPDATE && same_name && same_name != same_id)
         return already_exists(write->arena, fresh->name);
     if (same_id->row_version != write->expect_version)
         return tn_fault_make(write->arena, TN_GRPC_UNAVAILABLE, CHANGED_MEANWHILE);
@@ -456,12 +468,33 @@ static tn_key record_key(tn_arena *arena, tn_str id)
 }
 
 /* Two hosts may register one name at once: the name's own row lets one of them win. */
+static tn_key name_key(tn_arena *arena, tn_str name)
+{
+    const char *row = tn_arena_printf(arena, "ns-name:" TN_STR_FMT, TN_STR_ARG(name));
+    return tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(tn_str_from(row)));
+}
+
 static void claim_name(tn_store_batch *batch, tn_arena *arena, const tn_namespace *ns)
 {
-    const char *row = tn_arena_printf(arena, "ns-name:" TN_STR_FMT, TN_STR_ARG(ns->name));
-    tn_key key = tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(tn_str_from(row)));
+    tn_key key = name_key(arena, ns->name);
     tn_store_batch_cond(batch, TN_COND_ABSENT, key, 0);
     tn_store_batch_put(batch, key, tn_blob_of_str(ns->id));
+}
+
+static void put_record(tn_store_batch *batch, const write_job *job, tn_key key)
+{
+    const tn_namespace *ns = &job->candidate->pub;
+    const tn_namespace *old =
+        job->write->verb == TN_NS_CREATE ? NULL : find(slots[0], slots[0]->by_id, ns->id, true);
+    bool gone = job->write->verb == TN_NS_REMOVE;
+    if (gone)
+        tn_store_batch_delete(batch, key);
+    else
+        tn_store_batch_put(batch, key, ns->record);
+    if (old && (gone || !tn_str_eq(old->name, ns->name)))
+        tn_store_batch_delete(batch, name_key(job->arena, old->name));
+    if (!gone && (!old || !tn_str_eq(old->name, ns->name)))
+        claim_name(batch, job->arena, ns);
 }
 
 /* ---- reading all again [loop 0] ---- */
@@ -474,7 +507,7 @@ static void refresh_done(write_job *job)
     for (size_t i = 0; i < job->all.count; i++)
         items[i] = &job->all.entries[i]->pub;
     const snapshot all = {.pub = {items, job->all.count}};
-    snapshot *snap = make_snapshot(&all, NULL);
+    snapshot *snap = make_snapshot(&all, NULL, NULL);
     free(items);
     publish_snapshot(job, snap);
 }
@@ -545,9 +578,7 @@ static void write_begin(tn_msg *msg)
     tn_store_batch batch;
     tn_store_batch_init(&batch, job->arena);
     tn_store_batch_cond(&batch, cond.test, cond.key, cond.version);
-    tn_store_batch_put(&batch, cond.key, job->candidate->pub.record);
-    if (write->verb == TN_NS_CREATE)
-        claim_name(&batch, job->arena, &job->candidate->pub);
+    put_record(&batch, job, cond.key);
     job->op.arena = job->arena;
     job->op.done = committed;
     job->op.user = job;
@@ -566,7 +597,7 @@ void tn_namespace_submit(tn_namespace_write *write)
 
 static void replace(snapshot **snap, entry *e)
 {
-    snapshot *next = make_snapshot(*snap, e ? &e->pub : NULL);
+    snapshot *next = make_snapshot(*snap, e ? &e->pub : NULL, NULL);
     snapshot_unref(*snap);
     *snap = next;
     if (e)
@@ -602,7 +633,7 @@ static tn_status load_all(snapshot **out, tn_error *err)
         for (size_t i = 0; i < count; i++)
             items[i] = &entries[i]->pub;
         const snapshot all = {.pub = {items, count}};
-        *out = make_snapshot(&all, NULL);
+        *out = make_snapshot(&all, NULL, NULL);
         free(items);
     }
     for (size_t i = 0; i < count; i++)
@@ -664,7 +695,7 @@ tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t ret
     snapshot *snap = NULL;
     tn_status status = load_all(&snap, err);
     if (status == TN_OK)
-        status = create_one(&snap, TN_STR(SYSTEM_NAME), TN_STR(SYSTEM_ID), 7 * 24 * 3600 * TN_SEC,
+        status = create_one(&snap, TN_STR(TN_NS_SYSTEM), TN_STR(SYSTEM_ID), 7 * 24 * 3600 * TN_SEC,
                             "Temporal internal system namespace", err);
     for (size_t i = 0; status == TN_OK && i < n_create; i++) {
         uint8_t id[16];

@@ -17,6 +17,7 @@ typedef struct tn_search_attr {
 #define TN_NS_REGISTERED 1 /* numbers of temporal.api.enums.v1.NamespaceState */
 #define TN_NS_DEPRECATED 2
 #define TN_NS_DELETED 3
+#define TN_NS_SYSTEM "temporal-system" /* the one that every cluster has */
 
 /* Immutable and refcounted: what a request holds stays valid until it lets go. */
 typedef struct tn_namespace {
@@ -29,7 +30,9 @@ typedef struct tn_namespace {
     const tn_search_attr *custom_attrs; /* sorted by name */
     size_t n_custom_attrs;
     uint64_t created_wall_ns;
-    uint64_t row_version; /* of its record */
+    bool reclaim;             /* deleted: its runs and its record are going, */
+    uint64_t delete_delay_ns; /* ... the record so much later */
+    uint64_t row_version;     /* of its record */
     tn_blob record;       /* packed tenon.NamespaceRecord */
 } tn_namespace;
 
@@ -57,9 +60,9 @@ typedef struct tn_namespace_write {
     tn_arena *arena;
     tn_loop *home;
     /* REFRESH writes nothing: all records are read again, since another host may have written; result stays NULL. */
-    enum { TN_NS_CREATE, TN_NS_UPDATE, TN_NS_REFRESH } verb;
-    tn_blob record;          /* packed tenon.NamespaceRecord to be written */
-    uint64_t expect_version; /* update: of the record that was read */
+    enum { TN_NS_CREATE, TN_NS_UPDATE, TN_NS_REMOVE, TN_NS_REFRESH } verb;
+    tn_blob record;          /* packed tenon.NamespaceRecord to be written; an update may rename; remove: as it is */
+    uint64_t expect_version; /* update, remove: of the record that was read */
     const tn_fault *fault;
     const tn_namespace *result; /* +1 reference */
     void (*done)(struct tn_namespace_write *write);
@@ -69,6 +72,12 @@ void tn_namespace_submit(tn_namespace_write *write);
 /* [main, before serving] Called on loop 0 after each write of this host, before the writer is told: it calls `told` when
  * the other hosts have read it (or will not). */
 void tn_namespace_announce(void (*announce)(tn_str ns_id, void (*told)(void *user), void *user));
+
+/* [loop 0] Called on loop 0 after each new snapshot has come to all loops; one watch, NULL ends it. */
+typedef struct tn_namespace_list_watch {
+    void (*changed)(struct tn_namespace_list_watch *watch);
+} tn_namespace_list_watch;
+void tn_namespace_watch(tn_namespace_list_watch *watch);
 
 /* Snapshot for listing, sorted by name: +1 on the whole; give back with tn_namespace_list_release. */
 typedef struct tn_namespace_list {

@@ -396,6 +396,8 @@ static int start_roles(server *s)
         return 1;
     if (s->cluster && tn_cluster_open(s->args, s->settings, s->tls, &err) != TN_OK)
         return fail(s, "the roles' ports could not be opened", &err);
+    if (s->up.worker)
+        tn_reclaim_start();
     tn_frontend_options frontend = {.cluster_id = s->cluster_id,
                                     .cluster_name = "active",
                                     .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
@@ -682,8 +684,10 @@ static void stop(server *s)
         tn_rpc_server_drain(s->rpc, drain_ns);
     if (s->cluster)
         tn_cluster_close_ports(drain_ns);
-    if (s->up.worker)
+    if (s->up.worker) {
+        tn_reclaim_stop();
         tn_worker_stop();
+    }
     if (s->up.history)
         tn_history_stop();
     tn_cluster_leave();

@@ -11,4 +11,8 @@ void tn_worker_start(void); /* [main, loops created] */
 const tn_worker_role *tn_worker_role_table(void);
 void tn_worker_stop(void); /* [main] drops what waits */
 
+/* Deleted namespaces: their runs, then their records (reclaim.c). */
+void tn_reclaim_start(void); /* [main, after the roles are wired and namespaces read] */
+void tn_reclaim_stop(void);  /* [main, before the namespaces stop] */
+
 #endif

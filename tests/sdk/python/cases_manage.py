@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What is done to runs from outside: deletion."""
+"""What is done to runs and namespaces from outside: deletion."""
 
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import NamespaceState
+from temporalio.api.operatorservice.v1 import DeleteNamespaceRequest
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest, DescribeNamespaceRequest, RegisterNamespaceRequest)
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -85,3 +91,58 @@ async def case_delete_what_is_not_there(env):
     error = await env.raises(RPCError, delete(env, handle))
     assert error.status == RPCStatusCode.NOT_FOUND, error
     assert error.message == f"workflow not found for ID: {handle.id}", error.message
+
+
+async def case_delete_namespace(env):
+    """The name is free at once; the namespace goes under another one, with all of its runs."""
+    name = env.id("doomed")
+    service = env.client.workflow_service
+
+    async def register():
+        try:
+            await service.register_namespace(RegisterNamespaceRequest(
+                namespace=name, workflow_execution_retention_period=Duration(seconds=86400)))
+        except RPCError as error:
+            return error.status == RPCStatusCode.ALREADY_EXISTS
+        return True
+    await env.until(register, "a new namespace")
+    client = await Client.connect(env.address, namespace=name)
+
+    async def start(number):
+        async def started():
+            try:
+                return await client.start_workflow(
+                    flows.Waiting.run, id=f"w{number}", task_queue="q",
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING)
+            except RPCError:
+                return None
+        return await env.until(started, "a start in the new namespace")
+    handles = [await start(number) for number in range(20)]
+    await handles[0].terminate()
+    answer = await env.client.operator_service.delete_namespace(DeleteNamespaceRequest(namespace=name), retry=True)
+    assert answer.deleted_namespace.startswith(f"{name}-deleted-"), answer
+    error = await env.raises(RPCError, handles[1].describe())
+    assert error.status == RPCStatusCode.NOT_FOUND, error
+    await env.until(register, "another namespace of the same name")
+    assert (await client.count_workflows("")).count == 0
+
+    async def gone():
+        try:
+            found = await service.describe_namespace(DescribeNamespaceRequest(namespace=answer.deleted_namespace))
+        except RPCError as error:
+            assert error.status == RPCStatusCode.NOT_FOUND, error
+            return True
+        assert found.namespace_info.state == NamespaceState.NAMESPACE_STATE_DELETED, found
+        return False
+    await env.until(gone, "the end of a deleted namespace", seconds=60)
+    await start(0)
+
+
+async def case_delete_namespace_refused(env):
+    for request, status in (
+            (DeleteNamespaceRequest(), RPCStatusCode.INVALID_ARGUMENT),
+            (DeleteNamespaceRequest(namespace="a", namespace_id="b"), RPCStatusCode.INVALID_ARGUMENT),
+            (DeleteNamespaceRequest(namespace=env.id("nowhere")), RPCStatusCode.NOT_FOUND),
+            (DeleteNamespaceRequest(namespace="temporal-system"), RPCStatusCode.FAILED_PRECONDITION)):
+        error = await env.raises(RPCError, env.client.operator_service.delete_namespace(request))
+        assert error.status == status, (request, error)

@@ -91,7 +91,9 @@ static void fill(tn_hreq *req, tn_hop op)
     req->request = a_request(req->arena);
     if (between(op, TN_HOP_WFT_COMPLETED, TN_HOP_ACT_HEARTBEAT))
         req->token = &token;
-    if (between(op, TN_HOP_WFT_POLLED, TN_HOP_QUERY_POLLED)) {
+    if (op == TN_HOP_SWEEP) {
+        req->u.task.ref = a_task();
+    } else if (between(op, TN_HOP_WFT_POLLED, TN_HOP_QUERY_POLLED)) {
         req->u.task.ref = a_task();
         req->u.task.poll_id = 1u << 31;
         req->u.task.sticky = true;
@@ -124,7 +126,9 @@ static void same_history(const tn_hreq *sent, const tn_hreq *got, tn_hop op)
     assert_int_equal(got->token != NULL, sent->token != NULL);
     if (got->token)
         assert_true(tn_proto_equal(&got->token->msg->base, &sent->token->msg->base));
-    if (between(op, TN_HOP_WFT_POLLED, TN_HOP_QUERY_POLLED)) {
+    if (op == TN_HOP_SWEEP) {
+        same_task(&got->u.task.ref);
+    } else if (between(op, TN_HOP_WFT_POLLED, TN_HOP_QUERY_POLLED)) {
         same_task(&got->u.task.ref);
         assert_true(got->u.task.sticky && got->u.task.poll_id == 1u << 31);
         same(got->u.task.queue, sent->u.task.queue);

@@ -60,6 +60,13 @@ static tn_status apply_batch(const tn_batch *batch, tn_commit *out)
     store.version++;
     for (size_t i = 0; i < batch->n_muts; i++) {
         tn_row *row = find_row(batch->muts[i].key.row);
+        if (batch->muts[i].verb == TN_MUT_DELETE) {
+            if (row && batch->muts[i].key.table == TN_TABLE_META)
+                *row = names[--names_count];
+            else if (row)
+                *row = store.rows[--store.count];
+            continue;
+        }
         if (!row) {
             row = batch->muts[i].key.table == TN_TABLE_META ? &names[names_count++] : &store.rows[store.count++];
             row->key.row = tn_arena_blob(store.arena, batch->muts[i].key.row);
@@ -146,6 +153,11 @@ void tn_store_batch_cond(tn_store_batch *batch, uint32_t test, tn_key key, uint6
 void tn_store_batch_put(tn_store_batch *batch, tn_key key, tn_blob value)
 {
     batch->muts[batch->n_muts++] = (tn_mut){.verb = TN_MUT_PUT, .key = key, .value = value};
+}
+
+void tn_store_batch_delete(tn_store_batch *batch, tn_key key)
+{
+    batch->muts[batch->n_muts++] = (tn_mut){.verb = TN_MUT_DELETE, .key = key};
 }
 
 tn_batch tn_store_batch_finish(const tn_store_batch *batch)
@@ -359,6 +371,50 @@ static void test_create_and_update(void **state)
     tn_namespace_unref(changed);
 }
 
+static void count_change(tn_namespace_list_watch *watch);
+
+static struct {
+    tn_namespace_list_watch watch;
+    unsigned changes;
+} watching = {.watch = {count_change}};
+
+static void count_change(tn_namespace_list_watch *watch)
+{
+    TN_CONTAINER_OF(watch, __typeof__(watching), watch)->changes++;
+}
+
+static void watch_it(void *arg) { tn_namespace_watch(arg); }
+
+static void test_rename_and_remove(void **state)
+{
+    tn_arena *arena = *state;
+    const tn_namespace *ns, *renamed;
+    tn_loop_call(tn_loops_get(0), watch_it, &watching.watch);
+    watching.changes = 0;
+    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "one", ""), 0, &ns), TN_GRPC_OK);
+    assert_int_equal(run(arena, TN_NS_UPDATE, record(arena, ID1, "one-deleted", ""), ns->row_version, &renamed),
+                     TN_GRPC_OK);
+    /* The old name may be claimed again, the new one may not. */
+    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID2, "one-deleted", ""), 0, NULL),
+                     TN_GRPC_ALREADY_EXISTS);
+    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID2, "one", ""), 0, NULL), TN_GRPC_OK);
+    assert_int_equal(run(arena, TN_NS_REMOVE, ns->record, ns->row_version, NULL), TN_GRPC_UNAVAILABLE);
+    size_t rows = store.count, claims = names_count;
+    store.next_commit = TN_EUNCERTAIN, store.apply = false;
+    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL), TN_GRPC_UNAVAILABLE);
+    store.next_commit = TN_EUNCERTAIN, store.apply = true;
+    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL), TN_GRPC_OK);
+    assert_int_equal(store.count, rows - 1);
+    assert_int_equal(names_count, claims - 1);
+    assert_null(seen_on(2, TN_STR("one-deleted")));
+    tn_namespace_unref(seen_on(2, TN_STR("one")));
+    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL), TN_GRPC_NOT_FOUND);
+    assert_true(watching.changes >= 4);
+    tn_loop_call(tn_loops_get(0), watch_it, NULL);
+    tn_namespace_unref(ns);
+    tn_namespace_unref(renamed);
+}
+
 static void test_store_failures(void **state)
 {
     tn_arena *arena = *state;
@@ -496,7 +552,7 @@ int main(void)
     const struct CMUnitTest cases[] = {
         CASE(test_start),        CASE(test_create_and_update), CASE(test_store_failures),
         CASE(test_many_writers), CASE(test_not_found),         CASE(test_refresh),
-        CASE(test_name_taken_elsewhere),
+        CASE(test_name_taken_elsewhere), CASE(test_rename_and_remove),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
 }
