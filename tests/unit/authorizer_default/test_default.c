@@ -12,13 +12,40 @@
 
 static tn_str str(const char *s) { return (tn_str){s, strlen(s)}; }
 
+static const char *configured; /* listNamespaces; NULL: not set */
+
+static tn_status cfg_str(const tn_config *config, const char *key, tn_str *out, tn_error *err)
+{
+    (void)config, (void)err;
+    assert_string_equal(key, "listNamespaces");
+    if (!configured)
+        return TN_ENOTFOUND;
+    *out = str(configured);
+    return TN_OK;
+}
+
+static void cfg_complain(const tn_config *config, const char *key, const char *text, tn_error *err)
+{
+    (void)config, (void)key, (void)text, (void)err;
+}
+
+static tn_status open_with(const char *word, void **inst)
+{
+    const tn_host host = {.struct_size = sizeof host, .cfg_str = cfg_str, .cfg_complain = cfg_complain};
+    tn_error err = {0};
+    configured = word;
+    return tn_plugin_v0(0)->open(&host, NULL, inst, &err);
+}
+
 static uint32_t verdict(const tn_claims *claims, uint32_t access, uint32_t scope, const char *ns, const char *api)
 {
     const tn_authorizer_ops *ops = tn_plugin_v0(0)->ops;
     tn_call_target target = {
         .struct_size = sizeof target, .access = access, .scope = scope, .ns = str(ns), .api_name = str(api)};
     tn_decision out = {.struct_size = sizeof out};
-    assert_int_equal(ops->authorize(NULL, NULL, claims, &target, &out), TN_OK);
+    void *inst;
+    assert_int_equal(open_with(NULL, &inst), TN_OK);
+    assert_int_equal(ops->authorize(inst, NULL, claims, &target, &out), TN_OK);
     if (out.verdict == TN_ALLOW && claims->present)
         assert_true(out.principal.n == claims->subject.n || !target.scope);
     return out.verdict;
@@ -77,9 +104,33 @@ static void no_namespace_is_a_name_too(void **state)
     assert_int_equal(verdict(&claims, TN_ACCESS_READ, TN_SCOPE_NAMESPACE, "", "/x/Y"), TN_ALLOW);
 }
 
+static void who_lists_namespaces(void **state)
+{
+    (void)state;
+    tn_role_grant grant = {.ns = str("mine"), .roles = TN_ROLE_READER};
+    const tn_claims claims = {.struct_size = sizeof claims, .grants = &grant, .n_grants = 1, .present = 1};
+    const tn_call_target target = {.struct_size = sizeof target,
+                                   .access = TN_ACCESS_READ,
+                                   .scope = TN_SCOPE_CLUSTER,
+                                   .api_name = str("/temporal.api.workflowservice.v1.WorkflowService/ListNamespaces")};
+    static const char *const words[] = {NULL, "system", "own"};
+    for (size_t i = 0; i < 3; i++) {
+        tn_decision out = {.struct_size = sizeof out};
+        void *inst;
+        assert_int_equal(open_with(words[i], &inst), TN_OK);
+        const tn_authorizer_ops *ops = tn_plugin_v0(0)->ops;
+        assert_int_equal(ops->authorize(inst, NULL, &claims, &target, &out), TN_OK);
+        assert_int_equal(out.verdict, i == 2 ? TN_ALLOW : TN_DENY);
+        tn_plugin_v0(0)->close(inst);
+    }
+    void *none;
+    assert_int_equal(open_with("everybody", &none), TN_EINVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(roles_against_classes), cmocka_unit_test(two_calls_are_free),
-                                       cmocka_unit_test(no_namespace_is_a_name_too)};
+                                       cmocka_unit_test(no_namespace_is_a_name_too),
+                                       cmocka_unit_test(who_lists_namespaces)};
     return cmocka_run_group_tests_name("authorizer/default", tests, NULL, NULL);
 }
