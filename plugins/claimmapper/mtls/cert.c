@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "text.h"
+
 typedef struct names {
     tn_str list[MT_NAMES_MAX];
     size_t n;
@@ -26,28 +28,6 @@ typedef struct certificate {
 } certificate;
 
 /* ---- names ---- */
-
-static bool sound_utf8(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n;) {
-        unsigned c = p[i];
-        size_t len = c < 0x80                ? 1
-                     : c >= 0xc2 && c < 0xe0 ? 2
-                     : c >= 0xe0 && c < 0xf0 ? 3
-                     : c >= 0xf0 && c < 0xf5 ? 4
-                                             : 0;
-        if (len == 0 || i + len > n || c < 0x20 || c == 0x7f)
-            return false;
-        for (size_t k = 1; k < len; k++)
-            if ((p[i + k] & 0xc0) != 0x80)
-                return false;
-        if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) ||
-            (c == 0xf0 && p[i + 1] < 0x90) || (c == 0xf4 && p[i + 1] > 0x8f))
-            return false;
-        i += len;
-    }
-    return true;
-}
 
 static bool plain_ascii(const unsigned char *p, size_t n)
 {
@@ -98,7 +78,7 @@ static void read_entries(certificate *c, mt_field field, int nid)
         unsigned char *text = NULL;
         int n =
             ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-        if (n > 0 && sound_utf8(text, (size_t)n))
+        if (n > 0 && az_printable((const char *)text, (size_t)n))
             add(c, field, text, (size_t)n);
         OPENSSL_free(text);
     }
@@ -111,7 +91,7 @@ static void read_subject(certificate *c)
     if (out && X509_NAME_print_ex(out, X509_get_subject_name(c->x509), 0,
                                   XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0) {
         long n = BIO_get_mem_data(out, (char **)&text);
-        if (n > 0 && sound_utf8(text, (size_t)n))
+        if (n > 0 && az_printable((const char *)text, (size_t)n))
             add(c, MT_SUBJECT, text, (size_t)n);
     }
     BIO_free(out);
