@@ -181,6 +181,13 @@ def call(args, bearer):
     return re.findall(r"grpc-status: (\d+)", out.stdout)
 
 
+def peer(args):
+    """What the port shows of itself."""
+    out = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{args.port}", "-alpn", "h2"], input="",
+                         capture_output=True, text=True, timeout=PATIENCE)
+    return out.stdout
+
+
 def whole_server(args):
     """SQLite, TLS with its keys in both forms, tokens."""
     folder = os.path.join(args.folder, "whole")
@@ -220,6 +227,22 @@ authorization:
     s.metrics()
     s.write(HEAD + stores("{{plugin: sqlite, path: {folder}/main.db, password: {refused}}}") + tls.replace("keyData", "keyDota") + auth)
     check("a reload that is refused", s.ctl().returncode == 1)
+    def with_frontend(server):
+        front = f"    frontend:\n      server: {server}\n" if server else ""
+        s.write(HEAD + stores("{{plugin: sqlite, path: {folder}/main.db}}") + "global:\n  tls:\n" + front
+                + f"    internode:\n      server: {{{{certFile: {folder}/b.pem, keyFile: {folder}/b.key}}}}\n" + auth)
+        return s.ctl()
+
+    answer = with_frontend(f"{{{{certFile: {folder}/b.pem, keyFile: {folder}/a.key}}}}")
+    check("a reload with a key that does not fit is refused with its line", answer.returncode == 1
+          and re.search(r"tenon.yaml:\d+: global.tls.frontend.server.keyFile: \S+ is not the key of", answer.stderr), answer.stderr)
+    shown = peer(args)
+    answer = with_frontend(f"{{{{certFile: {folder}/b.pem, keyFile: {folder}/b.key}}}}")
+    check("other certificates are taken by a reload", answer.returncode == 0 and "CN = a" in shown and "CN = b" in peer(args)
+          and "changed: global.tls.frontend.server.certFile" in answer.stdout, answer.stdout)
+    answer = with_frontend(None)
+    check("that a port turns away from TLS needs a restart", answer.returncode == 0
+          and "needs a restart: global.tls.frontend" in answer.stdout and "CN = b" in peer(args), answer)
     check("it ends well", s.stop() == 0, s.process.returncode)
     lines = [line for name in ("a", "b") for line in open(f"{folder}/{name}.key").read().splitlines() if len(line) > 20
              and not line.startswith("-")]
