@@ -32,12 +32,26 @@ static uint32_t hidden(const uint8_t *p, size_t n)
     return hide ? c : 0;
 }
 
+/* How many bytes from here on are plain: most texts are, whole. */
+static size_t plain_bytes(const uint8_t *p, size_t n)
+{
+    size_t k = 0;
+    while (k < n && p[k] >= 0x20 && p[k] < 0x7f && p[k] != '"' && p[k] != '\\')
+        k++;
+    return k;
+}
+
 static void put_text(tn_buf *out, tn_str s)
 {
     const uint8_t *p = (const uint8_t *)s.p;
     size_t n = s.n < VALUE_BYTES_MAX ? s.n : VALUE_BYTES_MAX;
     tn_buf_put_u8(out, '"');
     for (size_t i = 0; i < n;) {
+        size_t plain = plain_bytes(p + i, n - i);
+        tn_buf_put(out, p + i, plain);
+        i += plain;
+        if (i == n)
+            break;
         size_t k = char_bytes(p + i, s.n - i);
         if (k == 0) {
             tn_buf_printf(out, "\\ufffd");

@@ -20,10 +20,11 @@ from keys import Key
 CONFIG = """\
 log: {{level: warn}}
 services:
-  frontend: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {port}}}}}
-  history: {{}}
-  matching: {{}}
-  worker: {{}}
+  frontend: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[0]}, membershipPort: {ports[5]}}}}}
+  history: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[2]}, membershipPort: {ports[6]}}}}}
+  matching: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[3]}, membershipPort: {ports[7]}}}}}
+  worker: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[4]}, membershipPort: {ports[8]}}}}}
+global: {{membership: {{enabled: true}}}}
 threads: 2
 plugins: {{dirs: [{plugins}]}}
 persistence:
@@ -33,7 +34,7 @@ persistence:
   datastores:
     main: {{plugin: sqlite, path: {folder}/main.db}}
     search: {{plugin: sqlite, path: {folder}/search.db}}
-metrics: {{prometheus: {{listenAddress: "127.0.0.1:{metrics}"}}}}
+metrics: {{prometheus: {{listenAddress: "127.0.0.1:{ports[1]}"}}}}
 authorization:
   claimMapper: {{plugin: jwt, keySourceURIs: ["file://{folder}/keys.json"], issuer: [https://issuer.test], audience: [tenon]}}
   authorizer: {{plugin: default, listNamespaces: {listing}}}
@@ -71,6 +72,7 @@ def names_namespace(field, path):
 class Suite:
     def __init__(self, arguments):
         self.arguments, self.folder = arguments, arguments.folder
+        self.ports = arguments.ports.split(",")  # frontend, metrics, history, matching, worker, and four of membership
         self.key = Key(self.folder, "one")
         with open(os.path.join(self.folder, "keys.json"), "w") as out:
             json.dump({"keys": [self.key.jwk]}, out)
@@ -90,8 +92,7 @@ class Suite:
         path = os.path.join(self.folder, "tenon.yaml")
         audit = audit or f"{{sink: file, path: {self.audit_path}, events: all, maxQueueBytes: 64MiB}}"
         with open(path + ".new", "w") as out:
-            out.write(CONFIG.format(port=self.arguments.port, metrics=self.arguments.port + 1, listing=listing, audit=audit,
-                                    plugins=self.arguments.plugins, folder=self.folder))
+            out.write(CONFIG.format(ports=self.ports, listing=listing, audit=audit, plugins=self.arguments.plugins, folder=self.folder))
         os.rename(path + ".new", path)
         return path
 
@@ -106,11 +107,11 @@ class Suite:
         with open(self.log_path, "a") as log:
             self.process = subprocess.Popen([self.arguments.tenond, "--config", self.configure()], stdout=log, stderr=log)
         end = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", self.arguments.port)) != 0:
+        while socket.socket().connect_ex(("127.0.0.1", int(self.ports[0]))) != 0:
             if time.monotonic() > end or self.process.poll() is not None:
                 raise RuntimeError(open(self.log_path).read())
             time.sleep(0.02)
-        address = f"127.0.0.1:{self.arguments.port}"
+        address = f"127.0.0.1:{self.ports[0]}"
         reader = self.callers["sys-reader"]
         self.api = Api(address, reader)
         self.ids = {ns: self.ask("DescribeNamespace", reader, namespace=ns)[3].namespace_info.id for ns in ("a", "b")}
@@ -386,6 +387,42 @@ class Suite:
         assert kinds("b", "w-2") >= {26, 20}
         self.cross_namespaces(False)
 
+    # ---- the ports between hosts ----
+
+    def strangers_at_the_ports_between_hosts(self):
+        """They answer whether the process lives, and nothing else; the public port has none of their methods."""
+        header = os.path.join(os.path.dirname(__file__), "../../core/client/wire.h")
+        with open(header) as source:
+            internal = re.findall(r'#define TN_INTERNAL_\w+ "([^"]+)"', source.read())
+        assert len(internal) >= 5, internal
+        shown = [(), self.callers["sys-admin"], (("tenon-internode", ""),), (("tenon-internode", "0" * 32),),
+                 (("tenon-internode", "x"), *self.callers["sys-admin"])]
+
+        def ask(channel, path, metadata, stream=False, request=b""):
+            call = (channel.unary_stream if stream else channel.unary_unary)(path, request_serializer=bytes,
+                                                                            response_deserializer=bytes)
+            try:
+                answer = call(request, metadata=metadata, timeout=30)
+                return grpc.StatusCode.OK if not stream else next(answer) and grpc.StatusCode.OK
+            except grpc.RpcError as error:
+                return error.code()
+
+        for port in self.ports[2:5]:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                for metadata in shown:
+                    assert ask(channel, "/grpc.health.v1.Health/Check", metadata) == grpc.StatusCode.OK
+                    for path in internal:
+                        assert ask(channel, path, metadata) == grpc.StatusCode.PERMISSION_DENIED, f"{port} {path}"
+                    for path in ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"):
+                        assert ask(channel, path, metadata, True) == grpc.StatusCode.PERMISSION_DENIED, f"{port} {path}"
+                    for path in self.api.methods:
+                        if path.startswith("/temporal."):
+                            assert ask(channel, path, metadata) == grpc.StatusCode.UNIMPLEMENTED, f"{port} {path}"
+        for path in internal:
+            for metadata in shown:
+                code = ask(self.api.channel, path, metadata)
+                assert code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED), f"{path}: {code}"
+
     # ---- lists ----
 
     def names(self, metadata, size=10):
@@ -485,7 +522,7 @@ class Suite:
                    os.path.exists(self.audit_path) and self.audit_lines())
 
     def lost(self):
-        with socket.create_connection(("127.0.0.1", self.arguments.port + 1), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", int(self.ports[1])), timeout=10) as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             text = b"".join(iter(lambda: client.recv(65536), b"")).decode()
         return float(re.search(r"^tenon_audit_lines_lost(?:_total)? (\S+)$", text, re.M)[1])
@@ -564,7 +601,7 @@ class Suite:
         self.start()
         for case in (self.every_method_by_every_caller, self.a_foreign_namespace_in_every_field, self.tokens_of_another_namespace,
                      self.pages_of_another_namespace, self.run_ids_of_another_namespace, self.commands_on_another_namespace,
-                     self.lists_show_what_one_may_read, self.every_verdict_is_in_the_audit, self.texts_of_callers_stay_texts,
+                     self.strangers_at_the_ports_between_hosts, self.lists_show_what_one_may_read, self.every_verdict_is_in_the_audit, self.texts_of_callers_stay_texts,
                      self.a_rotated_file_is_let_go, self.a_reader_that_sleeps_holds_nobody_up, self.syslog_and_back,
                      self.nothing_is_told):
             began = time.monotonic()
@@ -583,9 +620,8 @@ class Suite:
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("tenond", "plugins", "folder", "golden"):
+    for name in ("tenond", "plugins", "folder", "golden", "ports"):
         parser.add_argument("--" + name, required=True)
-    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--regenerate", action="store_true")
     sys.exit(1 if Suite(parser.parse_args()).run() else 0)
 
