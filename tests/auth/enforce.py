@@ -435,8 +435,8 @@ class Suite:
             assert len(answer[3].namespaces) <= size
             found += [each.namespace_info.name for each in answer[3].namespaces]
             page = answer[3].next_page_token
-            if not page:
-                return found
+            if not page:  # those of CHANGED may be on their way out, under other names
+                return [name for name in found if name in TARGETS]
 
     def reload(self, **settings):
         path = self.configure(**settings)
@@ -446,7 +446,7 @@ class Suite:
 
     def lists_show_what_one_may_read(self):
         reader = self.metadata("a:read")
-        assert self.names(self.callers["sys-reader"]) == ["a", "b", "c", "d", "temporal-system"]
+        assert self.names(self.callers["sys-reader"]) == ["a", "b", "temporal-system"]
         assert self.names(reader) is None
         self.reload(listing="own")
         self.until("the reload", lambda: self.names(reader) is not None)
@@ -454,7 +454,7 @@ class Suite:
             assert self.names(reader, size) == ["a"]
             assert self.names(self.metadata("b:read", "a:write", "no-such-namespace:admin"), size) == ["a", "b"]
             assert self.names(self.metadata("b:read", "a:worker"), size) == ["b"]
-            assert self.names(self.callers["sys-reader"], size) == ["a", "b", "c", "d", "temporal-system"]
+            assert self.names(self.callers["sys-reader"], size) == ["a", "b", "temporal-system"]
             assert self.names(self.metadata("no-such-namespace:admin"), size) == []
         for caller in ("none", "bad", "worker", "sys-worker"):
             assert self.names(self.callers[caller]) is None, caller
