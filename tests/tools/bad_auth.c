@@ -25,6 +25,7 @@ int tn_vis_stop(void);
 
 static const tn_host *host;
 static int calls, opened;
+static _Atomic int closed;
 
 static int bad(const char *what)
 {
@@ -65,6 +66,8 @@ static tn_status from_thread(tn_op *op, tn_decision *out, int times)
 static tn_status authorize(void *ctx, tn_op *op, const tn_claims *claims,
                            const tn_call_target *target, tn_decision *out)
 {
+    if (bad("dies-together") && closed)
+        return TN_EINTERNAL;
     (void)ctx;
     calls++;
     if (bad("no-verdict"))
@@ -158,12 +161,18 @@ static tn_status open_any(const tn_host *h, const tn_config *cfg, void **inst, t
     return TN_OK;
 }
 
+static void close_any(void *inst)
+{
+    (void)inst;
+    closed = 1;
+}
+
 static const tn_authorizer_ops authorizer = {authorize};
 static const tn_claim_mapper_ops mapper = {map};
 
 #define COMMON \
     .magic = TN_PLUGIN_MAGIC, .struct_size = sizeof(tn_plugin), .abi_major = TN_PLUGIN_ABI_MAJOR, \
-    .abi_minor = TN_PLUGIN_ABI_MINOR, .version = "1", .open = open_any
+    .abi_minor = TN_PLUGIN_ABI_MINOR, .version = "1", .open = open_any, .close = close_any
 
 TN_EXPORT const tn_plugin *tn_plugin_v0(uint32_t index)
 {

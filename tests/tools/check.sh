@@ -54,6 +54,8 @@ broken copies-unbounded "$AUTH" "lawful claims" "FAIL claim mapper: lawful claim
 broken leaks-descriptors "$AUTH" "leaves no trace" "rule: close gives everything back"
 broken leaks-threads "$AUTH" "leaves no trace" "rule: close ends its threads"
 broken opens-once "$AUTH" "opened again" "it is open already"
+broken opens-once "$AUTH" "side by side" "rule: a reload opens an instance beside the one that serves"
+broken dies-together "$AUTH" "side by side" "rule: an instance answers on when another one is closed"
 broken odd-keys "$AUTH" "keys are documented" "rule: config_keys holds lines"
 broken key-type "$AUTH" "keys are documented" "rule: the type of a key"
 broken moves-tables "$AUTH" "no side effects" "entry(0) == first"

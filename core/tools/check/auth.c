@@ -420,6 +420,41 @@ static void again_after_close(tn_kind kind)
     }
 }
 
+/* A reload: the new instance is opened while the old one serves, both answer, the old one goes. */
+static void side_by_side(tn_kind kind)
+{
+    tn_plugin_instance *first, *second = NULL;
+    tn_error err = {0};
+    open_kind(kind);
+    first = inst;
+    auth_call alone = one(plain(kind));
+    const char *why = kit_open_beside(kind, &second);
+    if (why)
+        kit_fail(
+            __FILE__, __LINE__,
+            "rule: a reload opens an instance beside the one that serves: it does not open: %s",
+            why);
+    if (tn_plugin_attach(second, &err) != TN_OK)
+        kit_fail(__FILE__, __LINE__,
+                 "rule: a reload attaches an instance beside the one that serves: %s", err.text);
+    for (int i = 0; i < 3; i++) {
+        inst = i % 2 ? second : first;
+        auth_call a = one(plain(kind));
+        if (a.late || a.status != alone.status || a.decision.verdict != alone.decision.verdict)
+            kit_fail(__FILE__, __LINE__, "rule: instances side by side answer as each alone would");
+    }
+    inst = first;
+    check_stats();
+    tn_plugin_detach(first, TN_SEC);
+    kit_close_first(second);
+    inst = second;
+    auth_call after = one(plain(kind));
+    if (after.late || after.status != alone.status ||
+        after.decision.verdict != alone.decision.verdict)
+        kit_fail(__FILE__, __LINE__, "rule: an instance answers on when another one is closed");
+    close_kind();
+}
+
 /* Nothing was shown: such a call has no rights by default. */
 static void nothing_shown(void)
 {
@@ -443,6 +478,7 @@ BOTH(little_memory)
 BOTH(longer_structs)
 BOTH(leaves_inputs_alone)
 BOTH(again_after_close)
+BOTH(side_by_side)
 
 const kit_case kit_mapper_cases[] = {
     {"lawful claims for whatever is shown", m_answers_everything},
@@ -453,6 +489,7 @@ const kit_case kit_mapper_cases[] = {
     {"structs of a newer host", m_longer_structs},
     {"inputs are left alone", m_leaves_inputs_alone},
     {"opened again", m_again_after_close},
+    {"two instances side by side, as in a reload", m_side_by_side},
 };
 const size_t kit_mapper_count = TN_COUNT_OF(kit_mapper_cases);
 
@@ -464,5 +501,6 @@ const kit_case kit_authorizer_cases[] = {
     {"structs of a newer host", a_longer_structs},
     {"inputs are left alone", a_leaves_inputs_alone},
     {"opened again", a_again_after_close},
+    {"two instances side by side, as in a reload", a_side_by_side},
 };
 const size_t kit_authorizer_count = TN_COUNT_OF(kit_authorizer_cases);

@@ -303,6 +303,25 @@ tn_plugin_instance *kit_open_kind(tn_kind kind, const char **out_why)
     return inst;
 }
 
+const char *kit_open_beside(tn_kind kind, tn_plugin_instance **out)
+{
+    static char why[1024];
+    tn_config_problems *problems = tn_config_problems_create();
+    tn_plugin_options options = {.root = tn_config_root(tree), .own_files = true};
+    tn_status status = tn_plugin_open(
+        &options, kind, tn_config_next(tn_config_first(tn_config_root(tree))), problems, out);
+    const char *text = tn_config_problems_text(problems, 0);
+    snprintf(why, sizeof why, "%s", text ? text : "");
+    tn_config_problems_destroy(problems);
+    return status == TN_OK ? NULL : why;
+}
+
+void kit_close_first(tn_plugin_instance *second)
+{
+    tn_plugin_close(inst);
+    inst = second;
+}
+
 const char *kit_so(void) { return so_path; }
 
 void kit_close_plugin(void)

@@ -43,6 +43,9 @@ tn_rng *kit_rng(void); /* seeded by TN_SEED or at random; the seed is printed wh
 tn_plugin_instance *kit_open_kind(tn_kind kind,
                                   const char **out_why); /* opened only; NULL: why not */
 void kit_close_plugin(void);
+/* A second instance of what kit_open_kind opened, by the same keys; NULL, or why not. */
+const char *kit_open_beside(tn_kind kind, tn_plugin_instance **out);
+void kit_close_first(tn_plugin_instance *second); /* which is the kit's from now on */
 
 /* ---- a persistence plugin ---- */
 /* so: absolute path; stanza: YAML lines of the plugin's own keys, %D stands for kit_dir(), %N for its last part.
