@@ -57,6 +57,9 @@ static const char operator_admin_namespace[] =
 static const char operator_admin_cluster[] =
     "AddOrUpdateRemoteCluster CreateNexusEndpoint DeleteNexusEndpoint GetNexusEndpoint "
     "ListClusters ListNexusEndpoints RemoveRemoteCluster UpdateNexusEndpoint ";
+static const char admin_admin_cluster[] =
+    "CloseShard DeepHealthCheck DescribeCluster DescribeHistoryHost DescribeMutableState GetShard "
+    "ListClusterMembers ListHistoryTasks RefreshWorkflowTasks ";
 
 typedef struct class_row {
     const char *service, *names; /* names: each followed by a space */
@@ -77,6 +80,9 @@ static const class_row classes[] = {
      TN_SCOPE_NAMESPACE},
     {"temporal.api.operatorservice.v1.OperatorService", operator_admin_cluster, TN_ACCESS_ADMIN,
      TN_SCOPE_CLUSTER},
+    {"temporal.server.api.adminservice.v1.AdminService", admin_admin_cluster, TN_ACCESS_ADMIN,
+     TN_SCOPE_CLUSTER},
+    {"tenon.admin.v1.ShardService", "SetShards ", TN_ACCESS_ADMIN, TN_SCOPE_CLUSTER},
     {"grpc.health.v1.Health", "Check Watch List ", TN_ACCESS_READ, TN_SCOPE_CLUSTER},
     {"grpc.reflection.v1.ServerReflection", "ServerReflectionInfo ", TN_ACCESS_READ,
      TN_SCOPE_CLUSTER},

@@ -5,6 +5,7 @@
 #include "client/client.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "client/partition.h"
 #include "client/remote.h"
@@ -15,7 +16,8 @@
 static const tn_history_role *history_role;
 static const tn_matching_role *matching_role;
 static const tn_worker_role *worker_role;
-static uint32_t shard_count;
+static uint32_t partition_count;
+static atomic_uint_fast64_t shard_map; /* version, shards: 32 bits each */
 static atomic_uint_fast64_t poll_ids = 1;
 static const tn_client_net *net; /* NULL: this process is all there is */
 
@@ -28,21 +30,40 @@ static const tn_member *owner_of(uint32_t service, tn_blob key, bool *out_any)
 }
 
 void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching,
-                    const tn_worker_role *worker, uint32_t shards)
+                    const tn_worker_role *worker, uint32_t partitions)
 {
-    TN_ASSERT(shards > 0);
+    TN_ASSERT(partitions > 0);
     history_role = history;
     matching_role = matching;
     worker_role = worker;
-    shard_count = shards;
+    partition_count = partitions;
+    atomic_store(&shard_map, partitions);
 }
 
-uint32_t tn_client_shard_count(void) { return shard_count; }
+uint32_t tn_client_partition_count(void) { return partition_count; }
+
+uint32_t tn_client_shard_map(uint64_t *out_version)
+{
+    uint64_t map = atomic_load_explicit(&shard_map, memory_order_acquire);
+    *out_version = map >> 32;
+    return (uint32_t)map;
+}
+
+uint32_t tn_client_shard_count(void) { return (uint32_t)atomic_load_explicit(&shard_map, memory_order_acquire); }
+
+bool tn_client_set_shards(uint32_t shards, uint64_t version)
+{
+    uint64_t old = atomic_load(&shard_map);
+    while (version > old >> 32)
+        if (atomic_compare_exchange_weak(&shard_map, &old, version << 32 | shards))
+            return true;
+    return false;
+}
 
 uint32_t tn_client_shard_of(tn_str ns_id, tn_str workflow_id)
 {
     uint64_t hash = tn_hash64_stable(tn_blob_of_str(ns_id), tn_blob_of_str(workflow_id));
-    return (uint32_t)(hash % shard_count) + 1;
+    return (uint32_t)(hash % tn_client_shard_count()) + 1;
 }
 
 tn_loop *tn_client_shard_loop(uint32_t shard)
@@ -93,11 +114,10 @@ static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn
 
 /* ---- history ---- */
 
+/* Also of a task: the shard that offered it may not be the one that has its workflow by now. */
 static uint32_t shard_of(const tn_hreq *req)
 {
-    return req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED || req->op == TN_HOP_SWEEP
-               ? req->u.task.ref.shard
-               : tn_client_shard_of(req->ns->id, req->workflow_id);
+    return req->op == TN_HOP_SWEEP ? req->u.task.ref.shard : tn_client_shard_of(req->ns->id, req->workflow_id);
 }
 
 const tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any)
@@ -115,7 +135,7 @@ static void history_arrive(tn_msg *msg)
 void tn_client_history_here(tn_hreq *req)
 {
     uint32_t shard = shard_of(req);
-    if (!history_role || shard == 0 || shard > shard_count) {
+    if (!history_role) {
         req->not_owner = true;
         req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "this host has no such shard");
         req->done(req);
@@ -145,6 +165,8 @@ void tn_client_history(tn_hreq *req)
 static void history_return(tn_msg *msg)
 {
     tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
+    if (req->not_owner && req->tries > 1 && net)
+        net->lost(); /* it may be our map that is wrong, and not the ring */
     if (req->not_owner && !req->final && later(req->arena, req->deadline_mono_ns, &req->tries, req, NULL))
         return;
     req->done(req);
@@ -307,7 +329,7 @@ static void credit_arrive(tn_msg *msg)
 
 bool tn_client_credit_here(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
 {
-    if (!history_role || shard == 0 || shard > shard_count)
+    if (!history_role || shard == 0 || shard > tn_client_shard_count())
         return false;
     tn_arena *arena = tn_arena_create(0);
     credit *c = TN_NEW(arena, credit);
@@ -329,6 +351,41 @@ void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
         net->credit(owner, shard, ns_id, queue, type);
     else if (any)
         (void)tn_client_credit_here(shard, ns_id, queue, type);
+}
+
+/* ---- an operator closes a shard ---- */
+
+typedef struct closing {
+    tn_msg msg;
+    uint32_t shard;
+} closing;
+
+static void closing_arrive(tn_msg *msg)
+{
+    closing *c = TN_CONTAINER_OF(msg, closing, msg);
+    history_role->close_shard(c->shard);
+    free(c);
+}
+
+bool tn_client_close_shard_here(uint32_t shard)
+{
+    if (!history_role || shard == 0 || shard > tn_client_shard_count())
+        return false;
+    closing *c = tn_xcalloc(1, sizeof(*c));
+    c->shard = shard;
+    c->msg.run = closing_arrive;
+    travel(tn_client_shard_loop(shard), &c->msg);
+    return true;
+}
+
+void tn_client_close_shard(uint32_t shard)
+{
+    bool any;
+    const tn_member *owner = tn_client_shard_owner(shard, &any);
+    if (owner)
+        net->close_shard(owner, shard);
+    else if (any)
+        (void)tn_client_close_shard_here(shard);
 }
 
 /* ---- worker ---- */

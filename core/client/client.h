@@ -16,6 +16,8 @@
 #include "proto/fault.h"
 #include "rpc/rpc.h"
 
+#define TN_SHARDS_MAX 65536u
+
 /* ---- history --------------------------------------------------------------------------------- */
 
 typedef enum tn_hop {
@@ -50,10 +52,12 @@ typedef enum tn_hop {
     TN_HOP_POLL_UPDATE,       /* PollWorkflowExecutionUpdateRequest; parks likewise */
     TN_HOP_UPDATE_WITH_START, /* ExecuteMultiOperationRequest: [start, update] */
     TN_HOP_DELETE,            /* DeleteWorkflowExecutionRequest: OK once the run is sure to be deleted */
-    TN_HOP_SWEEP, /* worker: deletes runs of a deleted namespace in the shard u.task.ref.shard; the answer is a
-                   * CountWorkflowExecutionsResponse of how many were found this time */
+    TN_HOP_SWEEP, /* worker: deletes runs of a deleted namespace in the shard u.task.ref.shard of the map u.task.ref.stamp;
+                   * the answer is a CountWorkflowExecutionsResponse of how many were found this time */
+    TN_HOP_MUTABLE_STATE, /* adminservice DescribeMutableStateRequest -> ...Response */
+    TN_HOP_REFRESH, /* adminservice RefreshWorkflowTasksRequest -> ...Response: its tasks are offered again */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_SWEEP /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_REFRESH /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 
@@ -131,7 +135,10 @@ void tn_client_history_done(tn_hreq *req);
 /* The reply most frontend calls want: fault or response of req to req->call. */
 void tn_client_reply_call(tn_hreq *req);
 uint32_t tn_client_shard_of(tn_str ns_id, tn_str workflow_id); /* 1..shard count */
-uint32_t tn_client_shard_count(void);
+uint32_t tn_client_shard_count(void); /* changes while the server runs: shardmap.h */
+uint32_t tn_client_shard_map(uint64_t *out_version); /* the same, and of which map */
+uint32_t tn_client_partition_count(void); /* of the store; never changes */
+bool tn_client_set_shards(uint32_t shards, uint64_t version); /* [any] shardmap.c: false: not newer than what is known */
 tn_loop *tn_client_shard_loop(uint32_t shard);
 /* [loop] The other host that owns a shard or a task queue by the ring; NULL: this one, or (*out_any false) nobody. */
 const struct tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any);
@@ -208,11 +215,15 @@ uint64_t tn_client_next_poll_id(void);
 /* Matching -> history: a queue whose window was full has room again; history offers what waits. */
 void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
 
+/* [loop] To a shard's owner: forget what memory holds of the shard and take it anew, as an operator wishes. */
+void tn_client_close_shard(uint32_t shard);
+
 /* ---- wiring (server room, before the roles serve) ---------------------------------------------- */
 typedef struct tn_history_role {
     void (*submit)(tn_hreq *req); /* on the shard's loop */
     void (*credit)(uint32_t shard, tn_str ns_id, tn_str queue,
                    uint32_t type); /* on the shard's loop */
+    void (*close_shard)(uint32_t shard); /* on the shard's loop */
 } tn_history_role;
 typedef struct tn_matching_role {
     void (*submit)(tn_mreq *req); /* on the partition's loop */
@@ -222,7 +233,7 @@ typedef struct tn_worker_role {
                    tn_str run_id); /* on the shard's loop */
 } tn_worker_role;
 void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching,
-                    const tn_worker_role *worker, uint32_t shard_count);
+                    const tn_worker_role *worker, uint32_t partitions); /* as many shards, until another map is known */
 
 /* ---- worker ------------------------------------------------------------------------------------ */
 /* [loop] History -> worker: the retention of a closed run has passed; it comes back as TN_HOP_DELETE_RUN. */

@@ -2,6 +2,7 @@
 /* The way in: calls of other hosts' roles become batons here, are served as if they came from this process, and their
  * answers go back.  What this host does not own is said so and never sent on: the caller's ring is asked again. */
 #include "client/remote.h"
+#include "client/shardmap.h"
 #include "client/wire.h"
 #include "proto/proto.h"
 
@@ -130,6 +131,12 @@ static void credit_call(tn_call *call)
     done_reply(call);
 }
 
+static void close_shard_call(tn_call *call)
+{
+    (void)tn_client_close_shard_here(((const Tenon__ShardCall *)call->request)->shard);
+    done_reply(call);
+}
+
 /* ---- matching ---- */
 
 static void matching_served(tn_mreq *req)
@@ -227,6 +234,77 @@ static void namespace_call(tn_call *call)
         refresh_then(in, namespace_read);
 }
 
+/* ---- operators, and the shard map ---- */
+
+static void shard_map_call(tn_call *call)
+{
+    tn_shardmap_refresh();
+    done_reply(call);
+}
+
+static void shards_set(tn_shardmap_change *change)
+{
+    tn_call *call = change->user;
+    Tenon__ShardsAnswer answer = TENON__SHARDS_ANSWER__INIT;
+    answer.partitions = change->partitions;
+    answer.before = change->before;
+    answer.version = change->version;
+    if (change->fault)
+        tn_call_fail(call, change->fault);
+    else
+        tn_call_reply(call, &answer.base);
+}
+
+static void set_shards_call(tn_call *call)
+{
+    const Tenon__ShardsCall *request = (const Tenon__ShardsCall *)call->request;
+    tn_shardmap_change *change = TN_NEW(call->arena, tn_shardmap_change);
+    if (!change) {
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
+        return;
+    }
+    *change = (tn_shardmap_change){
+        .arena = call->arena, .shards = request->shards, .dry_run = request->dry_run, .done = shards_set, .user = call};
+    tn_shardmap_change_to(change);
+}
+
+typedef struct eviction {
+    tn_msg msg;
+    tn_call *call;
+    uint8_t host_id[16];
+    bool known;
+} eviction;
+
+static void evicted(tn_msg *msg)
+{
+    const eviction *e = TN_CONTAINER_OF(msg, eviction, msg);
+    Tenon__EvictAnswer answer = TENON__EVICT_ANSWER__INIT;
+    answer.known = e->known;
+    tn_call_reply(e->call, &answer.base);
+}
+
+static void evict_there(tn_msg *msg)
+{
+    eviction *e = TN_CONTAINER_OF(msg, eviction, msg);
+    e->known = tn_members_evict(e->host_id);
+    e->msg.run = evicted;
+    tn_loop_post(e->call->home, &e->msg);
+}
+
+static void evict_call(tn_call *call)
+{
+    const Tenon__EvictCall *request = (const Tenon__EvictCall *)call->request;
+    eviction *e = TN_NEW(call->arena, eviction);
+    if (!e || request->host_id.len != 16) {
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT, "a host id has 16 bytes"));
+        return;
+    }
+    e->call = call;
+    memcpy(e->host_id, request->host_id.data, 16);
+    e->msg.run = evict_there;
+    tn_loop_post(tn_loops_get(0), &e->msg);
+}
+
 /* ---- the door ---- */
 
 void tn_intake_dispatch(tn_call *call)
@@ -248,6 +326,14 @@ void tn_intake_register(void)
         {TN_INTERNAL_HISTORY, &tenon__history_call__descriptor, &tenon__history_answer__descriptor, TN_RPC_INTERNAL,
          history_call, NULL},
         {TN_INTERNAL_CREDIT, &tenon__credit_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, credit_call, NULL},
+        {TN_INTERNAL_CLOSE_SHARD, &tenon__shard_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
+         close_shard_call, NULL},
+        {TN_INTERNAL_SHARD_MAP, &tenon__done__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
+         shard_map_call, NULL},
+        {TN_INTERNAL_SET_SHARDS, &tenon__shards_call__descriptor, &tenon__shards_answer__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, set_shards_call, NULL},
+        {TN_INTERNAL_EVICT, &tenon__evict_call__descriptor, &tenon__evict_answer__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, evict_call, NULL},
         {TN_INTERNAL_MATCHING, &tenon__matching_call__descriptor, &tenon__matching_answer__descriptor, TN_RPC_INTERNAL,
          matching_call, NULL},
         {TN_INTERNAL_RETIRE, &tenon__retire_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, retire_call, NULL},

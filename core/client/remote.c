@@ -3,6 +3,7 @@
  * "not the owner", or a host that could not be reached, gives the baton back unserved; a connection that broke while a
  * call was out leaves its outcome open, and the caller is told UNAVAILABLE. */
 #include "client/remote.h"
+#include "client/shardmap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ typedef struct remote_loop {
 } remote_loop;
 
 static remote_loop *loops;
-static char secret[40];
+static char secret[TN_REMOTE_SECRET_SIZE];
 
 tn_str tn_remote_secret(void) { return tn_str_from(secret); }
 
@@ -223,6 +224,13 @@ static void send_credit(const tn_member *owner, uint32_t shard, tn_str ns_id, tn
     send_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CREDIT, arena, &call.base);
 }
 
+static void send_close_shard(const tn_member *owner, uint32_t shard)
+{
+    Tenon__ShardCall call = TENON__SHARD_CALL__INIT;
+    call.shard = shard;
+    send_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CLOSE_SHARD, tn_arena_create(0), &call.base);
+}
+
 static void send_retire(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
 {
     tn_arena *arena = tn_arena_create(0);
@@ -296,6 +304,20 @@ static void announce(tn_str ns_id, void (*told)(void *user), void *user)
     one_told(all);
 }
 
+/* Another number of shards: whoever does not hear of it learns it from the calls that come back to it. */
+static void announce_map(void)
+{
+    size_t count = 0;
+    const tn_member *const *members = tn_members_list(&count);
+    for (size_t i = 0; i < count; i++) {
+        Tenon__Done done = TENON__DONE__INIT;
+        uint32_t service = some_service(members[i]);
+        if (memcmp(members[i]->host_id, tn_members_self_id(), 16) != 0)
+            send_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_SHARD_MAP,
+                        tn_arena_create(0), &done.base);
+    }
+}
+
 static bool moved(uint32_t service, tn_blob key)
 {
     const tn_member *before = tn_members_owner_before(service, key), *now = tn_members_owner_now(service, key);
@@ -331,13 +353,19 @@ static void show_stats(void)
 
 /* ---- start and end ---- */
 
-void tn_remote_start(const uint8_t cluster_key[16])
+void tn_remote_secret_of(const uint8_t cluster_key[16], char out[TN_REMOTE_SECRET_SIZE])
 {
     uint8_t mac[16];
     tn_mac128(cluster_key, tn_blob_of_str(TN_STR("internode")), mac);
     for (size_t i = 0; i < sizeof(mac); i++)
-        snprintf(secret + 2 * i, 3, "%02x", mac[i]);
+        snprintf(out + 2 * i, 3, "%02x", mac[i]);
     explicit_bzero(mac, sizeof(mac));
+}
+
+void tn_remote_use_secret(const uint8_t cluster_key[16]) { tn_remote_secret_of(cluster_key, secret); }
+
+void tn_remote_start(void)
+{
     loops = tn_xcalloc(tn_loops_count(), sizeof(*loops));
     for (uint32_t i = 0; i < tn_loops_count(); i++) {
         tn_list_init(&loops[i].channels);
@@ -349,12 +377,15 @@ void tn_remote_start(const uint8_t cluster_key[16])
                                       .history = send_history,
                                       .matching = send_matching,
                                       .credit = send_credit,
+                                      .close_shard = send_close_shard,
                                       .retire = send_retire,
+                                      .lost = tn_shardmap_refresh,
                                       .cancel_poll = cancel_poll};
     tn_client_use_net(&net);
     show_stats();
     tn_members_listen(members_changed);
     tn_namespace_announce(announce);
+    tn_shardmap_announce(announce_map);
 }
 
 static void loop_stop(void *arg)

@@ -19,14 +19,20 @@ typedef struct tn_client_net {
     void (*history)(const tn_member *owner, tn_hreq *req);
     void (*matching)(const tn_member *owner, tn_mreq *req);
     void (*credit)(const tn_member *owner, uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
+    void (*close_shard)(const tn_member *owner, uint32_t shard);
     void (*retire)(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
+    /* Calls come back from hosts that do not own what they should: the shard map is read again. */
+    void (*lost)(void);
     /* True when that poll was on its way to another host: it comes back cancelled. */
     bool (*cancel_poll)(uint64_t poll_id);
 } tn_client_net;
 void tn_client_use_net(const tn_client_net *net); /* [main] before serving; client.c */
 
 /* remote.c */
-void tn_remote_start(const uint8_t cluster_key[16]); /* [main] before tn_members_start */
+#define TN_REMOTE_SECRET_SIZE 33
+void tn_remote_secret_of(const uint8_t cluster_key[16], char out[TN_REMOTE_SECRET_SIZE]); /* hex, and a NUL */
+void tn_remote_use_secret(const uint8_t cluster_key[16]); /* [main] before ports open */
+void tn_remote_start(void); /* [main] before tn_members_start */
 void tn_remote_stop(void);                           /* [main] what is out comes back UNAVAILABLE */
 void tn_remote_forget(void); /* [main] the secret, when no port of ours is open any more */
 tn_str tn_remote_secret(void);
@@ -35,6 +41,7 @@ tn_str tn_remote_secret(void);
 void tn_client_history_here(tn_hreq *req);
 void tn_client_matching_here(tn_mreq *req);
 bool tn_client_credit_here(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
+bool tn_client_close_shard_here(uint32_t shard);
 bool tn_client_retire_here(const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
 
 /* intake.c: the internal services' methods and their dispatcher (checks the secret). */

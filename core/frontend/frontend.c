@@ -9,6 +9,7 @@
 
 #define WF(name) "/temporal.api.workflowservice.v1.WorkflowService/" name
 #define OP(name) "/temporal.api.operatorservice.v1.OperatorService/" name
+#define ADMIN(name) "/temporal.server.api.adminservice.v1.AdminService/" name
 
 tn_frontend_options tn_frontend;
 
@@ -63,6 +64,16 @@ const tn_fmethod tn_fmethods[] = {
     {OP("AddSearchAttributes"), tn_do_add_search_attributes, 0, 0, TN_WAIT_NONE},
     {OP("RemoveSearchAttributes"), tn_do_remove_search_attributes, 0, 0, TN_WAIT_NONE},
     {OP("ListSearchAttributes"), tn_do_list_search_attributes, 0, 0, TN_WAIT_NONE},
+    {ADMIN("CloseShard"), tn_do_admin_close_shard, 0, 0, TN_WAIT_NONE},
+    {ADMIN("DeepHealthCheck"), tn_do_admin_deep_health, 0, 0, TN_WAIT_NONE},
+    {ADMIN("DescribeCluster"), tn_do_admin_describe_cluster, 0, 0, TN_WAIT_NONE},
+    {ADMIN("DescribeHistoryHost"), tn_do_admin_describe_host, 0, 0, TN_WAIT_NONE},
+    {ADMIN("DescribeMutableState"), tn_do_admin_mutable_state, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("GetShard"), tn_do_admin_get_shard, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ListClusterMembers"), tn_do_admin_list_members, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ListHistoryTasks"), tn_do_admin_list_tasks, 0, 0, TN_WAIT_NONE},
+    {"/tenon.admin.v1.ShardService/SetShards", tn_do_admin_set_shards, 0, 0, TN_WAIT_NONE},
+    {ADMIN("RefreshWorkflowTasks"), tn_do_admin_refresh_tasks, 0, 0, TN_WAIT_NONE},
 };
 /* clang-format on */
 const size_t tn_fmethods_count = TN_COUNT_OF(tn_fmethods);

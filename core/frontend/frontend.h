@@ -11,7 +11,8 @@ typedef struct tn_frontend_options {
     const char *cluster_id; /* made once, kept in the store */
     const char *cluster_name;
     const char *persistence_name, *visibility_name; /* as GetClusterInfo shows them */
-    uint32_t shard_count;
+    const char *ip; /* where it listens: the host's name among operators when there is no cluster */
+    uint16_t port;
 } tn_frontend_options;
 
 /* [main] Registers every method with rpc: before the port opens. */

@@ -171,5 +171,15 @@ void tn_do_get_search_attributes(tn_fcall *f);
 void tn_do_add_search_attributes(tn_fcall *f);
 void tn_do_remove_search_attributes(tn_fcall *f);
 void tn_do_list_search_attributes(tn_fcall *f);
+void tn_do_admin_close_shard(tn_fcall *f);
+void tn_do_admin_deep_health(tn_fcall *f);
+void tn_do_admin_describe_cluster(tn_fcall *f);
+void tn_do_admin_describe_host(tn_fcall *f);
+void tn_do_admin_get_shard(tn_fcall *f);
+void tn_do_admin_list_members(tn_fcall *f);
+void tn_do_admin_list_tasks(tn_fcall *f);
+void tn_do_admin_mutable_state(tn_fcall *f);
+void tn_do_admin_refresh_tasks(tn_fcall *f);
+void tn_do_admin_set_shards(tn_fcall *f);
 
 #endif

@@ -47,7 +47,7 @@ void tn_do_cluster_info(tn_fcall *f)
     out.version_info = &version;
     out.cluster_id = (char *)(uintptr_t)tn_frontend.cluster_id;
     out.cluster_name = (char *)(uintptr_t)tn_frontend.cluster_name;
-    out.history_shard_count = (int32_t)tn_frontend.shard_count;
+    out.history_shard_count = (int32_t)tn_client_shard_count();
     out.persistence_store = (char *)(uintptr_t)tn_frontend.persistence_name;
     out.visibility_store = (char *)(uintptr_t)tn_frontend.visibility_name;
     out.failover_version_increment = 10;

@@ -7,16 +7,16 @@
 bool tn_shard_is_ours(uint32_t id)
 {
     bool any;
-    return !tn_client_shard_owner(id, &any) && any;
+    return id <= tn_client_shard_count() && !tn_client_shard_owner(id, &any) && any;
 }
 
-static void assign(tn_shard *shard)
+void tn_shard_assign(tn_shard *shard)
 {
+    uint64_t map;
     bool ours = tn_shard_is_ours(shard->id);
-    if (ours && !shard->owned && !shard->renewing)
-        tn_shard_regain_now(shard);
-    else if (!ours && shard->owned)
-        tn_shard_release(shard);
+    (void)tn_client_shard_map(&map);
+    if (shard->owned ? !ours || shard->map != map : ours && !shard->renewing)
+        shard->owned ? tn_shard_release(shard) : tn_shard_regain_now(shard);
 }
 
 static bool queue_moved(const tn_wf *wf, const char *queue, uint32_t type, bool sticky)
@@ -56,6 +56,18 @@ static void offer_again(void *user, tn_map_link *link)
     }
 }
 
+/* Another number of shards: what was taken under the former map is let go, what is ours by the new one is taken.  A
+ * workflow's task that matching knows stays where it is: whoever has the workflow then is asked for it. */
+void tn_history_map_changed(void)
+{
+    tn_hloop *hl = tn_hloop_current();
+    if (!hl || hl->stopping)
+        return;
+    tn_shards_of_loop(hl);
+    for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count())
+        tn_shard_assign(tn_shard_find(id));
+}
+
 void tn_history_members_changed(void)
 {
     tn_hloop *hl = tn_hloop_current();
@@ -63,7 +75,7 @@ void tn_history_members_changed(void)
         return;
     uint32_t loops = tn_loops_count(), first = tn_loop_index(hl->loop) + 1;
     for (uint32_t id = first; tn_shard_find(id); id += loops)
-        assign(tn_shard_find(id));
+        tn_shard_assign(tn_shard_find(id));
     tn_map_each(&hl->wfs, offer_again, NULL);
     for (uint32_t id = first; tn_shard_find(id); id += loops)
         if (tn_shard_find(id)->owned)
@@ -107,7 +119,7 @@ void tn_history_members_missed(void)
         check *c = TN_NEW(arena, check);
         *c = (check){.arena = arena, .shard = shard};
         c->op = (tn_store_op){.arena = arena, .user = c, .done = checked};
-        c->op.u.get.key = tn_store_key(arena, TN_TABLE_SHARD, id, (tn_blob){NULL, 0});
+        c->op.u.get.key = tn_shard_fence_key(shard, arena);
         hl->txns++;
         tn_store_get(&c->op);
     }

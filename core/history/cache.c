@@ -15,13 +15,16 @@
 
 /* ---- workflows ---- */
 
-static tn_blob wf_key(tn_arena *arena, tn_str ns_id, tn_str workflow_id)
+/* With the shard: when the number of shards changes, a workflow of the same loop may be another shard's, while what
+ * the former one had begun is still coming to its end. */
+static tn_blob wf_key(tn_arena *arena, const tn_shard *shard, tn_str ns_id, tn_str workflow_id)
 {
-    uint8_t *p = tn_arena_alloc(arena, ns_id.n + 1 + workflow_id.n);
-    memcpy(p, ns_id.p, ns_id.n);
-    p[ns_id.n] = 0;
-    memcpy(p + ns_id.n + 1, workflow_id.p, workflow_id.n);
-    return tn_blob_from(p, ns_id.n + 1 + workflow_id.n);
+    uint8_t *p = tn_arena_alloc(arena, 4 + ns_id.n + 1 + workflow_id.n);
+    tn_put_u32be(p, shard->id);
+    memcpy(p + 4, ns_id.p, ns_id.n);
+    p[4 + ns_id.n] = 0;
+    memcpy(p + 4 + ns_id.n + 1, workflow_id.p, workflow_id.n);
+    return tn_blob_from(p, 4 + ns_id.n + 1 + workflow_id.n);
 }
 
 static char *dup_str(tn_str s)
@@ -36,7 +39,7 @@ static char *dup_str(tn_str s)
 tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
 {
     tn_arena *scratch = tn_arena_create(0);
-    tn_blob key = wf_key(scratch, ns_id, workflow_id);
+    tn_blob key = wf_key(scratch, shard, ns_id, workflow_id);
     tn_map_link *found = tn_map_find(&shard->hl->wfs, key);
     tn_wf *wf = found ? TN_CONTAINER_OF(found, tn_wf, link) : NULL;
     if (!wf) {
@@ -44,6 +47,7 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
         wf->shard = shard;
         wf->ns_id = dup_str(ns_id);
         wf->workflow_id = dup_str(workflow_id);
+        wf->hash = tn_hash64_stable(tn_blob_of_str(ns_id), tn_blob_of_str(workflow_id));
         wf->key = tn_xmalloc(key.n);
         memcpy(wf->key, key.p, key.n);
         tn_list_init(&wf->queue);
@@ -365,7 +369,7 @@ void tn_load_current(tn_wf *wf, tn_hreq *req)
 {
     load *ld = load_begin(wf, req);
     ld->op.done = current_loaded;
-    ld->op.u.get.key = tn_store_key(ld->arena, TN_TABLE_CURRENT, wf->shard->id,
+    ld->op.u.get.key = tn_store_key(ld->arena, TN_TABLE_CURRENT, wf->shard->partition,
                                     tn_store_row_current(ld->arena, tn_str_from(wf->ns_id),
                                                          tn_str_from(wf->workflow_id)));
     tn_store_get(&ld->op);
@@ -505,7 +509,7 @@ static void load_records(load *ld)
     memcpy(end, ld->run_id, 16);
     for (int i = 15; i >= 0 && ++end[i] == 0; i--) {
     }
-    range->from = tn_store_key(ld->arena, TN_TABLE_RECORD, ld->wf->shard->id,
+    range->from = tn_store_key(ld->arena, TN_TABLE_RECORD, ld->wf->shard->partition,
                                tn_store_row_record(ld->arena, ld->run_id, (uint64_t)ld->ms->next_event_id,
                                                    ld->ms->transition ? ld->ms->transition + 1 : 0));
     range->to_row = tn_arena_blob(ld->arena, tn_blob_from(end, 16));
@@ -552,6 +556,6 @@ void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req)
     ld->run_wanted = true;
     ld->op.done = snapshot_loaded;
     ld->op.u.get.key =
-        tn_store_key(ld->arena, TN_TABLE_SNAPSHOT, wf->shard->id, tn_store_row_run(ld->arena, run_id));
+        tn_store_key(ld->arena, TN_TABLE_SNAPSHOT, wf->shard->partition, tn_store_row_run(ld->arena, run_id));
     tn_store_get(&ld->op);
 }

@@ -9,9 +9,9 @@
 #include "client/client.h"
 
 typedef struct tn_history_options {
-    uint32_t shard_count;
     size_t cache_bytes_max; /* of all loops together: mutable state and cached history */
-    const char *owner;      /* written into the shard records */
+    const char *owner;      /* written into the shard records... */
+    const uint8_t *host_id; /* ... with the member's id (16 bytes); NULL: one of its own */
     /* [main] Some shards could not be taken: waits a while and says whether to go on; NULL: 100 ms, and go on. */
     bool (*wait)(void *user, const char *what, const tn_error *why);
     void *user;
@@ -23,6 +23,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err) TN_
 const tn_history_role *tn_history_role_table(void);
 /* [loop] The rings have changed: shards are taken and let go, tasks of queues that moved are offered again. */
 void tn_history_members_changed(void);
+void tn_history_map_changed(void); /* [loop] there is another number of shards */
 void tn_history_members_missed(void); /* [loop] others may have had this host's shards meanwhile */
 /* [main] Drains: refuses new work, makes in-memory starts durable so that nothing is handed out twice after a
  * planned restart, ends parked calls. */

@@ -71,14 +71,14 @@ static void delete_rows(deletion *del, tn_run *run)
 {
     tn_wf *wf = del->wf;
     tn_arena *arena = del->arena;
-    uint32_t shard = wf->shard->id;
+    uint32_t shard = wf->shard->partition;
     tn_store_batch *batch = &del->batch;
     uint8_t end[16];
     memcpy(end, run->run_id, 16);
     for (int i = 15; i >= 0 && ++end[i] == 0; i--) {
     }
     del->fence_version = wf->shard->fence_version;
-    tn_store_batch_cond(batch, TN_COND_FENCE, tn_store_key(arena, TN_TABLE_SHARD, shard, (tn_blob){NULL, 0}),
+    tn_store_batch_cond(batch, TN_COND_FENCE, tn_shard_fence_key(wf->shard, arena),
                         wf->shard->fence_version);
     tn_store_batch_delete_range(
         batch, tn_store_key(arena, TN_TABLE_RECORD, shard, tn_store_row_run(arena, run->run_id)),

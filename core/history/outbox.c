@@ -44,10 +44,10 @@ void tn_outbox_flush(tn_shard *shard)
     flush->arena = arena;
     flush->shard = shard;
     tn_store_batch_init(&batch, arena);
-    tn_store_batch_cond(&batch, TN_COND_FENCE, tn_store_key(arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0}),
+    tn_store_batch_cond(&batch, TN_COND_FENCE, tn_shard_fence_key(shard, arena),
                         shard->fence_version);
     for (size_t i = 0; i < shard->n_outbox_acked; i++)
-        tn_store_batch_delete(&batch, tn_store_key(arena, TN_TABLE_OUTBOX, shard->id,
+        tn_store_batch_delete(&batch, tn_store_key(arena, TN_TABLE_OUTBOX, shard->partition,
                                                    tn_store_row_u64(arena, shard->outbox_acked[i])));
     shard->n_outbox_acked = 0;
     flush->op.arena = arena;

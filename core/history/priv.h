@@ -67,9 +67,10 @@ struct tn_run {
 };
 
 struct tn_wf {
-    tn_map_link link; /* hloop->wfs; key: shard-independent ns id + 0 + workflow id */
+    tn_map_link link; /* hloop->wfs; key: shard + ns id + 0 + workflow id */
     tn_shard *shard;
     char *ns_id, *workflow_id;
+    uint64_t hash; /* says whose it is, by a map */
     uint8_t *key;
     bool busy;     /* a request waits for the store */
     bool stepping; /* the queue is being served further up the stack */
@@ -88,8 +89,11 @@ struct tn_wf {
 
 struct tn_shard {
     uint32_t id;
+    uint32_t partition, sub; /* where its rows lie, and which of the shards there it is */
     tn_hloop *hl;
     bool owned;
+    uint32_t of;  /* shards of the map under which it was taken: whose workflows it has (tn_shard_has) */
+    uint64_t map; /* version of that map */
     uint64_t range_id, fence_version;
     uint64_t owned_since_ns; /* wall: what was only in the last owner's memory ends here */
     uint64_t outbox_next;
@@ -107,6 +111,7 @@ struct tn_shard {
     uint64_t epoch; /* how often the shard was lost: what was read or decided in an older one is not true any more */
     tn_loop_timer regain_timer, release_timer;
     uint64_t regain_delay_ns, regained_ns; /* mono */
+    bool reopening; /* let go by an operator's word, though the ring says that it is ours */
     bool missed; /* taken by a host that thought this one dead, and gives it back */
     tn_list paused; /* workflows with requests meanwhile */
     bool rejected; /* matching has refused tasks: scan again on credit */
@@ -176,14 +181,46 @@ struct tn_txn {
     int64_t activity_id; /* scheduled id of the activity handed out */
 };
 
+/* ---- fence.c ---- */
+#define TN_FENCES_MAX 256u /* shards of a partition */
+typedef struct tn_fence_row {
+    uint64_t version;
+    Tenon__ShardRecord *record; /* NULL: there is none */
+} tn_fence_row;
+typedef struct tn_fence { /* the fences of a shard's partition, as read */
+    tn_arena *arena;
+    uint64_t map; /* this process's, when it began */
+    uint32_t shards, count;
+    bool outdated; /* a row is of a newer map: nothing may be taken */
+    bool whole;    /* the partition is of an older map, or nobody's: its rows change together */
+    bool moved;    /* `tenonctl store copy` has them */
+    uint64_t last_range, range_id, acquired_ns;
+    tn_fence_row rows[TN_FENCES_MAX];
+} tn_fence;
+void tn_shard_place(tn_shard *shard, uint32_t id);
+tn_key tn_shard_fence_key(const tn_shard *shard, tn_arena *arena);
+/* Whether the workflow is the shard's, by the map under which the shard was taken. */
+bool tn_shard_has(const tn_shard *shard, tn_str ns_id, tn_str workflow_id);
+void tn_fence_begin(tn_fence *fence, const tn_shard *shard, tn_arena *arena, tn_store_op *op); /* then tn_store_scan */
+/* A page has come; out_more: scan again. */
+tn_status tn_fence_read(tn_fence *fence, const tn_shard *shard, tn_store_op *op, bool *out_more, tn_error *err) TN_WARN_UNUSED;
+tn_batch tn_fence_raise(tn_fence *fence, const tn_shard *shard); /* not when outdated or moved */
+void tn_fence_taken(const tn_fence *fence, tn_shard *shard, uint64_t version); /* the batch was written */
+
 /* ---- shard.c ---- */
 tn_hloop *tn_hloop_current(void);
-tn_shard *tn_shard_find(uint32_t id);
+tn_shard *tn_shard_find(uint32_t id); /* also one of a map that was; NULL: there never was one */
+/* [loop] The shard that has a workflow now, if it is of this loop; else NULL. */
+tn_shard *tn_shard_here(tn_str ns_id, tn_str workflow_id);
+uint64_t tn_shard_map_since_ns(void); /* mono, when this process learnt of the map in force; 0: at its start */
 void tn_shard_take_over(tn_shard *shard); /* repeats the outbox, wakes what waits */
 const char *tn_shard_owner_name(void);
 
+void tn_shards_of_loop(tn_hloop *hl); /* makes those of the map in force that there were not */
+
 /* ---- assign.c ---- */
 bool tn_shard_is_ours(uint32_t id); /* by the ring */
+void tn_shard_assign(tn_shard *shard); /* taken or let go, as the ring and the map say */
 
 /* ---- renew.c ---- */
 /* [loop] A commit is uncertain, or was refused by the fence: the shard stands still until its fence has been raised,
@@ -191,6 +228,7 @@ bool tn_shard_is_ours(uint32_t id); /* by the ring */
 void tn_shard_doubt(tn_shard *shard, const char *why);
 void tn_shard_regain_init(tn_shard *shard);
 void tn_shard_regain_now(tn_shard *shard); /* it is to be ours: takes it, whoever had it */
+void tn_shard_reopen(tn_shard *shard);     /* let go, and taken again at once */
 void tn_shard_release(tn_shard *shard);    /* it is another's from now on: soon nothing of it is served or believed */
 void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
 void tn_shard_go_on(tn_shard *shard);
@@ -277,6 +315,8 @@ void tn_op_delete(tn_wf *wf, tn_hreq *req);     /* asked for: an open run is ter
 void tn_run_delete(tn_wf *wf, tn_hreq *req, tn_run *run); /* the same, with the run at hand */
 void tn_op_delete_run(tn_wf *wf, tn_hreq *req); /* its retention has ended: all of its rows go */
 void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
+void tn_op_mutable_state(tn_wf *wf, tn_hreq *req);
+void tn_op_refresh(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
 
 /* ---- reading.c ---- */

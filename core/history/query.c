@@ -113,7 +113,7 @@ static void direct_done(tn_mreq *mreq)
         /* The sticky worker is gone or silent: once more, to any worker of the normal queue. */
         waiting *w = req->progress;
         w->tried_sticky = true;
-        tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
+        tn_shard *shard = tn_shard_here(req->ns->id, req->workflow_id);
         if (shard && shard->owned) {
             tn_wf_enqueue(tn_wf_get(shard, req->ns->id, req->workflow_id), req);
             return;

@@ -183,7 +183,7 @@ void tn_read_events(tn_read *read, tn_run *run)
         finish(read);
         return;
     }
-    read->shard = run->wf->shard->id;
+    read->shard = run->wf->shard->partition;
     memcpy(read->run_id, run->run_id, 16);
     if (memory_has(read, run)) {
         take_from_memory(read, run);

@@ -11,10 +11,13 @@
 
 #include <stdlib.h>
 
-#include "proto/proto.h"
+#include "client/shardmap.h"
 
 #define AGAIN_NS (200 * TN_MS)
 #define RELEASE_NS (100 * TN_MS)
+/* Under a new map a partition changes over with the first shard that is taken there.  That waits until its former owners
+ * have heard of the map and written what they had in memory: whoever is later is fenced off. */
+#define MAP_SPREAD_NS (300 * TN_MS)
 #define REGAIN_MIN_NS TN_SEC
 #define REGAIN_MISSED_NS (3 * RELEASE_NS) /* the other one has let it go by then */
 #define REGAIN_MAX_NS (60 * TN_SEC)
@@ -24,7 +27,7 @@ typedef struct renewal {
     tn_shard *shard;
     uint64_t since_ns; /* wall: a raise of ours, made in doubt, is not older */
     bool regain;       /* whoever has it: it is to be ours */
-    Tenon__ShardRecord record;
+    tn_fence *fence;
     tn_loop_timer again;
     tn_store_op op;
 } renewal;
@@ -49,6 +52,7 @@ void tn_shard_go_on(tn_shard *shard)
 static void finish(renewal *renew)
 {
     tn_shard *shard = renew->shard;
+    bool moved = renew->fence->moved;
     tn_arena_destroy(renew->arena);
     free(renew);
     shard->renewing = false;
@@ -56,6 +60,9 @@ static void finish(renewal *renew)
     if (shard->owned && !shard->hl->stopping)
         tn_shard_take_over(shard); /* an outbox row that was written after all, runs nobody has told us of */
     tn_shard_go_on(shard);
+    /* Ring and map may have changed meanwhile. */
+    if (!shard->hl->stopping && (shard->owned || (!moved && !tn_loop_timer_active(&shard->regain_timer))))
+        tn_shard_assign(shard);
 }
 
 /* Every run of the shard goes, and whoever waits for one is told. */
@@ -87,9 +94,14 @@ static void lost(renewal *renew)
     tn_shard *shard = renew->shard;
     shard->owned = false;
     shard->epoch++;
-    TN_LOG(TN_LOG_ERROR, "history",
-           "another process has taken this shard; in a cluster it has moved, else fix: let one server use a store",
-           TN_LOG_U("shard", shard->id));
+    if (renew->fence->outdated || renew->fence->map != shard->map) {
+        TN_LOG(TN_LOG_INFO, "history", "the number of shards has been changed", TN_LOG_U("shard", shard->id));
+        shard->missed = true;
+    } else {
+        TN_LOG(TN_LOG_ERROR, "history",
+               "another process has taken this shard; in a cluster it has moved, else fix: let one server use a store",
+               TN_LOG_U("shard", shard->id));
+    }
     if (!shard->hl->stopping && tn_shard_is_ours(shard->id))
         regain_later(shard);
     tn_map_each(&shard->hl->wfs, doom, shard);
@@ -102,6 +114,7 @@ static void release(tn_shard *shard)
     shard->owned = false;
     shard->epoch++;
     tn_loop_timer_stop(&shard->wake_timer);
+    shard->next_wake_ns = UINT64_MAX; /* else whoever wants to be woken later would rely on that timer */
     tn_map_each(&shard->hl->wfs, doom, shard);
     tn_memories_clear(shard->hl, shard);
     if (!shard->renewing)
@@ -111,8 +124,15 @@ static void release(tn_shard *shard)
 static void release_now(tn_loop_timer *timer)
 {
     tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, release_timer);
-    if (shard->owned && !shard->hl->stopping && !tn_shard_is_ours(shard->id))
-        release(shard);
+    uint64_t map;
+    bool reopen = shard->reopening && !shard->renewing, ours = tn_shard_is_ours(shard->id);
+    (void)tn_client_shard_map(&map);
+    shard->reopening = false;
+    if (!shard->owned || shard->hl->stopping || (ours && !reopen && shard->map == map))
+        return;
+    release(shard);
+    if (ours)
+        tn_shard_regain_now(shard);
 }
 
 static void flush(void *user, tn_map_link *link)
@@ -136,6 +156,11 @@ void tn_shard_release(tn_shard *shard)
     tn_loop_timer_start(&shard->release_timer, tn_now_mono_ns() + RELEASE_NS);
 }
 
+void tn_shard_reopen(tn_shard *shard)
+{
+    shard->reopening = true;
+    tn_shard_release(shard);
+}
 
 static void try(renewal *renew);
 
@@ -153,76 +178,76 @@ static void raised(tn_store_op *op)
 {
     renewal *renew = op->user;
     tn_shard *shard = renew->shard;
-    if (op->status != TN_OK) { /* made or not, or another was faster: the row says */
+    if (op->status != TN_OK) { /* made or not, or another was faster: the rows say */
         try_later(renew);
         return;
     }
-    shard->fence_version = op->u.commit.commit.version;
-    shard->range_id = renew->record.range_id;
-    shard->owned_since_ns = renew->record.acquired_ns;
-    shard->outbox_next = (renew->record.range_id << 40) + 1;
+    tn_fence_taken(renew->fence, shard, op->u.commit.commit.version);
     if (renew->regain) {
         shard->owned = true;
         shard->scanned_ns = 0; /* of the runs that were known no memory is left */
         shard->regained_ns = tn_now_mono_ns();
-        TN_LOG(TN_LOG_WARN, "history", "the shard has been taken again", TN_LOG_U("shard", shard->id));
+        TN_LOG(shard->map ? TN_LOG_INFO : TN_LOG_WARN, "history", "the shard has been taken again", TN_LOG_U("shard", shard->id));
     }
     finish(renew);
 }
 
-static bool ours(const renewal *renew, const tn_row *row, const Tenon__ShardRecord *record)
+static bool ours(const renewal *renew)
 {
+    const tn_fence_row *row = &renew->fence->rows[renew->shard->sub];
+    if (!row->record || renew->fence->whole || renew->fence->map != renew->shard->map)
+        return false;
     if (row->version == renew->shard->fence_version)
         return true;
-    return strcmp(record->owner, tn_shard_owner_name()) == 0 && record->acquired_ns >= renew->since_ns;
+    return strcmp(row->record->owner, tn_shard_owner_name()) == 0 && row->record->acquired_ns >= renew->since_ns;
 }
 
-static void row_came(tn_store_op *op)
+/* Whether the fence may be raised now; else the renewal has ended, or waits. */
+static bool may_raise(renewal *renew)
 {
-    renewal *renew = op->user;
     tn_shard *shard = renew->shard;
-    Tenon__ShardRecord *old = NULL;
-    tn_error err;
-    bool fresh = op->status == TN_ENOTFOUND && renew->regain; /* nobody has ever had it */
-    if (renew->regain && !tn_shard_is_ours(shard->id)) { /* the ring has turned meanwhile */
+    const tn_fence *fence = renew->fence;
+    if (fence->outdated)
+        tn_shardmap_refresh();
+    if (renew->regain && !tn_shard_is_ours(shard->id)) /* the ring has turned meanwhile */
         finish(renew);
-        return;
-    }
-    if (!fresh && (op->status != TN_OK || tn_proto_unpack(&tenon__shard_record__descriptor, op->u.get.row.value, renew->arena,
-                                               (ProtobufCMessage **)(void *)&old, &err) != TN_OK)) {
-        try_later(renew);
-        return;
-    }
-    if (!renew->regain && !ours(renew, &op->u.get.row, old)) {
+    else if (!renew->regain && !ours(renew))
         lost(renew);
-        return;
-    }
-    if (old && old->moved) { /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
+    else if (fence->moved) { /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
         TN_LOG(TN_LOG_ERROR, "history", "the shard has been moved to another store; fix: start servers on that one",
                TN_LOG_U("shard", shard->id));
         finish(renew);
+    } else if (fence->outdated ||
+               (fence->whole && fence->count && tn_now_mono_ns() < tn_shard_map_since_ns() + MAP_SPREAD_NS))
+        try_later(renew);
+    else
+        return true;
+    return false;
+}
+
+static void rows_came(tn_store_op *op)
+{
+    renewal *renew = op->user;
+    tn_error err;
+    bool more = false;
+    if (op->status != TN_OK || tn_fence_read(renew->fence, renew->shard, op, &more, &err) != TN_OK) {
+        try_later(renew);
         return;
     }
-    uint64_t version = fresh ? 0 : op->u.get.row.version;
-    tn_key key = tn_store_key(renew->arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0});
-    tn_blob packed = {NULL, 0};
-    tenon__shard_record__init(&renew->record);
-    renew->record.range_id = old ? old->range_id + 1 : 1;
-    renew->record.owner = (char *)(uintptr_t)tn_shard_owner_name();
-    renew->record.acquired_ns = tn_now_wall_ns();
-    if (renew->record.acquired_ns < renew->since_ns)
-        renew->since_ns = renew->record.acquired_ns; /* the clock went back */
-    tn_status status = tn_proto_pack(&renew->record.base, renew->arena, &packed);
-    TN_ASSERT(status == TN_OK);
-    tn_store_batch batch;
-    tn_store_batch_init(&batch, renew->arena);
-    tn_store_batch_cond(&batch, fresh ? TN_COND_ABSENT : TN_COND_VERSION, key, version);
-    tn_store_batch_put(&batch, key, packed);
+    if (more) {
+        tn_store_scan(op);
+        return;
+    }
+    if (!may_raise(renew))
+        return;
+    tn_batch batch = tn_fence_raise(renew->fence, renew->shard);
+    if (renew->fence->acquired_ns < renew->since_ns)
+        renew->since_ns = renew->fence->acquired_ns; /* the clock went back */
     memset(op, 0, sizeof(*op));
     op->arena = renew->arena;
     op->user = renew;
     op->done = raised;
-    op->u.commit.batch = tn_store_batch_finish(&batch);
+    op->u.commit.batch = batch;
     tn_store_commit(op);
 }
 
@@ -231,12 +256,12 @@ static void try(renewal *renew)
     if (renew->arena)
         tn_arena_destroy(renew->arena);
     renew->arena = tn_arena_create(0);
+    renew->fence = TN_NEW(renew->arena, tn_fence);
     memset(&renew->op, 0, sizeof(renew->op));
-    renew->op.arena = renew->arena;
     renew->op.user = renew;
-    renew->op.done = row_came;
-    renew->op.u.get.key = tn_store_key(renew->arena, TN_TABLE_SHARD, renew->shard->id, (tn_blob){NULL, 0});
-    tn_store_get(&renew->op);
+    renew->op.done = rows_came;
+    tn_fence_begin(renew->fence, renew->shard, renew->arena, &renew->op);
+    tn_store_scan(&renew->op);
 }
 
 static void begin(tn_shard *shard, bool again)
@@ -271,7 +296,11 @@ static void regain(tn_loop_timer *timer)
     tn_shard *shard = TN_CONTAINER_OF(timer, tn_shard, regain_timer);
     if (!tn_shard_is_ours(shard->id))
         return;
-    if (!shard->owned && !shard->renewing && !shard->hl->stopping)
+    if (shard->owned || shard->hl->stopping)
+        return;
+    if (shard->renewing) /* a doubt of before it was let go is being settled */
+        tn_loop_timer_start(timer, tn_now_mono_ns() + AGAIN_NS);
+    else
         begin(shard, true);
 }
 

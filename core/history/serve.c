@@ -65,6 +65,12 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_DELETE_RUN:
         tn_op_delete_run(wf, req);
         break;
+    case TN_HOP_MUTABLE_STATE:
+        tn_op_mutable_state(wf, req);
+        break;
+    case TN_HOP_REFRESH:
+        tn_op_refresh(wf, req);
+        break;
     default:
         tn_op_internal(wf, req);
         break;
@@ -90,13 +96,15 @@ void tn_wf_step(tn_wf *wf)
         return;
     }
     wf->stepping = true;
+    /* Whose the workflow is may have changed since it came here, and the shard have been taken again since. */
+    bool ours = wf->shard->of && wf->hash % wf->shard->of + 1 == wf->shard->id;
     while (!wf->busy && (!wf->shard->renewing || wf->shard->hl->stopping)) {
         drop_doomed(wf);
         tn_list *link = tn_list_pop_front(&wf->queue);
         if (!link)
             break;
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        if (!wf->shard->owned || wf->shard->renewing) { /* stopping in doubt: a write now could part the truth */
+        if (!wf->shard->owned || wf->shard->renewing || !ours) { /* stopping in doubt: a write now could part the truth */
             req->not_owner = true;
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         }
@@ -167,11 +175,11 @@ void tn_history_submit(tn_hreq *req)
     tn_list_init(&req->link);
     req->progress = NULL;
     bool whole = req->op == TN_HOP_SWEEP;
-    tn_shard *shard =
-        tn_shard_find(whole ? req->u.task.ref.shard : tn_client_shard_of(req->ns->id, req->workflow_id));
-    TN_ASSERT(shard && shard->hl == tn_hloop_current());
-    if (!shard->owned || shard->hl->stopping) {
-        req->not_owner = !shard->hl->stopping || !tn_shard_is_ours(shard->id);
+    tn_shard *shard = whole ? tn_shard_find(req->u.task.ref.shard) : tn_shard_here(req->ns->id, req->workflow_id);
+    if (whole && shard && (shard->hl != tn_hloop_current() || shard->map != req->u.task.ref.stamp))
+        shard = NULL; /* a shard of another map is not what was meant */
+    if (!shard || !shard->owned || shard->hl->stopping) {
+        req->not_owner = !tn_hloop_current()->stopping || !shard || !tn_shard_is_ours(shard->id);
         tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         return;
     }

@@ -8,15 +8,18 @@
 
 #include <inttypes.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "client/shardmap.h"
 #include "history/priv.h"
 #include "proto/proto.h"
 
-static tn_shard *shards; /* [1..count] */
-static uint32_t shards_count;
+/* By id; each made by its loop when a map first has it, and kept until the end: a later map may have it again. */
+static _Atomic(tn_shard *) shards[TN_SHARDS_MAX + 1];
+static atomic_uint_fast64_t map_since_ns;
 static tn_hloop *hloops;
 static char owner_name[300]; /* the host, and which of its processes this is */
 
@@ -26,7 +29,18 @@ tn_hloop *tn_hloop_current(void)
     return loop ? &hloops[tn_loop_index(loop)] : NULL;
 }
 
-tn_shard *tn_shard_find(uint32_t id) { return id >= 1 && id <= shards_count ? &shards[id] : NULL; }
+tn_shard *tn_shard_find(uint32_t id)
+{
+    return id >= 1 && id <= TN_SHARDS_MAX ? atomic_load_explicit(&shards[id], memory_order_acquire) : NULL;
+}
+
+tn_shard *tn_shard_here(tn_str ns_id, tn_str workflow_id)
+{
+    tn_shard *shard = tn_shard_find(tn_client_shard_of(ns_id, workflow_id));
+    return shard && shard->hl == tn_hloop_current() ? shard : NULL;
+}
+
+uint64_t tn_shard_map_since_ns(void) { return atomic_load(&map_since_ns); }
 
 /* ---- taking a shard ---- */
 
@@ -39,8 +53,7 @@ typedef struct acquire {
     tn_arena *arena;
     struct takeover *all;
     tn_shard *shard;
-    Tenon__ShardRecord record;
-    uint64_t old_version;
+    tn_fence *fence;
     bool read;
     tn_store_op op;
 } acquire;
@@ -74,10 +87,7 @@ static void raised(tn_store_op *op)
     if (op->status != TN_OK) {
         acquire_failed(all, op->status, &op->error);
     } else {
-        item->shard->fence_version = op->u.commit.commit.version;
-        item->shard->range_id = item->record.range_id;
-        item->shard->owned_since_ns = item->record.acquired_ns;
-        item->shard->outbox_next = (item->record.range_id << 40) + 1; /* never a number used before */
+        tn_fence_taken(item->fence, item->shard, op->u.commit.commit.version);
         item->shard->owned = true;
         all->taken++;
     }
@@ -87,19 +97,12 @@ static void raised(tn_store_op *op)
 
 static void raise_one(acquire *item)
 {
-    tn_key key = tn_store_key(item->arena, TN_TABLE_SHARD, item->shard->id, (tn_blob){NULL, 0});
-    tn_blob packed = {NULL, 0};
-    tn_status status = tn_proto_pack(&item->record.base, item->arena, &packed);
-    TN_ASSERT(status == TN_OK);
-    tn_store_batch batch;
-    tn_store_batch_init(&batch, item->arena);
-    tn_store_batch_cond(&batch, item->old_version ? TN_COND_VERSION : TN_COND_ABSENT, key, item->old_version);
-    tn_store_batch_put(&batch, key, packed);
+    tn_batch batch = tn_fence_raise(item->fence, item->shard);
     memset(&item->op, 0, sizeof(item->op));
     item->op.arena = item->arena;
     item->op.user = item;
     item->op.done = raised;
-    item->op.u.commit.batch = tn_store_batch_finish(&batch);
+    item->op.u.commit.batch = batch;
     tn_store_commit(&item->op);
 }
 
@@ -116,27 +119,27 @@ static void raise_all(takeover *all)
         sem_post(&all->done);
 }
 
-static void shard_row_came(tn_store_op *op)
+static void fences_came(tn_store_op *op)
 {
     acquire *item = op->user;
     takeover *all = item->all;
-    Tenon__ShardRecord *old = NULL;
+    bool more = false;
     if (op->status == TN_OK)
-        op->status = tn_proto_unpack(&tenon__shard_record__descriptor, op->u.get.row.value, item->arena,
-                                     (ProtobufCMessage **)(void *)&old, &op->error);
-    else if (op->status == TN_ENOTFOUND)
-        op->status = TN_OK;
-    if (op->status == TN_OK && old && old->moved)
+        op->status = tn_fence_read(item->fence, item->shard, op, &more, &op->error);
+    if (op->status == TN_OK && more) {
+        tn_store_scan(op);
+        return;
+    }
+    if (op->status == TN_OK && item->fence->moved)
         op->status = tn_error_set(&op->error, TN_EINVALID, "shard %u has been moved to another store",
                                   item->shard->id);
+    if (op->status == TN_OK && item->fence->outdated) {
+        tn_shardmap_refresh();
+        op->status = tn_error_set(&op->error, TN_EUNAVAILABLE, "the number of shards has just been changed");
+    }
     if (op->status != TN_OK)
         acquire_failed(all, op->status, &op->error);
     item->read = op->status == TN_OK;
-    tenon__shard_record__init(&item->record);
-    item->record.range_id = old ? old->range_id + 1 : 1;
-    item->record.owner = owner_name;
-    item->record.acquired_ns = tn_now_wall_ns();
-    item->old_version = old ? op->u.get.row.version : 0;
     if (--all->waiting == 0)
         raise_all(all);
 }
@@ -144,22 +147,25 @@ static void shard_row_came(tn_store_op *op)
 static void loop_acquire(void *arg)
 {
     takeover *all = arg;
-    for (uint32_t id = 1; id <= shards_count; id++) {
-        if (shards[id].hl != all->hl || shards[id].owned || !tn_shard_is_ours(id))
+    tn_shards_of_loop(all->hl);
+    all->items = tn_xcalloc(tn_client_shard_count() + 1, sizeof(acquire));
+    for (uint32_t id = tn_loop_index(all->hl->loop) + 1; tn_shard_find(id); id += tn_loops_count()) {
+        tn_shard *shard = tn_shard_find(id);
+        if (shard->owned || !tn_shard_is_ours(id))
             continue;
         acquire *item = &all->items[all->count++];
         item->arena = tn_arena_create(0);
         item->all = all;
-        item->shard = &shards[id];
+        item->shard = shard;
     }
     all->waiting = all->count + 1; /* one for ourselves: answers may come at once */
     for (size_t i = 0; i < all->count; i++) {
         acquire *item = &all->items[i];
-        item->op.arena = item->arena;
+        item->fence = TN_NEW(item->arena, tn_fence);
         item->op.user = item;
-        item->op.done = shard_row_came;
-        item->op.u.get.key = tn_store_key(item->arena, TN_TABLE_SHARD, item->shard->id, (tn_blob){NULL, 0});
-        tn_store_get(&item->op);
+        item->op.done = fences_came;
+        tn_fence_begin(item->fence, item->shard, item->arena, &item->op);
+        tn_store_scan(&item->op);
     }
     if (--all->waiting == 0)
         raise_all(all);
@@ -169,7 +175,6 @@ static void round_begin(takeover *all, tn_hloop *hl)
 {
     *all = (takeover){.hl = hl};
     sem_init(&all->done, 0, 0);
-    all->items = tn_xcalloc(shards_count, sizeof(acquire));
     tn_loop_call(hl->loop, loop_acquire, all);
 }
 
@@ -215,7 +220,7 @@ static tn_status acquire_patiently(const tn_history_options *options, tn_error *
         tn_status status = acquire_round(&missing, &why);
         if (status == TN_OK)
             return TN_OK;
-        snprintf(what, sizeof(what), "%zu of %" PRIu32 " shards", missing, shards_count);
+        snprintf(what, sizeof(what), "%zu of %" PRIu32 " shards", missing, tn_client_shard_count());
         bool go_on = may_pass(status);
         if (go_on && options->wait)
             go_on = options->wait(options->user, what, &why);
@@ -251,6 +256,8 @@ static void outbox_row(tn_shard *shard, uint64_t seq, const Tenon__Outbox *row)
         return;
     tn_uuid_format(row->ns_id.data, ns_id);
     tn_uuid_format(row->run_id.data, run_id);
+    if (!tn_shard_has(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id)))
+        return; /* a neighbour's in the partition */
     if (row->remove) {
         tn_visibility_remove(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id), tn_str_from(run_id), seq);
         return;
@@ -304,7 +311,7 @@ void tn_shard_take_over(tn_shard *shard)
     scan->op.done = outbox_came;
     tn_loop_timer_init(&scan->again, outbox_again);
     scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 500};
-    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_OUTBOX, shard->id, (tn_blob){NULL, 0});
+    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_OUTBOX, shard->partition, (tn_blob){NULL, 0});
     shard->hl->txns++;
     tn_store_scan(&scan->op);
 }
@@ -314,17 +321,39 @@ void tn_shard_take_over(tn_shard *shard)
 static void loop_start(void *arg)
 {
     tn_hloop *hl = arg;
-    uint32_t loop_index = tn_loop_index(hl->loop);
-    for (uint32_t id = 1; id <= shards_count; id++)
-        if ((id - 1) % tn_loops_count() == loop_index && shards[id].owned)
-            tn_shard_take_over(&shards[id]);
+    for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count())
+        if (tn_shard_find(id)->owned) {
+            tn_shard_take_over(tn_shard_find(id));
+            tn_shard_assign(tn_shard_find(id)); /* the map may have changed while it was taken */
+        }
 }
 
-static void name_owner(const char *host)
+void tn_shards_of_loop(tn_hloop *hl)
+{
+    uint32_t count = tn_client_shard_count();
+    for (uint32_t id = tn_loop_index(hl->loop) + 1; id <= count; id += tn_loops_count()) {
+        if (tn_shard_find(id))
+            continue;
+        tn_shard *shard = tn_xcalloc(1, sizeof(*shard));
+        tn_shard_place(shard, id);
+        shard->hl = hl;
+        tn_list_init(&shard->paused);
+        tn_list_init(&shard->vis_writes);
+        tn_wakes_init(shard);
+        tn_shard_regain_init(shard);
+        atomic_store_explicit(&shards[id], shard, memory_order_release);
+    }
+    atomic_store(&map_since_ns, tn_now_mono_ns());
+}
+
+static void name_owner(const char *host, const uint8_t *host_id)
 {
     uint8_t id[16];
     char text[37];
-    tn_random_bytes(id, sizeof(id));
+    if (host_id)
+        memcpy(id, host_id, sizeof(id));
+    else
+        tn_random_bytes(id, sizeof(id));
     tn_uuid_format(id, text);
     snprintf(owner_name, sizeof(owner_name), "%.250s %s", host, text);
 }
@@ -332,9 +361,9 @@ static void name_owner(const char *host)
 tn_status tn_history_start(const tn_history_options *options, tn_error *err)
 {
     uint32_t loops = tn_loops_count();
-    name_owner(options->owner ? options->owner : "");
-    shards_count = options->shard_count;
-    shards = tn_xcalloc(shards_count + 1, sizeof(*shards));
+    name_owner(options->owner ? options->owner : "", options->host_id);
+    for (uint32_t id = 1; id <= TN_SHARDS_MAX; id++)
+        atomic_store_explicit(&shards[id], NULL, memory_order_relaxed); /* the simulator starts again after a crash */
     hloops = tn_xcalloc(loops, sizeof(*hloops));
     for (uint32_t i = 0; i < loops; i++) {
         tn_hloop *hl = &hloops[i];
@@ -348,14 +377,6 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
     }
-    for (uint32_t id = 1; id <= shards_count; id++) {
-        shards[id].id = id;
-        shards[id].hl = &hloops[(id - 1) % loops];
-        tn_list_init(&shards[id].paused);
-        tn_list_init(&shards[id].vis_writes);
-        tn_wakes_init(&shards[id]);
-        tn_shard_regain_init(&shards[id]);
-    }
     tn_status status = acquire_patiently(options, err);
     if (status != TN_OK)
         return status;
@@ -368,15 +389,22 @@ static void credit(uint32_t shard_id, tn_str ns_id, tn_str queue, uint32_t type)
 {
     (void)ns_id, (void)queue, (void)type;
     tn_shard *shard = tn_shard_find(shard_id);
-    if (!shard || !shard->owned || !shard->rejected)
+    if (!shard || shard->hl != tn_hloop_current() || !shard->owned || !shard->rejected)
         return;
     shard->rejected = false;
     tn_wakes_scan_all(shard);
 }
 
+static void close_shard(uint32_t shard_id)
+{
+    tn_shard *shard = tn_shard_find(shard_id);
+    if (shard && shard->owned && !shard->hl->stopping)
+        tn_shard_reopen(shard);
+}
+
 const tn_history_role *tn_history_role_table(void)
 {
-    static const tn_history_role role = {.submit = tn_history_submit, .credit = credit};
+    static const tn_history_role role = {.submit = tn_history_submit, .credit = credit, .close_shard = close_shard};
     return &role;
 }
 
@@ -404,18 +432,17 @@ static void loop_stop(void *arg)
 {
     tn_hloop *hl = arg;
     hl->stopping = true;
-    for (uint32_t id = 1; id <= shards_count; id++)
-        if (shards[id].hl == hl)
-            tn_shard_go_on(&shards[id]);
+    for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count())
+        tn_shard_go_on(tn_shard_find(id));
     flush_runs(&hl->open);
     flush_runs(&hl->closed);
 }
 
 static void loop_flush_outbox(void *arg)
 {
-    for (uint32_t id = 1; id <= shards_count; id++)
-        if (shards[id].hl == arg)
-            tn_outbox_flush(&shards[id]);
+    const tn_hloop *hl = arg;
+    for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count())
+        tn_outbox_flush(tn_shard_find(id));
 }
 
 static void loop_busy(void *arg)
@@ -455,11 +482,10 @@ static void loop_clear(void *arg)
     tn_wakes_clear(hl);
     tn_memories_clear(hl, NULL);
     tn_map_done(&hl->memories);
-    for (uint32_t id = 1; id <= shards_count; id++) {
-        if (shards[id].hl != hl)
-            continue;
-        tn_loop_timer_stop(&shards[id].wake_timer);
-        tn_loop_timer_stop(&shards[id].regain_timer);
+    for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count()) {
+        tn_loop_timer_stop(&tn_shard_find(id)->wake_timer);
+        tn_loop_timer_stop(&tn_shard_find(id)->regain_timer);
+        tn_loop_timer_stop(&tn_shard_find(id)->release_timer);
     }
 }
 

@@ -36,6 +36,8 @@ static void sweep_end(sweep *s, const tn_fault *fault)
 
 static void act_on(sweep *s, const char *workflow_id, const uint8_t run_id[16])
 {
+    if (!tn_shard_has(s->shard, s->req->ns->id, tn_str_from(workflow_id)))
+        return; /* a neighbour's in the partition */
     tn_wf *wf = tn_wf_get(s->shard, s->req->ns->id, tn_str_from(workflow_id));
     tn_iop_send(tn_iop_create(wf, run_id, TN_IOP_DELETE));
     tn_wf_maybe_drop(wf);
@@ -84,7 +86,7 @@ static void page_came(tn_store_op *op)
     s->shard->hl->txns--;
     if (op->status != TN_OK)
         fault = tn_fault_from_status(s->req->arena, op->status, &op->error);
-    else if (!s->shard->owned || s->shard->hl->stopping)
+    else if (!s->shard->owned || s->shard->map != s->req->u.task.ref.stamp || s->shard->hl->stopping)
         fault = tn_fault_unavailable(s->req->arena, "shard is not owned by this host, try again");
     for (size_t i = 0; !fault && i < page->n_rows && s->found < RUNS_MAX; i++) {
         if (s->table == TN_TABLE_WAKE)
@@ -112,7 +114,7 @@ static void next_page(sweep *s)
     s->page = tn_arena_create(0);
     s->op = (tn_store_op){.arena = s->page, .user = s, .done = page_came};
     s->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = PAGE_ROWS};
-    s->op.u.scan.range.from = tn_store_key(s->page, s->table, s->shard->id, tn_buf_blob(&s->from));
+    s->op.u.scan.range.from = tn_store_key(s->page, s->table, s->shard->partition, tn_buf_blob(&s->from));
     s->shard->hl->txns++;
     tn_store_scan(&s->op);
 }

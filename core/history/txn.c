@@ -123,7 +123,7 @@ static tn_blob pack(tn_txn *txn, const ProtobufCMessage *msg)
 
 static tn_key key_of(tn_txn *txn, uint32_t table, tn_blob row)
 {
-    return tn_store_key(txn->arena, table, txn->wf->shard->id, row);
+    return tn_store_key(txn->arena, table, txn->wf->shard->partition, row);
 }
 
 static void put_wake(tn_txn *txn, tn_change *change, uint64_t wake_ns)
@@ -287,7 +287,7 @@ static void build_batch(tn_txn *txn)
     tn_shard *shard = txn->wf->shard;
     txn->fence_version = shard->fence_version;
     tn_store_batch_cond(&txn->batch, TN_COND_FENCE,
-                        tn_store_key(txn->arena, TN_TABLE_SHARD, shard->id, (tn_blob){NULL, 0}),
+                        tn_shard_fence_key(shard, txn->arena),
                         shard->fence_version);
     for (size_t i = 0; i < txn->n_changes; i++)
         if (change_writes(&txn->changes[i]))
@@ -365,7 +365,8 @@ static void succeed(tn_txn *txn)
 
 /* What a request in doubt must know when it is served again. */
 typedef struct doubt {
-    uint64_t transition; /* that the run has reached if the write was made */
+    uint64_t transition; /* that the run has reached if the write was made... */
+    uint64_t epoch;      /* ... for the shard has been ours ever since */
     tn_wft_completed_out wft_out;
 } doubt;
 
@@ -378,7 +379,7 @@ bool tn_doubt_was_made(tn_hreq *req, const tn_run *run, tn_wft_completed_out *ou
     req->progress = NULL;
     if (out)
         *out = d->wft_out;
-    return run->ms->transition >= d->transition;
+    return d->epoch == run->wf->shard->epoch && run->ms->transition >= d->transition;
 }
 
 /* Who answers a task has only one try: under its token or id nothing is found any more when the first was written
@@ -387,6 +388,8 @@ bool tn_doubt_was_made(tn_hreq *req, const tn_run *run, tn_wft_completed_out *ou
 static bool waits_for_truth(tn_txn *txn)
 {
     tn_hreq *req = txn->req;
+    if (txn->epoch != txn->wf->shard->epoch)
+        return false; /* another owner has gone on from there: nobody can tell any more whose doing it was */
     if (txn->fault || (txn->op.status != TN_EUNCERTAIN && txn->op.status != TN_EFENCED))
         return false;
     switch ((int)req->op) {
@@ -404,6 +407,7 @@ static bool waits_for_truth(tn_txn *txn)
             tn_arena_set_limit(req->arena, 0);
             doubt *d = TN_NEW(req->arena, doubt);
             d->transition = ms->transition;
+            d->epoch = txn->epoch;
             d->wft_out = txn->wft_out;
             req->progress = d;
             req->run_id = tn_arena_str(req->arena, tn_str_from(ms->run_id_text));
@@ -425,7 +429,7 @@ static void fail(tn_txn *txn)
         /* A run that may have been created after all is woken too: nobody else knows of it yet. */
         if ((!txn->changes[i].created || status == TN_EUNCERTAIN) && !wf->shard->hl->stopping)
             tn_iop_send_later(tn_iop_create(wf, run->run_id, TN_IOP_WAKE), TN_SEC);
-        if (!txn->changes[i].created)
+        if (!txn->changes[i].created && txn->epoch == wf->shard->epoch)
             tn_memory_keep(run, txn->changes[i].unwritten);
         run->doomed = true;
     }

@@ -99,6 +99,10 @@ static void wake_row(tn_shard *shard, const tn_row *row)
         wake->ns_id.len == 16) {
         char ns_id[37];
         tn_uuid_format(wake->ns_id.data, ns_id);
+        if (!tn_shard_has(shard, tn_str_from(ns_id), tn_str_from(wake->workflow_id))) { /* a neighbour's */
+            tn_arena_destroy(arena);
+            return;
+        }
         tn_wf *wf = tn_wf_get(shard, tn_str_from(ns_id), tn_str_from(wake->workflow_id));
         tn_run *run = tn_run_find(wf, row->key.row.p + 8);
         if (!run || !run->wake_queued) {
@@ -134,7 +138,7 @@ static void scan_next(wake_scan *scan)
     scan->op.user = scan;
     scan->op.done = wakes_came;
     scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
-    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->id, tn_blob_from(scan->from, scan->from_n));
+    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->partition, tn_blob_from(scan->from, scan->from_n));
     shard->hl->txns++;
     shard->hl->scans++;
     tn_store_scan(&scan->op);

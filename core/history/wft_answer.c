@@ -141,7 +141,7 @@ typedef struct answer {
 static void take_back(const tn_hreq *req, uint64_t nonce)
 {
     uint8_t run_id[16];
-    tn_shard *shard = tn_shard_find(tn_client_shard_of(req->ns->id, req->workflow_id));
+    tn_shard *shard = tn_shard_here(req->ns->id, req->workflow_id);
     if (!shard || !tn_uuid_parse(req->run_id, run_id))
         return;
     tn_wf *wf = tn_wf_get(shard, req->ns->id, req->workflow_id);

@@ -68,6 +68,7 @@ typedef struct tn_tq {
     uint64_t last_poll_mono_ns; /* 0: never, or its worker has shut down */
     uint64_t used_mono_ns;
     uint8_t *starved; /* bit a shard: refused tasks, wants credit */
+    uint32_t starved_bytes;
     bool any_starved;
     tn_tq_rate_limit *limit; /* NULL: never asked for */
     tn_tq_slots *slots;      /* NULL: nothing has come yet */

@@ -174,8 +174,14 @@ float tn_tq_rate(const tn_tq *tq, bool dispatched)
 
 void tn_tq_starve(tn_tq *tq, uint32_t shard)
 {
-    if (!tq->starved)
-        tq->starved = tn_xcalloc(tn_client_shard_count() / 8 + 1, 1);
+    uint32_t bytes = shard / 8 + 1;
+    if (shard > TN_SHARDS_MAX)
+        return;
+    if (bytes > tq->starved_bytes) { /* there may be more shards than when the queue began to starve */
+        tq->starved = tn_xreallocarray(tq->starved, bytes, 1);
+        memset(tq->starved + tq->starved_bytes, 0, bytes - tq->starved_bytes);
+        tq->starved_bytes = bytes;
+    }
     tq->starved[shard / 8] |= (uint8_t)(1u << (shard % 8));
     tq->any_starved = true;
 }
@@ -185,7 +191,7 @@ void tn_tq_give_credit(tn_tq *tq)
     if (!tq->any_starved || tq->n_tasks > TN_TASKS_WINDOW_MAX / 2)
         return;
     tq->any_starved = false;
-    for (uint32_t shard = 1; shard <= tn_client_shard_count(); shard++) {
+    for (uint32_t shard = 1; shard < 8 * tq->starved_bytes; shard++) {
         if (!(tq->starved[shard / 8] & (1u << (shard % 8))))
             continue;
         tq->starved[shard / 8] &= (uint8_t) ~(1u << (shard % 8));

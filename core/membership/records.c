@@ -56,6 +56,7 @@ static void write_own(const tn_page *page)
         ports[i] = self->role_ports[i];
     record.role_ports = ports;
     record.n_role_ports = TN_SERVICE_COUNT;
+    record.follows_shard_map = true;
     tn_blob packed;
     tn_store_batch batch;
     tn_store_batch_init(&batch, r.arena);

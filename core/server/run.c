@@ -16,6 +16,7 @@
 #include "auth/auth.h"
 #include "client/client.h"
 #include "client/remote.h"
+#include "client/shardmap.h"
 #include "client/token.h"
 #include "config/dynconfig.h"
 #include "frontend/frontend.h"
@@ -31,7 +32,8 @@
 #include "visibility/visibility.h"
 #include "worker/worker.h"
 
-#define SCHEMA 1u
+#define SCHEMA 1u                   /* of a new store */
+#define SCHEMA_MAX TN_SHARDMAP_SCHEMA /* that this release knows */
 
 typedef tn_server server;
 
@@ -186,14 +188,14 @@ static int start_dynconfig(server *s, tn_config_problems *problems)
 
 static tn_status use_cluster(server *s, const Tenon__ClusterRecord *record, tn_error *err)
 {
-    if (record->schema > SCHEMA)
+    if (record->schema > SCHEMA_MAX)
         return tn_error_set(err, TN_EINVALID,
                             "the store has schema %u, this tenond knows up to %u; fix: run the release that wrote it, or a newer one",
-                            record->schema, SCHEMA);
+                            record->schema, SCHEMA_MAX);
     if (record->token_key.len != 16 || strlen(record->cluster_id) != 36 || !record->history_shards)
         return tn_error_set(err, TN_EDATALOSS, "the store's cluster record is damaged");
     if (record->history_shards != s->settings->history_shards && s->args->command == TN_CMD_SERVE)
-        TN_LOG(TN_LOG_WARN, "server", "persistence.numHistoryShards is fixed when a store is made; the store's number is used",
+        TN_LOG(TN_LOG_WARN, "server", "persistence.numHistoryShards says how a new store is made; this one's number is used (see tenonctl shard split)",
                TN_LOG_U("store", record->history_shards), TN_LOG_U("configured", s->settings->history_shards));
     memcpy(s->cluster_id, record->cluster_id, 37);
     memcpy(s->token_key, record->token_key.data, 16);
@@ -323,6 +325,7 @@ static int start_stores(server *s)
         if (!may_pass(status) || !try_again(s, "the cluster record", &err))
             return fail(s, "the store could not be opened", &err);
     tn_token_set_key(s->token_key);
+    tn_remote_use_secret(s->token_key);
     if (tn_vis_start(s->plugins[PLUGIN_VISIBILITY], s->token_key, &err) != TN_OK)
         return fail(s, "visibility could not be started", &err);
     s->up.visibility = true;
@@ -352,9 +355,11 @@ static void wire_roles(server *s)
     tn_client_wire(has(s, TN_SERVICE_HISTORY) ? tn_history_role_table() : NULL,
                    has(s, TN_SERVICE_MATCHING) ? tn_matching_role_table() : NULL,
                    has(s, TN_SERVICE_WORKER) ? tn_worker_role_table() : NULL, s->shards);
+    if (has(s, TN_SERVICE_HISTORY))
+        tn_shardmap_listen(tn_history_map_changed);
     if (!s->cluster)
         return;
-    tn_remote_start(s->token_key);
+    tn_remote_start();
     if (has(s, TN_SERVICE_HISTORY)) {
         tn_members_listen(tn_history_members_changed);
         tn_members_listen_missed(tn_history_members_missed);
@@ -367,9 +372,9 @@ static int start_history(server *s)
 {
     tn_error err = {0};
     tn_history_options history = {
-        .shard_count = s->shards,
         .cache_bytes_max = s->settings->cache_bytes_max,
         .owner = s->host,
+        .host_id = s->cluster ? tn_members_self_id() : NULL,
         .wait = try_again,
         .user = s};
     if (tn_history_start(&history, &err) != TN_OK)
@@ -381,7 +386,13 @@ static int start_history(server *s)
 static int start_roles(server *s)
 {
     tn_error err = {0};
+    tn_status status;
     wire_roles(s);
+    while ((status = tn_shardmap_load_sync(&err)) != TN_OK)
+        if (!may_pass(status) || !try_again(s, "the shard map", &err))
+            return fail(s, "the shard map could not be read", &err);
+    if (s->cluster)
+        tn_shardmap_watch();
     if (has(s, TN_SERVICE_WORKER)) {
         tn_worker_start();
         s->up.worker = true;
@@ -402,7 +413,8 @@ static int start_roles(server *s)
                                     .cluster_name = "active",
                                     .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
                                     .visibility_name = tn_plugin_name(s->plugins[PLUGIN_VISIBILITY]),
-                                    .shard_count = s->shards};
+                                    .ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip,
+                                    .port = (uint16_t)s->settings->services[TN_SERVICE_FRONTEND].grpc_port};
     tn_frontend_start(&frontend);
     return 0;
 }
@@ -446,6 +458,7 @@ static void set_health(const server *s, int status)
     } services[] = {
         {"temporal.api.workflowservice.v1.WorkflowService", TN_SERVICE_FRONTEND},
         {"temporal.api.operatorservice.v1.OperatorService", TN_SERVICE_FRONTEND},
+        {"temporal.server.api.adminservice.v1.AdminService", TN_SERVICE_FRONTEND},
         {"temporal.api.workflowservice.v1.HistoryService", TN_SERVICE_HISTORY},
         {"temporal.api.workflowservice.v1.MatchingService", TN_SERVICE_MATCHING},
     };
@@ -470,8 +483,7 @@ static int open_ports(server *s)
     options.dispatch = admit;
     s->ports_open = true;
     tn_rpc_register_builtin();
-    if (s->cluster)
-        tn_intake_register();
+    tn_intake_register();
     tn_frontend_register();
     set_health(s, TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
@@ -690,6 +702,7 @@ static void stop(server *s)
     }
     if (s->up.history)
         tn_history_stop();
+    tn_shardmap_stop();
     tn_cluster_leave();
     tn_rpc_server_destroy(s->rpc);
     if (s->metrics)

@@ -75,6 +75,17 @@ tn_blob tn_store_row_u64(tn_arena *arena, uint64_t n)
     return (tn_blob){p, 8};
 }
 
+tn_blob tn_store_row_shard(tn_arena *arena, uint32_t sub)
+{
+    uint8_t *p = sub ? tn_arena_alloc(arena, 4) : NULL;
+    if (!sub)
+        return (tn_blob){NULL, 0};
+    if (!p)
+        return NO_ROOM;
+    tn_put_u32be(p, sub);
+    return (tn_blob){p, 4};
+}
+
 /* ---- batches ------------------------------------------------------------------------------------ */
 
 void tn_store_batch_init(tn_store_batch *batch, tn_arena *arena)

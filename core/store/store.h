@@ -8,10 +8,10 @@
 #include "base/base.h"
 #include "loop/loop.h"
 
-/* ---- tables; partition is 4 bytes big-endian: the shard, or TN_PARTITION_CLUSTER ---- */
+/* ---- tables; partition is 4 bytes big-endian: 1.. for the rows of workflows, or TN_PARTITION_CLUSTER ---- */
 #define TN_PARTITION_CLUSTER UINT32_C(0) /* shards count from 1 */
 #define TN_TABLE_META 1u                 /* cluster: "schema", "cluster", "token-key" ... */
-#define TN_TABLE_SHARD 2u     /* one row "": tenon.ShardRecord; its version is the fence */
+#define TN_TABLE_SHARD 2u     /* a row for each shard of the partition: tenon.ShardRecord; its version is the fence */
 #define TN_TABLE_NAMESPACE 3u /* cluster: namespace id -> tenon.NamespaceRecord */
 #define TN_TABLE_CURRENT 4u   /* ns id(16) + workflow id -> tenon.CurrentRun */
 #define TN_TABLE_RECORD 5u    /* run id(16) + first event id(8) + transition(8) -> tenon.Record */
@@ -66,6 +66,7 @@ tn_blob tn_store_row_record(tn_arena *arena, const uint8_t run_id[16], uint64_t 
 tn_blob tn_store_row_run(tn_arena *arena, const uint8_t run_id[16]);
 tn_blob tn_store_row_wake(tn_arena *arena, uint64_t wall_ns, const uint8_t run_id[16]);
 tn_blob tn_store_row_u64(tn_arena *arena, uint64_t n);
+tn_blob tn_store_row_shard(tn_arena *arena, uint32_t sub); /* the sub-th shard of its partition, from 0 (the row "") */
 /* A batch that grows in an arena. */
 typedef struct tn_store_batch {
     tn_arena *arena;

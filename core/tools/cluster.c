@@ -71,10 +71,19 @@ static tn_status see_shards(view *v, tn_error *err)
     if (status == TN_OK)
         status = tn_proto_unpack(&tenon__cluster_record__descriptor, row.value, v->arena,
                                  (ProtobufCMessage **)(void *)&cluster, err);
-    v->shards = status == TN_OK ? cluster->history_shards : 0;
+    uint32_t partitions = v->shards = status == TN_OK ? cluster->history_shards : 0;
+    key = tn_store_key(v->arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("shards")));
+    if (status == TN_OK && (status = tn_tool_get(&v->db, v->arena, &key, &row, err)) == TN_OK) {
+        Tenon__ShardMap *map = NULL;
+        status = tn_proto_unpack(&tenon__shard_map__descriptor, row.value, v->arena, (ProtobufCMessage **)(void *)&map, err);
+        v->shards = status == TN_OK ? map->shards : v->shards;
+    } else if (status == TN_ENOTFOUND && partitions) {
+        status = TN_OK;
+    }
     for (uint32_t id = 1; status == TN_OK && id <= v->shards; id++) {
         Tenon__ShardRecord *shard = NULL;
-        key = tn_store_key(v->arena, TN_TABLE_SHARD, id, (tn_blob){NULL, 0});
+        key = tn_store_key(v->arena, TN_TABLE_SHARD, (id - 1) % partitions + 1,
+                           tn_store_row_shard(v->arena, (id - 1) / partitions));
         status = tn_tool_get(&v->db, v->arena, &key, &row, err);
         if (status == TN_ENOTFOUND) {
             status = TN_OK;
@@ -87,7 +96,7 @@ static tn_status see_shards(view *v, tn_error *err)
                                      (ProtobufCMessage **)(void *)&shard, err);
         if (status != TN_OK)
             break;
-        v->taken++;
+        v->taken += *shard->owner != 0;
         if (v->print)
             printf("%5u  range %-8llu  %10.1f s  %s%s\n", id, (unsigned long long)shard->range_id,
                    seconds_since(shard->acquired_ns), shard->owner, shard->moved ? "  (moved to another store)" : "");
@@ -161,6 +170,8 @@ const tn_tool tn_tools_cluster[] = {
     {.name = "shard list",
      .args = "--config FILE",
      .brief = "who has taken each shard, and when",
+     .help = "Shard, range, seconds since it was taken; the host and its host id (a server without a cluster: an id of its\n"
+             "own).\n",
      .run = run,
      .verb = VERB_SHARDS},
     {.name = "cluster health",

@@ -10,7 +10,7 @@
 static const tn_tool *const groups[] = {tn_tools_reload, tn_tools_schema, tn_tools_verify,
                                         tn_tools_copy,   tn_tools_list,   tn_tools_plugin,
                                         tn_tools_check,  tn_tools_new,    tn_tools_cluster,
-                                        tn_tools_authz};
+                                        tn_tools_authz,  tn_tools_operate};
 
 static void print_list(FILE *out)
 {

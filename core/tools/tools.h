@@ -26,7 +26,7 @@ struct tn_tool {
 /* Ended by an entry without a name, one array a file. */
 extern const tn_tool tn_tools_plugin[], tn_tools_schema[], tn_tools_verify[], tn_tools_copy[],
     tn_tools_check[], tn_tools_cluster[], tn_tools_list[], tn_tools_reload[], tn_tools_new[],
-    tn_tools_authz[];
+    tn_tools_authz[], tn_tools_operate[];
 
 /* ---- options ---- */
 typedef enum tn_option_type {

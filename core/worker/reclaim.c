@@ -16,6 +16,7 @@ static struct { /* loop 0 */
     tn_namespace_list_watch watch;
     const tn_namespace *ns; /* +1; NULL: none under way */
     uint32_t shard;         /* that is being swept */
+    uint64_t map;           /* whose shards they are */
     bool found, waited, in_flight, stopping;
     tn_arena *arena; /* of the request or write in flight */
     tn_hreq req;
@@ -116,7 +117,8 @@ static void swept(tn_hreq *req)
         set_alarm(failed ? TN_SEC : pause > SOON_NS ? pause : SOON_NS);
         return;
     }
-    if (++job.shard > tn_client_shard_count())
+    uint64_t map;
+    if (++job.shard > tn_client_shard_map(&map) && map == job.map)
         round_over();
     else
         set_alarm(0);
@@ -124,6 +126,13 @@ static void swept(tn_hreq *req)
 
 static void sweep_shard(void)
 {
+    uint64_t map;
+    (void)tn_client_shard_map(&map);
+    if (map != job.map) { /* another number of shards: from the beginning, and once more before it counts as proof */
+        job.map = map;
+        job.shard = 1;
+        job.found = true;
+    }
     job.arena = tn_arena_create(0);
     job.in_flight = true;
     job.req = (tn_hreq){.arena = job.arena,
@@ -133,6 +142,7 @@ static void sweep_shard(void)
                         .deadline_mono_ns = tn_now_mono_ns() + SWEEP_NS,
                         .done = swept};
     job.req.u.task.ref.shard = job.shard;
+    job.req.u.task.ref.stamp = job.map;
     tn_client_history(&job.req);
 }
 

@@ -7,13 +7,14 @@ import os
 import random
 import time
 
-from fleet import Balancer
+from fleet import SHARDS, Balancer
 from parts import judged, load_of
 from world import Log, World
 
 
 class Chaos:
-    def __init__(self, fleet, seed):
+    def __init__(self, fleet, seed, tool):
+        self.tool, self.shards = tool, 1
         self.fleet, self.dice, self.counts = fleet, random.Random(seed), {}
         self.busy = set()  # members that a fault has now
 
@@ -63,6 +64,16 @@ class Chaos:
         await asyncio.sleep(self.dice.uniform(1, 8))
         net.heal()
 
+    async def split(self, member):
+        """Another number of shards, while other faults go on; whoever is asked may die of them."""
+        del member
+        counts = [count for count in (1, 2, 3, 4) if count != self.shards]
+        self.shards = self.dice.choice(counts)
+        process = await asyncio.create_subprocess_exec(
+            self.tool, "shard", "split", "--config", self.fleet.members[0].config, "--shards", str(self.shards * SHARDS),
+            "--wait", "1s", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        await process.wait()
+
     async def database(self, member):
         del member
         self.fleet.db.kill()
@@ -78,7 +89,7 @@ class Chaos:
             self.busy.discard(member)
 
     async def run(self, seconds):
-        names = ["kill"] * 4 + ["pause"] * 3 + ["stop"] * 2
+        names = ["kill"] * 4 + ["pause"] * 3 + ["stop"] * 2 + ["split"] * (2 if os.path.exists(self.tool) else 0)
         if self.fleet.net:
             names += ["loss"] * 2 + ["one_way"] * 2 + ["two_way"] * 2
         end, out, next_db = time.monotonic() + seconds, set(), time.monotonic() + seconds / 2
@@ -101,7 +112,7 @@ async def play(arguments, report, fleet):
     world = World(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
     await world.connect()
     tasks = load_of(world)
-    chaos = Chaos(fleet, arguments.seed)
+    chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"))
     await asyncio.sleep(1)
     await chaos.run(arguments.seconds)
     took = await asyncio.to_thread(fleet.wait, len(fleet.members))

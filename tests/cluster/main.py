@@ -46,7 +46,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
         await parts.told(arguments, report, fleet)
-        for name in ("sdk", "partitions", "limits", "detection", "fence", "restart"):
+        for name in ("sdk", "partitions", "limits", "detection", "fence", "restart", "split"):
             if name in wanted:
                 began = time.monotonic()
                 await getattr(parts, name)(arguments, report, fleet)
@@ -75,7 +75,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos"] + ["cpu"] * arguments.long
 
     def folder(name):
         path = os.path.join(base, name)
@@ -83,7 +83,7 @@ async def play(arguments, report, base):
         os.chmod(path, 0o755)
         return path
 
-    if set(wanted) & {"start", "sdk", "partitions", "limits", "detection", "fence", "restart"}:
+    if set(wanted) & {"start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split"}:
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
     if "chaos" in wanted:
         await shaken(arguments, report, folder("shaken"))
@@ -103,7 +103,7 @@ def main():
     parser.add_argument("--seconds", type=int, help="of chaos")
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "chaos", "cpu", []])
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos", "cpu", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

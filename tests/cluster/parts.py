@@ -58,16 +58,22 @@ def address(fleet, i=0):
 # ---- what the operator's tool tells ----
 
 
-async def told(arguments, report, fleet):
+def tenonctl(arguments, fleet):
+    """A function that asks the operator's tool: status and text; None when it is not beside tenond."""
     tool = os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl")
-    if not os.path.exists(tool):
-        report.say(f"no {tool}: it is not asked")
-        return
 
     def ask(*words):
         done = subprocess.run([tool, *words, "--config", fleet.members[0].config], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
         return done.returncode, done.stdout
+    return ask if os.path.exists(tool) else None
+
+
+async def told(arguments, report, fleet):
+    ask = tenonctl(arguments, fleet)
+    if not ask:
+        report.say("no tenonctl beside tenond: it is not asked")
+        return
     members, shards, health = ask("member", "list"), ask("shard", "list"), ask("cluster", "health")
     ports = {f"{role}:{port}" for member in fleet.members for role, port in member.rpc.items()}
     listed = {line.split()[-1] for line in members[1].splitlines()}
@@ -361,6 +367,45 @@ class Callers:
 
 def quantile(ordered, share):
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+# ---- another number of shards ----
+
+
+async def split(arguments, report, fleet):
+    """The number of shards changes, up and down, under SDK clients: they notice nothing."""
+    ask = tenonctl(arguments, fleet)
+    if not ask:
+        report.check("split", False, "no tenonctl beside tenond")
+        return
+    plan, wrong = ask("shard", "split-plan", "--shards", str(4 * SHARDS)), ask("shard", "split-plan", "--shards", str(SHARDS + 1))
+    report.check("split-plan", plan[0] == 0 and "rows moved  0" in plan[1] and wrong[0] == 1, (plan[1] + wrong[1]).strip()[-100:])
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    callers = Callers(await Client.connect(balancer.address), f"split-{uuid.uuid4()}")
+    done = []
+    async with Worker(await Client.connect(balancer.address), task_queue=callers.queue, workflows=[Greeting],
+                      activities=[greet], workflow_runner=UnsandboxedWorkflowRunner()):
+        tasks = [asyncio.create_task(callers.run()) for _ in range(6)]
+        await asyncio.sleep(2)
+        callers.taken()
+        for many in (2, 4, 1) * (5 if arguments.long else 1):
+            done.append(await asyncio.to_thread(ask, "shard", "split", "--shards", str(many * SHARDS)))
+            await asyncio.sleep(1)
+        shaken = callers.taken()
+        callers.stop = True
+        await asyncio.gather(*tasks)
+    balancer.close()
+    for error in callers.errors[:8]:
+        print("    " + error)
+    seconds = [float(found) for _, text in done for found in re.findall(r"after ([0-9.]+) s", text)]
+    report.check("the number of shards changes under load",
+                 not callers.errors and callers.ended > 20 and all(status == 0 for status, _ in done),
+                 f"{len(done)} changes, the slowest took {max(seconds, default=0):.1f} s; {callers.ended} workflows, {len(shaken)} "
+                 f"calls meanwhile, {len(callers.errors)} failed, median {1e3 * quantile(shaken, .5):.0f} ms, p99 "
+                 f"{1e3 * quantile(shaken, .99):.0f} ms, worst {1e3 * (shaken or [0])[-1]:.0f} ms"
+                 if all(status == 0 for status, _ in done) else done[-1][1])
+    shards = ask("shard", "list")
+    report.check("all shards have owners", shards[0] == 0 and len(shards[1].splitlines()) == SHARDS and "never" not in shards[1])
 
 
 async def restart(arguments, report, fleet):

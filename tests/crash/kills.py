@@ -56,6 +56,20 @@ async def until_quiet(world, tasks, log_path, seconds):
     await asyncio.gather(*tasks["workers"], return_exceptions=True)
 
 
+async def split_now_and_then(arguments, server, dice, done):
+    """The number of shards changes under the load, and the server dies at any moment of that."""
+    shards = 0
+    while True:
+        await asyncio.sleep(dice.uniform(0.02, arguments.interval))
+        wanted = arguments.partitions * dice.choice([count for count in (1, 2, 3, 4) if count * arguments.partitions != shards])
+        process = await asyncio.create_subprocess_exec(
+            arguments.tenonctl, "shard", "split", "--address", server.address, "--shards", str(wanted),
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        if await process.wait() == 0:
+            shards = wanted
+            done.append(wanted)
+
+
 async def campaign(arguments, folder):
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**31)
     dice = random.Random(seed)
@@ -70,7 +84,8 @@ async def campaign(arguments, folder):
         "workers": [asyncio.create_task(world.workflow_worker(f"w{i}")) for i in range(6)] +
                    [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(6)],
     }
-    slow = 0
+    slow, splits = 0, []
+    splitter = asyncio.create_task(split_now_and_then(arguments, server, dice, splits)) if arguments.tenonctl else None
     for _ in range(arguments.kills):
         before, began = world.acks, time.monotonic()
         await asyncio.sleep(dice.uniform(0.05, arguments.interval))
@@ -81,6 +96,13 @@ async def campaign(arguments, folder):
             print(f"seed {seed}: tenond does not start again; see {folder}/tenond.log")
             return 1
         del began
+    if splitter:
+        await asyncio.sleep(2 * arguments.interval)  # once more in peace
+        splitter.cancel()
+        await asyncio.gather(splitter, return_exceptions=True)
+    if splitter and len(splits) < arguments.kills // 4:
+        print(f"seed {seed}: the number of shards was changed only {len(splits)} times: this shows nothing")
+        return 1
     if slow > arguments.kills // 2:
         print(f"seed {seed}: no call was acknowledged between {slow} of {arguments.kills} kills: this shows nothing")
         return 1
@@ -89,7 +111,8 @@ async def campaign(arguments, folder):
     status = server.stop()
     for violation in verdict.violations[:20]:
         print("  " + violation)
-    print(f"seed {seed}: {arguments.kills} kills, {runs} runs, {oks} acknowledged calls, "
+    changes = f"{len(splits)} changes of the number of shards, " if splitter else ""
+    print(f"seed {seed}: {arguments.kills} kills, {changes}{runs} runs, {oks} acknowledged calls, "
           f"{len(verdict.violations)} violations, exit status {status}")
     return 1 if verdict.violations or status != 0 else 0
 
@@ -102,6 +125,8 @@ def main():
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--port", type=int, default=17310)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--tenonctl", help="with it, the number of shards changes between and during the kills")
+    parser.add_argument("--partitions", type=int, default=16, help="what start-dev makes")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     parser.add_argument("--server-arg", action="append", default=[])
     arguments = parser.parse_args()

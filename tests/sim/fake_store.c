@@ -148,12 +148,75 @@ static void check_fenced(const tn_batch *batch)
     }
 }
 
+/* The workflow that a row of a shard says it is of; false: it names none. */
+static bool workflow_of(tn_arena *arena, const tn_mut *mut, uint64_t *out_hash)
+{
+    tn_blob ns_id = {NULL, 0};
+    const char *workflow_id = NULL;
+    char text[37];
+    Tenon__Wake *wake;
+    Tenon__Outbox *outbox;
+    if (mut->verb != TN_MUT_PUT)
+        return false;
+    if (mut->key.table == TN_TABLE_CURRENT) {
+        ns_id = tn_blob_from(mut->key.row.p, 16);
+        workflow_id = tn_arena_printf(arena, "%.*s", (int)mut->key.row.n - 16, (const char *)mut->key.row.p + 16);
+    } else if (mut->key.table == TN_TABLE_WAKE &&
+               TN_PROTO_UNPACK(tenon__wake, mut->value, arena, &wake, NULL) == TN_OK) {
+        ns_id = tn_blob_from(wake->ns_id.data, wake->ns_id.len);
+        workflow_id = wake->workflow_id;
+    } else if (mut->key.table == TN_TABLE_OUTBOX &&
+               TN_PROTO_UNPACK(tenon__outbox, mut->value, arena, &outbox, NULL) == TN_OK) {
+        ns_id = tn_blob_from(outbox->ns_id.data, outbox->ns_id.len);
+        workflow_id = outbox->workflow_id;
+    }
+    if (ns_id.n != 16 || !workflow_id)
+        return false;
+    tn_uuid_format(ns_id.p, text);
+    *out_hash = tn_hash64_stable(tn_blob_of_str(tn_str_from(text)), tn_blob_of_str(tn_str_from(workflow_id)));
+    return true;
+}
+
+/* What was written stood on the fence of the one shard that has the workflow by the map of its partition. */
+static void check_owner(tn_arena *arena, const tn_batch *batch)
+{
+    const tn_cond *fence = NULL;
+    Tenon__ShardRecord *record;
+    uint64_t hash;
+    bool found;
+    for (size_t i = 0; i < batch->n_conds; i++)
+        if (batch->conds[i].test == TN_COND_FENCE)
+            fence = &batch->conds[i];
+    if (!fence)
+        return;
+    size_t at = place(key_bytes(arena, &fence->key, fence->key.row), &found);
+    if (!found || TN_PROTO_UNPACK(tenon__shard_record, tn_blob_from(rows[at].value, rows[at].n), arena, &record, NULL) != TN_OK) {
+        sim_violation("R5", "a fence without a row");
+        return;
+    }
+    uint32_t of = record->shards ? record->shards : mix.shards, sub = fence->key.row.n ? tn_get_u32be(fence->key.row.p) : 0;
+    uint32_t shard = tn_get_u32be(fence->key.partition.p) + sub * mix.shards;
+    for (size_t i = 0; i < batch->n_muts; i++) {
+        const tn_mut *mut = &batch->muts[i];
+        if (workflow_of(arena, mut, &hash) && hash % of + 1 != shard)
+            sim_violation("R13", "shard %u of %u wrote a row of table %u that is another shard's", shard, of, mut->key.table);
+        if (mut->verb == TN_MUT_PUT && mut->key.table == TN_TABLE_OUTBOX) {
+            place(key_bytes(arena, &mut->key, mut->key.row), &found);
+            if (found)
+                sim_violation("R13", "shard %u wrote over an outbox row", shard);
+        }
+    }
+}
+
 static tn_status apply(tn_arena *arena, const tn_batch *batch, tn_commit *out)
 {
     check_fenced(batch);
     tn_status status = test(arena, batch, out);
     if (status != TN_OK)
         return status;
+    tn_arena *scratch = __real_tn_arena_create(0);
+    check_owner(scratch, batch);
+    __real_tn_arena_destroy(scratch);
     out->version = ++versions;
     for (size_t i = 0; i < batch->n_muts; i++) {
         const tn_mut *mut = &batch->muts[i];
@@ -219,7 +282,8 @@ static void rival_takes(sim_event *event)
     if (sim_draining)
         return;
     tn_arena *arena = __real_tn_arena_create(0);
-    tn_key key = tn_store_key(arena, TN_TABLE_SHARD, 1 + (uint32_t)sim_below(mix.shards), (tn_blob){NULL, 0});
+    uint32_t shard = (uint32_t)sim_below(tn_client_shard_count());
+    tn_key key = tn_store_key(arena, TN_TABLE_SHARD, 1 + shard % mix.shards, tn_store_row_shard(arena, shard / mix.shards));
     tn_blob bytes = key_bytes(arena, &key, key.row), packed;
     bool found;
     size_t at = place(bytes, &found);
@@ -242,6 +306,32 @@ void sim_rival_start(void)
 {
     if (mix.rival)
         sim_at(&rival, sim_below(5 * TN_SEC), rival_takes);
+}
+
+/* ---- what a cluster begins with ---- */
+
+void sim_store_init(void)
+{
+    Tenon__ClusterRecord record = TENON__CLUSTER_RECORD__INIT;
+    tn_arena *arena = __real_tn_arena_create(0);
+    tn_key key = tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
+    tn_blob packed;
+    record.schema = 1;
+    record.history_shards = mix.shards;
+    TN_ASSERT(tn_proto_pack(&record.base, arena, &packed) == TN_OK);
+    put(key_bytes(arena, &key, key.row), packed, ++versions);
+    __real_tn_arena_destroy(arena);
+}
+
+tn_status tn_store_get_sync(tn_arena *arena, tn_key key, tn_row *out, tn_error *err)
+{
+    tn_store_op op = {.arena = arena};
+    (void)err;
+    op.u.get.key = key;
+    tn_status status = get(&op);
+    if (status == TN_OK)
+        *out = op.u.get.row;
+    return status;
 }
 
 /* ---- on their way ---- */

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/shardmap.h"
 #include "history/history.h"
 #include "matching/matching.h"
 #include "worker/worker.h"
@@ -45,6 +46,7 @@ static void mix_of(uint64_t seed)
         .busy_ns = (5 + sim_below(40)) * TN_SEC,
         .rival = sim_below(5) == 0,
         .partitions = sim_below(2) ? 1 : 2 + (uint32_t)sim_below(4),
+        .reshard_permille = (uint32_t[]){0, 1, 5, 20}[sim_below(4)],
     };
 }
 
@@ -62,8 +64,10 @@ static void drop_process(void)
 static bool take_over(void)
 {
     tn_error err;
-    tn_history_options options = {.shard_count = mix.shards, .cache_bytes_max = mix.cache_bytes, .owner = "sim"};
+    tn_history_options options = {.cache_bytes_max = mix.cache_bytes, .owner = "sim"};
     tn_client_wire(tn_history_role_table(), tn_matching_role_table(), tn_worker_role_table(), mix.shards);
+    TN_ASSERT(tn_shardmap_load_sync(&err) == TN_OK);
+    tn_shardmap_listen(tn_history_map_changed);
     tn_worker_start();
     tn_matching_start("sim");
     tn_status status = tn_history_start(&options, &err);
@@ -100,6 +104,33 @@ static void crash(void)
     sim_workers_resume();
 }
 
+/* ---- another number of shards ---- */
+
+static unsigned reshards;
+
+static void resharded(tn_shardmap_change *change)
+{
+    reshards += !change->fault;
+    sim_trace("%u shards are now %u: %s", change->before, change->shards, change->fault ? "no" : "yes");
+    __real_tn_arena_destroy(change->arena);
+}
+
+typedef struct reshard_msg {
+    tn_msg msg;
+    tn_shardmap_change change;
+} reshard_msg;
+
+static void reshard_there(tn_msg *msg) { tn_shardmap_change_to(&TN_CONTAINER_OF(msg, reshard_msg, msg)->change); }
+
+static void reshard(void)
+{
+    tn_arena *arena = __real_tn_arena_create(0);
+    reshard_msg *m = TN_NEW(arena, reshard_msg);
+    m->msg.run = reshard_there;
+    m->change = (tn_shardmap_change){.arena = arena, .shards = mix.shards * (1 + (uint32_t)sim_below(4)), .done = resharded};
+    tn_loop_post(tn_loops_get((uint32_t)sim_below(mix.loops)), &m->msg);
+}
+
 /* ---- a seed ---- */
 
 static void work_for(uint64_t ns)
@@ -108,6 +139,8 @@ static void work_for(uint64_t ns)
         sim_run_for(STEP_NS);
         if (sim_chance(mix.crash_permille))
             crash();
+        if (mix.reshard_permille && sim_chance(mix.reshard_permille))
+            reshard();
         if (mix.clock_steps && sim_chance(2)) {
             sim_wall_offset_ns += (int64_t)sim_below(200 * TN_SEC) - (int64_t)(100 * TN_SEC);
             sim_trace("the clock steps to %+lld", (long long)sim_wall_offset_ns);
@@ -142,6 +175,7 @@ static void run_seed(uint64_t seed)
     mix_of(seed);
     tn_token_set_key((const uint8_t[16]){1});
     sim_loops_init(mix.loops);
+    sim_store_init();
     boot();
     sim_faults = true;
     sim_world_start();
@@ -168,7 +202,7 @@ static void run_seed(uint64_t seed)
 typedef struct outcome {
     uint64_t hash;
     size_t runs, acks, taken;
-    unsigned crashes;
+    unsigned crashes, reshards;
     double seconds;
 } outcome;
 
@@ -183,7 +217,7 @@ static bool try_seed(uint64_t seed, size_t lines, outcome *out)
         alarm(120);
         sim_trace_lines = lines;
         run_seed(seed);
-        outcome mine = {sim_hash, sim_n_runs, sim_n_acks, sim_rival_taken, crashes, (double)sim_now_ns / 1e9};
+        outcome mine = {sim_hash, sim_n_runs, sim_n_acks, sim_rival_taken, crashes, reshards, (double)sim_now_ns / 1e9};
         bool sent = write(fds[1], &mine, sizeof(mine)) == sizeof(mine);
         fflush(stdout);
         _exit(sim_violations || !sent);
@@ -210,7 +244,7 @@ int main(int argc, char **argv)
             return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    size_t passed = 0, failed = 0, runs = 0, acks = 0, taken = 0, killed = 0;
+    size_t passed = 0, failed = 0, runs = 0, acks = 0, taken = 0, killed = 0, changed = 0;
     double seconds = 0;
     tn_log_configure(getenv("SIM_LOG") ? TN_LOG_WARN : TN_LOG_NEVER, false);
     for (int64_t seed = from; seed < from + seeds; seed++) {
@@ -223,10 +257,10 @@ int main(int argc, char **argv)
         if (!ok)
             printf("not ok: %s --from %lld --seeds 1\n", argv[0], (long long)seed);
         ok ? passed++ : failed++;
-        runs += first.runs, acks += first.acks, taken += first.taken, killed += first.crashes, seconds += first.seconds;
+        runs += first.runs, acks += first.acks, taken += first.taken, killed += first.crashes, changed += first.reshards, seconds += first.seconds;
     }
-    printf("%zu runs, %zu acknowledged calls, %zu crashes, %zu shards taken by the rival, %.0f simulated hours\n", runs,
-           acks, killed, taken, seconds / 3600);
+    printf("%zu runs, %zu acknowledged calls, %zu crashes, %zu shards taken by the rival, %zu changes of the number of shards, %.0f simulated hours\n", runs,
+           acks, killed, taken, changed, seconds / 3600);
     printf("sim: %zu passed, %zu failed\n", passed, failed);
     return failed != 0;
 }

@@ -18,6 +18,7 @@ typedef struct sim_mix {
     uint32_t crash_permille; /* of 10 ms steps of the world */
     uint32_t bad_worker_permille;
     bool late_writes, clock_steps, sticky, children, activities, queries, rival;
+    uint32_t reshard_permille; /* of 10 ms steps: another number of shards is asked for */
     size_t cache_bytes;
     uint64_t busy_ns; /* how long the world makes work */
 } sim_mix;
@@ -58,6 +59,7 @@ typedef struct sim_row {
     size_t key_n, n;
     uint64_t version;
 } sim_row;
+void sim_store_init(void);
 void sim_store_crash(void);
 size_t sim_store_rows(const sim_row **out);
 extern bool sim_faults; /* store and visibility may fail */

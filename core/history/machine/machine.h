@@ -235,6 +235,8 @@ const tn_fault *tn_machine_children_settled(tn_tx *tx); /* closed parent: extras
 
 /* ---- reading ---- */
 /* Fills execution config, info, pending activities/children/workflow task, extended info. */
+/* As DescribeMutableState of the admin service shows it; points into the state. */
+struct Temporal__Server__Api__Persistence__V1__WorkflowMutableState *tn_machine_operator_view(const tn_ms *ms, tn_arena *arena);
 void tn_machine_describe(
     const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
     Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
