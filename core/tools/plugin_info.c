@@ -20,7 +20,8 @@ static const cap_name cap_names[] = {
     {TN_KIND_PERSISTENCE, TN_CAP_DURABLE, "durable"},
 };
 
-static void print_file(void *user, const char *path, const char *sha256, const char *build_id)
+void tn_tool_print_plugin_file(void *user, const char *path, const char *sha256,
+                               const char *build_id)
 {
     (void)user;
     printf("path      %s\nsha256    %s\nbuild-id  %s\n", path, sha256,
@@ -53,7 +54,30 @@ static void print_keys(const char *keys)
     }
 }
 
-static void print_plugin(void *user, const tn_plugin *plugin)
+/* A function that a plugin may leave out. */
+static void print_optional(const tn_plugin *plugin)
+{
+    const tn_visibility_ops *vis = plugin->ops;
+    const tn_persistence_ops *store = plugin->ops;
+    const char *names[4];
+    size_t n = 0;
+    if (plugin->attach)
+        names[n++] = "attach";
+    if (TN_HAS(plugin, plugin->struct_size, tn_plugin, schema))
+        names[n++] = "schema";
+    if (plugin->kind == TN_KIND_PERSISTENCE &&
+        TN_HAS(store, plugin->ops_size, tn_persistence_ops, ping))
+        names[n++] = "ping";
+    if (plugin->kind == TN_KIND_VISIBILITY &&
+        TN_HAS(vis, plugin->ops_size, tn_visibility_ops, define))
+        names[n++] = "define";
+    printf("  optional");
+    for (size_t i = 0; i < n; i++)
+        printf(" %s", names[i]);
+    puts(n ? "" : " none");
+}
+
+void tn_tool_print_plugin(void *user, const tn_plugin *plugin)
 {
     (void)user;
     printf("\n%s plugin \"%s\"\n", tn_plugin_kind_name(plugin->kind), plugin->name);
@@ -62,6 +86,7 @@ static void print_plugin(void *user, const tn_plugin *plugin)
         printf("  vendor   %s\n", plugin->vendor);
     printf("  ABI      %u.%u\n", plugin->abi_major, plugin->abi_minor);
     print_caps(plugin);
+    print_optional(plugin);
     print_keys(plugin->config_keys);
 }
 
@@ -72,7 +97,8 @@ static int plugin_info(const tn_tool *tool, int argc, char **argv)
     if (failed != TN_TOOL_GO_ON)
         return failed;
     tn_config_problems *problems = tn_config_problems_create();
-    tn_status status = tn_plugin_about(path, problems, print_file, print_plugin, NULL);
+    tn_status status =
+        tn_plugin_about(path, problems, tn_tool_print_plugin_file, tn_tool_print_plugin, NULL);
     failed = tn_tool_end(problems);
     return status == TN_OK ? failed : TN_TOOL_FAILED;
 }
@@ -82,7 +108,8 @@ const tn_tool tn_tools_plugin[] = {
      .args = "FILE.so",
      .brief = "check the library as a server's start does, and say what it holds",
      .help = "Prints path, digest and build id, then of each plugin kind, name, version, ABI, "
-             "capabilities, keys.\n"
+             "capabilities, optional\n"
+             "functions, keys with what they mean.\n"
              "The library is loaded, so that its constructors run; nothing is opened.\n",
      .run = plugin_info},
     {0},

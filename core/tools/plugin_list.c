@@ -19,15 +19,16 @@ static const char *const folders[] = {"persistence", "visibility", "claimmapper"
 typedef struct look {
     const char *folder, *path;
     char sha256[65], build_id[65];
-    bool misplaced;
+    bool misplaced, whole; /* whole: all that is known of it */
 } look;
 
 static void take_file(void *user, const char *path, const char *sha256, const char *build_id)
 {
     look *l = user;
-    (void)path;
     snprintf(l->sha256, sizeof l->sha256, "%s", sha256);
     snprintf(l->build_id, sizeof l->build_id, "%s", build_id);
+    if (l->whole)
+        tn_tool_print_plugin_file(NULL, path, sha256, build_id);
 }
 
 static const char *folder_of(tn_kind kind)
@@ -38,19 +39,22 @@ static const char *folder_of(tn_kind kind)
 static void print_plugin(void *user, const tn_plugin *plugin)
 {
     look *l = user;
-    printf("%-12s %-16s %-10s %u.%u  %.12s  %s\n", folder_of(plugin->kind), plugin->name,
-           plugin->version, plugin->abi_major, plugin->abi_minor, l->sha256, l->path);
+    if (l->whole)
+        tn_tool_print_plugin(NULL, plugin);
+    else
+        printf("%-12s %-16s %-10s %u.%u  %.12s  %s\n", folder_of(plugin->kind), plugin->name,
+               plugin->version, plugin->abi_major, plugin->abi_minor, l->sha256, l->path);
     if (strcmp(folder_of(plugin->kind), l->folder) != 0)
         l->misplaced = true;
 }
 
 /* True when it is sound. */
-static bool list_one(const char *folder, const char *path)
+static bool list_one(const char *folder, const char *path, bool whole)
 {
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        look l = {.folder = folder, .path = path};
+        look l = {.folder = folder, .path = path, .whole = whole};
         tn_config_problems *problems = tn_config_problems_create();
         tn_status status = tn_plugin_about(path, problems, take_file, print_plugin, &l);
         if (l.misplaced) {
@@ -80,7 +84,7 @@ static int is_library(const struct dirent *e)
     return n > 3 && strcmp(e->d_name + n - 3, ".so") == 0;
 }
 
-static bool list_folder(const char *root, const char *folder, size_t *count)
+static bool list_folder(const char *root, const char *folder, bool whole, size_t *count)
 {
     char path[4096];
     struct dirent **names = NULL;
@@ -90,7 +94,9 @@ static bool list_folder(const char *root, const char *folder, size_t *count)
     for (int i = 0; i < n; i++) {
         char file[8192];
         snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
-        good &= list_one(folder, file);
+        if (whole && *count)
+            putchar('\n');
+        good &= list_one(folder, file, whole);
         (*count)++;
         free(names[i]);
     }
@@ -101,8 +107,10 @@ static bool list_folder(const char *root, const char *folder, size_t *count)
 static int run(const tn_tool *tool, int argc, char **argv)
 {
     const char *root = NULL;
-    const tn_option options[] = {{"--plugin-dir", TN_OPTION_TEXT, &root}};
-    int failed = tn_tool_options(tool, argc, argv, options, 1, NULL, 0, 0);
+    bool whole = false;
+    const tn_option options[] = {{"--plugin-dir", TN_OPTION_TEXT, &root},
+                                 {"--long", TN_OPTION_FLAG, &whole}};
+    int failed = tn_tool_options(tool, argc, argv, options, TN_COUNT_OF(options), NULL, 0, 0);
     if (failed != TN_TOOL_GO_ON)
         return failed;
     if (!root)
@@ -116,9 +124,11 @@ static int run(const tn_tool *tool, int argc, char **argv)
     }
     size_t count = 0;
     bool good = true;
-    printf("%-12s %-16s %-10s %s  %-12s  %s\n", "KIND", "NAME", "VERSION", "ABI", "SHA256", "PATH");
+    if (!whole)
+        printf("%-12s %-16s %-10s %s  %-12s  %s\n", "KIND", "NAME", "VERSION", "ABI", "SHA256",
+               "PATH");
     for (size_t i = 0; i < TN_COUNT_OF(folders); i++)
-        good &= list_folder(root, folders[i], &count);
+        good &= list_folder(root, folders[i], whole, &count);
     if (!count)
         fprintf(stderr, "tenonctl: there is no plugin below %s\n", root);
     return good && count ? TN_TOOL_OK : TN_TOOL_FAILED;
@@ -126,12 +136,13 @@ static int run(const tn_tool *tool, int argc, char **argv)
 
 const tn_tool tn_tools_list[] = {
     {.name = "plugin list",
-     .args = "[--plugin-dir DIR]",
+     .args = "[--plugin-dir DIR] [--long]",
      .brief = "say which plugins are installed",
      .help = "Looks at every library in the folders persistence, visibility, claimmapper and "
              "authorizer of DIR (default: the\n"
              "installation's, or TENON_PLUGIN_DIR).  What cannot be used is told on standard "
-             "error; ends with 1 then.\n",
+             "error; ends with 1 then.\n"
+             "--long: of each what plugin info says.\n",
      .run = run},
     {0},
 };

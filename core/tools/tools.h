@@ -50,6 +50,11 @@ void tn_tool_print_help(const tn_tool *tool);
 /* Prints what is in `problems` and destroys it; TN_TOOL_FAILED when there was anything. */
 int tn_tool_end(tn_config_problems *problems);
 
+/* ---- plugins, for tn_plugin_about ---- */
+void tn_tool_print_plugin_file(void *user, const char *path, const char *sha256,
+                               const char *build_id);
+void tn_tool_print_plugin(void *user, const tn_plugin *plugin);
+
 /* ---- stores of a configuration ---- */
 typedef struct tn_tool_store { /* one use of a datastore */
     const tn_settings_plugin *store;

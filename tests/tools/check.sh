@@ -136,6 +136,11 @@ fi
 
 # ---- list ----
 
+run 0 plugin list --long --plugin-dir "$PLUGINS"
+says "sha256    $(sha256sum "$PLUGINS/authorizer/default.so" | cut -d' ' -f1)"
+says 'authorizer plugin "default"'
+says "  optional schema"
+says "  caps     atomic-cross-table"
 run 0 plugin list --plugin-dir "$PLUGINS"
 says "persistence  sqlite"
 says "authorizer   allow_all"
