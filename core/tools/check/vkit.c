@@ -281,3 +281,38 @@ uint64_t vk_matches(const tn_vis_node *nodes, size_t n)
     KIT_EQUAL(listed, count);
     return count;
 }
+
+/* ---- shorter ways ----------------------------------------------------------------------------- */
+
+void vk_put_ok(const vk_doc *d) { KIT_EQUAL(vk_put(&d->doc), TN_OK); }
+
+void vk_put_all(vk_doc **docs, size_t n)
+{
+    vk_op *ops = tn_xcalloc(n, sizeof *ops);
+    for (size_t i = 0; i < n; i++) {
+        ops[i].verb = VK_PUT;
+        ops[i].op.u.put.doc = docs[i]->doc;
+    }
+    vk_run(0, ops, n);
+    for (size_t i = 0; i < n; i++)
+        KIT_EQUAL(ops[i].op.status, TN_OK);
+    free(ops);
+}
+
+uint64_t vk_count_is(const char *name, const char *keyword)
+{
+    tn_vis_node node = vk_is(name, keyword);
+    return vk_matches(&node, 1);
+}
+
+uint64_t vk_count_leaf(uint32_t op, const char *name, uint32_t type, tn_blob value)
+{
+    tn_vis_node node =
+        vk_leaf(op, name, type, op == TN_VIS_IS_NULL || op == TN_VIS_NOT_NULL ? 0 : 1, &value);
+    return vk_matches(&node, 1);
+}
+
+uint64_t vk_count_list(const char *name, const char *keyword)
+{
+    return vk_count_leaf(TN_VIS_EQ, name, TN_ATTR_KEYWORD_LIST, kit_text(keyword));
+}

@@ -53,9 +53,30 @@ tn_vis_query vk_query(const tn_vis_node *nodes, size_t n);
 /* The count, and the same number by lists of 3. */
 uint64_t vk_matches(const tn_vis_node *nodes, size_t n);
 
+/* Puts that must succeed. */
+void vk_put_ok(const vk_doc *doc);
+void vk_put_all(vk_doc **docs, size_t n);
+/* How many documents pass one test. */
+uint64_t vk_count_is(const char *name, const char *keyword);
+uint64_t vk_count_leaf(uint32_t op, const char *name, uint32_t type, tn_blob value);
+uint64_t vk_count_list(const char *name, const char *keyword);
+
 /* ---- the plain walk (vmodel.c) ---- */
 bool vk_model_matches(const tn_vis_doc *doc, const tn_vis_node *nodes, size_t n);
 void vk_model_sort(const tn_vis_query *query, const tn_vis_doc **docs, size_t n);
 void vk_case_random(void);
+
+/* ---- cases of vquery.c ---- */
+void vk_case_every_operator_on_every_type(void);
+void vk_case_unknown_is_no_match(void);
+void vk_case_logic_of_any_shape(void);
+void vk_case_broad_filters(void);
+void vk_case_beginnings(void);
+void vk_case_text_is_matched_by_words(void);
+void vk_case_wrong_queries_are_refused(void);
+void vk_case_pages_that_are_none(void);
+void vk_case_default_order(void);
+void vk_case_order_by_anything(void);
+void vk_case_pages_are_stable_under_writes(void);
 
 #endif
