@@ -194,7 +194,7 @@ class Suite:
     # ---- foreign namespaces in fields ----
 
     def a_foreign_namespace_in_every_field(self):
-        admin, cases = self.callers["admin"], []
+        admin, cases, alone = self.callers["admin"], [], []
         for method in self.api.methods.values():
             own_field = "namespace" in method.input.fields_by_name
             for path in paths_to(method.input, names_namespace):
@@ -205,6 +205,10 @@ class Suite:
                         request.namespace = "a"
                     put(request, path, self.ids.get(value, value) if by_id else value)
                     cases.append((value, path, (method, request, admin)))
+                    if by_id and len(path) == 1 and value != "a":  # the id alone
+                        request = method.request_class()
+                        put(request, path, self.ids.get(value, value))
+                        alone.append((method, request, admin))
         answers = self.ask_many([call for _, _, call in cases])
         self.verdicts += len(cases)
         fields, wrong, told = set(), [], set()
@@ -223,6 +227,12 @@ class Suite:
             if no != wanted:
                 wrong.append(f"{where} = {value}: {answer[:2]}")
         assert not wrong, "\n".join(wrong)
+        assert len(alone) >= 4, alone
+        for (method, _, _), answer in zip(alone, self.ask_many(alone)):
+            assert is_denied(answer), f"{method.name}: {answer[:2]}"
+        for ns, name in self.ids.items():  # an id is no name
+            for caller in ("admin", "other"):
+                assert is_denied(self.ask("DescribeNamespace", self.callers[caller], namespace=name)), ns
         assert len(fields) > 100, len(fields)
         print(f"# {len(fields)} fields that hold a namespace, {len(fields) - len(told)} refused where it is foreign, "
               f"{len(told)} only told (a failure's child)")

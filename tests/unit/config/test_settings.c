@@ -115,6 +115,66 @@ static void everything_can_be_said(void **state)
     tn_config_problems_destroy(p);
 }
 
+static void an_audit_when_asked_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *audit, *want, *path;
+        bool syslog, all;
+        int facility;
+    } tries[] = {
+        {"{sink: file, path: /var/a.log}", NULL, "/var/a.log", false, false, 10},
+        {"{sink: file, path: /var/a.log, events: all, maxQueueBytes: 64KiB}", NULL, "/var/a.log",
+         false, true, 10},
+        {"{sink: syslog, facility: local7}", NULL, "/dev/log", true, false, 23},
+        {"{sink: syslog, path: /run/l, facility: auth}", NULL, "/run/l", true, false, 4},
+        {"{path: /var/a.log}",
+         "tenon.yaml:10: authorization.audit.sink: is not set\n    fix: write sink: file", NULL, 0,
+         0, 0},
+        {"{}", "tenon.yaml:10: authorization.audit.sink: is not set", NULL, 0, 0, 0},
+        {"{sink: file}", "tenon.yaml:10: authorization.audit.path: is not set", NULL, 0, 0, 0},
+        {"{sink: file, path: a.log}",
+         "tenon.yaml:10: authorization.audit.path: has \"a.log\", wants an absolute path", NULL, 0,
+         0, 0},
+        {"{sink: pipe, path: /a}",
+         "tenon.yaml:10: authorization.audit.sink: has \"pipe\", wants file or syslog", NULL, 0, 0,
+         0},
+        {"{sink: syslog, facility: mail}",
+         "tenon.yaml:10: authorization.audit.facility: has \"mail\"", NULL, 0, 0, 0},
+        {"{sink: syslog, events: some}",
+         "tenon.yaml:10: authorization.audit.events: has \"some\", wants denied or all", NULL, 0, 0,
+         0},
+        {"{sink: syslog, maxQueueBytes: 1}",
+         "tenon.yaml:10: authorization.audit.maxQueueBytes: has 1, wants 65536", NULL, 0, 0, 0},
+        {"{sink: syslog, file: x}", "tenon.yaml:10: authorization.audit.file: unknown key", NULL, 0,
+         0, 0},
+        {"file", "tenon.yaml:10: authorization.audit: wants a map", NULL, 0, 0, 0},
+        {"", NULL, NULL, 0, 0, 0},
+    };
+    for (size_t i = 0; i < TN_COUNT_OF(tries); i++) {
+        char text[800];
+        snprintf(text, sizeof text, "%s  audit: %s\n", minimal, tries[i].audit);
+        tn_config_problems *p = tn_config_problems_create();
+        tn_settings *s = parse(text, p);
+        if ((s != NULL) != (tries[i].want == NULL) ||
+            (!s &&
+             strncmp(tn_config_problems_text(p, 0), tries[i].want, strlen(tries[i].want)) != 0))
+            fail_msg("%s: %s", tries[i].audit, s ? "accepted" : tn_config_problems_text(p, 0));
+        if (s) {
+            assert_int_equal(s->audit.enabled, tries[i].path != NULL);
+            if (tries[i].path) {
+                assert_string_equal(s->audit.path, tries[i].path);
+                assert_int_equal(s->audit.syslog, tries[i].syslog);
+                assert_int_equal(s->audit.all, tries[i].all);
+                assert_int_equal(s->audit.facility, tries[i].facility);
+                assert_int_equal(s->audit.queue_bytes_max, i == 1 ? 65536 : 1 << 20);
+            }
+        }
+        tn_settings_destroy(s);
+        tn_config_problems_destroy(p);
+    }
+}
+
 static void one_run_tells_all_problems(void **state)
 {
     (void)state;
@@ -214,6 +274,7 @@ int main(void)
         cmocka_unit_test(defaults_fill_what_is_not_said),
         cmocka_unit_test(a_second_visibility_store),
         cmocka_unit_test(everything_can_be_said),
+        cmocka_unit_test(an_audit_when_asked_for),
         cmocka_unit_test(one_run_tells_all_problems),
         cmocka_unit_test(odd_roots_are_refused),
         cmocka_unit_test(start_dev_is_the_same_settings),
