@@ -317,6 +317,8 @@ class Suite:
             names = method.input.fields_by_name
             if "namespace" not in names or "Multi" in method.name or method.name.startswith("List"):
                 continue  # a filter by a run that is not there is none the less a list
+            if self.table[method.path]["admin"][0] != "y":
+                continue
             for path in paths_to(method.input, lambda f, p: f.name == "run_id" and len(p) <= 3):
                 holder = path[-1].containing_type
                 if "workflow_id" not in holder.fields_by_name or "Link" in holder.full_name:
