@@ -56,6 +56,7 @@ struct tn_swim {
     uint8_t doubted[16];
     bool has_doubt;
     uint64_t period_at_ns, heal_at_ns, synced_ns;
+    size_t synced_living; /* how many were known then */
     uint64_t due_ns;      /* when tn_swim_run wanted to be called */
     uint64_t watch_at_ns; /* the next suspicion that ends or death that is forgotten; UINT64_MAX: none */
     uint32_t health;      /* 0: well */

@@ -394,11 +394,15 @@ static void compare(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *in, 
 {
     if ((sender && in->digest == s->digest) || in->kind >= GOSSIP_PING_REQ)
         return;
-    bool quiet = in->quiet && tn_list_empty(&s->news);
-    uint64_t wait = s->opt.period_ns * (quiet || !sender ? 2 : 8);
+    /* While the known world grows fast, many have started together: then whoever is met knows of many more, and news alone
+     * would carry them one by one. */
+    bool quiet = in->quiet && tn_list_empty(&s->news), fresh = quiet || !sender;
+    size_t more = s->n_living > s->synced_living ? s->n_living - s->synced_living : 0;
+    uint64_t wait = s->opt.period_ns * (8 * more > s->n_living ? 1 : fresh || 64 * more > s->n_living ? 2 : 8);
     if (now_ns < s->synced_ns + wait)
         return;
     s->synced_ns = now_ns;
+    s->synced_living = s->n_living;
     ask_for_all(s, ip, port, false);
 }
 
