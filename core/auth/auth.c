@@ -15,6 +15,7 @@
 
 #include "auth/audit.h"
 #include "auth/private.h"
+#include "config/dynconfig.h"
 #include "metrics/metrics.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 
@@ -299,9 +300,8 @@ static bool walked(const check *c)
     return c->walk && !c->walk->too_deep;
 }
 
-static void keep_reason(check *c)
+static void keep_reason(check *c, tn_str reason)
 {
-    tn_str reason = c->decision->reason;
     reason.n = reason.n < 1000 ? reason.n : 1000;
     if (reason.n && tn_utf8_valid((const uint8_t *)reason.p, reason.n))
         c->reason = tn_arena_str(c->call->arena, reason);
@@ -311,6 +311,9 @@ static bool verdict(check *c, const tn_plugin_call *op)
 {
     if (op->status != TN_OK) {
         say_failed(op, c->pair->authorizer);
+        if (!op->late &&
+            tn_dyn_bool(TN_DYN_FRONTEND_EXPOSE_AUTHORIZER_ERRORS, TN_STR(""), TN_STR("")))
+            keep_reason(c, tn_str_from(op->err.text));
         audit(c, false, NULL, "the authorizer failed");
         return false;
     }
@@ -319,7 +322,7 @@ static bool verdict(check *c, const tn_plugin_call *op)
         TN_LOG(TN_LOG_WARN, "auth", "no verdict: denied",
                TN_LOG_Z("plugin", tn_plugin_name(c->pair->authorizer)));
     if (!is_allowed)
-        keep_reason(c);
+        keep_reason(c, c->decision->reason);
     audit(c, is_allowed, c->decision, "");
     return is_allowed;
 }
@@ -547,7 +550,8 @@ void tn_auth_filter_run(tn_call *call, tn_auth_filter *filter)
 /* ---- life [main] -------------------------------------------------------------------------------- */
 
 static char header_name[TN_AUTH_HEADER_MAX + 1] = "authorization",
-            extras_name[TN_AUTH_HEADER_MAX + 1] = "authorization-extras"; /* of the next pair */
+                                             extras_name[TN_AUTH_HEADER_MAX + 1] =
+                                                 "authorization-extras"; /* of the next pair */
 
 void tn_auth_set_headers(const char *header, const char *extras)
 {

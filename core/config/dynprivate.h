@@ -42,6 +42,8 @@ typedef struct tn_dyn_table {
 extern const tn_dyn_info tn_dyn_infos[TN_DYN_COUNT];
 extern const char *const tn_dyn_foreign_keys[];
 extern const size_t tn_dyn_foreign_count;
+extern const tn_dyn_key tn_dyn_idle_keys[];
+extern const size_t tn_dyn_idle_count;
 
 tn_dyn_table *tn_dyn_table_create(void); /* the defaults */
 void tn_dyn_table_destroy(tn_dyn_table *table);

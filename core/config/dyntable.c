@@ -257,6 +257,15 @@ static bool is_foreign(tn_str name)
     return false;
 }
 
+static bool is_idle(tn_dyn_key key)
+{
+    for (size_t i = 0; i < tn_dyn_idle_count; i++) {
+        if (tn_dyn_idle_keys[i] == key)
+            return true;
+    }
+    return false;
+}
+
 static const char *nearest_key(tn_str name)
 {
     const char *words[TN_DYN_COUNT];
@@ -307,6 +316,8 @@ void tn_dyn_table_fill(tn_dyn_table *table, const tn_config *root, size_t *warni
         tn_dyn_key key = find_key(tn_config_key(node));
         char text[200];
         if (key != TN_DYN_COUNT) {
+            if (is_idle(key))
+                warn(node, warnings, "this server does not obey the key yet, it has no effect");
             fill_row(table, key, node, warnings);
         } else if (is_foreign(tn_config_key(node))) {
             warn(node, warnings, "this server does not implement the key yet, it has no effect");
@@ -332,11 +343,12 @@ bool tn_dyn_table_override(tn_dyn_table *table, const char *text, tn_config_prob
         tn_config_problems_add(problems, what);
         return false;
     }
-    if (key == TN_DYN_COUNT && is_foreign(name)) {
+    if (key == TN_DYN_COUNT ? is_foreign(name) : is_idle(key)) {
         TN_LOG(TN_LOG_WARN, "config",
                "this server does not implement the key yet, it has no effect",
                TN_LOG_S("key", name));
-        return true;
+        if (key == TN_DYN_COUNT)
+            return true;
     }
     if (key == TN_DYN_COUNT) {
         const char *near = nearest_key(name);
