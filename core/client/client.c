@@ -10,8 +10,10 @@
 #include "client/partition.h"
 #include "client/remote.h"
 
-#define TRIES_MAX 16
-#define RETRY_MIN_NS (20 * TN_MS) /* doubled with each try, to 1.28 s */
+#define LOOPS_MAX 64
+#define TRIES_MAX 34
+#define TRIES_SOON 24             /* those of the first two seconds, in which an owner changes, ... */
+#define RETRY_MIN_NS (20 * TN_MS) /* ... are at most 4 times this apart, the others 64 times */
 
 static const tn_history_role *history_role;
 static const tn_matching_role *matching_role;
@@ -19,6 +21,7 @@ static const tn_worker_role *worker_role;
 static uint32_t partition_count;
 static atomic_uint_fast64_t shard_map; /* version, shards: 32 bits each */
 static atomic_uint_fast64_t poll_ids = 1;
+static tn_list waiting[LOOPS_MAX];
 static const tn_client_net *net; /* NULL: this process is all there is */
 
 void tn_client_use_net(const tn_client_net *use) { net = use; }
@@ -38,6 +41,8 @@ void tn_client_wire(const tn_history_role *history, const tn_matching_role *matc
     worker_role = worker;
     partition_count = partitions;
     atomic_store(&shard_map, partitions);
+    for (uint32_t i = 0; i < LOOPS_MAX; i++)
+        tn_list_init(&waiting[i]);
 }
 
 uint32_t tn_client_partition_count(void) { return partition_count; }
@@ -83,6 +88,7 @@ static void travel(tn_loop *to, tn_msg *msg)
 
 typedef struct again {
     tn_loop_timer timer;
+    tn_list link; /* waiting[] of its loop */
     tn_hreq *hreq;
     tn_mreq *mreq;
 } again;
@@ -90,6 +96,7 @@ typedef struct again {
 static void send_again(tn_loop_timer *timer)
 {
     again *a = TN_CONTAINER_OF(timer, again, timer);
+    tn_list_remove(&a->link);
     if (a->hreq)
         tn_client_history(a->hreq);
     else
@@ -99,7 +106,8 @@ static void send_again(tn_loop_timer *timer)
 /* False: too late, or tried often enough. */
 static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn_hreq *hreq, tn_mreq *mreq)
 {
-    uint64_t at = tn_now_mono_ns() + (RETRY_MIN_NS << (*tries < 6 ? *tries : 6));
+    uint64_t wait = RETRY_MIN_NS << (*tries < 2 ? *tries : *tries < TRIES_SOON ? 2 : 6);
+    uint64_t at = tn_now_mono_ns() + wait;
     tn_arena_set_limit(arena, 0);
     again *a = *tries < TRIES_MAX && at < deadline_mono_ns ? TN_NEW(arena, again) : NULL;
     if (!a)
@@ -109,7 +117,19 @@ static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn
     a->mreq = mreq;
     tn_loop_timer_init(&a->timer, send_again);
     tn_loop_timer_start(&a->timer, at);
+    tn_list_push_back(&waiting[tn_loop_index(tn_loop_current())], &a->link);
     return true;
+}
+
+/* Who waits for an owner need not wait longer than until there is one. */
+void tn_client_ring_changed(void)
+{
+    tn_list *mine = &waiting[tn_loop_index(tn_loop_current())];
+    TN_LIST_FOREACH (link, mine) {
+        again *a = TN_CONTAINER_OF(link, again, link);
+        *(a->hreq ? &a->hreq->tries : &a->mreq->tries) = 0;
+        tn_loop_timer_start(&a->timer, tn_now_mono_ns());
+    }
 }
 
 /* ---- history ---- */

@@ -212,6 +212,8 @@ typedef struct tn_mreq {
 void tn_client_matching(tn_mreq *req);
 void tn_client_matching_done(tn_mreq *req);
 uint64_t tn_client_next_poll_id(void);
+/* [loop `home`] The task in a poll's answer reached nobody: its run has it again. */
+void tn_client_give_back(const ProtobufCMessage *answer, uint32_t type, tn_loop *home);
 /* Matching -> history: a queue whose window was full has room again; history offers what waits. */
 void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
 

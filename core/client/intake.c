@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The way in: calls of other hosts' roles become batons here, are served as if they came from this process, and their
  * answers go back.  What this host does not own is said so and never sent on: the caller's ring is asked again. */
+#include <stdatomic.h>
+
 #include "client/remote.h"
 #include "client/shardmap.h"
 #include "client/wire.h"
@@ -13,6 +15,10 @@ typedef struct intake {
     tn_namespace_write refresh;
     void (*then)(struct intake *in);
 } intake;
+
+static atomic_bool ready; /* pairs with whatever the roles did before */
+
+void tn_intake_ready(void) { atomic_store_explicit(&ready, true, memory_order_release); }
 
 static intake *begin(tn_call *call)
 {
@@ -93,6 +99,13 @@ static void history_served(tn_hreq *req)
 
 static void history_go(intake *in)
 {
+    if (!atomic_load_explicit(&ready, memory_order_acquire)) {
+        Tenon__HistoryAnswer not_yet = TENON__HISTORY_ANSWER__INIT;
+        not_yet.not_owner = true;
+        tn_namespace_unref(in->hreq.ns);
+        tn_call_reply(in->call, &not_yet.base);
+        return;
+    }
     const Tenon__HistoryCall *call = (const Tenon__HistoryCall *)in->call->request;
     if (have_namespace(in, call->ns_id, &in->hreq.ns))
         tn_client_history_here(&in->hreq);
@@ -139,6 +152,13 @@ static void close_shard_call(tn_call *call)
 
 /* ---- matching ---- */
 
+/* The host that asked has gone, or its caller: no worker has the task. */
+static void poll_undelivered(tn_call *call)
+{
+    const intake *in = call->user;
+    tn_client_give_back(in->mreq.response, in->mreq.type, call->home);
+}
+
 static void matching_served(tn_mreq *req)
 {
     intake *in = req->user;
@@ -148,6 +168,8 @@ static void matching_served(tn_mreq *req)
     answer.not_owner = req->not_owner;
     answer.accepted = req->accepted;
     call->on_cancel = NULL;
+    if (req->op == TN_MOP_POLL && !req->fault && req->response)
+        call->on_undelivered = poll_undelivered;
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
     else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
@@ -182,6 +204,13 @@ static void poll_cancelled(tn_call *call)
 
 static void matching_go(intake *in)
 {
+    if (!atomic_load_explicit(&ready, memory_order_acquire)) {
+        Tenon__MatchingAnswer not_yet = TENON__MATCHING_ANSWER__INIT;
+        not_yet.not_owner = true;
+        tn_namespace_unref(in->mreq.ns);
+        tn_call_reply(in->call, &not_yet.base);
+        return;
+    }
     const Tenon__MatchingCall *request = (const Tenon__MatchingCall *)in->call->request;
     if (!have_namespace(in, request->ns_id, &in->mreq.ns))
         return;
@@ -307,6 +336,13 @@ static void evict_call(tn_call *call)
 
 /* ---- the door ---- */
 
+/* Calls to history and matching are answered in their own way by a host that is not ready. */
+static bool needs_roles(void (*handle)(tn_call *call))
+{
+    return handle == credit_call || handle == close_shard_call || handle == retire_call || handle == evict_call ||
+           handle == set_shards_call;
+}
+
 void tn_intake_dispatch(tn_call *call)
 {
     tn_str shown = tn_call_header(call, "tenon-internode"), secret = tn_remote_secret();
@@ -316,6 +352,8 @@ void tn_intake_dispatch(tn_call *call)
     /* Whoever watches this process may ask whether it lives, and nothing else. */
     if (differ && strcmp(call->method->path, "/grpc.health.v1.Health/Check") != 0)
         tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_PERMISSION_DENIED, "not a host of this cluster"));
+    else if (!atomic_load_explicit(&ready, memory_order_acquire) && needs_roles(call->method->handle))
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "this host is starting"));
     else
         call->method->handle(call);
 }

@@ -62,6 +62,7 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
 static void members_changed(void)
 {
     remote_loop *rl = mine();
+    tn_client_ring_changed();
     TN_LIST_FOREACH_SAFE (link, &rl->channels) {
         host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
         const tn_member *member = tn_members_find(hc->host_id);

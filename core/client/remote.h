@@ -26,6 +26,8 @@ typedef struct tn_client_net {
     /* True when that poll was on its way to another host: it comes back cancelled. */
     bool (*cancel_poll)(uint64_t poll_id);
 } tn_client_net;
+/* [loop] The rings have changed: what waits for another try has it now. */
+void tn_client_ring_changed(void);
 void tn_client_use_net(const tn_client_net *net); /* [main] before serving; client.c */
 
 /* remote.c */
@@ -47,5 +49,7 @@ bool tn_client_retire_here(const tn_namespace *ns, tn_str workflow_id, tn_str ru
 /* intake.c: the internal services' methods and their dispatcher (checks the secret). */
 void tn_intake_register(void); /* [main] */
 void tn_intake_dispatch(tn_call *call);
+/* [any] The roles have what is theirs; until then the caller is told to ask again. */
+void tn_intake_ready(void);
 
 #endif

@@ -37,59 +37,11 @@ static void to_matching(tn_fcall *f, tn_mop op,
 
 /* ---- polls ---- */
 
-typedef struct returned { /* a task on its way back, in an arena of its own */
-    tn_hreq hreq;
-    tn_task_token token;
-} returned;
-
-static void task_returned(tn_hreq *h)
-{
-    tn_namespace_unref(h->ns);
-    tn_arena_destroy(h->arena);
-}
-
-static ProtobufCBinaryData token_of(const tn_fcall *f)
-{
-    const ProtobufCMessage *answer = f->mreq.response;
-    tn_blob packed;
-    if (tn_proto_is_opaque(answer, &packed)) {
-        tn_wire_field token = {0};
-        (void)tn_wire_find(packed, 1, &token); /* task_token is the first field of both */
-        return (ProtobufCBinaryData){token.bytes.n, (uint8_t *)(uintptr_t)token.bytes.p};
-    }
-    if (f->mreq.type == TN_TASK_WORKFLOW)
-        return ((const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *)answer)
-            ->task_token;
-    return ((const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *)answer)
-        ->task_token;
-}
-
-/* A task was found, but its worker had gone when the answer was to leave: it need not wait for its time-out.  A query
- * is asked again by the one who waits for it. */
+/* A task was found, but its worker had gone when the answer was to leave: it need not wait for its time-out. */
 static void poll_undelivered(tn_call *call)
 {
-    ProtobufCBinaryData sealed = token_of(call->user);
-    tn_arena *arena = tn_arena_create(0);
-    returned *r = TN_NEW(arena, returned);
-    Tenon__TaskToken *token = (Tenon__TaskToken *)(void *)tn_token_open(
-        arena, tn_blob_from(sealed.data, sealed.len), &tenon__task_token__descriptor);
-    tn_hreq *h = &r->hreq;
-    h->ns = token && token->kind != TN_TOKEN_QUERY ? tn_namespace_by_id(tn_str_from(token->ns_id))
-                                                   : NULL;
-    if (!h->ns) {
-        tn_arena_destroy(arena);
-        return;
-    }
-    r->token.msg = token;
-    h->arena = arena;
-    h->home = call->home;
-    h->op = TN_HOP_UNDELIVERED;
-    h->workflow_id = tn_str_from(token->workflow_id);
-    h->run_id = tn_str_from(token->run_id);
-    h->deadline_mono_ns = UINT64_MAX;
-    h->token = &r->token;
-    h->done = task_returned;
-    tn_client_history(h);
+    const tn_fcall *f = call->user;
+    tn_client_give_back(f->mreq.response, f->mreq.type, call->home);
 }
 
 static void poll_answered(tn_mreq *m)

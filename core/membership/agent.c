@@ -14,7 +14,8 @@
 #define MAC_BYTES 16
 #define PACKET_BYTES_MAX (TN_SWIM_PACKET_MAX + MAC_BYTES)
 #define LISTENERS_MAX 8
-#define SETTLE_NS (150 * TN_MS) /* changes that come together make one snapshot */
+#define SETTLE_NS (60 * TN_MS) /* changes that come together make one snapshot */
+#define LET_GO_NS (SETTLE_NS + 40 * TN_MS) /* until others have let go of what is a newcomer's */
 #define FORM_NS (1500 * TN_MS)  /* how long a start waits for others to be heard of */
 
 typedef struct snapshot {
@@ -242,12 +243,14 @@ static void changed(void *user, const tn_member *member, tn_member_state before)
     (void)user;
     char id[37];
     tn_uuid_format(member->host_id, id);
-    TN_LOG(TN_LOG_INFO, "membership", tn_member_serves(member) ? "member joined" : "member serves no more",
+    TN_LOG(TN_LOG_INFO, "membership", tn_member_serves(member) ? "member joined"
+                                      : before == TN_MEMBER_LEFT ? "member comes"
+                                                                 : "member serves no more",
            TN_LOG_Z("host_id", id), TN_LOG_Z("ip", member->ip), TN_LOG_U("port", member->port),
            TN_LOG_Z("state", tn_member_state_name(member->state)),
            TN_LOG_Z("before", tn_member_state_name(before)), TN_LOG_U("draining", member->draining));
     if (!tn_loop_timer_active(&m.settle))
-        tn_loop_timer_start(&m.settle, tn_now_mono_ns() + (member->state >= TN_MEMBER_DEAD ? 0 : SETTLE_NS));
+        tn_loop_timer_start(&m.settle, tn_now_mono_ns() + (tn_member_serves(member) ? SETTLE_NS : 0));
 }
 
 static void missed(tn_msg *msg)
@@ -359,6 +362,7 @@ static void loop_start(void *arg)
         if (o->ports[i - 1])
             opt.self.port = o->ports[i - 1];
     memcpy(opt.self.role_ports, o->role_ports, sizeof(opt.self.role_ports));
+    opt.self.draining = true; /* nobody asks it for anything before it is ready */
     opt.seed = tn_rng_next(&rng);
     opt.send = send_packet;
     opt.changed = changed;
@@ -379,6 +383,13 @@ static void first_snapshot(void *arg)
     for (uint32_t i = 0; i < tn_loops_count(); i++)
         m.slots[i].now = snap;
     (void)arg;
+}
+
+static void loop_serve(void *arg)
+{
+    (void)arg;
+    tn_swim_serve(m.swim, tn_now_mono_ns());
+    run_swim();
 }
 
 static void count_living(void *arg)
@@ -408,6 +419,9 @@ tn_status tn_members_start(const tn_members_options *options, tn_error *err)
         usleep(20000);
         tn_loop_call(tn_loops_get(0), count_living, &living);
     }
+    tn_loop_call(tn_loops_get(0), loop_serve, NULL);
+    if (living > 1)
+        usleep(LET_GO_NS / TN_US);
     tn_loop_call(tn_loops_get(0), first_snapshot, NULL);
     m.on = true;
     return TN_OK;

@@ -11,6 +11,7 @@
 #define SWIM_RELAYS 64
 #define SWIM_BUCKETS 256
 #define SWIM_SEEDS 8
+#define SWIM_TOLD 16      /* members told at once that one drains or leaves */
 #define SWIM_INDIRECT 3   /* members asked to ping for us; accusers that make a suspicion shortest */
 #define SWIM_HEALTH_MAX 4 /* a slow member's time-outs are at most 5 times as long */
 #define SWIM_KNOWN_MAX 20000

@@ -42,7 +42,14 @@ static void written(tn_store_op *op)
     round_over();
 }
 
-/* The own row, and rows of the long dead go. */
+/* A process before this one at its address, which did not end well. */
+static bool was_before(const Tenon__MemberRecord *record, const tn_blob row)
+{
+    const tn_member *self = tn_agent_self();
+    return record->port == self->port && strcmp(record->ip, self->ip) == 0 && memcmp(row.p, self->host_id, 16) != 0;
+}
+
+/* The own row; those of the long dead go, and of who had this address before. */
 static void write_own(const tn_page *page)
 {
     const tn_member *self = tn_agent_self();
@@ -64,7 +71,7 @@ static void write_own(const tn_page *page)
         Tenon__MemberRecord *old = NULL;
         if (tn_proto_unpack(&tenon__member_record__descriptor, page->rows[i].value, r.arena,
                             (ProtobufCMessage **)(void *)&old, NULL) == TN_OK &&
-            old->seen_ns + STALE_NS > record.seen_ns)
+            old->seen_ns + STALE_NS > record.seen_ns && !was_before(old, page->rows[i].key.row))
             continue;
         tn_store_batch_delete(&batch, tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, page->rows[i].key.row));
     }
@@ -85,7 +92,8 @@ static void meet(const tn_row *row)
     if (row->key.row.n != 16 || memcmp(row->key.row.p, tn_agent_self()->host_id, 16) == 0 ||
         tn_proto_unpack(&tenon__member_record__descriptor, row->value, r.arena, (ProtobufCMessage **)(void *)&record,
                         NULL) != TN_OK ||
-        record->seen_ns + FRESH_NS < tn_now_wall_ns() || !record->port || record->port > UINT16_MAX)
+        record->seen_ns + FRESH_NS < tn_now_wall_ns() || !record->port || record->port > UINT16_MAX ||
+        was_before(record, row->key.row)) /* nobody to wait for */
         return;
     atomic_store(&r.others, true);
     if (!tn_agent_knows(row->key.row.p))

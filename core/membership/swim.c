@@ -451,26 +451,11 @@ void tn_swim_join(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port)
     tn_arena_reset(s->arena);
 }
 
-void tn_swim_drain(tn_swim *s, uint64_t now_ns)
+/* What this one is now: what it owned waits for its next owner.  The rest hear it from those. */
+static void tell_at_once(tn_swim *s)
 {
-    (void)now_ns;
-    if (s->self->info.draining || s->self->info.state != TN_MEMBER_ALIVE)
-        return;
-    s->self->info.draining = true;
-    swim_announce_self(s, s->self->info.incarnation + 1);
-    if (s->opt.changed)
-        s->opt.changed(s->opt.user, &s->self->info, TN_MEMBER_ALIVE);
-}
-
-void tn_swim_leave(tn_swim *s, uint64_t now_ns)
-{
-    if (s->self->info.state == TN_MEMBER_LEFT)
-        return;
-    swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
-    s->self->until_ns = UINT64_MAX;
-    /* At once to a few, the rest hear it from them. */
     size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
-    for (size_t i = 0, told = 0; i < s->n_known && told < 2 * SWIM_INDIRECT; i++) {
+    for (size_t i = 0, told = 0; i < s->n_known && told < SWIM_TOLD; i++) {
         swim_member *m = s->known[(start + i) % s->n_known];
         if (m == s->self || !swim_lives(m))
             continue;
@@ -479,6 +464,36 @@ void tn_swim_leave(tn_swim *s, uint64_t now_ns)
         told++;
     }
     tn_arena_reset(s->arena);
+}
+
+static void take_part(tn_swim *s, bool part)
+{
+    if (s->self->info.draining != part || s->self->info.state != TN_MEMBER_ALIVE)
+        return;
+    s->self->info.draining = !part;
+    swim_announce_self(s, s->self->info.incarnation + 1);
+    if (s->opt.changed)
+        s->opt.changed(s->opt.user, &s->self->info, TN_MEMBER_ALIVE);
+    tell_at_once(s);
+}
+void tn_swim_drain(tn_swim *s, uint64_t now_ns)
+{
+    (void)now_ns;
+    take_part(s, false);
+}
+void tn_swim_serve(tn_swim *s, uint64_t now_ns)
+{
+    (void)now_ns;
+    take_part(s, true);
+}
+
+void tn_swim_leave(tn_swim *s, uint64_t now_ns)
+{
+    if (s->self->info.state == TN_MEMBER_LEFT)
+        return;
+    swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
+    s->self->until_ns = UINT64_MAX;
+    tell_at_once(s);
 }
 
 bool tn_swim_evict(tn_swim *s, uint64_t now_ns, const uint8_t host_id[16])

@@ -72,6 +72,8 @@ void tn_swim_receive(tn_swim *swim, uint64_t now_ns, const char *ip, uint16_t po
 void tn_swim_join(tn_swim *swim, uint64_t now_ns, const char *ip, uint16_t port);
 /* Out of the rings, still answering: what this member owns goes to others. */
 void tn_swim_drain(tn_swim *swim, uint64_t now_ns);
+/* Into the rings: it began as draining, or drains no more. */
+void tn_swim_serve(tn_swim *swim, uint64_t now_ns);
 /* Says farewell.  Keep running for a few periods, so that it is heard of. */
 void tn_swim_leave(tn_swim *swim, uint64_t now_ns);
 /* Declares a member dead (an operator's word); one that lives refutes it. */

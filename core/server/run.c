@@ -53,6 +53,7 @@ static int fail(const server *s, const char *what, const tn_error *err)
 #define PORT_PATIENCE_NS (500 * TN_MS) /* a shorter start is not worth an answer */
 
 static int open_ports(server *s);
+static void register_methods(void);
 
 /* The store may answer later: waits, longer each time, and says whether to ask again.  Whoever asks meanwhile is told
  * that the server is starting. */
@@ -401,12 +402,14 @@ static int start_roles(server *s)
         tn_matching_start(s->host);
         s->up.matching = true;
     }
+    register_methods();
+    if (s->cluster && tn_cluster_open(s->args, s->settings, s->tls, &err) != TN_OK)
+        return fail(s, "the roles' ports could not be opened", &err);
     if (s->cluster && tn_cluster_join(s->args, s->settings, s->token_key, &err) != TN_OK)
         return fail(s, "the cluster could not be joined", &err);
     if (has(s, TN_SERVICE_HISTORY) && start_history(s) != 0)
         return 1;
-    if (s->cluster && tn_cluster_open(s->args, s->settings, s->tls, &err) != TN_OK)
-        return fail(s, "the roles' ports could not be opened", &err);
+    tn_intake_ready();
     if (s->up.worker)
         tn_reclaim_start();
     tn_frontend_options frontend = {.cluster_id = s->cluster_id,
@@ -468,6 +471,18 @@ static void set_health(const server *s, int status)
             tn_rpc_set_health(services[i].name, status);
 }
 
+/* Before the first port is open. */
+static void register_methods(void)
+{
+    static bool done;
+    if (done)
+        return;
+    done = true;
+    tn_rpc_register_builtin();
+    tn_intake_register();
+    tn_frontend_register();
+}
+
 static int open_ports(server *s)
 {
     tn_error err = {0};
@@ -482,9 +497,7 @@ static int open_ports(server *s)
     options.tls = tn_tls_get(s->tls, TN_TLS_FRONTEND);
     options.dispatch = admit;
     s->ports_open = true;
-    tn_rpc_register_builtin();
-    tn_intake_register();
-    tn_frontend_register();
+    register_methods();
     set_health(s, TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
