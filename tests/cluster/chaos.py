@@ -5,6 +5,7 @@ tests/crash decides."""
 import asyncio
 import os
 import random
+import subprocess
 import time
 
 from fleet import SHARDS, Balancer
@@ -12,9 +13,24 @@ from parts import judged, load_of
 from world import Log, World
 
 
+CLOCK_NS = 5 * 10**9
+
+
+def clock_library(folder):
+    """The library that makes clocks wrong; None where it cannot be compiled."""
+    library = os.path.join(folder, "clock.so")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clock.c")
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    os.chmod(library, 0o755)
+    return library
+
+
 class Chaos:
-    def __init__(self, fleet, seed, tool):
-        self.tool, self.shards = tool, 1
+    def __init__(self, fleet, seed, tool, long):
+        self.tool, self.shards, self.long = tool, 1, long
         self.fleet, self.dice, self.counts = fleet, random.Random(seed), {}
         self.busy = set()  # members that a fault has now
 
@@ -35,8 +51,14 @@ class Chaos:
 
     async def pause(self, member):
         member.pause()
-        await asyncio.sleep(self.dice.choice([0.5, 3, 6, 10]))
+        await asyncio.sleep(self.dice.choice([0.5, 3, 6, 10] + [30] * self.long))
         member.go_on()
+
+    async def clock(self, member):
+        """A wall clock that jumps, back or ahead, and is put right later."""
+        member.turn_clock(self.dice.randrange(-CLOCK_NS, CLOCK_NS))
+        await asyncio.sleep(self.dice.uniform(1, 8))
+        member.turn_clock(0)
 
     async def stop(self, member):
         await asyncio.to_thread(member.stop)
@@ -90,6 +112,8 @@ class Chaos:
 
     async def run(self, seconds):
         names = ["kill"] * 4 + ["pause"] * 3 + ["stop"] * 2 + ["split"] * (2 if os.path.exists(self.tool) else 0)
+        if self.fleet.clock_library:
+            names += ["clock"] * 2
         if self.fleet.net:
             names += ["loss"] * 2 + ["one_way"] * 2 + ["two_way"] * 2
         end, out, next_db = time.monotonic() + seconds, set(), time.monotonic() + seconds / 2
@@ -112,14 +136,16 @@ async def play(arguments, report, fleet):
     world = World(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
     await world.connect()
     tasks = load_of(world)
-    chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"))
+    chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"),
+                  arguments.seconds >= 300)
     await asyncio.sleep(1)
     await chaos.run(arguments.seconds)
     took = await asyncio.to_thread(fleet.wait, len(fleet.members))
     report.check("all meet again", True, f"{took:.2f} s after the last fault")
     faults = ", ".join(f"{count} {name}" for name, count in sorted(chaos.counts.items()))
     await judged(report, "chaos", world, tasks, paths, 90 + arguments.seconds / 4,
-                 f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({faults})")
+                 f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({faults})",
+                 clock_slack_ns=2 * CLOCK_NS if fleet.clock_library else 0)
     bad = fleet.end()
     report.check("stop after chaos", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
     balancer.close()

@@ -66,6 +66,8 @@ class Member:
             out.write(CONFIG.format(plugins=fleet.plugins, services=services, ip=ip, metrics=self.metrics_port,
                                     shards=SHARDS, dynamic=fleet.dynamic, db_ip=fleet.db_ip, db_port=fleet.db.port))
         self.process, self.paused, self.cpu_before = None, False, 0.0
+        self.clock = os.path.join(fleet.folder, name + ".clock")
+        self.turn_clock(0)
 
     @property
     def pid(self):
@@ -76,7 +78,14 @@ class Member:
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 DIE_WITH_PARENT + self.wrapper + [self.fleet.tenond, "--config", self.config, *roles],
-                stdout=log, stderr=log, start_new_session=True)
+                stdout=log, stderr=log, start_new_session=True,
+                env=dict(os.environ, LD_PRELOAD=self.fleet.clock_library, TENON_TEST_CLOCK=self.clock)
+                if self.fleet.clock_library else None)
+
+    def turn_clock(self, ns):
+        """Its wall clock is wrong by so much from now on (with the fleet's preloaded library)."""
+        with open(self.clock, "r+b" if os.path.exists(self.clock) else "wb") as out:
+            out.write(ns.to_bytes(8, sys.byteorder, signed=True))
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
@@ -135,7 +144,7 @@ class Fleet:
         with open(self.dynamic, "w") as out:
             out.write(dynamic)
         self.tenond, self.plugins = os.path.abspath(arguments.tenond), os.path.abspath(arguments.plugins)
-        self.folder, self.net = folder, net
+        self.folder, self.net, self.clock_library = folder, net, None
         self.ports = Ports(arguments.port)
         self.db_ip = net.hub if net else "127.0.0.1"
         bin, why = find("15", arguments.tools)

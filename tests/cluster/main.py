@@ -67,6 +67,7 @@ async def shaken(arguments, report, folder):
     fleet = None
     try:
         fleet = Fleet(arguments, folder, net, ALL_PARTED).fill()
+        fleet.clock_library = chaos.clock_library(folder)
         fleet.start()
         await chaos.play(arguments, report, fleet)
     finally:

@@ -247,9 +247,9 @@ def load_of(world):
                        [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(6)]}
 
 
-async def judged(report, name, world, tasks, paths, seconds, told):
+async def judged(report, name, world, tasks, paths, seconds, told, clock_slack_ns=0):
     await until_quiet(world, tasks, paths[0], seconds)
-    verdict, runs, oks = await judge(world.address, *paths)
+    verdict, runs, oks = await judge(world.address, *paths, clock_slack_ns=clock_slack_ns)
     for violation in verdict.violations[:20]:
         print("  " + violation)
     report.check(name, not verdict.violations and oks > 100,
