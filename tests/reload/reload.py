@@ -56,7 +56,7 @@ persistence:
     main: {{plugin: sqlite, path: {folder}/main.db}}
     search: {{plugin: sqlite, path: {folder}/search.db}}
 authorization:
-  claimMapper: {{plugin: none}}
+  claimMapper: {mapper}
   authorizer: {authorizer}
 plugins: {{dirs: [{plugins}]}}
 limits: {{authTimeout: {timeout}}}
@@ -88,9 +88,10 @@ class Server:
             f.write(text)
         os.rename(path + ".new", path)
 
-    def write(self, authorizer="{plugin: slow, delay: 5ms}", level="info", threads=2, timeout="30s", more=""):
+    def write(self, authorizer="{plugin: slow, delay: 5ms}", level="info", threads=2, timeout="30s", more="",
+              mapper="{plugin: none}"):
         self.replace(self.config, CONFIG.format(
-            folder=self.folder, port=self.args.port, metrics=self.args.metrics, plugins=self.plugins,
+            mapper=mapper, folder=self.folder, port=self.args.port, metrics=self.args.metrics, plugins=self.plugins,
             authorizer=authorizer, level=level, threads=threads, timeout=timeout, more=more))
 
     def spawn(self, env=None):
@@ -148,6 +149,40 @@ BAD = [("{plugin: slow, dealy: 5ms}", 'unknown key "dealy"', True), ("{plugin: s
 def calls_of(s):
     """How many calls the server has had so far."""
     return s.metric("service_requests", 'operation="DescribeNamespace"') or 0
+
+
+def with_files(s):
+    """Every mapper and authorizer that reads files, again and again; and a policy that is wrong."""
+    policy, keys = os.path.join(s.folder, "policy.yaml"), os.path.join(s.folder, "keys.json")
+    s.replace(keys, json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
+                                          "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                                          "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}))
+    s.replace(policy, "rules:\n- {verdict: allow, anonymous: true}\n")
+    built = {name: os.path.exists(f"{s.plugins}/{name}.so") for name in ("claimmapper/jwt", "claimmapper/mtls", "authorizer/rules")}
+    mappers = ["{plugin: none}"]
+    if built["claimmapper/jwt"]:
+        mappers.append('{plugin: jwt, keySourceURIs: ["file://%s"]}' % keys)
+    if built["claimmapper/mtls"]:
+        mappers.append('{plugin: mtls, table: [{organization: Acme, permissions: ["default:read"]}]}')
+    rules = "{plugin: rules, policyFile: %s}" % policy if built["authorizer/rules"] else "{plugin: allow_all}"
+    load = Load(s.args, 200)
+    answers = []
+    for i in range(3 * len(mappers)):
+        s.write(rules, mapper=mappers[i % len(mappers)])
+        answers.append(s.ctl())
+        seen = calls_of(s)
+        wait_for("more calls", lambda: calls_of(s) >= seen + 5)
+    if built["authorizer/rules"]:
+        s.replace(policy, "rules:\n- {verdict: alow, anonymous: true}\n")
+        answer = s.ctl()
+        check("a policy that is wrong is refused with its line, the old one goes on", answer.returncode == 1
+              and re.search(r"policy.yaml:\d+:", answer.stderr), answer)
+        seen = calls_of(s)
+        wait_for("more calls", lambda: calls_of(s) >= seen + 5)
+    end = load.end()
+    check("mappers and authorizers that read files: all were taken", all(a.returncode == 0 for a in answers),
+          next((a for a in answers if a.returncode), ""))
+    check("... and no call has failed", end["failed"] == 0 and end["ok"] > 0, end)
 
 
 def under_load(s, reloads, rate):
@@ -341,6 +376,7 @@ def main():
             servers.append(a)
             a.start()
             under_load(a, 100 if args.long else 10, 300)
+            with_files(a)
             status = a.stop()
             check("the sanitizers found nothing", status == 0 and "Sanitizer" not in a.log()
                   and "runtime error" not in a.log(), a.log()[-3000:])
