@@ -384,9 +384,11 @@ static void no_traces(void)
             open_and_close(kind);
         size_t fds_after = count_entries("/proc/self/fd"),
                threads_after = count_entries("/proc/self/task");
-        /* Threads of a library may take a moment to go. */
-        for (int k = 0; k < 200 && threads_after > threads; k++) {
+        /* Threads of a library may take a moment to go, and so may what was under way to a loop: a connection
+         * that stood when nobody wanted it any more. */
+        for (int k = 0; k < 1000 && (threads_after > threads || fds_after > fds); k++) {
             nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+            fds_after = count_entries("/proc/self/fd");
             threads_after = count_entries("/proc/self/task");
         }
         if (fds_after > fds)
