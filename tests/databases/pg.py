@@ -279,22 +279,27 @@ class Suite:
         server = self.server()
         small = os.path.join(self.folder, "small")
         os.makedirs(small)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=777", "tmpfs", small], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m,mode=777", "tmpfs", small], check=True)
         try:
             os.makedirs(small + "/space")
             os.chown(small + "/space", 65534, 65534)
             server.start()
             server.ask(f"CREATE TABLESPACE small LOCATION '{small}/space'")
             stanza = self.stanza(server, extra=', connectAttributes: {options: "-c default_tablespace=small"}')
-            process = self.load(stanza, stanza, 2, "A", "-l", 100, "-w")
-            documents = self.vload(stanza, stanza, 1)
-            self.until(process, "acked")
+            reserve = os.path.join(small, "reserve")  # what there will be when there is space again
+            with open(reserve, "wb") as out:
+                os.posix_fallocate(out.fileno(), 0, 240 << 20)
+            documents = self.vload(stanza, stanza, 0)
             self.until(documents, "acked")
+            process = self.load(stanza, stanza, 0, "A", "-l", 100, "-w")
+            self.until(process, "acked")
             ballast = self.fill(small)
             self.until(process, "refused")
             self.until(documents, "refused")
             time.sleep(2)
             os.unlink(ballast)
+            os.unlink(reserve)
+            documents.stdin.close()  # both end now
             line, figures = self.judge(process)
             assert figures["refused"] > 0 and figures["uncertain"] == 0, line
             searched, figures = self.judge(documents)
@@ -428,7 +433,7 @@ class Suite:
         state, over = types.SimpleNamespace(rounds=0), threading.Event()
 
         def work():
-            while not over.wait(0.1):
+            while not over.wait(0.5):  # it must not eat the time of those who are tested
                 done = server.ask(path + "SELECT tn_vis_common_add(ARRAY(SELECT k FROM tn_vis_doc, unnest(keys) k "
                                   "ORDER BY random() LIMIT 60))", check=False)
                 more = "1"
