@@ -168,7 +168,7 @@ static const tn_fault *ask_any(site *s, const char *path, const ProtobufCMessage
     const tn_fault *fault = NULL;
     for (size_t i = 0; i < s->n_members; i++) {
         fault = ask(s, &s->members[i], path, request, type, out);
-        if (!fault || fault->code != TN_GRPC_UNAVAILABLE)
+        if (!fault || (fault->code != TN_GRPC_UNAVAILABLE && fault->code != TN_GRPC_UNIMPLEMENTED)) /* of an older release */
             return fault;
     }
     return s->n_members ? fault : ask(s, NULL, path, request, type, out);

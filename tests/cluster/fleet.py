@@ -62,12 +62,18 @@ class Member:
             for role in roles)
         self.config = os.path.join(fleet.folder, name + ".yaml")
         self.log = os.path.join(fleet.folder, name + ".log")
-        with open(self.config, "w") as out:
-            out.write(CONFIG.format(plugins=fleet.plugins, services=services, ip=ip, metrics=self.metrics_port,
-                                    shards=SHARDS, dynamic=fleet.dynamic, db_ip=fleet.db_ip, db_port=fleet.db.port))
+        self.services = services
+        self.use(fleet.tenond, fleet.plugins)
         self.process, self.paused, self.cpu_before = None, False, 0.0
         self.clock = os.path.join(fleet.folder, name + ".clock")
         self.turn_clock(0)
+
+    def use(self, tenond, plugins):
+        """The release that it is started with from now on."""
+        self.tenond = tenond
+        with open(self.config, "w") as out:
+            out.write(CONFIG.format(plugins=plugins, services=self.services, ip=self.ip, metrics=self.metrics_port,
+                                    shards=SHARDS, dynamic=self.fleet.dynamic, db_ip=self.fleet.db_ip, db_port=self.fleet.db.port))
 
     @property
     def pid(self):
@@ -77,7 +83,7 @@ class Member:
         roles = [word for role in self.roles for word in ("--role", role)]
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                DIE_WITH_PARENT + self.wrapper + [self.fleet.tenond, "--config", self.config, *roles],
+                DIE_WITH_PARENT + self.wrapper + [self.tenond, "--config", self.config, *roles],
                 stdout=log, stderr=log, start_new_session=True,
                 env=dict(os.environ, LD_PRELOAD=self.fleet.clock_library, TENON_TEST_CLOCK=self.clock)
                 if self.fleet.clock_library else None)

@@ -78,7 +78,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos"] + ["cpu"] * arguments.long
 
     def folder(name):
         path = os.path.join(base, name)
@@ -88,6 +88,12 @@ async def play(arguments, report, base):
 
     if set(wanted) & {"start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split"}:
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
+    if "skew" in wanted:
+        fleet = Fleet(arguments, folder("skew")).fill()
+        try:
+            await parts.skew(arguments, report, fleet)
+        finally:
+            fleet.abandon()
     if "chaos" in wanted:
         await shaken(arguments, report, folder("shaken"))
     if "cpu" in wanted:
@@ -105,8 +111,9 @@ def main():
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seconds", type=int, help="of chaos")
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
+    parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos", "cpu", []])
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

@@ -440,3 +440,52 @@ async def restart(arguments, report, fleet):
                  f"{1e3 * p99[0]:.0f} ms before, {1e3 * p99[1]:.0f} ms meanwhile "
                  f"(median {1e3 * quantile(calm, .5):.0f} and {1e3 * quantile(shaken, .5):.0f} ms, "
                  f"worst {1e3 * (calm or [0])[-1]:.0f} and {1e3 * (shaken or [0])[-1]:.0f} ms)")
+
+
+# ---- two releases side by side ----
+
+
+async def skew(arguments, report, fleet):
+    """A cluster of an older release becomes one of this, a process at a time, under SDK clients, and goes back half way."""
+    older = os.path.abspath(arguments.older)
+    for member in fleet.members:
+        member.use(os.path.join(older, "tenond"), os.path.join(older, "plugins"))
+    fleet.start()
+    ask = tenonctl(arguments, fleet)
+    balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
+    callers = Callers(await Client.connect(balancer.address), f"skew-{uuid.uuid4()}")
+    bad = []
+
+    async def turn(member, tenond, plugins):
+        status = await asyncio.to_thread(member.stop)
+        if status != 0:
+            bad.append(f"{member.name} ended with {status}")
+        member.use(tenond, plugins)
+        member.start()
+        await asyncio.to_thread(fleet.wait, len(fleet.members))
+        await asyncio.sleep(1)
+    async with Worker(await Client.connect(balancer.address), task_queue=callers.queue, workflows=[Greeting],
+                      activities=[greet], workflow_runner=UnsandboxedWorkflowRunner()):
+        tasks = [asyncio.create_task(callers.run()) for _ in range(6)]
+        order = [member for role in ("history", "matching", "worker", "frontend") for member in fleet.having(role)]
+        for member in order[:len(order) // 2]:
+            await turn(member, fleet.tenond, fleet.plugins)
+        if ask:
+            mixed = ask("shard", "split", "--shards", str(2 * SHARDS))
+        for member in order[:2]:  # an upgrade that is taken back
+            await turn(member, os.path.join(older, "tenond"), os.path.join(older, "plugins"))
+        for member in order[:2] + order[len(order) // 2:]:
+            await turn(member, fleet.tenond, fleet.plugins)
+        callers.stop = True
+        await asyncio.gather(*tasks)
+    balancer.close()
+    for error in (callers.errors + bad)[:8]:
+        print("    " + error)
+    report.check("an older release is replaced under load", not callers.errors and not bad and callers.ended > 50,
+                 f"{callers.ended} workflows, {len(callers.taken())} calls meanwhile, {len(callers.errors)} failed")
+    if ask:
+        report.check("nor is the number of shards changed while older ones are there", mixed[0] == 1, mixed[1].strip()[-200:])
+        after = ask("shard", "split", "--shards", str(2 * SHARDS))
+        report.check("the number of shards changes when all are of this release", after[0] == 0, after[1].strip()[-200:])
+    bad = fleet.end()
+    report.check("stop after skew", not bad, ", ".join(bad) or "all with status 0")
