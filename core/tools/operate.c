@@ -545,6 +545,7 @@ static int run(const tn_tool *tool, int argc, char **argv)
         tn_tool_db_close(&s.db);
         tn_tool_loops_stop();
     }
+    tn_tls_close(tls);
     int wrong = tn_tool_end(problems);
     tn_settings_destroy(s.settings);
     return wrong != TN_TOOL_OK ? wrong : result;

@@ -80,6 +80,26 @@ async def told(arguments, report, fleet):
     report.check("tenonctl", members[0] == shards[0] == health[0] == 0 and listed == ports and
                  len(shards[1].splitlines()) == SHARDS and "range" in shards[1],
                  "member list, shard list, cluster health" if listed == ports else members[1] + health[1])
+    deadline, holder = time.monotonic() + 30, None
+    while time.monotonic() < deadline:  # shards are on their way while members still join
+        owner, described = ask("ring", "owner", "3"), ask("shard", "describe", "3")
+        holder = re.search(r"holder +\S+ (\S+)", described[1])
+        if holder and f"owner {holder[1]}" in owner[1]:
+            break
+        await asyncio.sleep(0.2)
+    wrong = ask("ring", "owner", str(SHARDS + 1)), ask("shard", "describe", "0"), ask("member", "evict", str(uuid.uuid4()))
+    report.check("whose a shard is", owner[0] == described[0] == 0 and holder and f"owner {holder[1]}" in owner[1] and
+                 [status for status, _ in wrong] == [1, 1, 1], owner[1] + described[1] if not holder else holder[1])
+
+    def range_id():
+        found = re.search(r"range (\d+)", ask("shard", "describe", "3")[1])
+        return int(found[1]) if found else 0
+    before, closed, deadline = range_id(), ask("shard", "close", "3"), time.monotonic() + 30
+    while (after := range_id()) == before and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    report.check("a shard is closed and taken anew", closed[0] == 0 and after > before, f"range {after} after {before}")
+    queue = ask("ring", "owner", f"queue:{NAMESPACE}/some"), ask("ring", "owner", f"workflow:{NAMESPACE}/some")
+    report.check("whose a queue and a workflow are", all(status == 0 and "owner" in text for status, text in queue), queue[1][1].strip())
 
 
 # ---- the SDK's suite ----
