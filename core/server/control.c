@@ -116,7 +116,8 @@ static void serve_one(int fd)
     char line[REQUEST_MAX];
     bool may = may_ask(fd);
     if (!may)
-        patience = (struct timeval){.tv_usec = 50000}; /* what is unread when we close takes our words along */
+        patience = (struct timeval){
+            .tv_usec = 50000}; /* what is unread when we close takes our words along */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (!hear(fd, line) || !may)
@@ -166,7 +167,7 @@ static tn_status make_way(const struct sockaddr_un *at, tn_error *err)
                : tn_error_set(err, TN_EDENIED, "%s: %s", at->sun_path, strerror(errno));
 }
 
-tn_status tn_control_start(const char *path, tn_error *err)
+static tn_status start_at(const char *path, tn_error *err)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     TN_ASSERT(!control.running && strlen(path) < sizeof at.sun_path);
@@ -193,6 +194,18 @@ tn_status tn_control_start(const char *path, tn_error *err)
     if (control.wake_fd >= 0)
         close(control.wake_fd);
     return status;
+}
+
+tn_status tn_control_open(const tn_settings *set, tn_error *err)
+{
+    tn_status status = set->control_socket ? start_at(set->control_socket, err) : TN_OK;
+    if (status == TN_OK || tn_config_get(tn_config_root(set->tree), "control.socket"))
+        return status;
+    /* Nobody asked for it in this place: several processes of one service have one folder. */
+    TN_LOG(TN_LOG_WARN, "server",
+           "no control socket: tenonctl reload does not reach this process, SIGHUP does",
+           TN_LOG_Z("why", err->text));
+    return TN_OK;
 }
 
 bool tn_control_asked(void)

@@ -78,8 +78,8 @@ tn_settings_ref *tn_settings_ref_new(tn_settings *settings);
 void tn_settings_ref_drop(tn_settings_ref *ref); /* NULL allowed */
 
 /* ---- control.c ---- */
-/* Listens at path, for root and for the user that the server runs as. */
-tn_status tn_control_start(const char *path, tn_error *err) TN_WARN_UNUSED;
+/* Listens at control.socket, for root and for the user that the server runs as. */
+tn_status tn_control_open(const tn_settings *set, tn_error *err) TN_WARN_UNUSED;
 /* Has somebody asked for a reload?  Then tn_control_answer must follow. */
 bool tn_control_asked(void);
 void tn_control_answer(bool ok, const tn_buf *report);

@@ -121,15 +121,6 @@ static int load_settings(server *s, tn_config_problems *problems)
     return 0;
 }
 
-/* Where tenonctl reload asks. */
-static int open_control(const server *s)
-{
-    tn_error err;
-    if (!s->settings->control_socket || tn_control_start(s->settings->control_socket, &err) == TN_OK)
-        return 0;
-    return fail(s, "the control socket could not be opened", &err);
-}
-
 static int open_plugins(server *s, tn_config_problems *problems)
 {
     const tn_settings *set = s->settings;
@@ -680,8 +671,8 @@ static int start(server *s)
         failed = start_roles(s);
     if (!failed && !s->ports_open)
         failed = open_ports(s);
-    if (!failed)
-        failed = open_control(s);
+    if (!failed && tn_control_open(s->settings, &err) != TN_OK)
+        failed = fail(s, "the control socket could not be opened", &err);
     if (!failed) {
         serve(s);
         greet(s);
