@@ -3,10 +3,12 @@
  * sense of what a terminal shows: controls (C0, C1, line separators, the marks that turn the direction of writing)
  * are escaped, broken UTF-8 is replaced, long texts are cut. */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "auth/audit.h"
 
+#define LINE_BYTES_USUAL 640u
 #define VALUE_BYTES_MAX 1024u /* an id has 1,000 at most */
 
 static void put_code(tn_buf *out, uint32_t c) { tn_buf_printf(out, "\\u%04x", c); }
@@ -72,28 +74,57 @@ static void put_text(tn_buf *out, tn_str s)
     tn_buf_put_u8(out, '"');
 }
 
+static void put_z(tn_buf *out, const char *text) { tn_buf_put(out, text, strlen(text)); }
+
 static void put_member(tn_buf *out, const char *key, tn_str value)
 {
     if (!value.n)
         return;
-    tn_buf_printf(out, ",\"%s\":", key);
+    put_z(out, ",\"");
+    put_z(out, key);
+    put_z(out, "\":");
     put_text(out, value);
 }
 
+/* At least `width` digits. */
+static void put_number(tn_buf *out, uint64_t v, size_t width)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v || sizeof digits - at < width);
+    tn_buf_put(out, digits + at, sizeof digits - at);
+}
+
+/* The text of a second is made once: lines come by thousands. */
 static void put_time(tn_buf *out, int64_t wall_ns)
 {
-    time_t seconds = (time_t)(wall_ns / (int64_t)TN_SEC);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    tn_buf_printf(out, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\"", tm.tm_year + 1900,
-                  tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-                  (int)(wall_ns % (int64_t)TN_SEC / (int64_t)TN_US));
+    static _Thread_local struct {
+        time_t second;
+        char text[48];
+    } last;
+    time_t second = (time_t)(wall_ns / (int64_t)TN_SEC);
+    if (second != last.second || !last.text[0]) {
+        struct tm tm;
+        gmtime_r(&second, &tm);
+        snprintf(last.text, sizeof last.text, "{\"time\":\"%04u-%02u-%02uT%02u:%02u:%02u.",
+                 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)(tm.tm_mon + 1) % 100,
+                 (unsigned)tm.tm_mday % 100, (unsigned)tm.tm_hour % 100, (unsigned)tm.tm_min % 100,
+                 (unsigned)tm.tm_sec % 100);
+        last.second = second;
+    }
+    put_z(out, last.text);
+    put_number(out, (uint64_t)(wall_ns % (int64_t)TN_SEC) / TN_US, 6);
+    put_z(out, "Z\"");
 }
 
 void tn_audit_format(const tn_audit_event *e, int64_t wall_ns, tn_buf *out)
 {
+    tn_buf_reserve(out, LINE_BYTES_USUAL);
     put_time(out, wall_ns);
-    tn_buf_printf(out, ",\"verdict\":\"%s\"", e->allowed ? "allow" : "deny");
+    put_member(out, "verdict", tn_str_from(e->allowed ? "allow" : "deny"));
     put_member(out, "method", e->method);
     put_member(out, "namespace", e->ns);
     put_member(out, "targetMethod", e->as_method);
@@ -109,7 +140,9 @@ void tn_audit_format(const tn_audit_event *e, int64_t wall_ns, tn_buf *out)
     put_member(out, "rule", e->rule);
     put_member(out, "reason", e->reason);
     put_member(out, "cause", e->cause);
-    tn_buf_printf(out, ",\"micros\":%llu}\n", (unsigned long long)(e->latency_ns / TN_US));
+    put_z(out, ",\"micros\":");
+    put_number(out, e->latency_ns / TN_US, 1);
+    put_z(out, "}\n");
 }
 
 void tn_audit_format_lost(uint64_t lost, int64_t wall_ns, tn_buf *out)
