@@ -25,6 +25,9 @@ const tn_history_role *tn_history_role_table(void);
 void tn_history_members_changed(void);
 void tn_history_map_changed(void); /* [loop] there is another number of shards */
 void tn_history_members_missed(void); /* [loop] others may have had this host's shards meanwhile */
+/* [main] Who waits long (for events, for updates) is told what there is now, and so is who comes to wait: a connection
+ * that is to be closed would else be held up by them. */
+void tn_history_drain(void);
 /* [main] Drains: refuses new work, makes in-memory starts durable so that nothing is handed out twice after a
  * planned restart, ends parked calls. */
 void tn_history_stop(void);

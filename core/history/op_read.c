@@ -203,7 +203,15 @@ static void park(reading *rd, tn_run *run)
     if (deadline != UINT64_MAX && deadline < until + LONG_POLL_MARGIN_NS)
         until = deadline > now + LONG_POLL_MARGIN_NS ? deadline - LONG_POLL_MARGIN_NS : now;
     tn_list_push_back(&run->parked, &rd->req->link);
-    tn_loop_timer_start(&rd->timer, until);
+    tn_loop_timer_start(&rd->timer, run->wf->shard->hl->draining ? now : until);
+}
+
+void tn_history_end_waits(tn_run *run)
+{
+    TN_LIST_FOREACH (link, &run->parked) {
+        reading *rd = TN_CONTAINER_OF(link, tn_hreq, link)->progress;
+        tn_loop_timer_start(&rd->timer, tn_now_mono_ns());
+    }
 }
 
 /* ---- the operation ---- */

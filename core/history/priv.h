@@ -126,6 +126,7 @@ struct tn_hloop { /* one a loop */
     size_t bytes, closed_bytes, bytes_max;
     size_t runs;
     tn_rng rng;
+    bool draining; /* nobody is to wait for long any more */
     bool stopping;
     size_t txns; /* in flight */
     size_t wakes_in_flight; /* runs being woken by scans */
@@ -345,6 +346,7 @@ typedef struct tn_read {
 void tn_read_events(tn_read *read, tn_run *run); /* done may run before this returns */
 /* New events, or the run has closed: parked readers go on. */
 void tn_history_notify(tn_run *run);
+void tn_history_end_waits(tn_run *run); /* parked readers are answered soon, with what there is */
 
 /* The close event (framed as in History) in the words that this client understands. */
 tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body);
@@ -391,6 +393,7 @@ const tn_fault *tn_update_start_fault(const tn_hreq *req, const tn_fault *fault)
 /* Answers the callers whose update has come far enough, or will not; tx (may be NULL): the transition before. */
 void tn_updates_settle(tn_run *run, const tn_tx *tx);
 void tn_updates_send_on(tn_run *run, bool over); /* the run goes: back to the queue, or refused */
+void tn_updates_end_waits(tn_run *run); /* who waits is told soon how far the update has come */
 /* again: also what a worker was given before. */
 void tn_updates_attach(tn_run *run, tn_arena *arena, bool again,
                        Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);

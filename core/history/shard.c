@@ -428,6 +428,23 @@ static void flush_runs(tn_list *lru)
     }
 }
 
+static void loop_drain(void *arg)
+{
+    tn_hloop *hl = arg;
+    hl->draining = true;
+    TN_LIST_FOREACH (link, &hl->open) {
+        tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
+        tn_history_end_waits(run);
+        tn_updates_end_waits(run);
+    }
+}
+
+void tn_history_drain(void)
+{
+    for (uint32_t i = 0; hloops && i < tn_loops_count(); i++)
+        tn_loop_call(hloops[i].loop, loop_drain, &hloops[i]);
+}
+
 static void loop_stop(void *arg)
 {
     tn_hloop *hl = arg;

@@ -291,11 +291,26 @@ tn_waiting_update *tn_update_waiting(tn_hreq *req,
     return w;
 }
 
+static void end_wait(tn_waiting_update *w)
+{
+    w->ends_with_deadline = false;
+    tn_loop_timer_start(&w->timer, tn_now_mono_ns());
+}
+
 void tn_update_wait(tn_waiting_update *w, tn_run *run)
 {
     w->run = run;
     tn_list_push_back(&run->updates, &w->req->link);
-    tn_loop_timer_start(&w->timer, w->until_ns);
+    if (run->wf->shard->hl->draining)
+        end_wait(w);
+    else
+        tn_loop_timer_start(&w->timer, w->until_ns);
+}
+
+void tn_updates_end_waits(tn_run *run)
+{
+    TN_LIST_FOREACH (link, &run->updates)
+        end_wait(TN_CONTAINER_OF(link, tn_hreq, link)->progress);
 }
 
 void tn_updates_send_on(tn_run *run, bool over)

@@ -696,6 +696,8 @@ static void stop(server *s)
     tn_cluster_drain();
     if (s->up.matching)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
+    if (s->up.history)
+        tn_history_drain();
     if (s->rpc)
         tn_rpc_server_drain(s->rpc, drain_ns);
     if (s->cluster)
