@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What history keeps in memory: workflows (the lock and waiting line of one id), runs (mutable state and the
  * tail of the history), bounded in bytes; and loading them from the store. */
-#include "history/priv.h"
+#include "history/object.h"
 
 #include <stdlib.h>
 
@@ -431,7 +431,12 @@ static void load_none(load *ld)
 {
     char text[37];
     tn_uuid_format(ld->run_id, text);
-    load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
+    tn_str id = tn_str_from(ld->wf->workflow_id);
+    const tn_object_kind *kind = tn_object_kind_of(id);
+    if (kind)
+        load_end(ld, kind->not_found(ld->arena, tn_object_id_of(id), tn_str_from(text)));
+    else
+        load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
 }
 
 static void load_records(load *ld);

@@ -2,7 +2,7 @@
 /* The visibility document of a run: what is listed follows from its state. */
 #include "history/history.h"
 
-#include "history/machine/machine.h"
+#include "history/machine/object.h"
 #include "proto/proto.h"
 #include "visibility/visibility.h"
 
@@ -55,6 +55,69 @@ static tn_blob pack_search_attributes(tn_arena *arena, const tn_ms *ms)
 
 static tn_str own(tn_arena *arena, const char *s) { return tn_arena_str(arena, tn_str_from(s)); }
 
+/* ---- objects ---- */
+
+/* Packed maps behind each other are one map, in which the later entries count. */
+static tn_blob join(tn_arena *arena, tn_blob a, tn_blob b)
+{
+    uint8_t *both = tn_arena_alloc(arena, a.n + b.n + 1);
+    if (a.n)
+        memcpy(both, a.p, a.n);
+    if (b.n)
+        memcpy(both + a.n, b.p, b.n);
+    return tn_blob_from(both, a.n + b.n);
+}
+
+static tn_blob pack_message(tn_arena *arena, const ProtobufCMessage *message)
+{
+    tn_blob packed = {NULL, 0};
+    tn_status status = message ? tn_proto_pack(message, arena, &packed) : TN_OK;
+    TN_ASSERT(status == TN_OK); /* no cap on this arena */
+    return packed;
+}
+
+static tn_blob division_of(tn_arena *arena, const char *division)
+{
+    Temporal__Api__Common__V1__Payload payload = TEMPORAL__API__COMMON__V1__PAYLOAD__INIT;
+    Temporal__Api__Common__V1__Payload__MetadataEntry meta[2] = {
+        TEMPORAL__API__COMMON__V1__PAYLOAD__METADATA_ENTRY__INIT,
+        TEMPORAL__API__COMMON__V1__PAYLOAD__METADATA_ENTRY__INIT};
+    Temporal__Api__Common__V1__Payload__MetadataEntry *entries[2] = {&meta[0], &meta[1]};
+    meta[0].key = (char *)(uintptr_t)"encoding";
+    meta[0].value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
+    meta[1].key = (char *)(uintptr_t)"type";
+    meta[1].value = (ProtobufCBinaryData){7, (uint8_t *)(uintptr_t)"Keyword"};
+    payload.n_metadata = 2;
+    payload.metadata = entries;
+    char *json = tn_arena_printf(arena, "\"%s\"", division);
+    payload.data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
+    tn_named_payload item = {.name = (char *)(uintptr_t)"TemporalNamespaceDivision",
+                             .payload = pack_message(arena, &payload.base)};
+    return pack_map(arena, &(tn_payload_map){.items = &item, .count = 1});
+}
+
+static void list_object(tn_arena *arena, const tn_ms *ms, tn_vis_run *doc)
+{
+    tn_object_listing listing = {.id = tn_object_id_of(doc->workflow_id),
+                                 .type = doc->type,
+                                 .task_queue = doc->task_queue,
+                                 .status = doc->status,
+                                 .execution_ns = ms->start_ns};
+    if (ms->kind->listing)
+        ms->kind->listing(ms, arena, &listing);
+    doc->workflow_id = listing.id;
+    doc->type = listing.type;
+    doc->task_queue = listing.task_queue;
+    doc->status = listing.status;
+    doc->execution_ns = (int64_t)listing.execution_ns;
+    doc->history_length = 0;
+    doc->history_size_bytes = 0;
+    doc->memo = join(arena, doc->memo, pack_message(arena, listing.memo ? &listing.memo->base : NULL));
+    tn_blob attributes = pack_map(arena, &ms->search_attributes);
+    attributes = join(arena, attributes, pack_message(arena, listing.attributes ? &listing.attributes->base : NULL));
+    doc->search_attributes = join(arena, attributes, division_of(arena, ms->kind->division));
+}
+
 void tn_history_document(tn_arena *arena, const tn_namespace *ns, const tn_ms *ms, tn_vis_doc *out)
 {
     tn_arena *a = arena;
@@ -81,6 +144,8 @@ void tn_history_document(tn_arena *arena, const tn_namespace *ns, const tn_ms *m
         .search_attributes = pack_search_attributes(a, ms),
         .version = ms->transition,
     };
+    if (ms->kind)
+        list_object(a, ms, doc);
     tn_status status = tn_vis_doc_from_run(a, ns, doc, out);
     TN_ASSERT(status == TN_OK); /* no cap on this arena */
 }

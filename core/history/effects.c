@@ -2,7 +2,7 @@
 /* What a run wants of the world after a commit: tasks to matching, starts, signals and cancels to other runs, word to
  * its parent, the parent close policy, its next deadline.  All of it can be repeated: until
  * the answer is recorded the state goes on wanting it, and after a restart it is done again. */
-#include "history/priv.h"
+#include "history/object.h"
 
 #include "proto/proto.h"
 
@@ -425,6 +425,9 @@ static void do_want(void *user, tn_want want, void *item)
         break;
     case TN_WANT_SETTLE_CHILD:
         settle_child(run, item);
+        break;
+    case TN_WANT_OBJECT:
+        tn_object_do(run, item);
         break;
     }
 }

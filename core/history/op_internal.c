@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Operations that the role sends to itself: deadlines, wake-ups, answers of other runs. */
-#include "history/priv.h"
+#include "history/object.h"
 
 #include <stdlib.h>
 
@@ -221,6 +221,9 @@ void tn_op_internal(tn_wf *wf, tn_hreq *req)
         break;
     case TN_IOP_DELETE:
         tn_run_delete(wf, req, run);
+        break;
+    case TN_IOP_OBJECT_RESULT:
+        tn_object_result_came(wf, req, run);
         break;
     case TN_IOP_OUTBOX:
         tn_visibility_write(run, iop->outbox_seq);

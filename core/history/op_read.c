@@ -18,24 +18,22 @@ typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseRe
 
 /* A read in progress, or parked: in the request's arena, so it needs no freeing. */
 typedef struct reading {
-    tn_hreq *req;
-    tn_wf *wf;
+    tn_parked parked;
     Tenon__HistoryPageToken *token;
-    bool close_only, long_poll, reverse, waited;
+    bool long_poll, reverse;
     tn_blob transient; /* appended after the last page */
     tn_read read;
-    tn_loop_timer timer;
 } reading;
 
 static void set_token(reading *rd, ProtobufCBinaryData *out)
 {
-    tn_blob sealed = tn_token_seal(rd->req->arena, &rd->token->base);
+    tn_blob sealed = tn_token_seal(rd->parked.req->arena, &rd->token->base);
     *out = (ProtobufCBinaryData){sealed.n, (uint8_t *)(uintptr_t)sealed.p};
 }
 
 static void answer(reading *rd, tn_blob body, bool with_token)
 {
-    tn_hreq *req = rd->req;
+    tn_hreq *req = rd->parked.req;
     tn_arena_set_limit(req->arena, 0);
     Temporal__Api__History__V1__History *history = tn_arena_alloc(req->arena, sizeof(*history));
     temporal__api__history__v1__history__init(history);
@@ -72,8 +70,8 @@ static void answer(reading *rd, tn_blob body, bool with_token)
 static void page_read(tn_read *read)
 {
     reading *rd = read->user;
-    tn_hreq *req = rd->req;
-    tn_wf *wf = rd->wf;
+    tn_hreq *req = rd->parked.req;
+    tn_wf *wf = rd->parked.wf;
     Tenon__HistoryPageToken *token = rd->token;
     tn_buf body = read->body; /* an answered request may be gone at once, and this read with it */
     if (read->status != TN_OK) {
@@ -85,11 +83,11 @@ static void page_read(tn_read *read)
     } else {
         bool last_page = read->last_read >= token->next_event_id - 1 || !read->n_events;
         token->last_event_id = last_page ? 0 : read->last_read + 1;
-        if (!last_page || rd->close_only)
+        if (!last_page || rd->parked.close_only)
             rd->transient = (tn_blob){NULL, 0};
         bool more = !last_page || (token->running && rd->long_poll);
         tn_blob events = tn_buf_blob(&body);
-        answer(rd, rd->close_only ? tn_close_event_for_client(req, events) : events, more && !rd->close_only);
+        answer(rd, rd->parked.close_only ? tn_close_event_for_client(req, events) : events, more && !rd->parked.close_only);
     }
     tn_buf_done(&body);
     tn_wf_resume(wf, NULL);
@@ -104,17 +102,17 @@ static size_t page_events(const tn_namespace *ns, int32_t page_size)
 
 static void read_page(reading *rd, tn_run *run, int64_t from, int64_t to, int32_t page_size)
 {
-    rd->wf->busy = true; /* the run must not change under the read */
-    rd->read = (tn_read){.arena = rd->req->arena,
-                         .req = rd->req,
+    rd->parked.wf->busy = true; /* the run must not change under the read */
+    rd->read = (tn_read){.arena = rd->parked.req->arena,
+                         .req = rd->parked.req,
                          .from = from,
                          .to = to,
-                         .events_max = page_events(rd->req->ns, page_size),
+                         .events_max = page_events(rd->parked.req->ns, page_size),
                          .bytes_max = PAGE_BYTES_MAX,
                          .reverse = rd->reverse,
                          .done = page_read,
                          .user = rd};
-    tn_arena_set_limit(rd->req->arena, 0);
+    tn_arena_set_limit(rd->parked.req->arena, 0);
     tn_read_events(&rd->read, run);
 }
 
@@ -128,11 +126,11 @@ static bool shows_transient(const tn_hreq *req)
 
 static void read_now(reading *rd, tn_run *run)
 {
-    const history_request *request = (const history_request *)rd->req->request;
+    const history_request *request = (const history_request *)rd->parked.req->request;
     Tenon__HistoryPageToken *token = rd->token;
     tn_ms *ms = run->ms;
-    if (shows_transient(rd->req))
-        rd->transient = tn_machine_wft_transient_events(ms, rd->req->arena, false);
+    if (shows_transient(rd->parked.req))
+        rd->transient = tn_machine_wft_transient_events(ms, rd->parked.req->arena, false);
     if (token->last_event_id) { /* in the middle of pages: the range stays what it was */
         read_page(rd, run, token->last_event_id, token->next_event_id - 1, request->maximum_page_size);
         return;
@@ -140,7 +138,7 @@ static void read_now(reading *rd, tn_run *run)
     token->first_event_id = token->next_event_id;
     token->next_event_id = ms->next_event_id;
     token->running = tn_ms_running(ms);
-    if (rd->close_only) {
+    if (rd->parked.close_only) {
         if (token->running) {
             rd->transient = (tn_blob){NULL, 0};
             token->next_event_id = token->first_event_id;
@@ -162,55 +160,66 @@ static void read_now(reading *rd, tn_run *run)
 
 void tn_history_unpark(tn_hreq *req)
 {
-    reading *rd = req->progress;
-    tn_loop_timer_stop(&rd->timer);
+    tn_parked *parked = req->progress;
+    tn_loop_timer_stop(&parked->timer);
     tn_list_remove(&req->link);
-    rd->waited = true;
+    parked->waited = true;
 }
 
 static void waited_enough(tn_loop_timer *timer)
 {
-    reading *rd = TN_CONTAINER_OF(timer, reading, timer);
-    tn_history_unpark(rd->req);
-    tn_wf_enqueue(rd->wf, rd->req);
+    tn_parked *parked = TN_CONTAINER_OF(timer, tn_parked, timer);
+    tn_history_unpark(parked->req);
+    parked->timed_out = true;
+    tn_wf_enqueue(parked->wf, parked->req);
 }
 
 void tn_history_notify(tn_run *run)
 {
     TN_LIST_FOREACH_SAFE (link, &run->parked) {
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        reading *rd = req->progress;
-        if (rd->close_only && tn_ms_running(run->ms))
+        tn_parked *parked = req->progress;
+        if (parked->close_only && tn_ms_running(run->ms))
             continue;
         tn_history_unpark(req);
-        tn_list_push_back(&rd->wf->queue, &req->link); /* whoever notifies has the workflow and goes on with it */
+        tn_list_push_back(&parked->wf->queue, &req->link); /* whoever notifies has the workflow and goes on with it */
     }
 }
 
 static bool must_wait(const reading *rd, const tn_ms *ms)
 {
-    if (!rd->long_poll || rd->waited || !tn_ms_running(ms) || rd->token->last_event_id)
+    if (!rd->long_poll || rd->parked.waited || !tn_ms_running(ms) || rd->token->last_event_id)
         return false;
-    return rd->close_only || rd->token->next_event_id >= ms->next_event_id;
+    return rd->parked.close_only || rd->token->next_event_id >= ms->next_event_id;
 }
 
-static void park(reading *rd, tn_run *run)
+void tn_history_park_init(tn_parked *parked, tn_wf *wf, tn_hreq *req)
 {
-    uint64_t now = tn_now_mono_ns();
-    uint64_t until =
-        now + (uint64_t)tn_dyn_i64(TN_DYN_HISTORY_LONG_POLL, rd->req->ns->name, TN_STR(""));
-    uint64_t deadline = rd->req->deadline_mono_ns;
+    parked->req = req;
+    parked->wf = wf;
+    tn_loop_timer_init(&parked->timer, waited_enough);
+}
+
+uint64_t tn_history_park_until(const tn_hreq *req)
+{
+    uint64_t now = tn_now_mono_ns(), deadline = req->deadline_mono_ns;
+    uint64_t until = now + (uint64_t)tn_dyn_i64(TN_DYN_HISTORY_LONG_POLL, req->ns->name, TN_STR(""));
     if (deadline != UINT64_MAX && deadline < until + LONG_POLL_MARGIN_NS)
         until = deadline > now + LONG_POLL_MARGIN_NS ? deadline - LONG_POLL_MARGIN_NS : now;
-    tn_list_push_back(&run->parked, &rd->req->link);
-    tn_loop_timer_start(&rd->timer, run->wf->shard->hl->draining ? now : until);
+    return until;
+}
+
+void tn_history_park(tn_parked *parked, tn_run *run, uint64_t until)
+{
+    tn_list_push_back(&run->parked, &parked->req->link);
+    tn_loop_timer_start(&parked->timer, run->wf->shard->hl->draining ? tn_now_mono_ns() : until);
 }
 
 void tn_history_end_waits(tn_run *run)
 {
     TN_LIST_FOREACH (link, &run->parked) {
-        reading *rd = TN_CONTAINER_OF(link, tn_hreq, link)->progress;
-        tn_loop_timer_start(&rd->timer, tn_now_mono_ns());
+        tn_parked *parked = TN_CONTAINER_OF(link, tn_hreq, link)->progress;
+        tn_loop_timer_start(&parked->timer, tn_now_mono_ns());
     }
 }
 
@@ -236,17 +245,15 @@ static Tenon__HistoryPageToken *open_token(tn_hreq *req, ProtobufCBinaryData tok
 static reading *begin(tn_wf *wf, tn_hreq *req, const tn_fault **out_fault)
 {
     reading *rd = TN_NEW(req->arena, reading);
-    rd->req = req;
-    rd->wf = wf;
+    tn_history_park_init(&rd->parked, wf, req);
     rd->reverse = req->op == TN_HOP_GET_HISTORY_REVERSE;
-    tn_loop_timer_init(&rd->timer, waited_enough);
     ProtobufCBinaryData token;
     if (rd->reverse) {
         token = ((const reverse_request *)req->request)->next_page_token;
     } else {
         const history_request *request = (const history_request *)req->request;
         token = request->next_page_token;
-        rd->close_only = request->history_event_filter_type == FILTER_CLOSE_EVENT;
+        rd->parked.close_only = request->history_event_filter_type == FILTER_CLOSE_EVENT;
         rd->long_poll = request->wait_new_event;
     }
     if (token.len) {
@@ -265,7 +272,7 @@ static reading *begin(tn_wf *wf, tn_hreq *req, const tn_fault **out_fault)
 
 static void read_reverse(reading *rd, tn_run *run)
 {
-    const reverse_request *request = (const reverse_request *)rd->req->request;
+    const reverse_request *request = (const reverse_request *)rd->parked.req->request;
     int64_t newest = rd->token->next_event_id ? rd->token->next_event_id : run->ms->next_event_id - 1;
     read_page(rd, run, 1, newest, request->maximum_page_size);
 }
@@ -290,7 +297,7 @@ void tn_op_read_history(tn_wf *wf, tn_hreq *req)
     if (rd->reverse)
         read_reverse(rd, run);
     else if (must_wait(rd, run->ms))
-        park(rd, run);
+        tn_history_park(&rd->parked, run, tn_history_park_until(req));
     else
         read_now(rd, run);
 }

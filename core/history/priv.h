@@ -27,6 +27,7 @@ enum {
     TN_IOP_OUTBOX,          /* write the run's visibility document again */
     TN_IOP_UNDELIVERED,     /* the answer of a workflow task poll never left */
     TN_IOP_DELETE,          /* the namespace is deleted */
+    TN_IOP_OBJECT_RESULT,   /* what an object wanted has been done */
 };
 
 typedef struct tn_shard tn_shard;
@@ -34,6 +35,16 @@ typedef struct tn_wf tn_wf;
 typedef struct tn_run tn_run;
 typedef struct tn_txn tn_txn;
 typedef struct tn_hloop tn_hloop;
+
+/* A request that waits on run->parked for the run to go on: what req->progress begins with. */
+typedef struct tn_parked {
+    tn_hreq *req;
+    tn_wf *wf;
+    bool close_only; /* only its end is of interest */
+    bool waited;     /* it has been parked once */
+    bool timed_out;  /* its time is up: it must answer */
+    tn_loop_timer timer;
+} tn_parked;
 
 typedef struct tn_batch_ref { /* cached events, back to back as a History body */
     int64_t first_id, last_id;
@@ -144,6 +155,7 @@ typedef struct tn_iop {
     uint64_t outbox_seq;
     bool counted; /* in wakes_in_flight */
     bool again; /* the other side could not be reached: try later */
+    struct tn_object_result *result;
     tn_loop_timer delay;
 } tn_iop;
 
@@ -351,6 +363,9 @@ void tn_history_end_waits(tn_run *run); /* parked readers are answered soon, wit
 /* The close event (framed as in History) in the words that this client understands. */
 tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body);
 void tn_history_unpark(tn_hreq *req); /* takes it from run->parked, its timer stopped */
+void tn_history_park_init(tn_parked *parked, tn_wf *wf, tn_hreq *req);
+uint64_t tn_history_park_until(const tn_hreq *req); /* mono: the long poll's time, or a little before the caller's own */
+void tn_history_park(tn_parked *parked, tn_run *run, uint64_t until); /* req->progress is `parked` */
 /* A poll response with what is true of any task of the run; then that of the started task, without its history. */
 Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_base_response(const tn_ms *ms,
                                                                                          tn_arena *arena);

@@ -1,10 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* How requests are served: one workflow id at a time, in order of arrival.  A request that must wait for the
  * store is served again from its beginning; until it has changed a state, that costs nothing. */
-#include "history/priv.h"
+#include "history/object.h"
+
+/* An object is reached by the calls of its kind, and by what all runs share; a workflow never has such an id. */
+static bool may_serve(const tn_wf *wf, const tn_hreq *req)
+{
+    bool is_object = wf->workflow_id[0] == TN_OBJECT_MARK;
+    switch ((int)req->op) {
+    case TN_HOP_OBJECT:
+        return tn_object_kind_of(tn_str_from(wf->workflow_id)) != NULL;
+    case TN_HOP_ACT_POLLED:
+    case TN_HOP_ACT_COMPLETED:
+    case TN_HOP_ACT_FAILED:
+    case TN_HOP_ACT_CANCELED:
+    case TN_HOP_ACT_HEARTBEAT:
+    case TN_HOP_UNDELIVERED:
+    case TN_HOP_DELETE:
+    case TN_HOP_DELETE_RUN:
+    case TN_HOP_REFRESH:
+        return true;
+    default:
+        return !is_object || req->op >= 100;
+    }
+}
 
 static void serve(tn_wf *wf, tn_hreq *req)
 {
+    if (!may_serve(wf, req)) {
+        tn_req_finish(req, tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
+        return;
+    }
     switch ((int)req->op) {
     case TN_HOP_START:
     case TN_HOP_SIGNAL_WITH_START:
@@ -64,6 +90,9 @@ static void serve(tn_wf *wf, tn_hreq *req)
         break;
     case TN_HOP_DELETE_RUN:
         tn_op_delete_run(wf, req);
+        break;
+    case TN_HOP_OBJECT:
+        tn_op_object(wf, req);
         break;
     case TN_HOP_MUTABLE_STATE:
         tn_op_mutable_state(wf, req);

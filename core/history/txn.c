@@ -215,6 +215,12 @@ static void put_record(tn_txn *txn, tn_change *change)
         record.extras.data = (uint8_t *)(uintptr_t)extras.p;
         record.extras.len = extras.n;
     }
+    if (ms->kind && !change->created) { /* an object has no history: its snapshot is all there is to it */
+        put_snapshot(txn, run);
+        if (change->tx.visibility_dirty)
+            put_outbox(txn, change);
+        return;
+    }
     uint8_t home[TN_HOME_BYTES];
     if (first_id == 1) {
         tn_wf_home(txn->wf, home);
@@ -353,7 +359,7 @@ static void succeed(tn_txn *txn)
         tn_run_account(change->run);
         if (!tn_list_empty(&change->run->updates))
             tn_updates_settle(change->run, &change->tx);
-        if (change->tx.n_events)
+        if (change->tx.n_events || (change->run->ms->kind && change->tx.extras_dirty))
             tn_history_notify(change->run);
         if (change->outbox_seq)
             tn_visibility_write(change->run, change->outbox_seq);

@@ -126,7 +126,7 @@ typedef struct tn_vfy_replay {
     tn_arena *scratch;
     tn_ms *ms, *from_snapshot; /* the second from where the snapshot is */
     tn_ms *snapshot_ms;
-    uint64_t snapshot_transition, wake_ns, records, bytes;
+    uint64_t snapshot_transition, snapshot_wake_ns, wake_ns, records, bytes;
     bool broken, snapshot_met, count;
 } tn_vfy_replay;
 void tn_vfy_replay_begin(tn_vfy_replay *replay, tn_verify *v, tn_vfy_run *run,

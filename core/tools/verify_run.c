@@ -20,6 +20,7 @@ static void open_snapshot(tn_vfy_replay *r)
     if (TN_PROTO_UNPACK(tenon__snapshot, r->run->snapshot, r->scratch, &snapshot, &err) == TN_OK) {
         r->snapshot_ms = tn_ms_load_snapshot(snapshot, &err);
         r->snapshot_transition = snapshot->transition;
+        r->snapshot_wake_ns = snapshot->wake_ns;
         tn_blob ns_id = {NULL, 16};
         uint8_t id[16];
         if (tn_uuid_parse(tn_str_from(snapshot->ns_id), id)) {
@@ -269,9 +270,24 @@ static void count_run(tn_vfy_replay *r)
     r->v->n_events += (uint64_t)(r->ms->next_event_id - 1);
 }
 
+/* An object has no history: what its snapshot says is all there is, once it has one. */
+static void take_object(tn_vfy_replay *r)
+{
+    if (r->broken || !r->ms->kind || !r->snapshot_ms)
+        return;
+    if (r->snapshot_ms->kind != r->ms->kind || r->snapshot_transition <= r->ms->transition)
+        tn_vfy_complain(r->report, TN_TABLE_SNAPSHOT, run_row(r),
+                        "the snapshot is not of the object that its first record begins, or is older");
+    tn_ms_destroy(r->ms);
+    r->ms = r->snapshot_ms;
+    r->wake_ns = r->snapshot_wake_ns;
+    r->snapshot_ms = r->from_snapshot = NULL;
+}
+
 bool tn_vfy_replay_end(tn_vfy_replay *r)
 {
     bool named = judge_names(r);
+    take_object(r);
     if (!r->broken) {
         if (r->snapshot_ms && !r->snapshot_met)
             tn_vfy_complain(r->report, TN_TABLE_SNAPSHOT, run_row(r),

@@ -2,6 +2,7 @@
 /* Time passes: everything of a run that is due happens in one transition. */
 #include "history/machine/machine.h"
 
+#include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -35,6 +36,10 @@ const tn_fault *tn_machine_fire(tn_tx *tx)
 
     if (!ms->started.n || !tn_ms_running(ms))
         return NULL;
+    if (ms->kind) {
+        ms->kind->fire(tx);
+        return NULL;
+    }
     if (is_due(ms->execution_expire_ns, tx->now_ns) || is_due(ms->run_expire_ns, tx->now_ns)) {
         time_out_run(tx);
         return NULL;

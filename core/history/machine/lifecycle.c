@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -456,7 +457,9 @@ const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason,
 
 void tn_machine_delete(tn_tx *tx)
 {
-    if (tn_ms_running(tx->ms))
+    if (tn_ms_running(tx->ms) && tx->ms->kind)
+        tn_object_give_way(tx);
+    else if (tn_ms_running(tx->ms))
         tn_tx_terminate(tx, TN_STR("Delete workflow execution"), NULL, TN_STR("history-service"));
     else if (tx->ms->retention_due_ns <= tx->now_ns)
         return; /* it is on its way already */
@@ -512,6 +515,10 @@ void tn_tx_finish(tn_tx *tx)
 
     if (tx->rides_along || (!tx->n_events && !tx->extras_dirty))
         return;
+    if (ms->kind) { /* its limits are its kind's */
+        ms->extras_stale = false;
+        return;
+    }
     tn_tx_write_speculative(tx, TN_STR("")); /* no record may leave it out */
     if (tn_ms_running(ms) && tn_ms_wft_started(ms) && buffer_too_big(tx)) {
         tn_tx_fail_wft(tx, 17, NULL, TN_STR("history-service"));

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -97,6 +98,10 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     to->sdk_name = out_text(ms->sdk_name);
     to->sdk_version = out_text(ms->sdk_version);
     to->last_worker_build_id = out_text(ms->last_build_id);
+    if (ms->kind) {
+        to->object_kind = (uint8_t)ms->kind->letter;
+        to->object = out_bytes(ms->kind->save(ms, arena));
+    }
     return to;
 }
 
@@ -174,6 +179,9 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     tn_ms_replace_str(ms, &ms->sdk_name, tn_str_from(from->sdk_name));
     tn_ms_replace_str(ms, &ms->sdk_version, tn_str_from(from->sdk_version));
     tn_ms_replace_str(ms, &ms->last_build_id, tn_str_from(from->last_worker_build_id));
+    if (from->object_kind &&
+        tn_object_load(ms, (char)from->object_kind, in_bytes(from->object), err) != TN_OK)
+        return TN_EDATALOSS;
     return load_buffered(ms, from, arena, err);
 }
 

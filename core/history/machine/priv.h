@@ -254,4 +254,8 @@ tn_reset_point *tn_reset_point_new(tn_ms *ms); /* at the end, empty */
 void tn_ms_note_signal(tn_ms *ms, tn_str request_id);
 void tn_reset_point_clear(tn_ms *ms, tn_reset_point *point);
 
+/* ---- object.c -------------------------------------------------------------------------------- */
+tn_status tn_object_load(tn_ms *ms, char letter, tn_blob packed, tn_error *err) TN_WARN_UNUSED;
+uint64_t tn_object_wake_ns(const tn_ms *ms); /* of an open one */
+
 #endif

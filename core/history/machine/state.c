@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "history/machine/object.h"
 #include "history/machine/priv.h"
 
 void *tn_ms_alloc(tn_ms *ms, size_t n)
@@ -271,6 +272,8 @@ void tn_ms_destroy(tn_ms *ms)
 
     if (!ms)
         return;
+    if (ms->kind)
+        ms->kind->destroy(ms);
     tn_ms_clear_pending(ms);
     while ((link = tn_list_first(&ms->children)))
         tn_child_destroy(ms, TN_CONTAINER_OF(link, tn_child, link));

@@ -170,6 +170,8 @@ typedef struct tn_reset_point {
 #define TN_ID_TRANSIENT (-124) /* an activity start that is not an event */
 
 typedef struct tn_ms {
+    const struct tn_object_kind *kind; /* NULL: a workflow's run; else an object (object.h) ... */
+    void *object;                      /* ... and its state */
     /* who */
     uint8_t run_id[16];
     char run_id_text[37], first_run_id[37];
@@ -291,6 +293,7 @@ typedef enum tn_want {
     TN_WANT_TELL_PARENT_STARTED, /* held child: CHILD_STARTED to the parent */
     TN_WANT_TELL_PARENT_CLOSED,  /* CHILD_CLOSED to the parent */
     TN_WANT_SETTLE_CHILD,        /* parent close policy on one child */
+    TN_WANT_OBJECT,              /* of an object: item is its tn_object_want */
 } tn_want;
 /* Calls `each` for every item that is ready at now and not marked dispatched; item is the
  * tn_activity, tn_child, tn_external or NULL.  The callee marks it dispatched. */

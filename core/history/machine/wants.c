@@ -3,6 +3,7 @@
  * woken. Nothing of this is stored; it follows from the state. */
 #include "history/machine/machine.h"
 
+#include "history/machine/object.h"
 #include "history/machine/priv.h"
 
 #define POLICY_ABANDON 2
@@ -60,6 +61,8 @@ void tn_ms_wants(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
         wants_of_closed(ms, each, user);
         return;
     }
+    if (ms->kind && ms->kind->wants)
+        ms->kind->wants(ms, now_ns, each, user);
     if (ms->held && ms->parent.workflow_id && !ms->parent_dispatched)
         each(user, TN_WANT_TELL_PARENT_STARTED, NULL);
     if (tn_ms_wft_pending(ms) && !tn_ms_wft_started(ms) && !ms->wft.dispatched)
@@ -136,6 +139,8 @@ uint64_t tn_ms_deadline_ns(const tn_ms *ms)
     if (!ms->started.n || !tn_ms_running(ms))
         return UINT64_MAX;
     at = sooner(own_deadline_ns(ms), tn_ms_wft_deadline_ns(ms));
+    if (ms->kind)
+        at = sooner(at, ms->kind->deadline_ns(ms));
     TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
@@ -190,6 +195,8 @@ uint64_t tn_ms_wake_ns(const tn_ms *ms)
     if (tells_or_asks_others(ms))
         return 0;
     at = sooner(own_deadline_ns(ms), tn_ms_wft_deadline_ns(ms));
+    if (ms->kind)
+        at = sooner(at, tn_object_wake_ns(ms));
     TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 

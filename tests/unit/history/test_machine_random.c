@@ -46,6 +46,9 @@ static void dispatch(void *user, tn_want want, void *item)
     case TN_WANT_TELL_PARENT_CLOSED:
         k->ms->parent_dispatched = true;
         break;
+    case TN_WANT_OBJECT:
+        k->trouble = "a workflow wants what only objects want";
+        break;
     }
 }
 
