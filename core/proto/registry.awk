@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Writes registry.c: every message by its full name, every method by its path, both sorted.
+# Writes registry.c: every message by its full name, every method by its path, both sorted; and the methods' HTTP
+# bindings (google.api.http), as they stand in the files.
 # Reads the descriptor set as text (kind=text), then the generated .pb-c.c files (kind=c).
 
 # Text form: two spaces of indent a level; only file and service members matter here.
@@ -14,7 +15,21 @@ kind == "text" && in_method && /^      input_type: / { input = substr(unquote($2
 kind == "text" && in_method && /^      output_type: / { output = substr(unquote($2), 2); next }
 kind == "text" && in_method && /^      client_streaming: true/ { flags = flags " | TN_METHOD_CLIENT_STREAM"; next }
 kind == "text" && in_method && /^      server_streaming: true/ { flags = flags " | TN_METHOD_SERVER_STREAM"; next }
+kind == "text" && in_method && /^ +\[google\.api\.http\] \{/ { next }
+kind == "text" && in_method && /^          +(get|put|post|delete|patch): / {
+    verb = toupper($1); sub(/:/, "", verb)
+    b_verb[++n_bindings] = verb; b_pattern[n_bindings] = unquote($2)
+    next
+}
+# Before or behind its pattern: the first binding of a method stands at an indent of 10, the others at 12.
+kind == "text" && in_method && /^          +body: / { b_body[n_bindings] = unquote($2); next }
+kind == "text" && in_method && /^          +(response_body|custom)/ {
+    print "registry.awk: " method ": a kind of HTTP binding that core/http does not know" > "/dev/stderr"
+    failed = 1
+}
 kind == "text" && in_method && /^    \}/ {
+    for (; b_done < n_bindings; b_done++)
+        b_path[b_done + 1] = "/" service "/" method
     in_method = 0
     path = "/" service "/" method
     methods[++n_methods] = path
@@ -66,6 +81,10 @@ END {
             c_of[m_in[p]], c_of[m_out[p]], m_flags[p]
     }
     print "};\nconst size_t tn_method_count = " n_methods ";"
+    print "\nconst tn_http_binding tn_http_binding_table[] = {"
+    for (i = 1; i <= n_bindings; i++)
+        printf "    { \"%s\", \"%s\", \"%s\", \"%s\" },\n", b_verb[i], b_pattern[i], b_body[i], b_path[i]
+    print "    { 0 }\n};\nconst size_t tn_http_binding_count = " n_bindings + 0 ";"
     if (failed || n_names == 0 || n_methods == 0)
         exit 1
 }

@@ -28,10 +28,20 @@ typedef struct tn_method {
     uint32_t flags; /* TN_METHOD_* */
 } tn_method;
 
+typedef struct tn_http_binding {
+    const char *verb;    /* "GET" */
+    const char *pattern; /* "/namespaces/{namespace}/workflows" */
+    const char *body;    /* "": none, "*": the request, else the name of one of its fields */
+    const char *path;    /* the method's */
+} tn_http_binding;
+
 extern const tn_message_entry tn_message_table[];
 extern const size_t tn_message_count;
 extern const tn_method tn_method_table[];
 extern const size_t tn_method_count;
+/* In the order of the files: where two match, the later one counts. */
+extern const tn_http_binding tn_http_binding_table[];
+extern const size_t tn_http_binding_count;
 
 /* The public API as a serialised google.protobuf.FileDescriptorSet. */
 extern const uint8_t tn_api_fds_begin[];

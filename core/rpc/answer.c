@@ -23,7 +23,7 @@ static const nghttp2_nv nv_ok = NV("grpc-status", "0");
 
 /* ---- pieces ---- */
 
-static void piece_add(rpc_call *call, rpc_piece *piece)
+void rpc_answer_piece(rpc_call *call, rpc_piece *piece)
 {
     piece->next = NULL;
     *call->pieces_end = piece;
@@ -162,16 +162,11 @@ ssize_t rpc_answer_read(nghttp2_session *session, int32_t stream_id, uint8_t *bu
     return (ssize_t)n;
 }
 
-int rpc_answer_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *framehd,
-                         size_t length, nghttp2_data_source *source, void *user)
+void rpc_answer_move(rpc_call *call, tn_buf *out, size_t length)
 {
-    rpc_conn *conn = user;
-    rpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-    tn_buf *out = &conn->worker->out;
+    rpc_conn *conn = call->conn;
 
-    (void)source;
-    TN_ASSERT(call && length <= call->piece_bytes);
-    tn_buf_put(out, framehd, 9);
+    TN_ASSERT(length <= call->piece_bytes);
     call->piece_bytes -= length;
     conn->queued_bytes -= length;
     conn->progress_ns = conn->now_ns;
@@ -187,12 +182,25 @@ int rpc_answer_send_data(nghttp2_session *session, nghttp2_frame *frame, const u
         if (call->piece_offset == piece->n)
             piece_drop_first(call);
     }
+}
+
+int rpc_answer_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *framehd,
+                         size_t length, nghttp2_data_source *source, void *user)
+{
+    rpc_conn *conn = user;
+    rpc_call *call = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    tn_buf *out = &conn->worker->out;
+
+    (void)source;
+    TN_ASSERT(call);
+    tn_buf_put(out, framehd, 9);
+    rpc_answer_move(call, out, length);
     return 0;
 }
 
 /* ---- home: giving it to nghttp2 ---- */
 
-static void queue_bytes(rpc_conn *conn, size_t n)
+void rpc_answer_queue(rpc_conn *conn, size_t n)
 {
     if (!n)
         return;
@@ -243,8 +251,8 @@ static void submit_plain(rpc_call *call)
     if (piece) {
         piece->p = (const uint8_t *)call->message.p;
         piece->n = call->message.n;
-        piece_add(call, piece);
-        queue_bytes(call->conn, piece->n);
+        rpc_answer_piece(call, piece);
+        rpc_answer_queue(call->conn, piece->n);
     }
     check_submit(call,
                  nghttp2_submit_response(call->conn->session, call->stream_id, nv, 2, &provider));
@@ -280,7 +288,7 @@ static void compress(rpc_call *call)
     tn_put_u32be(buf.p + 1, (uint32_t)(buf.n - RPC_FRAME_HEAD));
     rpc_answer_drop_pieces(call);
     *piece = (rpc_piece){.p = buf.p, .n = buf.n, .own = RPC_PIECE_BYTES};
-    piece_add(call, piece);
+    rpc_answer_piece(call, piece);
     call->answer_gzip = true;
 }
 
@@ -288,6 +296,14 @@ void rpc_answer_submit(rpc_call *call)
 {
     TN_ASSERT(call->conn);
     rpc_call_intake_end(call);
+    if (call->http) {
+        if (call->phase == RPC_REFUSED)
+            rpc_http_fail(call, call->refusal);
+        call->phase = RPC_ANSWERED;
+        call->ended = true;
+        rpc_http_submit(call);
+        return;
+    }
     if (call->phase == RPC_REFUSED && !call->http_status)
         encode_fault(call, call->refusal);
     call->phase = RPC_ANSWERED;
@@ -299,7 +315,7 @@ void rpc_answer_submit(rpc_call *call)
     if (call->piece_bytes) {
         if (worth_gzip(call))
             compress(call);
-        queue_bytes(call->conn, call->piece_bytes);
+        rpc_answer_queue(call->conn, call->piece_bytes);
         submit_head(call, true);
     } else {
         submit_head(call, false);
@@ -337,7 +353,7 @@ static void answer_came(tn_msg *msg)
 }
 
 /* The baton goes home: nothing of the call may be touched after this. */
-static void hand_back(rpc_call *call)
+void rpc_answer_hand_back(rpc_call *call)
 {
     if (tn_loop_current() == call->pub.home) {
         answer_home(call);
@@ -349,7 +365,7 @@ static void hand_back(rpc_call *call)
 
 /* ---- what handlers call ---- */
 
-static void take_baton(rpc_call *call)
+void rpc_answer_take(rpc_call *call)
 {
     TN_ASSERT(!call->answered); /* a call is answered once */
     call->answered = true;
@@ -359,13 +375,17 @@ static void take_baton(rpc_call *call)
 
 static void fail_packing(rpc_call *call, tn_status status)
 {
+    const tn_fault *fault = tn_fault_make(
+        call->pub.arena, status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
+        "the response can't be encoded: %s", tn_status_name(status));
+
     call->pieces = NULL;
     call->pieces_end = &call->pieces;
     call->piece_bytes = 0;
-    encode_fault(
-        call, tn_fault_make(call->pub.arena,
-                            status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
-                            "the response can't be encoded: %s", tn_status_name(status)));
+    if (call->http)
+        rpc_http_fail(call, fault);
+    else
+        encode_fault(call, fault);
 }
 
 static tn_status add_spliced(rpc_call *call, rpc_piece *pieces, const tn_blob *spliced, size_t n)
@@ -378,7 +398,7 @@ static tn_status add_spliced(rpc_call *call, rpc_piece *pieces, const tn_blob *s
         if (!spliced[i].n)
             continue;
         pieces[i] = (rpc_piece){.p = spliced[i].p, .n = spliced[i].n};
-        piece_add(call, &pieces[i]);
+        rpc_answer_piece(call, &pieces[i]);
     }
     return TN_OK;
 }
@@ -406,7 +426,7 @@ static tn_status make_pieces(rpc_call *call, const ProtobufCMessage *response,
             return TN_ETOOLARGE;
     }
     pieces[0] = (rpc_piece){.p = frame, .n = RPC_FRAME_HEAD + packed.n};
-    piece_add(call, &pieces[0]);
+    rpc_answer_piece(call, &pieces[0]);
     status = add_spliced(call, pieces + 1, spliced, n_spliced);
     frame[0] = 0;
     tn_put_u32be(frame + 1, (uint32_t)(call->piece_bytes - RPC_FRAME_HEAD));
@@ -419,15 +439,17 @@ void tn_call_reply_spliced(tn_call *pub, const ProtobufCMessage *response, const
     rpc_call *call = rpc_call_of(pub);
     tn_status status;
 
-    take_baton(call);
+    rpc_answer_take(call);
     call->release = release;
     call->release_user = user;
     if (!tn_call_cancelled(pub)) {
         status = make_pieces(call, response, spliced, n_spliced);
+        if (status == TN_OK && call->http)
+            status = rpc_http_reply(call);
         if (status != TN_OK)
             fail_packing(call, status);
     }
-    hand_back(call);
+    rpc_answer_hand_back(call);
 }
 
 void tn_call_reply(tn_call *call, const ProtobufCMessage *response)
@@ -439,14 +461,18 @@ void tn_call_fail(tn_call *pub, const tn_fault *fault)
 {
     rpc_call *call = rpc_call_of(pub);
 
-    if (pub->method->flags & TN_RPC_STREAM_OUT) {
+    if (pub->method && pub->method->flags & TN_RPC_STREAM_OUT) {
         tn_call_end(pub, fault);
         return;
     }
-    take_baton(call);
-    if (!tn_call_cancelled(pub))
+    rpc_answer_take(call);
+    if (tn_call_cancelled(pub))
+        ;
+    else if (call->http)
+        rpc_http_fail(call, fault);
+    else
         encode_fault(call, fault);
-    hand_back(call);
+    rpc_answer_hand_back(call);
 }
 
 static void add_extra(tn_call *pub, const char *name, tn_str value, bool trailer)
@@ -532,8 +558,8 @@ void tn_call_send(tn_call *pub, const ProtobufCMessage *message)
         rpc_call_refuse(call, TN_GRPC_RESOURCE_EXHAUSTED, "unread messages");
         return;
     }
-    piece_add(call, piece);
-    queue_bytes(call->conn, piece->n);
+    rpc_answer_piece(call, piece);
+    rpc_answer_queue(call->conn, piece->n);
     if (!call->stream_begun) {
         call->stream_begun = true;
         submit_head(call, true);
@@ -564,7 +590,7 @@ void tn_call_end(tn_call *pub, const tn_fault *fault)
 {
     rpc_call *call = rpc_call_of(pub);
 
-    take_baton(call);
+    rpc_answer_take(call);
     if (fault)
         encode_fault(call, fault);
     if (tn_loop_current() == pub->home) {

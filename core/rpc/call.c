@@ -33,6 +33,8 @@ rpc_call *rpc_call_create(rpc_conn *conn, int32_t stream_id)
     call->peer = conn->peer;
     call->peer->refs++;
     call->pieces_end = &call->pieces;
+    if (worker->server->options.http)
+        call->http = rpc_http_create(call);
     tn_loop_timer_init(&call->deadline, deadline_fired);
     tn_list_push_back(&conn->calls, &call->link);
     conn->call_count++;
@@ -94,6 +96,7 @@ static void call_free(rpc_call *call)
         call->release(call->release_user);
     rpc_answer_drop_pieces(call);
     inbox_done(call->inbox);
+    rpc_http_call_free(call);
     rpc_peer_unref(call->peer);
     worker->call_count--;
     tn_arena_destroy(call->pub.arena);
@@ -209,12 +212,16 @@ static void refuse_method(rpc_call *call)
 
 static bool takes_stream(const rpc_call *call)
 {
-    return call->pub.method->flags & TN_RPC_STREAM_IN;
+    return !call->http && call->pub.method->flags & TN_RPC_STREAM_IN;
 }
 
 void rpc_call_headers_done(rpc_call *call)
 {
     rpc_head_end(call);
+    if (call->http) {
+        rpc_http_head_done(call);
+        return;
+    }
     if (call->headers_over) {
         rpc_call_refuse(call, TN_GRPC_RESOURCE_EXHAUSTED,
                         "request headers larger than max (%u headers, %u bytes)", RPC_HEADERS_MAX,
@@ -338,6 +345,10 @@ int rpc_call_data(rpc_call *call, const uint8_t *p, size_t n)
                         "too many bytes of unfinished requests on this connection");
         return 0;
     }
+    if (call->http) {
+        rpc_http_data(call, p, n);
+        return 0;
+    }
     do {
         event = rpc_framer_feed(&call->framer, p, n, &used);
         p += used;
@@ -422,6 +433,9 @@ void rpc_call_eof(rpc_call *call)
     call->eof = true;
     if (call->phase == RPC_REFUSED) {
         rpc_answer_submit(call);
+    } else if (call->http) {
+        if (call->phase == RPC_INTAKE)
+            rpc_http_eof(call);
     } else if (call->phase == RPC_INTAKE && !takes_stream(call)) {
         unary_whole(call);
     } else if (call->phase <= RPC_HANDED && takes_stream(call)) {
@@ -516,6 +530,10 @@ static void deadline_fired(tn_loop_timer *timer)
     case RPC_HANDED:
         if (call->stream_begun)
             break;
+        if (call->http) {
+            rpc_http_deadline(conn, call);
+            return;
+        }
         rpc_answer_deadline(conn, call->stream_id);
         nghttp2_session_set_stream_user_data(conn->session, call->stream_id, NULL);
         rpc_call_detach(call);
@@ -523,5 +541,8 @@ static void deadline_fired(tn_loop_timer *timer)
     case RPC_ANSWERED:
         break;
     }
-    nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+    if (conn->h1)
+        rpc_conn_close(conn);
+    else
+        nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
 }

@@ -41,7 +41,7 @@ void rpc_peer_unref(rpc_peer *peer)
     free(peer);
 }
 
-static size_t conn_write(rpc_conn *conn, const uint8_t *p, size_t n)
+size_t rpc_conn_write(rpc_conn *conn, const uint8_t *p, size_t n)
 {
     return conn->tls ? rpc_tls_write(conn->tls, p, n) : tn_stream_write(conn->stream, p, n);
 }
@@ -74,7 +74,7 @@ void rpc_conn_accept(void *user, tn_stream *stream)
     tn_loop_timer_init(&conn->tick, rpc_conn_tick);
     tn_stream_set(stream, &stream_events, conn);
     if (o->tls)
-        conn->tls = rpc_tls_accept(o->tls, stream, &tls_events, conn);
+        conn->tls = rpc_tls_accept(o->tls, stream, o->http != NULL, &tls_events, conn);
     rpc_count(RPC_COUNT_CONNECTIONS, 1);
     rpc_conn_tick_at(conn, now + rpc_slow_ns(conn, 1));
     tn_stream_read_start(stream);
@@ -144,6 +144,7 @@ static void session_end(rpc_conn *conn)
         rpc_call_detach(TN_CONTAINER_OF(link, rpc_call, link));
     conn->session = NULL;
     conn->incoming = NULL;
+    rpc_h1_forget(conn);
     if (session)
         nghttp2_session_del(session);
 }
@@ -186,7 +187,7 @@ static void conn_closed(tn_stream *stream)
 
 /* Closing a socket with bytes unread makes the kernel send a reset, which may overtake the GOAWAY:
  * so what still comes is read and dropped for a moment. */
-static void linger(rpc_conn *conn)
+void rpc_conn_linger(rpc_conn *conn)
 {
     if (conn->state >= RPC_CONN_LINGER)
         return;
@@ -206,6 +207,10 @@ void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
 
     if (conn->state >= RPC_CONN_LINGER)
         return;
+    if (conn->h1) {
+        rpc_h1_kill(conn, 408, why);
+        return;
+    }
     TN_ASSERT(!conn->in_session);
     if (why_n > 64)
         why_n = 64;
@@ -218,8 +223,8 @@ void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
               1);
     log_end(conn, "connection ended for breaking a rule", why);
     if (tn_stream_pending_bytes(conn->stream) <= RPC_SOCKET_MARK)
-        conn_write(conn, frame, 17 + why_n);
-    linger(conn);
+        rpc_conn_write(conn, frame, 17 + why_n);
+    rpc_conn_linger(conn);
 }
 
 int rpc_conn_condemn(rpc_conn *conn, uint32_t code, const char *why)
@@ -257,6 +262,14 @@ static void session_failed(rpc_conn *conn, int rv)
 static bool conn_clear(void *user, const uint8_t *p, size_t n)
 {
     rpc_conn *conn = user;
+
+    if (conn->h1 || (conn->worker->server->options.http && !conn->session))
+        return rpc_h1_read(conn, p, n);
+    return rpc_conn_clear_h2(conn, p, n);
+}
+
+bool rpc_conn_clear_h2(rpc_conn *conn, const uint8_t *p, size_t n)
+{
     rpc_verdict verdict;
     ssize_t rv;
 
@@ -299,7 +312,7 @@ static void conn_read_tls(rpc_conn *conn, const uint8_t *p, size_t n)
         rpc_conn_close(conn);
     } else if (rv < 0 && conn->state < RPC_CONN_LINGER) {
         log_end(conn, "TLS failed", rpc_tls_why(conn->tls));
-        linger(conn); /* so that the alert arrives */
+        rpc_conn_linger(conn); /* so that the alert arrives */
     }
     if (conn->state == RPC_CONN_LINGER) { /* what it holds is not needed any more */
         rpc_tls_destroy(conn->tls);
@@ -369,6 +382,10 @@ static void conn_flush(tn_msg *msg)
         conn_free(conn);
         return;
     }
+    if (conn->h1) {
+        rpc_h1_flush(conn);
+        return;
+    }
     if (conn->state >= RPC_CONN_LINGER || !conn->session)
         return;
     conn->now_ns = tn_now_mono_ns();
@@ -380,7 +397,7 @@ static void conn_flush(tn_msg *msg)
         rpc_count(RPC_COUNT_WRITES, 1);
         if (!tn_stream_pending_bytes(conn->stream))
             conn->progress_ns = conn->now_ns;
-        if (conn_write(conn, out->p, out->n))
+        if (rpc_conn_write(conn, out->p, out->n))
             rpc_conn_tick_at(conn, conn->now_ns + rpc_slow_ns(conn, RPC_SLOW_STALL));
         if (conn->state >= RPC_CONN_LINGER)
             return; /* the write has found the connection broken */
@@ -389,10 +406,10 @@ static void conn_flush(tn_msg *msg)
         session_failed(conn, rv);
     else if (!nghttp2_session_want_read(conn->session) &&
              !nghttp2_session_want_write(conn->session))
-        linger(conn);
+        rpc_conn_linger(conn);
     else if (conn->state == RPC_CONN_DRAINING && !conn->call_count &&
              !nghttp2_session_want_write(conn->session))
-        linger(conn);
+        rpc_conn_linger(conn);
 }
 
 static void conn_drained(tn_stream *stream)
@@ -425,6 +442,10 @@ void rpc_conn_drain(rpc_conn *conn)
 
     if (conn->state != RPC_CONN_OPEN)
         return;
+    if (conn->h1) {
+        rpc_h1_drain(conn);
+        return;
+    }
     if (!conn->session) { /* nothing has been asked yet */
         rpc_conn_close(conn);
         return;

@@ -9,7 +9,7 @@
 #define ENTRY_HEAD 4
 #define PATH_KEPT_MAX 256
 
-static int keep(rpc_call *call, tn_str name, tn_str value)
+int rpc_head_keep(rpc_call *call, tn_str name, tn_str value)
 {
     rpc_head_block *block = call->heads_last;
     size_t need = ENTRY_HEAD + name.n + value.n;
@@ -56,7 +56,7 @@ static void take_encoding(rpc_call *call, tn_str value)
         call->bad_encoding = true;
 }
 
-static void take_timeout(rpc_call *call, tn_str value)
+void rpc_head_timeout(rpc_call *call, tn_str value)
 {
     uint64_t ns;
 
@@ -93,7 +93,7 @@ static bool take_known(rpc_call *call, tn_str name, tn_str value)
         }
         if (!tn_str_is(name, "grpc-timeout"))
             return false;
-        take_timeout(call, value);
+        rpc_head_timeout(call, value);
         return true;
     case 13:
         if (!tn_str_is(name, "grpc-encoding"))
@@ -118,9 +118,15 @@ void rpc_head_take(rpc_call *call, tn_str name, tn_str value)
 {
     if (call->conn->head_count > RPC_HEADERS_MAX || call->conn->head_bytes > RPC_HEADER_BYTES_MAX)
         call->headers_over = true;
-    if (call->headers_over || take_known(call, name, value))
+    if (call->headers_over)
         return;
-    if (keep(call, name, value) < 0)
+    if (call->http) {
+        call->http->head(call, name, value);
+        return;
+    }
+    if (take_known(call, name, value))
+        return;
+    if (rpc_head_keep(call, name, value) < 0)
         call->headers_over = true;
 }
 
@@ -167,25 +173,54 @@ static tn_str join(tn_arena *arena, tn_str a, tn_str b)
     return (tn_str){p, a.n + 1 + b.n};
 }
 
-tn_str tn_call_header(const tn_call *pub, const char *lower_case_name)
+tn_str tn_http_header(const tn_call *pub, const char *lower_case_name)
 {
     const rpc_call *call = rpc_call_of(pub);
     tn_str want = tn_str_from(lower_case_name), name, value, found = {NULL, 0};
     head_iter it = {call->heads, 0};
-    uint8_t *bytes;
-    size_t n;
 
     /* A header that comes twice means the same as both values with a comma between. */
     while (next_entry(&it, &name, &value)) {
         if (tn_str_eq(name, want))
             found = found.p ? join(pub->arena, found, value) : value;
     }
+    return found;
+}
+
+bool tn_http_next_header(const tn_call *pub, size_t *at, tn_http_pair *out)
+{
+    head_iter it = {rpc_call_of(pub)->heads, 0};
+
+    for (size_t i = 0; i <= *at; i++) {
+        if (!next_entry(&it, &out->name, &out->value))
+            return false;
+    }
+    ++*at;
+    return true;
+}
+
+/* gRPC's. */
+static tn_str find(const tn_call *pub, const char *lower_case_name)
+{
+    tn_str want = tn_str_from(lower_case_name), found = tn_http_header(pub, lower_case_name);
+    uint8_t *bytes;
+    size_t n;
+
     if (!found.n || want.n < 4 || memcmp(want.p + want.n - 4, "-bin", 4) != 0)
         return found;
     bytes = tn_arena_alloc(pub->arena, RPC_BASE64_DECODED_MAX(found.n));
     if (!bytes || !rpc_base64_decode(found, bytes, &n))
         return (tn_str){NULL, 0};
     return (tn_str){(const char *)bytes, n};
+}
+
+tn_str tn_call_header(const tn_call *pub, const char *lower_case_name)
+{
+    const rpc_call *call = rpc_call_of(pub);
+
+    if (call->http)
+        return call->worker->server->options.http->header(pub, lower_case_name);
+    return find(pub, lower_case_name);
 }
 
 tn_str tn_call_peer(const tn_call *call)

@@ -9,6 +9,8 @@
  *   answer.c   replies and failures, from any loop
  *   head.c     request headers kept and read
  *   gzip.c     message compression
+ *   http.c     requests that are no gRPC: intake, entering the API, answers
+ *   http1.c    HTTP/1.1 of such a port (http1_head.c: its request heads)
  *   tls*.c     between the socket and HTTP/2 (tls_private.h)
  *
  * Everything but the answers' making runs on the connection's loop. */
@@ -23,6 +25,7 @@
 #include "metrics/metrics.h"
 #include "proto/proto.h"
 #include "rpc/guard.h"
+#include "rpc/http.h"
 #include "rpc/method.h"
 #include "rpc/rpc.h"
 #include "rpc/wire.h"
@@ -51,6 +54,7 @@ struct rpc_tls;
 #define RPC_SLOW_STALL 6
 #define RPC_LINGER_NS (500 * TN_MS)
 #define RPC_DRAIN_NOTICE_NS TN_SEC
+#define RPC_HTTP_BODY_SLOW 12 /* the whole of an HTTP request's body, times slow_ns */
 #define RPC_GZIP_MIN 1024                  /* smaller answers are not compressed */
 #define RPC_GZIP_UNASKED_MIN (16u * 1024u) /* for a client that accepts gzip but didn't use it */
 #define RPC_GZIP_UNASKED_MAX (64u * 1024u)
@@ -111,6 +115,7 @@ struct rpc_conn {
     tn_stream *stream;
     struct rpc_tls *tls;      /* NULL: plain */
     nghttp2_session *session; /* made with the first bytes; NULL again from LINGER on */
+    struct rpc_h1 *h1;        /* HTTP/1.1 instead; NULL again from LINGER on */
     tn_list calls;            /* attached to a stream, any phase */
     uint32_t call_count, intake_count;
     rpc_call *incoming;              /* whose header block is being read */
@@ -170,6 +175,20 @@ typedef struct rpc_waiting {
     uint8_t bytes[];
 } rpc_waiting;
 
+/* What only requests over HTTP have; in the call's arena. */
+typedef struct rpc_http {
+    tn_http_request pub;
+    /* One header, its name in lower case. */
+    void (*head)(struct rpc_call *call, tn_str name, tn_str value);
+    const tn_http_render *render;
+    const tn_http_route *route;
+    const tn_http_pair *params;
+    size_t n_params;
+    tn_buf body;
+    tn_http_answer answer;
+    bool bad_head; /* the head says what no request may say */
+} rpc_http;
+
 /* What only calls with a stream of requests need; in the call's arena. */
 typedef struct rpc_inbox {
     rpc_call *call;
@@ -218,6 +237,7 @@ struct rpc_call {
     rpc_inbox *inbox; /* STREAM_IN */
     const tn_fault *refusal;
     uint16_t http_status; /* of a refusal outside gRPC, 0: a gRPC status */
+    rpc_http *http;       /* NULL: gRPC */
     /* ---- the answer: whoever holds the baton, then home ---- */
     bool answered, ended; /* ended: no more pieces will come */
     bool answer_gzip;
@@ -303,6 +323,8 @@ void rpc_call_pump_later(rpc_call *call);
 void rpc_head_take(rpc_call *call, tn_str name, tn_str value);
 /* The block is whole: what was taken ahead for more of it goes back, for a call may live long. */
 void rpc_head_end(rpc_call *call);
+int rpc_head_keep(rpc_call *call, tn_str name, tn_str value);
+void rpc_head_timeout(rpc_call *call, tn_str value);
 
 /* ---- answer.c ---- */
 /* [home] What the call holds goes out; the stream must be there. */
@@ -313,6 +335,42 @@ ssize_t rpc_answer_read(nghttp2_session *session, int32_t stream_id, uint8_t *bu
                         uint32_t *data_flags, nghttp2_data_source *source, void *user);
 int rpc_answer_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *framehd,
                          size_t length, nghttp2_data_source *source, void *user);
+
+/* ---- http.c ---- */
+rpc_http *rpc_http_create(rpc_call *call);
+void rpc_http_head_done(rpc_call *call);
+void rpc_http_data(rpc_call *call, const uint8_t *p, size_t n);
+void rpc_http_eof(rpc_call *call);
+/* [holder] */
+tn_status rpc_http_reply(rpc_call *call);
+void rpc_http_fail(rpc_call *call, const tn_fault *fault);
+void rpc_http_submit(rpc_call *call);                   /* [home] */
+void rpc_http_deadline(rpc_conn *conn, rpc_call *call); /* [home] answers 504 while the baton is out */
+void rpc_http_call_free(rpc_call *call);
+
+/* ---- http1.c ---- */
+/* Bytes of a connection that has not said HTTP/2's preface.  False: it takes no more. */
+bool rpc_h1_read(rpc_conn *conn, const uint8_t *p, size_t n);
+void rpc_h1_flush(rpc_conn *conn);
+void rpc_h1_answer(rpc_call *call, tn_str head); /* head in the arena; the pieces follow it */
+void rpc_h1_drain(rpc_conn *conn);
+/* Answers with that status, if nothing has been answered, and ends the connection. */
+void rpc_h1_kill(rpc_conn *conn, uint16_t status, const char *why);
+void rpc_h1_forget(rpc_conn *conn); /* the calls are detached already */
+const char *rpc_http_reason(unsigned status);
+
+/* ---- conn.c, for http1.c ---- */
+size_t rpc_conn_write(rpc_conn *conn, const uint8_t *p, size_t n);
+void rpc_conn_linger(rpc_conn *conn);
+bool rpc_conn_clear_h2(rpc_conn *conn, const uint8_t *p, size_t n);
+
+/* ---- answer.c, for http.c ---- */
+void rpc_answer_piece(rpc_call *call, rpc_piece *piece);
+void rpc_answer_queue(rpc_conn *conn, size_t n);
+void rpc_answer_take(rpc_call *call); /* the baton's one answer begins */
+void rpc_answer_hand_back(rpc_call *call);
+/* Moves up to `length` bytes of the pieces into out. */
+void rpc_answer_move(rpc_call *call, tn_buf *out, size_t length);
 
 /* ---- gzip.c ---- */
 struct rpc_gzip *rpc_gzip_create(void);

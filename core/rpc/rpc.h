@@ -18,6 +18,7 @@
 
 typedef struct tn_call tn_call;
 typedef struct tn_rpc_server tn_rpc_server;
+typedef struct tn_http_hooks tn_http_hooks; /* rpc/http.h */
 
 #define TN_RPC_STREAM_OUT 1u /* answered with tn_call_send ... tn_call_end */
 #define TN_RPC_STREAM_IN 2u  /* each message comes through call->on_message */
@@ -96,6 +97,7 @@ typedef struct tn_rpc_options {
     bool internal; /* serves methods with TN_RPC_INTERNAL, health and reflection; others serve all but those */
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);
+    const tn_http_hooks *http; /* the port speaks HTTP instead of gRPC (rpc/http.h); NULL: gRPC */
 } tn_rpc_options;
 void tn_rpc_options_default(tn_rpc_options *options);
 

@@ -63,9 +63,15 @@ static void slow_requests(rpc_conn *conn, uint64_t now, uint64_t *next)
 
         if (!call->counted_intake)
             continue;
+        if (call->http)
+            note(&at, after(call->pub.received_mono_ns, rpc_slow_ns(conn, RPC_HTTP_BODY_SLOW)));
         if (at > now) {
             note(next, at);
             continue;
+        }
+        if (conn->h1) {
+            rpc_h1_kill(conn, 408, "request_timeout");
+            return;
         }
         nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id,
                                   NGHTTP2_CANCEL);
@@ -157,7 +163,7 @@ void rpc_conn_tick(tn_loop_timer *timer)
     }
     if (!ends_in_time(conn, now, &next) || !keepalive(conn, now, &next))
         return;
-    if (conn->session)
+    if (conn->session || conn->h1)
         slow_requests(conn, now, &next);
     if (next != UINT64_MAX)
         rpc_conn_tick_at(conn, next);

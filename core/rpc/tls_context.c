@@ -133,13 +133,20 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
                    const unsigned char *in, unsigned in_n, void *arg)
 {
-    (void)ssl, (void)arg;
-    for (unsigned i = 0; i < in_n; i += in[i] + 1u) {
-        if (in[i] != 2 || in_n - i < 3 || memcmp(in + i + 1, "h2", 2) != 0)
-            continue;
-        *out = in + i + 1;
-        *out_n = 2;
-        return SSL_TLSEXT_ERR_OK;
+    static const unsigned char *const protocols[] = {(const unsigned char *)"\x2h2",
+                                                     (const unsigned char *)"\x8http/1.1"};
+    size_t allowed = rpc_tls_takes_http1(ssl) ? 2 : 1;
+
+    (void)arg;
+    for (size_t p = 0; p < allowed; p++) {
+        for (unsigned i = 0; i < in_n; i += in[i] + 1u) {
+            if (in[i] != protocols[p][0] || in_n - i < in[i] + 1u ||
+                memcmp(in + i + 1, protocols[p] + 1, in[i]) != 0)
+                continue;
+            *out = in + i + 1;
+            *out_n = in[i];
+            return SSL_TLSEXT_ERR_OK;
+        }
     }
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }

@@ -94,10 +94,12 @@ typedef struct rpc_tls_events {
                   size_t n); /* false: enough, the connection has ended */
 } rpc_tls_events;
 
-rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, const rpc_tls_events *events,
-                        void *user);
+/* http1: a peer that asks for no protocol, or for http/1.1, may stay. */
+rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, bool http1,
+                        const rpc_tls_events *events, void *user);
 rpc_tls *rpc_tls_connect(tn_tls_side *side, tn_stream *stream, const char *ip, rpc_tls_kept *kept,
                          const rpc_tls_events *events, void *user);
+bool rpc_tls_takes_http1(SSL *ssl); /* of rpc_tls_accept's */
 void rpc_tls_destroy(rpc_tls *tls); /* NULL allowed; not inside its events */
 /* Bytes of the socket.  0; 1: the peer has ended; -1: broken, rpc_tls_why says how. */
 int rpc_tls_read(rpc_tls *tls, const uint8_t *p, size_t n);

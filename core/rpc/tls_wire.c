@@ -22,6 +22,7 @@ struct rpc_tls {
     tn_buf *gather; /* records are put here, to leave together */
     rpc_tls_kept *kept;
     bool ready, broken, reading;
+    bool http1;
     char why[160];
 };
 
@@ -114,12 +115,19 @@ static rpc_tls *make(tn_tls_side *side, tn_stream *stream, const rpc_tls_events 
     return tls;
 }
 
-rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, const rpc_tls_events *events,
-                        void *user)
+rpc_tls *rpc_tls_accept(tn_tls_side *side, tn_stream *stream, bool http1,
+                        const rpc_tls_events *events, void *user)
 {
     rpc_tls *tls = make(side, stream, events, user);
+    tls->http1 = http1;
     SSL_set_accept_state(tls->ssl);
     return tls;
+}
+
+bool rpc_tls_takes_http1(SSL *ssl)
+{
+    const rpc_tls *tls = BIO_get_data(SSL_get_rbio(ssl));
+    return tls->http1;
 }
 
 void rpc_tls_kept_drop(rpc_tls_kept *kept)
@@ -204,7 +212,7 @@ static bool fits(rpc_tls *tls)
     X509 *peer = SSL_get0_peer_certificate(tls->ssl);
     SSL_get0_alpn_selected(tls->ssl, &protocol, &n);
     const char *why = NULL;
-    if (n != 2 || memcmp(protocol, "h2", 2) != 0)
+    if (!tls->http1 && (n != 2 || memcmp(protocol, "h2", 2) != 0))
         why = "the other side does not ask for h2 (ALPN)";
     else if (wants && !peer)
         why = "the other side has no certificate";
