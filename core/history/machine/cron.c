@@ -248,55 +248,13 @@ static bool parse(tn_arena *arena, tn_str spec, schedule *out)
 
 /* ---- local time ------------------------------------------------------------------------------ */
 
-typedef struct local {
-    int64_t unix_s;
-    int64_t year;
-    int month, day, hour, minute, second;
-} local;
+typedef tn_local local;
 
 static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
-
-static local local_of(const tn_zone *zone, int64_t unix_s)
-{
-    int64_t from_s, until_s, wall_s = unix_s + tn_zone_offset(zone, unix_s, &from_s, &until_s);
-    int64_t day = floor_div(wall_s, DAY_S), of_day = wall_s - day * DAY_S;
-    local out = {.unix_s = unix_s};
-
-    tn_civil_from_days(day, &out.year, &out.month, &out.day);
-    out.hour = (int)(of_day / 3600);
-    out.minute = (int)(of_day / 60 % 60);
-    out.second = (int)(of_day % 60);
-    return out;
-}
-
-/* The moment at which clocks in the zone show that; one of the two zones of a change when it is not
- * unique. */
-static local local_make(const tn_zone *zone, int64_t year, int64_t month, int64_t day,
-                        int64_t of_day_s)
-{
-    int64_t wall_s, from_s, until_s, utc_s;
-    int32_t offset_s;
-
-    year += floor_div(month - 1, 12);
-    month -= floor_div(month - 1, 12) * 12;
-    wall_s = (tn_days_from_civil(year, month, 1) + day - 1) * DAY_S + of_day_s;
-    offset_s = tn_zone_offset(zone, wall_s, &from_s, &until_s);
-    if (offset_s) {
-        utc_s = wall_s - offset_s;
-        if (utc_s < from_s || utc_s >= until_s)
-            offset_s = tn_zone_offset(zone, utc_s, &from_s, &until_s);
-    }
-    return local_of(zone, wall_s - offset_s);
-}
 
 static int64_t of_day_s(const local *t)
 {
     return t->hour * INT64_C(3600) + t->minute * 60 + t->second;
-}
-
-static int weekday_of(const local *t)
-{
-    return (int)(((tn_days_from_civil(t->year, t->month, t->day) + 4) % 7 + 7) % 7);
 }
 
 /* ---- the next moment ------------------------------------------------------------------------- */
@@ -306,7 +264,7 @@ static bool has(uint64_t field, int value) { return field >> value & 1; }
 /* A day matches by both of its fields when one of them was left open, else by either. */
 static bool day_matches(const schedule *s, const local *t)
 {
-    bool by_day = has(s->day, t->day), by_weekday = has(s->weekday, weekday_of(t));
+    bool by_day = has(s->day, t->day), by_weekday = has(s->weekday, tn_local_weekday(t));
 
     return (s->day & STAR) || (s->weekday & STAR) ? by_day && by_weekday : by_day || by_weekday;
 }
@@ -315,14 +273,14 @@ static bool day_matches(const schedule *s, const local *t)
 static local settle_midnight(const schedule *s, local t)
 {
     if (t.hour > 12)
-        return local_of(s->zone, t.unix_s + (24 - t.hour) * INT64_C(3600));
-    return t.hour ? local_of(s->zone, t.unix_s - t.hour * INT64_C(3600)) : t;
+        return tn_local_of(s->zone, t.unix_s + (24 - t.hour) * INT64_C(3600));
+    return t.hour ? tn_local_of(s->zone, t.unix_s - t.hour * INT64_C(3600)) : t;
 }
 
 /* First second after unix_s that the fields allow; false: none within five years. */
 static bool next_by_fields(const schedule *s, int64_t unix_s, int64_t *out_s)
 {
-    local t = local_of(s->zone, unix_s + 1);
+    local t = tn_local_of(s->zone, unix_s + 1);
     int64_t last_year = t.year + YEARS_MAX;
     bool moved = false;
 
@@ -332,18 +290,18 @@ again:
     while (!has(s->month, t.month)) {
         if (!moved) {
             moved = true;
-            t = local_make(s->zone, t.year, t.month, 1, 0);
+            t = tn_local_make(s->zone, t.year, t.month, 1, 0);
         }
-        t = local_make(s->zone, t.year, t.month + 1, t.day, of_day_s(&t));
+        t = tn_local_make(s->zone, t.year, t.month + 1, t.day, of_day_s(&t));
         if (t.month == 1)
             goto again;
     }
     while (!day_matches(s, &t)) {
         if (!moved) {
             moved = true;
-            t = local_make(s->zone, t.year, t.month, t.day, 0);
+            t = tn_local_make(s->zone, t.year, t.month, t.day, 0);
         }
-        t = local_make(s->zone, t.year, t.month, t.day + 1, of_day_s(&t));
+        t = tn_local_make(s->zone, t.year, t.month, t.day + 1, of_day_s(&t));
         t = settle_midnight(s, t);
         if (t.day == 1)
             goto again;
@@ -351,25 +309,25 @@ again:
     while (!has(s->hour, t.hour)) {
         if (!moved) {
             moved = true;
-            t = local_make(s->zone, t.year, t.month, t.day, t.hour * INT64_C(3600));
+            t = tn_local_make(s->zone, t.year, t.month, t.day, t.hour * INT64_C(3600));
         }
-        t = local_of(s->zone, t.unix_s + 3600);
+        t = tn_local_of(s->zone, t.unix_s + 3600);
         if (t.hour == 0)
             goto again;
     }
     while (!has(s->minute, t.minute)) {
         if (!moved) {
             moved = true;
-            t = local_of(s->zone, floor_div(t.unix_s, 60) * 60);
+            t = tn_local_of(s->zone, floor_div(t.unix_s, 60) * 60);
         }
-        t = local_of(s->zone, t.unix_s + 60);
+        t = tn_local_of(s->zone, t.unix_s + 60);
         if (t.minute == 0)
             goto again;
     }
     while (t.second != 0) {
         if (!moved)
             moved = true;
-        t = local_of(s->zone, t.unix_s + 1);
+        t = tn_local_of(s->zone, t.unix_s + 1);
         if (t.second == 0)
             goto again;
     }

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_BYTES_MAX (256 * 1024)
@@ -284,6 +285,42 @@ int32_t tn_zone_offset(const tn_zone *zone, int64_t unix_s, int64_t *out_from_s,
     return type_offset(zone, lo ? zone->indexes[lo - 1] : first_type(zone));
 }
 
+tn_local tn_local_of(const tn_zone *zone, int64_t unix_s)
+{
+    int64_t from_s, until_s, wall_s = unix_s + tn_zone_offset(zone, unix_s, &from_s, &until_s);
+    int64_t day = floor_div(wall_s, DAY_S), of_day = wall_s - day * DAY_S;
+    tn_local out = {.unix_s = unix_s};
+
+    tn_civil_from_days(day, &out.year, &out.month, &out.day);
+    out.hour = (int)(of_day / 3600);
+    out.minute = (int)(of_day / 60 % 60);
+    out.second = (int)(of_day % 60);
+    return out;
+}
+
+tn_local tn_local_make(const tn_zone *zone, int64_t year, int64_t month, int64_t day,
+                       int64_t of_day_s)
+{
+    int64_t wall_s, from_s, until_s, utc_s;
+    int32_t offset_s;
+
+    year += floor_div(month - 1, 12);
+    month -= floor_div(month - 1, 12) * 12;
+    wall_s = (tn_days_from_civil(year, month, 1) + day - 1) * DAY_S + of_day_s;
+    offset_s = tn_zone_offset(zone, wall_s, &from_s, &until_s);
+    if (offset_s) {
+        utc_s = wall_s - offset_s;
+        if (utc_s < from_s || utc_s >= until_s)
+            offset_s = tn_zone_offset(zone, utc_s, &from_s, &until_s);
+    }
+    return tn_local_of(zone, wall_s - offset_s);
+}
+
+int tn_local_weekday(const tn_local *t)
+{
+    return (int)(((tn_days_from_civil(t->year, t->month, t->day) + 4) % 7 + 7) % 7);
+}
+
 typedef struct section {
     size_t counts[6]; /* isut, isstd, leap, transitions, types, characters */
     size_t bytes;     /* of its body */
@@ -365,8 +402,9 @@ static tn_blob read_zone_file(tn_arena *arena, tn_str name)
 
     for (size_t i = 0; i < TN_COUNT_OF(folders) && !out.p; i++) {
         char path[NAME_BYTES_MAX + 32];
-        uint8_t *bytes;
-        size_t n = 0;
+        struct stat is;
+        uint8_t *bytes = NULL;
+        size_t n = 0, most = 0;
         ssize_t got;
         int fd;
 
@@ -374,11 +412,14 @@ static tn_blob read_zone_file(tn_arena *arena, tn_str name)
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0)
             continue;
-        bytes = tn_arena_alloc(arena, FILE_BYTES_MAX);
-        while (bytes && n < FILE_BYTES_MAX && (got = read(fd, bytes + n, FILE_BYTES_MAX - n)) > 0)
+        if (fstat(fd, &is) == 0 && S_ISREG(is.st_mode) && is.st_size < FILE_BYTES_MAX)
+            most = (size_t)is.st_size;
+        if (most)
+            bytes = tn_arena_alloc(arena, most);
+        while (bytes && n < most && (got = read(fd, bytes + n, most - n)) > 0)
             n += (size_t)got;
         close(fd);
-        if (bytes && n && n < FILE_BYTES_MAX)
+        if (bytes && n)
             out = (tn_blob){bytes, n};
     }
     return out;

@@ -18,6 +18,19 @@ const tn_zone *tn_zone_parse(tn_arena *arena, tn_blob file);
 int32_t tn_zone_offset(const tn_zone *zone, int64_t unix_s, int64_t *out_from_s,
                        int64_t *out_until_s);
 
+/* What the clocks of a zone show at a moment. */
+typedef struct tn_local {
+    int64_t unix_s;
+    int64_t year;
+    int month, day, hour, minute, second;
+} tn_local;
+tn_local tn_local_of(const tn_zone *zone, int64_t unix_s);
+/* The moment at which clocks in the zone show that (fields may lie outside their range); one of the two
+ * zones of a change when it is not unique. */
+tn_local tn_local_make(const tn_zone *zone, int64_t year, int64_t month, int64_t day,
+                       int64_t of_day_s);
+int tn_local_weekday(const tn_local *t); /* 0: Sunday */
+
 /* ---- the calendar (proleptic Gregorian) ---- */
 int64_t tn_days_from_civil(int64_t year, int64_t month, int64_t day); /* since 1970; month 1..12 */
 void tn_civil_from_days(int64_t days, int64_t *out_year, int *out_month, int *out_day);
