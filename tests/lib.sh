@@ -115,7 +115,9 @@ start_configured() {
 # start_reference DIR PORT: the reference server on a database file in DIR; sets SERVER_PID.
 start_reference() {
     "$REFERENCE" server start-dev --headless --ip 127.0.0.1 --port "$2" \
-        --db-filename "$1/reference.db" --log-level error "${SEARCH_ATTRIBUTES[@]}" >>"$1/reference.log" 2>&1 &
+        --db-filename "$1/reference.db" --log-level error \
+        --dynamic-config-value frontend.WorkflowPauseEnabled=true \
+        "${SEARCH_ATTRIBUTES[@]}" >>"$1/reference.log" 2>&1 &
     SERVER_PID=$!
     TN_PIDS+=("$SERVER_PID")
     wait_port "$2" "$SERVER_PID" "$1/reference.log" || die "the reference server did not start"

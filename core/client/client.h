@@ -57,8 +57,11 @@ typedef enum tn_hop {
     TN_HOP_MUTABLE_STATE, /* adminservice DescribeMutableStateRequest -> ...Response */
     TN_HOP_REFRESH, /* adminservice RefreshWorkflowTasksRequest -> ...Response: its tasks are offered again */
     TN_HOP_OBJECT,  /* any public request to an object: workflow_id is that of history/machine/object.h */
+    /* Of the operators: request is PauseActivity, UnpauseActivity, ResetActivity, UpdateActivityOptions,
+     * PauseWorkflowExecution, UnpauseWorkflowExecution or UpdateWorkflowExecutionOptions; its type says which */
+    TN_HOP_OPERATE,
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_OBJECT /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_OPERATE /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 

@@ -41,6 +41,8 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     info->capabilities->sync_update = tn_dyn_bool(TN_DYN_FRONTEND_UPDATES, ns->name, TN_STR(""));
     info->capabilities->async_update =
         tn_dyn_bool(TN_DYN_FRONTEND_ASYNC_UPDATES, ns->name, TN_STR(""));
+    info->capabilities->workflow_pause =
+        tn_dyn_bool(TN_DYN_FRONTEND_WORKFLOW_PAUSE, ns->name, TN_STR(""));
     info->limits->blob_size_limit_error =
         tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
     info->limits->memo_size_limit_error =

@@ -181,5 +181,13 @@ void tn_do_admin_list_tasks(tn_fcall *f);
 void tn_do_admin_mutable_state(tn_fcall *f);
 void tn_do_admin_refresh_tasks(tn_fcall *f);
 void tn_do_admin_set_shards(tn_fcall *f);
+/* operate.c */
+void tn_do_pause_activity(tn_fcall *f);
+void tn_do_unpause_activity(tn_fcall *f);
+void tn_do_reset_activity(tn_fcall *f);
+void tn_do_update_activity_options(tn_fcall *f);
+void tn_do_pause_workflow(tn_fcall *f);
+void tn_do_unpause_workflow(tn_fcall *f);
+void tn_do_update_workflow_options(tn_fcall *f);
 
 #endif

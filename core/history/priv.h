@@ -331,6 +331,7 @@ void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
 void tn_op_mutable_state(tn_wf *wf, tn_hreq *req);
 void tn_op_refresh(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
+void tn_op_operate(tn_wf *wf, tn_hreq *req); /* pauses, resets, options: of activities and of the run */
 
 /* ---- reading.c ---- */
 /* Events [from, to] of a run as a History body, from memory when it has them, else from the store.  What must be

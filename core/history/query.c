@@ -130,7 +130,7 @@ static bool rejected(tn_hreq *req, const tn_ms *ms)
     const query_request *request = (const query_request *)req->request;
     int condition = (int)request->query_reject_condition; /* 2: not open, 3: not completed cleanly */
     bool running = tn_ms_running(ms);
-    if (running || condition < 2 || (condition == 3 && ms->status == 2))
+    if (running ? ms->status != 8 : condition < 2 || (condition == 3 && ms->status == 2))
         return false;
     query_response *out = tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__query_workflow_response__init(out);

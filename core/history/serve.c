@@ -100,6 +100,9 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_REFRESH:
         tn_op_refresh(wf, req);
         break;
+    case TN_HOP_OPERATE:
+        tn_op_operate(wf, req);
+        break;
     default:
         tn_op_internal(wf, req);
         break;

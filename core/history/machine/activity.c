@@ -59,6 +59,8 @@ void tn_activity_clear_extras(tn_ms *ms, tn_activity *activity)
     activity->heartbeat_at_ns = 0;
     activity->last_attempt_complete_ns = 0;
     activity->retry_interval_ns = 0;
+    tn_pause_clear(ms, &activity->pause);
+    activity->reset = activity->reset_heartbeats = false;
 }
 
 void tn_activity_destroy(tn_ms *ms, tn_activity *activity)
@@ -66,6 +68,7 @@ void tn_activity_destroy(tn_ms *ms, tn_activity *activity)
     tn_list_remove(&activity->link);
     ms->n_activities--;
     tn_activity_clear_extras(ms, activity);
+    tn_ms_free_blob(ms, &activity->options);
     tn_retry_clear(ms, &activity->retry);
     tn_ms_free_blob(ms, &activity->attrs);
     tn_ms_free(ms, activity->activity_id);
@@ -210,13 +213,30 @@ Tenon__ActivityState *tn_activity_save(const tn_activity *activity, tn_arena *ar
     return out;
 }
 
+/* What operators have done to it. */
+static void save_operated(const tn_activity *activity, Tenon__ActivityExtras *out)
+{
+    out->reset = activity->reset;
+    out->reset_heartbeats = activity->reset_heartbeats;
+    out->options = bytes_of(activity->options);
+    out->paused = activity->pause != NULL;
+    if (!activity->pause)
+        return;
+    out->pause_ns = activity->pause->since_ns;
+    out->pause_identity = text_of(activity->pause->identity);
+    out->pause_reason = text_of(activity->pause->reason);
+    out->pause_request_id = text_of(activity->pause->request_id);
+}
+
 Tenon__ActivityExtras *tn_activity_save_extras(const tn_activity *activity, tn_arena *arena)
 {
     Tenon__ActivityExtras *out;
 
     if (activity->attempt == 1 && activity->started_ns == 0 && !activity->has_heartbeat &&
         activity->last_failure.n == 0 && activity->last_attempt_complete_ns == 0 &&
-        !activity->identity && !activity->last_worker_identity)
+        !activity->identity && !activity->last_worker_identity && !activity->pause &&
+        !activity->reset && !activity->options.n &&
+        activity->attempt_scheduled_ns == activity->scheduled_ns)
         return NULL;
     out = TN_MSG(arena, tenon__activity_extras);
     out->scheduled_id = activity->scheduled_id;
@@ -234,6 +254,7 @@ Tenon__ActivityExtras *tn_activity_save_extras(const tn_activity *activity, tn_a
     out->last_attempt_complete_ns = activity->last_attempt_complete_ns;
     out->retry_interval_ns = activity->retry_interval_ns;
     out->worker_version = bytes_of(activity->worker_version);
+    save_operated(activity, out);
     return out;
 }
 
@@ -282,6 +303,33 @@ static void load_extras(tn_ms *ms, tn_activity *activity, const Tenon__ActivityE
     tn_ms_replace_blob(ms, &activity->worker_version, blob_of(saved->worker_version));
 }
 
+static void load_operated(tn_ms *ms, tn_activity *activity, const Tenon__ActivityExtras *saved)
+{
+    activity->reset = saved->reset;
+    activity->reset_heartbeats = saved->reset_heartbeats;
+    if (saved->paused)
+        tn_pause_set(ms, &activity->pause, saved->pause_ns, saved->pause_identity,
+                     saved->pause_reason, saved->pause_request_id);
+    if (saved->options.len)
+        tn_activity_load_options(ms, activity, blob_of(saved->options));
+    else
+        tn_activity_restore_options(ms, activity);
+}
+
+static void load_one(tn_ms *ms, tn_activity *activity, const Tenon__ActivityExtras *saved)
+{
+    load_extras(ms, activity, saved);
+    load_operated(ms, activity, saved);
+}
+
+static bool is_kept(const Tenon__ActivityExtras *const *saved, size_t n, int64_t scheduled_id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (saved[i]->scheduled_id == scheduled_id)
+            return true;
+    return false;
+}
+
 void tn_activity_load_extras(tn_ms *ms, const Tenon__ActivityExtras *const *saved, size_t n)
 {
     tn_list *at = ms->activities.next;
@@ -290,6 +338,8 @@ void tn_activity_load_extras(tn_ms *ms, const Tenon__ActivityExtras *const *save
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         tn_activity_clear_extras(ms, activity);
+        if (activity->options.n && !is_kept(saved, n, activity->scheduled_id))
+            tn_activity_restore_options(ms, activity);
         activity->stamp = ++ms->next_stamp;
         activity->dispatched = activity->started_durable = false;
     }
@@ -301,7 +351,7 @@ void tn_activity_load_extras(tn_ms *ms, const Tenon__ActivityExtras *const *save
         if (at == &ms->activities)
             break;
         if (TN_CONTAINER_OF(at, tn_activity, link)->scheduled_id == saved[i]->scheduled_id)
-            load_extras(ms, TN_CONTAINER_OF(at, tn_activity, link), saved[i]);
+            load_one(ms, TN_CONTAINER_OF(at, tn_activity, link), saved[i]);
     }
 }
 

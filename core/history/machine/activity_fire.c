@@ -35,6 +35,8 @@ static size_t list_deadlines(const tn_activity *activity, deadline out[DEADLINES
     uint64_t seen_ns = activity->started_ns;
     size_t n = 0;
 
+    if (activity->pause)
+        return 0; /* its clocks stand still until it goes on */
     put_deadline(out, &n, activity, TN_TIMEOUT_SCHEDULE_TO_CLOSE, activity->first_scheduled_ns,
                  activity->schedule_to_close_ns);
     if (activity->started_ns == 0) {
@@ -93,20 +95,42 @@ static void set_up_attempt(tn_tx *tx, tn_activity *activity, uint64_t interval_n
     if (interval_ns > BACKOFF_MAX_NS)
         interval_ns = BACKOFF_MAX_NS;
     activity->attempt++;
-    activity->attempt_scheduled_ns = tx->now_ns + interval_ns;
-    activity->retry_interval_ns = interval_ns;
+    if (!activity->pause) { /* else: when it goes on */
+        activity->attempt_scheduled_ns = tx->now_ns + interval_ns;
+        activity->retry_interval_ns = interval_ns;
+    }
+    tn_activity_wait_again(tx, activity);
+    tn_ms_replace_blob(ms, &activity->last_failure,
+                       kept ? tn_msg_pack(tx->arena, kept) : (tn_blob){NULL, 0});
+    activity->last_attempt_complete_ns = tx->now_ns;
+}
+
+void tn_activity_wait_again(tn_tx *tx, tn_activity *activity)
+{
+    tn_ms *ms = tx->ms;
+
     activity->started_ns = 0;
     activity->started_id = 0;
     activity->nonce = 0;
     activity->started_durable = activity->dispatched = false;
     activity->stamp = ++ms->next_stamp;
-    tn_ms_replace_str(ms, &activity->last_worker_identity, tn_str_from(activity->identity));
+    if (activity->identity)
+        tn_ms_replace_str(ms, &activity->last_worker_identity, tn_str_from(activity->identity));
     tn_ms_replace_str(ms, &activity->request_id, TN_STR(""));
-    tn_ms_replace_blob(ms, &activity->last_failure,
-                       kept ? tn_msg_pack(tx->arena, kept) : (tn_blob){NULL, 0});
     tn_ms_free_blob(ms, &activity->worker_version);
-    activity->last_attempt_complete_ns = tx->now_ns;
+    if (!activity->pause) {
+        if (activity->reset_heartbeats)
+            tn_activity_forget_heartbeats(ms, activity);
+        activity->reset = activity->reset_heartbeats = false;
+    }
     tx->extras_dirty = true;
+}
+
+void tn_activity_forget_heartbeats(tn_ms *ms, tn_activity *activity)
+{
+    tn_ms_free_blob(ms, &activity->heartbeat_details);
+    activity->has_heartbeat = false;
+    activity->heartbeat_at_ns = 0;
 }
 
 int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity,
@@ -127,6 +151,10 @@ int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity,
         return TN_RETRY_TIMEOUT; /* the server's own end of patience, not a failed attempt */
     if (!tn_retry_allows(&activity->retry, failure))
         return TN_RETRY_NON_RETRYABLE_FAILURE;
+    if (activity->pause) { /* whether there is another one is not asked before it goes on */
+        set_up_attempt(tx, activity, 0, failure);
+        return TN_RETRY_IN_PROGRESS;
+    }
     interval_ns = tn_retry_activity_backoff_ns(&activity->retry, activity->attempt, tx->now_ns,
                                                activity->expire_ns, failure, &state);
     if (state == TN_RETRY_IN_PROGRESS)

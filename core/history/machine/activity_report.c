@@ -70,7 +70,8 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
             return NULL; /* the same hand-out again */
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Activity task already started.");
     }
-    if (stamp != activity->stamp || activity->attempt_scheduled_ns > tx->now_ns)
+    if (stamp != activity->stamp || activity->attempt_scheduled_ns > tx->now_ns ||
+        tn_activity_held(tx->ms, activity))
         return tn_fault_make(
             tx->arena, TN_GRPC_NOT_FOUND,
             "Activity task rejected; stamp has changed. Id: %s,: type: %s, current stamp: %llu",
@@ -110,6 +111,8 @@ int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
     tn_event *event;
     int64_t id;
 
+    if (activity->pause)
+        tx->visibility_dirty = true; /* one paused activity less */
     if (activity->started_id != TN_ID_TRANSIENT)
         return activity->started_id > 0 ? activity->started_id : 0;
     event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_STARTED);
@@ -166,7 +169,9 @@ static const tn_fault *find(tn_tx *tx, const Tenon__TaskToken *token, tn_str act
         return NULL;
     }
     *out = tn_ms_activity(tx->ms, token->scheduled_id);
-    if (!*out || token->attempt != (*out)->attempt)
+    /* An operator may have set the attempt back since it began: it is known by its start, then. */
+    if (!*out || (token->attempt != (*out)->attempt &&
+                  !((*out)->started_ns && token->nonce && token->nonce == (*out)->nonce)))
         return not_found(tx);
     return NULL;
 }
@@ -245,6 +250,8 @@ const tn_fault *tn_machine_activity_heartbeat(
                     request->identity, NULL);
     }
     out->cancel_requested = activity->cancel_requested_id != 0;
+    out->activity_paused = activity->pause != NULL;
+    out->activity_reset = activity->reset;
     if (note_progress(tx, activity, request->details, request->identity) &&
         is_stale(tx, activity)) {
         activity->heartbeat_durable_ns = tx->now_ns;

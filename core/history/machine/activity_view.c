@@ -4,38 +4,23 @@
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 
-/* Field numbers: of the scheduled event's attributes, and of the same thing in the worker's
- * task. */
+/* Field numbers: of the scheduled event's attributes, of the same thing in the worker's task, and
+ * in the options (0: no option). */
 static const struct {
-    uint32_t attrs, task;
+    uint32_t attrs, task, option;
 } shared_fields[] = {
-    {2, 5},   /* activity type */
-    {5, 7},   /* header */
-    {6, 8},   /* input */
-    {7, 14},  /* schedule to close */
-    {9, 15},  /* start to close */
-    {10, 16}, /* heartbeat */
-    {12, 17}, /* retry policy */
+    {2, 5, 0},   /* activity type */
+    {5, 7, 0},   /* header */
+    {6, 8, 0},   /* input */
+    {7, 14, 2},  /* schedule to close */
+    {9, 15, 4},  /* start to close */
+    {10, 16, 5}, /* heartbeat */
+    {12, 17, 6}, /* retry policy */
 };
 #define ATTRS_SCHEDULE_TO_CLOSE 7
-#define ATTRS_PRIORITY 14
-#define STARTED_ATTRS_PRIORITY 35 /* of the run's started event */
 #define TASK_HEARTBEAT_DETAILS 9
 
 /* ---- the worker's task ----------------------------------------------------------------------- */
-
-static Temporal__Api__Common__V1__Priority *find_priority(tn_arena *arena, tn_blob attrs,
-                                                          uint32_t number)
-{
-    Temporal__Api__Common__V1__Priority *priority;
-    tn_wire_field field;
-
-    if (!tn_wire_find(attrs, number, &field) ||
-        TN_PROTO_UNPACK(temporal__api__common__v1__priority, field.bytes, arena, &priority, NULL) !=
-            TN_OK)
-        return NULL;
-    return priority;
-}
 
 /* The activity's own, and what it leaves open as the run has it. */
 static Temporal__Api__Common__V1__Priority *merge_priority(Temporal__Api__Common__V1__Priority *run,
@@ -62,6 +47,18 @@ static char *copy_text(tn_arena *arena, const char *s)
     return tn_arena_strdup(arena, s ? s : "");
 }
 
+/* An operator has changed them. */
+static void attach_options(const tn_activity *activity, tn_arena *arena,
+                           Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out)
+{
+    tn_blob options = tn_arena_blob(arena, activity->options);
+    tn_wire_field field;
+
+    for (size_t i = 0; i < TN_COUNT_OF(shared_fields); i++)
+        if (shared_fields[i].option && tn_wire_find(options, shared_fields[i].option, &field))
+            attach(&out->base, arena, shared_fields[i].task, field.bytes);
+}
+
 void tn_machine_activity_task(
     const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
     Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out)
@@ -83,15 +80,17 @@ void tn_machine_activity_task(
     out->current_attempt_scheduled_time =
         tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
     out->started_time = tn_ts_from_ns(arena, (int64_t)activity->started_ns);
-    out->priority = merge_priority(find_priority(arena, ms->started, STARTED_ATTRS_PRIORITY),
-                                   find_priority(arena, attrs, ATTRS_PRIORITY));
+    out->priority = merge_priority(tn_ms_priority(ms, arena), tn_activity_priority(activity, arena));
     for (tn_wire_iter it = tn_wire_begin(attrs); tn_wire_next(&it, &field);) {
         for (size_t i = 0; i < TN_COUNT_OF(shared_fields); i++)
-            if (shared_fields[i].attrs == field.number && field.wire_type == TN_WIRE_BYTES)
+            if (shared_fields[i].attrs == field.number && field.wire_type == TN_WIRE_BYTES &&
+                !(activity->options.n && shared_fields[i].option))
                 attach(&out->base, arena, shared_fields[i].task, field.bytes);
         has_schedule_to_close |= field.number == ATTRS_SCHEDULE_TO_CLOSE;
     }
-    if (!has_schedule_to_close) /* an SDK reads it without asking */
+    if (activity->options.n)
+        attach_options(activity, arena, out);
+    else if (!has_schedule_to_close) /* an SDK reads it without asking */
         out->schedule_to_close_timeout = tn_duration_from_ns(arena, 0);
     if (activity->heartbeat_details.n)
         attach(&out->base, arena, TASK_HEARTBEAT_DETAILS,
@@ -100,30 +99,37 @@ void tn_machine_activity_task(
 
 /* ---- descriptions ---------------------------------------------------------------------------- */
 
-static Temporal__Api__Activity__V1__ActivityOptions *options_of(const tn_activity *activity,
-                                                                tn_arena *arena)
+static tn_activity_options *options_of(const tn_activity *activity, tn_arena *arena)
 {
-    Temporal__Api__Activity__V1__ActivityOptions *out =
-        TN_MSG(arena, temporal__api__activity__v1__activity_options);
+    tn_activity_options *out = tn_activity_options_now(activity, arena);
 
-    out->task_queue = TN_MSG(arena, temporal__api__taskqueue__v1__task_queue);
-    out->task_queue->name = copy_text(arena, activity->task_queue);
-    out->task_queue->normal_name = copy_text(arena, activity->task_queue);
-    out->schedule_to_close_timeout =
-        tn_duration_from_ns(arena, (int64_t)activity->schedule_to_close_ns);
-    out->schedule_to_start_timeout =
-        tn_duration_from_ns(arena, (int64_t)activity->schedule_to_start_ns);
-    out->start_to_close_timeout = tn_duration_from_ns(arena, (int64_t)activity->start_to_close_ns);
-    out->heartbeat_timeout = tn_duration_from_ns(arena, (int64_t)activity->heartbeat_ns);
-    out->priority = find_priority(arena, activity->attrs, ATTRS_PRIORITY);
-    out->retry_policy = TN_MSG(arena, temporal__api__common__v1__retry_policy);
-    out->retry_policy->initial_interval =
-        tn_duration_from_ns(arena, (int64_t)activity->retry.initial_ns);
-    out->retry_policy->backoff_coefficient = activity->retry.coefficient;
-    out->retry_policy->maximum_interval =
-        tn_duration_from_ns(arena, (int64_t)activity->retry.max_ns);
-    out->retry_policy->maximum_attempts = activity->retry.max_attempts;
+    out->task_queue->normal_name = out->task_queue->name;
     return out;
+}
+
+static void fill_pause(const tn_activity *activity, tn_arena *arena,
+                       Temporal__Api__Workflow__V1__PendingActivityInfo *out)
+{
+    Temporal__Api__Workflow__V1__PendingActivityInfo__PauseInfo *info = TN_MSG(
+        arena, temporal__api__workflow__v1__pending_activity_info__pause_info);
+
+    if (out->state ==
+        TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED)
+        out->state =
+            TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_PAUSED;
+    else if (out->state ==
+             TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_STARTED)
+        out->state =
+            TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_PAUSE_REQUESTED;
+    out->paused = true;
+    info->pause_time = tn_ts_from_ns(arena, (int64_t)activity->pause->since_ns);
+    info->paused_by_case =
+        TEMPORAL__API__WORKFLOW__V1__PENDING_ACTIVITY_INFO__PAUSE_INFO__PAUSED_BY_MANUAL;
+    info->manual =
+        TN_MSG(arena, temporal__api__workflow__v1__pending_activity_info__pause_info__manual);
+    info->manual->identity = copy_text(arena, activity->pause->identity);
+    info->manual->reason = copy_text(arena, activity->pause->reason);
+    out->pause_info = info;
 }
 
 static void fill_retry(const tn_activity *activity, tn_arena *arena, uint64_t now_ns,
@@ -137,7 +143,7 @@ static void fill_retry(const tn_activity *activity, tn_arena *arena, uint64_t no
         out->expiration_time = tn_ts_from_ns(arena, (int64_t)activity->expire_ns);
     if (out->state ==
             TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED &&
-        now_ns < activity->attempt_scheduled_ns) {
+        now_ns < activity->attempt_scheduled_ns && !activity->pause) {
         out->next_attempt_schedule_time =
             tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
         out->current_retry_interval = tn_duration_from_ns(
@@ -172,7 +178,7 @@ static Temporal__Api__Workflow__V1__PendingActivityInfo *describe(const tn_activ
     out->scheduled_time = tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
     out->last_worker_identity =
         copy_text(arena, activity->identity ? activity->identity : activity->last_worker_identity);
-    out->priority = find_priority(arena, activity->attrs, ATTRS_PRIORITY);
+    out->priority = tn_activity_priority(activity, arena);
     out->activity_options = options_of(activity, arena);
     if (activity->started_ns)
         out->last_started_time = tn_ts_from_ns(arena, (int64_t)activity->started_ns);
@@ -188,6 +194,8 @@ static Temporal__Api__Workflow__V1__PendingActivityInfo *describe(const tn_activ
     }
     if (activity->retry.present)
         fill_retry(activity, arena, now_ns, out);
+    if (activity->pause)
+        fill_pause(activity, arena, out);
     return out;
 }
 

@@ -253,7 +253,7 @@ static void add_reset_point(tn_ms *ms, const tn_event *event, tn_str checksum, t
 
 #define BUILD_IDS_BYTES_MAX 2048u
 
-static void put_json_text(tn_buf *out, const char *s)
+void tn_put_json_text(tn_buf *out, const char *s)
 {
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
@@ -276,7 +276,7 @@ static void list_build_ids(tn_buf *out, const tn_named_payload *known,
 
     if (stamp && stamp->build_id && *stamp->build_id) {
         tn_buf_printf(&entry, "\"%s:", versioned ? "versioned" : "unversioned");
-        put_json_text(&entry, stamp->build_id);
+        tn_put_json_text(&entry, stamp->build_id);
         tn_buf_put_u8(&entry, '"');
     }
     if (known && tn_wire_find(known->payload, 2, &data) && data.bytes.n > 2) {
@@ -389,6 +389,10 @@ static tn_status apply_wft_failed(tn_ms *ms, const tn_event *event, tn_error *er
     if (!ms->wft.scheduled_id || a->scheduled_event_id != ms->wft.scheduled_id ||
         a->started_event_id != ms->wft.started_id)
         return bad(event, err, "its workflow task isn't pending");
+    if (a->cause == TN_CAUSE_PAUSED) { /* nobody's fault */
+        tn_ms_wft_lost(ms, false);
+        return TN_OK;
+    }
     tn_ms_note_problem(ms, (int32_t)a->cause);
     tn_ms_wft_lost(ms, true);
     if (a->cause == 18 || a->cause == 20)
@@ -429,12 +433,25 @@ bool tn_ms_has_request_id(const tn_ms *ms, tn_str id)
     return false;
 }
 
-void tn_ms_attach_request_id(tn_ms *ms, tn_str id)
+void tn_ms_attach_request_id(tn_ms *ms, tn_str id, int64_t event_id)
 {
     char **grown;
+    int64_t *ids;
 
-    if (!id.n || tn_ms_has_request_id(ms, id))
+    if (!id.n)
         return;
+    for (size_t i = 0; i < ms->n_attached_request_ids; i++)
+        if (tn_str_is(id, ms->attached_request_ids[i])) {
+            if (event_id)
+                ms->attached_event_ids[i] = event_id;
+            return;
+        }
+    ids = tn_ms_alloc(ms, (ms->n_attached_request_ids + 1) * sizeof(*ids));
+    if (ms->n_attached_request_ids)
+        memcpy(ids, ms->attached_event_ids, ms->n_attached_request_ids * sizeof(*ids));
+    tn_ms_free(ms, ms->attached_event_ids);
+    ms->attached_event_ids = ids;
+    ids[ms->n_attached_request_ids] = event_id;
     grown = tn_ms_alloc(ms, (ms->n_attached_request_ids + 1) * sizeof(*grown));
     if (ms->n_attached_request_ids)
         memcpy(grown, ms->attached_request_ids, ms->n_attached_request_ids * sizeof(*grown));
@@ -538,7 +555,13 @@ static tn_status apply_own(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
         tn_ms_attach_request_id(
             ms,
             tn_str_from(
-                event->workflow_execution_options_updated_event_attributes->attached_request_id));
+                event->workflow_execution_options_updated_event_attributes->attached_request_id),
+            event->event_id);
+        tn_ms_note_options(ms, event);
+        return TN_OK;
+    case 58:
+    case 59:
+        tn_ms_note_pause(ms, event);
         return TN_OK;
     default:
         return bad(event, err, "a type that this server doesn't write");
@@ -593,6 +616,8 @@ static int attributes_of(int32_t event_type)
         [43] = CASE(WORKFLOW_EXECUTION_UPDATE_COMPLETED),
         [46] = CASE(WORKFLOW_PROPERTIES_MODIFIED),
         [55] = CASE(WORKFLOW_EXECUTION_OPTIONS_UPDATED),
+        [58] = CASE(WORKFLOW_EXECUTION_PAUSED),
+        [59] = CASE(WORKFLOW_EXECUTION_UNPAUSED),
     };
 
     return event_type > 0 && event_type < (int32_t)TN_COUNT_OF(first_types)

@@ -280,7 +280,7 @@ static void start_eager(tn_command_run *run)
         tn_activity *activity =
             tn_ms_running(tx->ms) ? tn_ms_activity(tx->ms, run->out->eager_activities[i]) : NULL;
 
-        if (!activity)
+        if (!activity || tn_activity_held(tx->ms, activity))
             continue;
         tn_uuid_v4(tx->rng, id);
         tn_uuid_format(id, request_id);

@@ -56,55 +56,6 @@ static void know_activities(tn_check *check)
 
 /* ---- schedule -------------------------------------------------------------------------------- */
 
-static tn_pb_duration *shorter(tn_arena *arena, const tn_pb_duration *a, const tn_pb_duration *b)
-{
-    uint64_t x = tn_duration_ns(a), y = tn_duration_ns(b);
-
-    return tn_duration_from_ns(arena, (int64_t)(x < y ? x : y));
-}
-
-/* Fills in the time-outs that are missing and cuts them to the run's; NULL, or what is wrong. */
-static const char *settle_timeouts(tn_check *check, schedule_attrs *attrs)
-{
-    tn_pb_duration *run = tn_duration_from_ns(check->arena, (int64_t)check->ms->run_timeout_ns);
-    tn_pb_duration **all[] = {&attrs->schedule_to_close_timeout, &attrs->schedule_to_start_timeout,
-                              &attrs->start_to_close_timeout, &attrs->heartbeat_timeout};
-    static const char *const names[] = {"ScheduleToCloseTimeout", "ScheduleToStartTimeout",
-                                        "StartToCloseTimeout", "HeartbeatTimeout"};
-    const char *text;
-
-    for (size_t i = 0; i < TN_COUNT_OF(all); i++)
-        if ((text = tn_duration_settle(*all[i])))
-            return tn_arena_printf(check->arena, "invalid %s: %s", names[i], text);
-    if (tn_duration_ns(attrs->schedule_to_close_timeout)) {
-        attrs->schedule_to_start_timeout =
-            tn_duration_ns(attrs->schedule_to_start_timeout)
-                ? shorter(check->arena, attrs->schedule_to_start_timeout,
-                          attrs->schedule_to_close_timeout)
-                : attrs->schedule_to_close_timeout;
-        attrs->start_to_close_timeout = tn_duration_ns(attrs->start_to_close_timeout)
-                                            ? shorter(check->arena, attrs->start_to_close_timeout,
-                                                      attrs->schedule_to_close_timeout)
-                                            : attrs->schedule_to_close_timeout;
-    } else if (tn_duration_ns(attrs->start_to_close_timeout)) {
-        attrs->schedule_to_close_timeout = run;
-        if (!tn_duration_ns(attrs->schedule_to_start_timeout))
-            attrs->schedule_to_start_timeout = run;
-    } else {
-        return tn_arena_printf(
-            check->arena,
-            "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity. "
-            "ActivityId=%s ActivityType=%s",
-            attrs->activity_id, attrs->activity_type->name);
-    }
-    for (size_t i = 0; check->ms->run_timeout_ns && i < TN_COUNT_OF(all); i++)
-        if (tn_duration_ns(*all[i]) > check->ms->run_timeout_ns)
-            *all[i] = run;
-    attrs->heartbeat_timeout =
-        shorter(check->arena, attrs->heartbeat_timeout, attrs->start_to_close_timeout);
-    return NULL;
-}
-
 static const char *settle_activity(tn_check *check, schedule_attrs *attrs)
 {
     int64_t limit = check->limits->id_bytes_max;
@@ -131,7 +82,7 @@ static const char *settle_activity(tn_check *check, schedule_attrs *attrs)
                                strlen(attrs->activity_type->name), (long long)limit);
     if ((text = tn_priority_check(attrs->priority)))
         return tn_arena_printf(check->arena, "invalid priorities: %s", text);
-    return settle_timeouts(check, attrs);
+    return tn_activity_timeouts_settle(check->arena, check->ms->run_timeout_ns, attrs);
 }
 
 bool tn_check_schedule_activity(tn_check *check, const tn_command *command)
@@ -280,6 +231,8 @@ void tn_do_request_cancel_activity(tn_command_run *run, const tn_command *comman
     canceled->latest_cancel_requested_event_id = requested_id;
     canceled->details = text_payloads(tx->arena, "\"ACTIVITY_ID_NOT_STARTED\"");
     canceled->identity = run->request->identity;
+    if (activity->pause)
+        tx->visibility_dirty = true;
     tn_tx_add(tx, event);
     run->wants_wft = true;
 }

@@ -61,27 +61,14 @@ static Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *problems
 {
     Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *entry =
         TN_MSG(arena, temporal__api__common__v1__search_attributes__indexed_fields_entry);
-    Temporal__Api__Common__V1__Payload *payload = TN_MSG(arena, temporal__api__common__v1__payload);
-    static const char *const metadata[][2] = {{"encoding", "json/plain"}, {"type", "KeywordList"}};
     bool timed_out = strncmp(ms->problem_cause, "TimedOut", 8) == 0;
-    char *json = tn_arena_printf(arena, "[\"category=WorkflowTask%s\",\"cause=WorkflowTask%s\"]",
-                                 timed_out ? "TimedOut" : "Failed", ms->problem_cause);
+    tn_buf json = {0};
 
-    payload->metadata = tn_arena_array(arena, TN_COUNT_OF(metadata), sizeof(payload->metadata[0]));
-    TN_ASSERT(json && payload->metadata);
-    for (size_t i = 0; i < TN_COUNT_OF(metadata); i++) {
-        Temporal__Api__Common__V1__Payload__MetadataEntry *m =
-            TN_MSG(arena, temporal__api__common__v1__payload__metadata_entry);
-
-        m->key = text(metadata[i][0]);
-        m->value.data = (uint8_t *)(uintptr_t)metadata[i][1];
-        m->value.len = strlen(metadata[i][1]);
-        payload->metadata[payload->n_metadata++] = m;
-    }
-    payload->data.data = (uint8_t *)json;
-    payload->data.len = strlen(json);
+    tn_buf_printf(&json, "[\"category=WorkflowTask%s\",\"cause=WorkflowTask%s\"]",
+                  timed_out ? "TimedOut" : "Failed", ms->problem_cause);
     entry->key = text("TemporalReportedProblems");
-    entry->value = payload;
+    entry->value = tn_keyword_list(arena, &json);
+    tn_buf_done(&json);
     return entry;
 }
 
@@ -90,9 +77,11 @@ Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const 
 {
     Temporal__Api__Common__V1__SearchAttributes *attrs =
         TN_MSG(arena, temporal__api__common__v1__search_attributes);
+    Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *paused =
+        tn_pause_attribute(ms, arena);
     size_t n = ms->search_attributes.count;
 
-    attrs->indexed_fields = tn_arena_array(arena, n + 1, sizeof(attrs->indexed_fields[0]));
+    attrs->indexed_fields = tn_arena_array(arena, n + 2, sizeof(attrs->indexed_fields[0]));
     TN_ASSERT(attrs->indexed_fields);
     for (size_t i = 0; i < n; i++) {
         Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *entry =
@@ -104,6 +93,8 @@ Temporal__Api__Common__V1__SearchAttributes *tn_machine_search_attributes(const 
     }
     if (tn_ms_has_problem(ms))
         attrs->indexed_fields[attrs->n_indexed_fields++] = problems(ms, arena);
+    if (paused)
+        attrs->indexed_fields[attrs->n_indexed_fields++] = paused;
     return attrs;
 }
 
@@ -197,7 +188,7 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
                             ? execution(arena, ms->parent.root_workflow_id, ms->parent.root_run_id)
                             : execution(arena, ms->workflow_id, ms->run_id_text);
     i->first_run_id = text(ms->first_run_id);
-    i->priority = a->priority;
+    i->priority = ms->priority.n ? tn_ms_priority(ms, arena) : a->priority;
     describe_versions(ms, arena, i);
     out->workflow_execution_info = i;
 }
@@ -217,6 +208,21 @@ request_id_entry(tn_arena *arena, const char *request_id, int32_t event_type, in
     return entry;
 }
 
+/* Who made this run, and who was given it as one that runs already. */
+static void describe_request_ids(const tn_ms *ms, tn_arena *arena,
+                                 Temporal__Api__Workflow__V1__WorkflowExecutionExtendedInfo *x)
+{
+    x->request_id_infos =
+        tn_arena_array(arena, ms->n_attached_request_ids + 1, sizeof(x->request_id_infos[0]));
+    TN_ASSERT(x->request_id_infos);
+    if (ms->create_request_id)
+        x->request_id_infos[x->n_request_id_infos++] =
+            request_id_entry(arena, ms->create_request_id, 1, 1);
+    for (size_t i = 0; i < ms->n_attached_request_ids; i++)
+        x->request_id_infos[x->n_request_id_infos++] = request_id_entry(
+            arena, ms->attached_request_ids[i], 55, ms->attached_event_ids[i]);
+}
+
 static void describe_extended(const tn_ms *ms, tn_arena *arena, describe_response *out)
 {
     Temporal__Api__Workflow__V1__WorkflowExecutionExtendedInfo *x =
@@ -230,11 +236,12 @@ static void describe_extended(const tn_ms *ms, tn_arena *arena, describe_respons
         x->run_expiration_time->seconds = NO_TIME_S;
     x->cancel_requested = ms->cancel_requested_id != 0;
     x->original_start_time = tn_ts_from_ns(arena, (int64_t)ms->start_ns);
-    if (ms->create_request_id) {
-        x->request_id_infos = tn_arena_array(arena, 1, sizeof(x->request_id_infos[0]));
-        TN_ASSERT(x->request_id_infos);
-        x->request_id_infos[x->n_request_id_infos++] =
-            request_id_entry(arena, ms->create_request_id, 1, 1);
+    describe_request_ids(ms, arena, x);
+    if (ms->pause) {
+        x->pause_info = TN_MSG(arena, temporal__api__workflow__v1__workflow_execution_pause_info);
+        x->pause_info->identity = text(ms->pause->identity);
+        x->pause_info->reason = text(ms->pause->reason);
+        x->pause_info->paused_time = tn_ts_from_ns(arena, (int64_t)ms->pause->since_ns);
     }
     out->workflow_extended_info = x;
 }

@@ -46,7 +46,7 @@ const tn_fault *tn_machine_fire(tn_tx *tx)
     }
     wanted = tn_fire_timers(tx);
     wanted = tn_fire_activities(tx) || wanted;
-    if (tn_ms_backoff_pending(ms) && !ms->held &&
+    if (tn_ms_backoff_pending(ms) && !ms->held && ms->status != TN_STATUS_PAUSED &&
         is_due(ms->first_wft_backoff_until_ns, tx->now_ns)) {
         tn_tx_schedule_wft_anyhow(tx);
         return NULL;

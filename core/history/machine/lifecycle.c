@@ -407,7 +407,7 @@ const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id)
                    workflow_execution_options_updated)
         ->attached_request_id = tn_tx_text(tx, request_id);
     if (tn_tx_add(tx, event) == TN_ID_BUFFERED)
-        tn_ms_attach_request_id(tx->ms, request_id);
+        tn_ms_attach_request_id(tx->ms, request_id, 0);
     return NULL;
 }
 

@@ -214,6 +214,29 @@ void tn_machine_activity_task(
     const tn_ms *ms, const tn_activity *activity, tn_arena *arena, tn_str ns_name,
     Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *out);
 
+/* ---- operators ---- */
+/* Activities by id, type or all; in memory and extras only, no event says so (activity_operate.c). */
+const tn_fault *tn_machine_pause_activity(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__PauseActivityRequest *request);
+const tn_fault *tn_machine_unpause_activity(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UnpauseActivityRequest *request);
+const tn_fault *tn_machine_reset_activity(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__ResetActivityRequest *request);
+/* out: those in force now, of the last one that was changed; in the transition's arena. */
+const tn_fault *tn_machine_update_activity_options(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateActivityOptionsRequest *request,
+    Temporal__Api__Activity__V1__ActivityOptions **out);
+/* No workflow task and no attempt of an activity goes out until it goes on (pause.c). */
+const tn_fault *tn_machine_pause(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__PauseWorkflowExecutionRequest *request);
+const tn_fault *tn_machine_unpause(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UnpauseWorkflowExecutionRequest *request);
+/* out: the options in force, in the transition's arena (options.c). */
+const tn_fault *tn_machine_update_options(
+    tn_tx *tx,
+    const Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *request,
+    Temporal__Api__Workflow__V1__WorkflowExecutionOptions **out);
+
 /* ---- time ---- */
 /* Does all that is due at tx->now_ns: workflow task time-outs, activity time-outs and retries,
  * timers (all due ones in one transition), run and execution time-outs, end of the first
@@ -261,6 +284,12 @@ const char *tn_retry_policy_settle(tn_arena *arena, Temporal__Api__Common__V1__R
  * ("negative duration"). */
 const char *tn_duration_settle(Google__Protobuf__Duration *duration);
 uint64_t tn_duration_ns(const Google__Protobuf__Duration *duration); /* NULL and negative: 0 */
+/* Fills in the time-outs that are missing and cuts them to the run's (0: none); NULL, or what is wrong. */
+typedef Temporal__Api__Command__V1__ScheduleActivityTaskCommandAttributes tn_schedule_activity;
+const char *tn_activity_timeouts_settle(tn_arena *arena, uint64_t run_timeout_ns,
+                                        tn_schedule_activity *attrs);
+/* Does the mask name the path ("retry_policy.maximum_attempts")?  Its own may be in camel case, too. */
+bool tn_mask_has(const Google__Protobuf__FieldMask *mask, const char *path);
 /* Backoff before the next attempt, or UINT64_MAX and the reason
  * (temporal.api.enums.v1.RetryState). */
 uint64_t tn_retry_backoff_ns(const tn_retry *retry, int32_t attempt, uint64_t now_ns,

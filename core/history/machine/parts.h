@@ -54,5 +54,28 @@ void tn_activity_mark_started(tn_tx *tx, tn_activity *activity, uint64_t started
 int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
                                  const Temporal__Api__Common__V1__WorkerVersionStamp *stamp);
 void tn_activity_clear_extras(tn_ms *ms, tn_activity *activity);
+/* No worker has it any more: it waits for the next hand-out; offers of before are stale. */
+void tn_activity_wait_again(tn_tx *tx, tn_activity *activity);
+void tn_activity_forget_heartbeats(tn_ms *ms, tn_activity *activity);
+
+/* ---- activity_options.c ---- */
+typedef Temporal__Api__Activity__V1__ActivityOptions tn_activity_options;
+/* The options in force; in the arena. */
+tn_activity_options *tn_activity_options_now(const tn_activity *activity, tn_arena *arena);
+/* From now on; they are kept whole, with the types of failures that are not tried again. */
+void tn_activity_set_options(tn_ms *ms, tn_activity *activity, const tn_activity_options *options);
+void tn_activity_load_options(tn_ms *ms, tn_activity *activity, tn_blob packed);
+/* As the scheduled event says; nothing to do when they are. */
+void tn_activity_restore_options(tn_ms *ms, tn_activity *activity);
+tn_activity_options *tn_activity_options_scheduled(const tn_activity *activity, tn_arena *arena);
+Temporal__Api__Common__V1__Priority *tn_activity_priority(const tn_activity *activity,
+                                                          tn_arena *arena); /* NULL: none */
+/* Takes over what the mask names; NULL, or what is wrong. */
+const char *tn_activity_options_merge(tn_arena *arena, const Google__Protobuf__FieldMask *mask,
+                                      const tn_activity_options *from, tn_activity_options *into);
+/* Checks and completes changed options, as those of a command. */
+const char *tn_activity_options_settle(tn_arena *arena, const tn_activity *activity,
+                                       const char *default_queue, uint64_t run_timeout_ns,
+                                       int64_t id_bytes_max, tn_activity_options *options);
 
 #endif

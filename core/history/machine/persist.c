@@ -93,6 +93,8 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     to->children_settled = ms->children_settled;
     to->n_attached_request_ids = ms->n_attached_request_ids;
     to->attached_request_ids = ms->attached_request_ids;
+    to->n_attached_event_ids = ms->n_attached_request_ids;
+    to->attached_event_ids = ms->attached_event_ids;
     to->problem_count = ms->problem_count;
     to->problem_cause = out_text(ms->problem_cause);
     to->sdk_name = out_text(ms->sdk_name);
@@ -173,7 +175,8 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     ms->parent_told = from->parent_told;
     ms->children_settled = from->children_settled;
     for (size_t i = 0; i < from->n_attached_request_ids; i++)
-        tn_ms_attach_request_id(ms, tn_str_from(from->attached_request_ids[i]));
+        tn_ms_attach_request_id(ms, tn_str_from(from->attached_request_ids[i]),
+                                i < from->n_attached_event_ids ? from->attached_event_ids[i] : 0);
     ms->problem_count = from->problem_count;
     tn_ms_replace_str(ms, &ms->problem_cause, tn_str_from(from->problem_cause));
     tn_ms_replace_str(ms, &ms->sdk_name, tn_str_from(from->sdk_name));
@@ -366,6 +369,8 @@ Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena)
         to->reset_points = out_bytes(tn_msg_pack(arena, points));
     to->extras = tn_ms_extras(ms, arena);
     to->create_request_id = out_text(ms->create_request_id);
+    to->pause = tn_pause_save(ms->pause, arena);
+    to->priority = out_bytes(ms->priority);
     tn_updates_save(ms, arena, to);
     return to;
 }
@@ -483,6 +488,10 @@ static tn_status load_snapshot(tn_ms *ms, const Tenon__Snapshot *from, tn_arena 
     tn_ms_replace_str(ms, &ms->new_run_id, tn_str_from(from->new_run_id));
     ms->retention_due_ns = from->retention_due_ns;
     tn_ms_set_create_request_id(ms, tn_str_from(from->create_request_id));
+    if (from->pause)
+        tn_pause_set(ms, &ms->pause, from->pause->since_ns, from->pause->identity,
+                     from->pause->reason, from->pause->request_id);
+    tn_ms_replace_blob(ms, &ms->priority, in_bytes(from->priority));
     status = load_maps(ms, from, arena, err);
     if (status == TN_OK)
         status = load_pending(ms, from, err);

@@ -186,6 +186,11 @@ void tn_commands_apply(tn_command_run *run);
 void tn_do_messages(tn_command_run *run); /* those not done by a command */
 
 /* ---- activities, timers, children: parts of tn_machine_fire and of the fold ---- */
+/* Paused, itself or with its run: no attempt of it goes out. */
+static inline bool tn_activity_held(const tn_ms *ms, const tn_activity *activity)
+{
+    return activity->pause || ms->status == 8;
+}
 /* earliest; UINT64_MAX none */
 uint64_t tn_activity_deadline_ns(const tn_activity *activity, int32_t *out_timeout_type);
 /* Handles the activities' time-outs and user timers due at tx->now_ns; true when something
@@ -241,7 +246,25 @@ void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__Reset
 void tn_ms_wft_lost(tn_ms *ms, bool counts); /* failed or timed out: attempt, stickiness */
 void tn_ms_note_problem(tn_ms *ms, int32_t wft_failed_cause);
 bool tn_ms_has_request_id(const tn_ms *ms, tn_str id);
-void tn_ms_attach_request_id(tn_ms *ms, tn_str id);
+void tn_ms_attach_request_id(tn_ms *ms, tn_str id, int64_t event_id); /* 0: it has none yet */
+void tn_put_json_text(tn_buf *out, const char *s); /* as between quotes */
+
+/* ---- pause.c, options.c ---- */
+#define TN_STATUS_PAUSED 8
+#define TN_CAUSE_PAUSED 39 /* WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_PAUSE_REQUESTED_BEFORE_TASK_STARTED */
+/* What events 58, 59 and 55 say; in force even while they wait in the buffer. */
+void tn_ms_note_pause(tn_ms *ms, const tn_event *event);
+void tn_ms_note_options(tn_ms *ms, const tn_event *event);
+void tn_pause_set(tn_ms *ms, tn_pause **slot, uint64_t since_ns, const char *identity,
+                  const char *reason, const char *request_id);
+void tn_pause_clear(tn_ms *ms, tn_pause **slot);
+Tenon__Pause *tn_pause_save(const tn_pause *pause, tn_arena *arena); /* NULL: none */
+/* The list attribute that says what is paused; NULL: nothing is. */
+Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *tn_pause_attribute(
+    const tn_ms *ms, tn_arena *arena);
+/* A keyword list as a search attribute's payload. */
+Temporal__Api__Common__V1__Payload *tn_keyword_list(tn_arena *arena, const tn_buf *json);
+Temporal__Api__Common__V1__Priority *tn_ms_priority(const tn_ms *ms, tn_arena *arena); /* NULL: none */
 
 /* ---- state.c: for the fold, which alone sees what is `closing` ---- */
 tn_activity *tn_ms_activity_any(const tn_ms *ms, int64_t scheduled_id);

@@ -264,6 +264,9 @@ static void free_texts(tn_ms *ms)
     for (size_t i = 0; i < ms->n_attached_request_ids; i++)
         tn_ms_free(ms, ms->attached_request_ids[i]);
     tn_ms_free(ms, ms->attached_request_ids);
+    tn_ms_free(ms, ms->attached_event_ids);
+    tn_pause_clear(ms, &ms->pause);
+    tn_ms_free_blob(ms, &ms->priority);
 }
 
 void tn_ms_destroy(tn_ms *ms)

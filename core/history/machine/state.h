@@ -58,6 +58,12 @@ typedef struct tn_wft {
     uint64_t last_event_before_ns; /* memory only: last_event_ns without it */
 } tn_wft;
 
+/* Who has paused a run or an activity. */
+typedef struct tn_pause {
+    uint64_t since_ns;
+    char *identity, *reason, *request_id;
+} tn_pause;
+
 typedef struct tn_activity {
     tn_list link; /* ms->activities, by scheduled id */
     int64_t scheduled_id;
@@ -81,6 +87,10 @@ typedef struct tn_activity {
     bool has_heartbeat;
     uint64_t heartbeat_at_ns; /* last one, wall */
     uint64_t last_attempt_complete_ns, retry_interval_ns, expire_ns, first_scheduled_ns;
+    tn_pause *pause;       /* NULL: not paused */
+    bool reset;            /* by an operator, while this attempt was running */
+    bool reset_heartbeats; /* the next attempt begins without heartbeat details */
+    tn_blob options;       /* owned, packed ActivityOptions, when they are others than scheduled */
     /* memory only */
     bool closing; /* its closing event waits in the buffer: gone for everybody but the fold */
     bool started_durable, dispatched;
@@ -213,6 +223,8 @@ typedef struct tn_ms {
     size_t n_reset_points, cap_reset_points;
     int64_t cancel_requested_id; /* 0: no; TN_ID_BUFFERED: asked, the event waits in the buffer */
     char *cancel_request_id;
+    tn_pause *pause;  /* status 8: by whom; an event that waits in the buffer counts */
+    tn_blob priority; /* owned, packed, when it is another than at the start; likewise */
     int64_t signal_count;
     /* the latest, oldest first; room for TN_SIGNAL_REQUEST_IDS_MAX or NULL */
     char **signal_request_ids;
@@ -230,6 +242,7 @@ typedef struct tn_ms {
     bool held; /* a child not yet recorded by its parent */
     bool parent_told, children_settled;
     char **attached_request_ids;
+    int64_t *attached_event_ids; /* one each; 0: the event waits in the buffer */
     size_t n_attached_request_ids;
     char *sdk_name, *sdk_version;
     int32_t problem_count; /* workflow tasks that failed or timed out in a row */

@@ -139,6 +139,8 @@ static void note_visible(tn_tx *tx, int32_t event_type)
     case 28:
     case 40:
     case 46:
+    case 58:
+    case 59:
         tx->visibility_dirty = true;
         break;
     default:
@@ -311,6 +313,10 @@ void tn_ms_mark_closing(tn_ms *ms, const tn_event *event, bool closing)
             ms->cancel_requested_id = 0;
         return;
     }
+    if (closing && (event->event_type == 58 || event->event_type == 59))
+        tn_ms_note_pause(ms, event);
+    if (closing && event->event_type == 55)
+        tn_ms_note_options(ms, event);
     flag = closing_flag(ms, event);
     if (flag)
         *flag = closing;
@@ -349,6 +355,7 @@ int64_t tn_tx_add(tn_tx *tx, tn_event *event)
     if (!tn_tx_buffers(tx, (int32_t)event->event_type))
         return tn_tx_add_now(tx, event);
     event->event_id = 0;
+    note_visible(tx, (int32_t)event->event_type);
     tn_ms_buffer(tx->ms, event, tn_msg_pack(tx->arena, event));
     tx->extras_dirty = true;
     return TN_ID_BUFFERED;

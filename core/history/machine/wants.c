@@ -71,7 +71,7 @@ void tn_ms_wants(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
         if (!activity->closing && !activity->started_ns && !activity->dispatched &&
-            activity->attempt_scheduled_ns <= now_ns)
+            !tn_activity_held(ms, activity) && activity->attempt_scheduled_ns <= now_ns)
             each(user, TN_WANT_ACTIVITY, activity);
     }
     TN_LIST_FOREACH_SAFE (link, &ms->children) {
@@ -120,7 +120,7 @@ static uint64_t own_deadline_ns(const tn_ms *ms)
 {
     uint64_t at = sooner(or_never(ms->run_expire_ns), or_never(ms->execution_expire_ns));
 
-    if (tn_ms_backoff_pending(ms) && !ms->held)
+    if (tn_ms_backoff_pending(ms) && !ms->held && ms->status != TN_STATUS_PAUSED)
         at = sooner(at, ms->first_wft_backoff_until_ns);
     TN_LIST_FOREACH (link, &ms->timers) {
         const tn_timer_info *timer = TN_CONTAINER_OF(link, tn_timer_info, link);
@@ -147,7 +147,7 @@ uint64_t tn_ms_deadline_ns(const tn_ms *ms)
         if (activity->closing)
             continue;
         at = sooner(at, tn_activity_deadline_ns(activity, &type));
-        if (!activity->started_ns && !activity->dispatched)
+        if (!activity->started_ns && !activity->dispatched && !tn_activity_held(ms, activity))
             at = sooner(at, activity->attempt_scheduled_ns); /* the retry goes out */
     }
     return at;
@@ -205,7 +205,7 @@ uint64_t tn_ms_wake_ns(const tn_ms *ms)
         if (activity->started_ns && !activity->started_durable)
             return 0;
         at = sooner(at, tn_activity_deadline_ns(activity, &type));
-        if (!activity->started_ns)
+        if (!activity->started_ns && !tn_activity_held(ms, activity))
             at = sooner(at, activity->attempt_scheduled_ns);
     }
     return at;

@@ -107,11 +107,13 @@ void tn_tx_schedule_wft_anyhow(tn_tx *tx)
     tn_wft *wft = &ms->wft;
     uint64_t timeout_ns;
 
-    if (tn_ms_wft_pending(ms) || ms->held || !tn_ms_running(ms) || ms->status == 8)
+    if (tn_ms_wft_pending(ms) || ms->held || !tn_ms_running(ms))
         return;
     /* With new events the failed attempts don't count: the worker will see something else. */
     if (tn_tx_flush_buffered(tx))
         wft->attempt = 1;
+    if (ms->status == TN_STATUS_PAUSED)
+        return;
     timeout_ns = tn_tx_wft_timeout_ns(tx, wft->attempt);
     if (wft->attempt <= 1) {
         add_scheduled_event(tx, timeout_ns, 1, tn_tx_event_time(tx));

@@ -228,6 +228,108 @@ static void tell_of_activity(kit *k, tn_activity *a)
     }
 }
 
+/* ---- operators ------------------------------------------------------------------------------- */
+
+static void pause_or_go_on(kit *k)
+{
+    Temporal__Api__Workflowservice__V1__PauseWorkflowExecutionRequest *pause =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__pause_workflow_execution_request);
+    Temporal__Api__Workflowservice__V1__UnpauseWorkflowExecutionRequest *unpause =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__unpause_workflow_execution_request);
+    tn_tx *tx = kit_begin(k);
+
+    pause->identity = unpause->identity = (char *)"operator";
+    pause->reason = (char *)"a \"reason\"";
+    pause->request_id = (char *)(uintptr_t)any_name(k);
+    kit_end(k, k->ms->status == 8 && below(k, 5) ? tn_machine_unpause(tx, unpause)
+                                                 : tn_machine_pause(tx, pause));
+}
+
+static void change_activities(kit *k, const tn_activity *a)
+{
+    Temporal__Api__Workflowservice__V1__UpdateActivityOptionsRequest *r =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__update_activity_options_request);
+    static char *paths[] = {(char *)"task_queue.name", (char *)"startToCloseTimeout",
+                            (char *)"retry_policy.maximum_attempts"};
+    Temporal__Api__Activity__V1__ActivityOptions *out = NULL;
+    tn_tx *tx;
+
+    r->activity_case =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_ID;
+    r->id = tn_arena_strdup(k->arena, a->activity_id);
+    r->restore_original = below(k, 3) == 0;
+    if (!r->restore_original) {
+        r->update_mask = TN_MSG(k->arena, google__protobuf__field_mask);
+        r->update_mask->paths = paths;
+        r->update_mask->n_paths = 1 + below(k, 3);
+        r->activity_options = TN_MSG(k->arena, temporal__api__activity__v1__activity_options);
+        r->activity_options->task_queue = kit_queue(k, "other", 1);
+        r->activity_options->start_to_close_timeout = kit_seconds(k, 1 + (double)below(k, 9));
+        r->activity_options->retry_policy =
+            TN_MSG(k->arena, temporal__api__common__v1__retry_policy);
+        r->activity_options->retry_policy->maximum_attempts = (int32_t)below(k, 4);
+    }
+    tx = kit_begin(k);
+    kit_end(k, tn_machine_update_activity_options(tx, r, &out));
+}
+
+static void operate(kit *k, const tn_activity *a)
+{
+    Temporal__Api__Workflowservice__V1__PauseActivityRequest *pause =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__pause_activity_request);
+    Temporal__Api__Workflowservice__V1__UnpauseActivityRequest *unpause =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__unpause_activity_request);
+    Temporal__Api__Workflowservice__V1__ResetActivityRequest *reset =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__reset_activity_request);
+    tn_tx *tx;
+
+    switch (below(k, 5)) {
+    case 0:
+        pause->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__PAUSE_ACTIVITY_REQUEST__ACTIVITY_ID;
+        pause->id = tn_arena_strdup(k->arena, a->activity_id);
+        tx = kit_begin(k);
+        kit_end(k, tn_machine_pause_activity(tx, pause));
+        break;
+    case 1:
+        unpause->reset_attempts = below(k, 2) != 0;
+        unpause->reset_heartbeat = below(k, 2) != 0;
+        unpause->jitter = kit_seconds(k, (double)below(k, 3));
+        tx = kit_begin(k);
+        kit_end(k, tn_machine_unpause_activity(tx, unpause));
+        break;
+    case 2:
+        reset->keep_paused = below(k, 2) != 0;
+        reset->reset_heartbeat = below(k, 2) != 0;
+        reset->restore_original_options = below(k, 2) != 0;
+        tx = kit_begin(k);
+        kit_end(k, tn_machine_reset_activity(tx, reset));
+        break;
+    default:
+        change_activities(k, a);
+        break;
+    }
+}
+
+static void change_priority(kit *k)
+{
+    Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__update_workflow_execution_options_request);
+    static char *paths[] = {(char *)"priority"};
+    Temporal__Api__Workflow__V1__WorkflowExecutionOptions *out;
+    tn_tx *tx = kit_begin(k);
+
+    r->update_mask = TN_MSG(k->arena, google__protobuf__field_mask);
+    r->update_mask->paths = paths;
+    r->update_mask->n_paths = 1;
+    r->workflow_execution_options =
+        TN_MSG(k->arena, temporal__api__workflow__v1__workflow_execution_options);
+    r->workflow_execution_options->priority =
+        TN_MSG(k->arena, temporal__api__common__v1__priority);
+    r->workflow_execution_options->priority->priority_key = (int32_t)below(k, 5);
+    kit_end(k, tn_machine_update_options(tx, r, &out));
+}
+
 /* ---- other runs ------------------------------------------------------------------------------ */
 
 static tn_event *child_event(kit *k)
@@ -360,7 +462,7 @@ static void step(kit *k)
     tn_tx *tx;
 
     k->now_ns += below(k, TN_SEC / 2);
-    switch (below(k, 24)) {
+    switch (below(k, 27)) {
     case 0:
     case 1:
     case 2:
@@ -418,6 +520,18 @@ static void step(kit *k)
     case 22:
         tx = kit_begin(k);
         kit_end(k, tn_machine_wft_unstick(tx));
+        break;
+    case 23:
+        if (a && !a->closing)
+            operate(k, a);
+        break;
+    case 24:
+        if (k->ms->status == 8 || below(k, 3) == 0)
+            pause_or_go_on(k);
+        break;
+    case 25:
+        if (below(k, 4) == 0)
+            change_priority(k);
         break;
     default:
         unstart(k);
