@@ -60,8 +60,9 @@ typedef enum tn_hop {
     /* Of the operators: request is PauseActivity, UnpauseActivity, ResetActivity, UpdateActivityOptions,
      * PauseWorkflowExecution, UnpauseWorkflowExecution or UpdateWorkflowExecutionOptions; its type says which */
     TN_HOP_OPERATE,
+    TN_HOP_RESET, /* ResetWorkflowExecutionRequest -> ...Response */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_OPERATE /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_RESET /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 
@@ -69,6 +70,7 @@ typedef struct tn_parent_ref { /* who started a child */
     tn_str ns_id, ns_name, workflow_id, run_id;
     int64_t initiated_id;
     tn_str root_workflow_id, root_run_id;
+    tn_str original_run_id; /* of a run that a reset has made: the one that began its history; may be empty */
 } tn_parent_ref;
 
 /* A task as matching knows it: enough to find the run again, nothing more (copied by value; the

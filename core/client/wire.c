@@ -62,6 +62,7 @@ static Tenon__ParentRef *put_parent(tn_arena *arena, const tn_parent_ref *parent
     out->initiated_id = parent->initiated_id;
     out->root_workflow_id = text(arena, parent->root_workflow_id);
     out->root_run_id = text(arena, parent->root_run_id);
+    out->original_run_id = text(arena, parent->original_run_id);
     return out;
 }
 
@@ -76,7 +77,8 @@ static const tn_parent_ref *take_parent(tn_arena *arena, const Tenon__ParentRef 
                            .run_id = tn_str_from(in->run_id),
                            .initiated_id = in->initiated_id,
                            .root_workflow_id = tn_str_from(in->root_workflow_id),
-                           .root_run_id = tn_str_from(in->root_run_id)};
+                           .root_run_id = tn_str_from(in->root_run_id),
+                           .original_run_id = tn_str_from(in->original_run_id)};
     return out;
 }
 

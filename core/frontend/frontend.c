@@ -29,6 +29,7 @@ const tn_fmethod tn_fmethods[] = {
     {WF("RequestCancelWorkflowExecution"), tn_do_request_cancel, TN_FM_NAMESPACE, 2, TN_WAIT_NONE},
     {WF("TerminateWorkflowExecution"), tn_do_terminate, TN_FM_NAMESPACE, 2, TN_WAIT_NONE},
     {WF("DeleteWorkflowExecution"), tn_do_delete, TN_FM_NAMESPACE, 2, TN_WAIT_NONE},
+    {WF("ResetWorkflowExecution"), tn_do_reset, TN_FM_NAMESPACE, 2, TN_WAIT_NONE},
     {WF("DescribeWorkflowExecution"), tn_do_describe, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
     {WF("GetWorkflowExecutionHistory"), tn_do_get_history, TN_FM_NAMESPACE, 2, TN_WAIT_HISTORY},
     {WF("GetWorkflowExecutionHistoryReverse"), tn_do_get_history_reverse, TN_FM_NAMESPACE, 4, TN_WAIT_NONE},

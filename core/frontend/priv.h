@@ -129,6 +129,7 @@ void tn_do_signal(tn_fcall *f);
 void tn_do_request_cancel(tn_fcall *f);
 void tn_do_terminate(tn_fcall *f);
 void tn_do_delete(tn_fcall *f);
+void tn_do_reset(tn_fcall *f);
 void tn_do_describe(tn_fcall *f);
 void tn_do_get_history(tn_fcall *f);
 void tn_do_get_history_reverse(tn_fcall *f);

@@ -103,6 +103,22 @@ void tn_do_delete(tn_fcall *f)
     for_execution(f, TN_HOP_DELETE, REQUEST(f, DeleteWorkflowExecutionRequest)->workflow_execution);
 }
 
+void tn_do_reset(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionRequest *r =
+        REQUEST(f, ResetWorkflowExecutionRequest);
+    if (!*r->request_id)
+        tn_front_invalid(f, "RequestId is not set on request.");
+    else if (strlen(r->request_id) > tn_front_id_max())
+        tn_front_invalid(f, "RequestId length exceeds limit.");
+    else if (tn_front_check_execution(f->call->arena, r->workflow_execution) == NULL &&
+             ((int)r->reset_reapply_type < 0 || (int)r->reset_reapply_type > 3))
+        tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_INTERNAL,
+                                       "unknown reset reapply type: %d", (int)r->reset_reapply_type));
+    else
+        for_execution(f, TN_HOP_RESET, r->workflow_execution);
+}
+
 void tn_do_describe(tn_fcall *f)
 {
     for_execution(f, TN_HOP_DESCRIBE, REQUEST(f, DescribeWorkflowExecutionRequest)->execution);

@@ -129,9 +129,9 @@ void tn_history_document(tn_arena *arena, const tn_namespace *ns, const tn_ms *m
         .type = own(a, ms->type),
         .task_queue = own(a, ms->task_queue),
         .status = ms->status ? ms->status : 1,
-        .start_ns = (int64_t)ms->start_ns,
+        .start_ns = (int64_t)tn_ms_shown_start_ns(ms),
         .execution_ns = (int64_t)(ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns
-                                                                 : ms->start_ns),
+                                                                 : tn_ms_shown_start_ns(ms)),
         .close_ns = (int64_t)ms->close_ns,
         .history_length = ms->next_event_id - 1,
         .history_size_bytes = ms->history_size_bytes,

@@ -143,6 +143,7 @@ static xcall *xcall_begin(tn_run *run, tn_want want, int64_t initiated_id, tn_st
             arena, tn_str_from(ms->parent.root_workflow_id ? ms->parent.root_workflow_id : ms->workflow_id)),
         .root_run_id = tn_arena_str(
             arena, tn_str_from(ms->parent.root_run_id ? ms->parent.root_run_id : ms->run_id_text)),
+        .original_run_id = tn_arena_str(arena, tn_str_from(ms->reset.base_run_id ? ms->original_run_id : NULL)),
     };
     tn_namespace_unref(own);
     x->req.arena = arena;
@@ -197,6 +198,7 @@ static void xcall_done(tn_hreq *req)
         const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *response =
             (const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)req->response;
         memcpy(iop->result_run_id, response->run_id, strnlen(response->run_id, 36) + 1);
+        iop->nonce = (uint64_t)response->status;
     }
     tn_namespace_unref(req->ns);
     tn_arena_destroy(req->arena);
@@ -266,7 +268,7 @@ static void start_child(tn_run *run, tn_child *child)
     r->workflow_execution_timeout = a->workflow_execution_timeout;
     r->workflow_run_timeout = a->workflow_run_timeout;
     r->workflow_task_timeout = a->workflow_task_timeout;
-    r->request_id = tn_arena_strdup(x->req.arena, child->request_id);
+    r->request_id = tn_reset_child_request(x->req.arena, run->ms, child);
     r->workflow_id_reuse_policy = a->workflow_id_reuse_policy;
     r->workflow_id_conflict_policy = 1;
     if ((int)a->workflow_id_reuse_policy == 4) { /* TERMINATE_IF_RUNNING */

@@ -51,7 +51,7 @@ static const tn_fault *machine_child_result(tn_tx *tx, tn_iop *iop)
     if (!child)
         return NULL;
     child->dispatched = false; /* again: the effects of this empty transition send it once more */
-    if (iop->again)
+    if (iop->again || tn_reset_child_again(tx->ms, child, iop->cause, (int32_t)iop->nonce))
         return NULL;
     return iop->cause ? tn_machine_child_start_failed(tx, iop->initiated_id, iop->cause)
                       : tn_machine_child_started(tx, iop->initiated_id, tn_str_from(iop->result_run_id));

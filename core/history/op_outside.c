@@ -19,7 +19,8 @@ static tn_external_source source_of(const tn_hreq *req)
 static bool is_child_of(const tn_ms *ms, const tn_parent_ref *parent)
 {
     return ms->parent.workflow_id && tn_str_is(parent->workflow_id, ms->parent.workflow_id) &&
-           tn_str_is(parent->run_id, ms->parent.run_id);
+           (tn_str_is(parent->run_id, ms->parent.run_id) ||
+            (parent->original_run_id.n && tn_str_is(parent->original_run_id, ms->parent.run_id)));
 }
 
 static const tn_fault *check_target(const tn_hreq *req, const tn_ms *ms)
@@ -110,9 +111,12 @@ void tn_op_external(tn_wf *wf, tn_hreq *req)
 
 void tn_op_child(tn_wf *wf, tn_hreq *req)
 {
-    tn_run *run = tn_resolve(wf, req);
-    if (!run)
-        return;
+    tn_run *run;
+    do {
+        run = tn_resolve(wf, req);
+        if (!run)
+            return;
+    } while (tn_reset_redirect(req, run));
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
     int64_t initiated_id = req->u.child.parent->initiated_id;

@@ -159,6 +159,11 @@ typedef struct tn_iop {
     tn_loop_timer delay;
 } tn_iop;
 
+typedef struct tn_copied { /* events that a new run has in common with another, for a row of its own */
+    tn_blob events;
+    int64_t first_id, next_id;
+} tn_copied;
+
 #define TN_TXN_CHANGES_MAX 4
 typedef struct tn_change {
     tn_run *run;
@@ -167,6 +172,8 @@ typedef struct tn_change {
     bool status_changed;
     uint64_t outbox_seq; /* 0: no visibility write */
     tn_blob unwritten;   /* what only memory knew before the change */
+    const tn_copied *copied; /* rows that come before its record (op_reset.c) */
+    size_t n_copied;
 } tn_change;
 
 struct tn_txn {
@@ -328,6 +335,15 @@ void tn_op_delete(tn_wf *wf, tn_hreq *req);     /* asked for: an open run is ter
 void tn_run_delete(tn_wf *wf, tn_hreq *req, tn_run *run); /* the same, with the run at hand */
 void tn_op_delete_run(tn_wf *wf, tn_hreq *req); /* its retention has ended: all of its rows go */
 void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
+/* op_reset.c */
+void tn_op_reset(tn_wf *wf, tn_hreq *req);
+void tn_reset_put_copied(tn_txn *txn, const tn_change *change);
+/* What a child tells a run that is closed may be meant for the one that a reset has made of it: true: for req->run_id now. */
+bool tn_reset_redirect(tn_hreq *req, const tn_run *run);
+/* A child that the base run may have started already is started under the request id of that run first... */
+char *tn_reset_child_request(tn_arena *arena, const tn_ms *ms, const tn_child *child);
+/* ... true: it is not there, or has closed: to be started again. */
+bool tn_reset_child_again(const tn_ms *ms, tn_child *child, int32_t cause, int32_t status);
 void tn_op_mutable_state(tn_wf *wf, tn_hreq *req);
 void tn_op_refresh(tn_wf *wf, tn_hreq *req);
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
@@ -357,6 +373,8 @@ typedef struct tn_read {
     tn_store_op op;
 } tn_read;
 void tn_read_events(tn_read *read, tn_run *run); /* done may run before this returns */
+/* Forward, of a run that is not in the cache; none of its rows there: nothing read. */
+void tn_read_stored(tn_read *read, const tn_wf *wf, const uint8_t run_id[16]);
 /* New events, or the run has closed: parked readers go on. */
 void tn_history_notify(tn_run *run);
 void tn_history_end_waits(tn_run *run); /* parked readers are answered soon, with what there is */

@@ -170,6 +170,14 @@ static void read_from_store(tn_read *read)
     tn_store_scan(&read->op);
 }
 
+void tn_read_stored(tn_read *read, const tn_wf *wf, const uint8_t run_id[16])
+{
+    read->status = TN_OK;
+    read->shard = wf->shard->partition;
+    memcpy(read->run_id, run_id, 16);
+    read_from_store(read);
+}
+
 void tn_read_events(tn_read *read, tn_run *run)
 {
     read->status = TN_OK;

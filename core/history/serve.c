@@ -94,6 +94,9 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_OBJECT:
         tn_op_object(wf, req);
         break;
+    case TN_HOP_RESET:
+        tn_op_reset(wf, req);
+        break;
     case TN_HOP_MUTABLE_STATE:
         tn_op_mutable_state(wf, req);
         break;

@@ -262,7 +262,7 @@ static void put_current(tn_txn *txn)
     row.run_id.len = 16;
     row.create_request_id = ms->create_request_id ? ms->create_request_id : (char *)"";
     row.status = tn_ms_running(ms) ? 1 : ms->status;
-    row.start_ns = ms->start_ns;
+    row.start_ns = tn_ms_shown_start_ns(ms);
     row.close_ns = ms->close_ns;
     uint8_t first_id[16];
     if (tn_uuid_parse(tn_str_from(ms->first_run_id), first_id))
@@ -296,8 +296,10 @@ static void build_batch(tn_txn *txn)
                         tn_shard_fence_key(shard, txn->arena),
                         shard->fence_version);
     for (size_t i = 0; i < txn->n_changes; i++)
-        if (change_writes(&txn->changes[i]))
+        if (change_writes(&txn->changes[i])) {
+            tn_reset_put_copied(txn, &txn->changes[i]);
             put_record(txn, &txn->changes[i]);
+        }
     put_current(txn);
     put_acked_outbox(txn);
 }
@@ -337,7 +339,7 @@ static void remember_current(tn_txn *txn)
     free(wf->current_request_id);
     wf->current_request_id = tn_xstrdup(ms->create_request_id ? ms->create_request_id : "");
     wf->current_status = tn_ms_running(ms) ? 1 : ms->status;
-    wf->current_start_ns = ms->start_ns;
+    wf->current_start_ns = tn_ms_shown_start_ns(ms);
     wf->current_close_ns = ms->close_ns;
 }
 

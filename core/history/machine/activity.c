@@ -53,6 +53,7 @@ void tn_activity_clear_extras(tn_ms *ms, tn_activity *activity)
         activity->started_id = 0;
     activity->attempt = 1;
     activity->attempt_scheduled_ns = activity->scheduled_ns;
+    tn_reset_reschedule(ms, activity);
     activity->started_ns = 0;
     activity->nonce = 0;
     activity->has_heartbeat = false;

@@ -165,6 +165,10 @@ static tn_status apply_started(tn_ms *ms, const tn_event *event, tn_blob packed,
                    a->first_execution_run_id && *a->first_execution_run_id
                        ? a->first_execution_run_id
                        : ms->run_id_text);
+    (void)snprintf(ms->original_run_id, sizeof(ms->original_run_id), "%s",
+                   a->original_execution_run_id && *a->original_execution_run_id
+                       ? a->original_execution_run_id
+                       : ms->run_id_text);
     ms->attempt = a->attempt > 0 ? a->attempt : 1;
     apply_deadlines(ms, a);
     apply_parent(ms, a);
@@ -492,6 +496,10 @@ static void apply_closed(tn_ms *ms, const tn_event *event, tn_blob packed)
     tn_list *link;
 
     ms->status = close_status(event, &new_run);
+    /* Its children and its parent deal with the run that the reset has made. */
+    ms->skip_close_policy =
+        event->event_type == 27 &&
+        strcmp(event->workflow_execution_terminated_event_attributes->identity, TN_RESETTER) == 0;
     set_str(ms, &ms->new_run_id, new_run);
     ms->close_ns = tn_event_time_ns(event);
     ms->close_event_id = ms->close_batch_first_id = event->event_id;
@@ -615,6 +623,7 @@ static int attributes_of(int32_t event_type)
         [41] = CASE(WORKFLOW_EXECUTION_UPDATE_ACCEPTED),
         [43] = CASE(WORKFLOW_EXECUTION_UPDATE_COMPLETED),
         [46] = CASE(WORKFLOW_PROPERTIES_MODIFIED),
+        [47] = CASE(WORKFLOW_EXECUTION_UPDATE_ADMITTED),
         [55] = CASE(WORKFLOW_EXECUTION_OPTIONS_UPDATED),
         [58] = CASE(WORKFLOW_EXECUTION_PAUSED),
         [59] = CASE(WORKFLOW_EXECUTION_UNPAUSED),
@@ -667,6 +676,7 @@ static tn_status apply_any(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
         return tn_apply_external(ms, event, err);
     case 41:
     case 43:
+    case 47:
         return tn_apply_update(ms, event, err);
     default:
         return apply_own(ms, event, packed, err);

@@ -110,7 +110,7 @@ static const tn_started_attrs *started_of(const tn_ms *ms, tn_arena *arena)
 
 static uint64_t execution_ns(const tn_ms *ms)
 {
-    return ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns;
+    return ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : tn_ms_shown_start_ns(ms);
 }
 
 static void describe_config(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a,
@@ -162,7 +162,7 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
     i->execution = execution(arena, ms->workflow_id, ms->run_id_text);
     i->type = TN_MSG(arena, temporal__api__common__v1__workflow_type);
     i->type->name = ms->type;
-    i->start_time = tn_ts_from_ns(arena, (int64_t)ms->start_ns);
+    i->start_time = tn_ts_from_ns(arena, (int64_t)tn_ms_shown_start_ns(ms));
     i->execution_time = tn_ts_from_ns(arena, (int64_t)execution_ns(ms));
     i->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)ms->status;
     if (!tn_ms_running(ms)) {
@@ -236,6 +236,10 @@ static void describe_extended(const tn_ms *ms, tn_arena *arena, describe_respons
         x->run_expiration_time->seconds = NO_TIME_S;
     x->cancel_requested = ms->cancel_requested_id != 0;
     x->original_start_time = tn_ts_from_ns(arena, (int64_t)ms->start_ns);
+    if (ms->reset.base_run_id)
+        x->last_reset_time = tn_ts_from_ns(arena, (int64_t)ms->reset.at_ns);
+    if (ms->reset_run_id)
+        x->reset_run_id = ms->reset_run_id;
     describe_request_ids(ms, arena, x);
     if (ms->pause) {
         x->pause_info = TN_MSG(arena, temporal__api__workflow__v1__workflow_execution_pause_info);
@@ -271,8 +275,8 @@ void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns, desc
     describe_info(ms, arena, a, out);
     describe_extended(ms, arena, out);
     describe_wft(ms, arena, out);
-    if (!tn_ms_running(ms))
-        return;
-    tn_describe_activities(ms, arena, now_ns, out);
-    tn_describe_children(ms, arena, out);
+    if (tn_ms_running(ms))
+        tn_describe_activities(ms, arena, now_ns, out);
+    if (tn_ms_running(ms) || ms->skip_close_policy)
+        tn_describe_children(ms, arena, out);
 }

@@ -132,6 +132,29 @@ void tn_machine_delete(tn_tx *tx);
 const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id);
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx);
 
+/* ---- reset (reset.c) ---- */
+#define TN_REAPPLY_NO_SIGNALS 1u
+#define TN_REAPPLY_NO_UPDATES 2u
+#define TN_REAPPLY_NO_NEXUS 4u
+#define TN_REAPPLY_NO_CANCELS 8u /* they never are; but who leaves out all four wants nothing at all */
+#define TN_REAPPLY_NOTHING 15u
+typedef struct tn_reset {
+    tn_str base_run_id, reason, request_id;
+} tn_reset;
+/* On the fold, under the new run's id, of the base run's events up to the one before the workflow task's end at
+ * which the run is to be reset: that task fails, what is under way is begun anew.  A fault changes nothing. */
+const tn_fault *tn_machine_reset(tn_tx *tx, const tn_reset *reset);
+/* What came later in the base run or in those that follow it: signals, updates, options, results of children that the new run
+ * has.  Others are passed over.  A fault: the reset can't be made. */
+const tn_fault *tn_machine_reapply(tn_tx *tx, const tn_event *event, uint32_t excluded);
+/* One of the reset's operations on the new run. */
+const tn_fault *tn_machine_post_reset(
+    tn_tx *tx, const Temporal__Api__Workflow__V1__PostResetOperation *operation, tn_str identity);
+/* The last step: a workflow task. */
+void tn_machine_reset_end(tn_tx *tx);
+/* The base run learns which run the reset has made. */
+void tn_machine_was_reset(tn_tx *tx, tn_str new_run_id);
+
 /* ---- workflow task ---- */
 typedef struct tn_poller {
     tn_str identity, request_id;

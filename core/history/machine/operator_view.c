@@ -233,8 +233,8 @@ static execution_info *view_info(const tn_ms *ms, tn_arena *arena)
     i->workflow_execution_timeout = span(arena, ms->execution_timeout_ns);
     i->workflow_run_timeout = span(arena, ms->run_timeout_ns);
     i->default_workflow_task_timeout = span(arena, ms->wft_timeout_ns);
-    i->start_time = when(arena, ms->start_ns);
-    i->execution_time = when(arena, ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : ms->start_ns);
+    i->start_time = when(arena, tn_ms_shown_start_ns(ms));
+    i->execution_time = when(arena, ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : tn_ms_shown_start_ns(ms));
     i->last_update_time = when(arena, ms->last_event_ns);
     i->close_time = when(arena, ms->close_ns);
     i->workflow_execution_expiration_time = when(arena, ms->execution_expire_ns);
@@ -269,7 +269,7 @@ mutable_state *tn_machine_operator_view(const tn_ms *ms, tn_arena *arena)
                    : begun            ? TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_RUNNING
                                       : TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_CREATED;
     state->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)ms->status;
-    state->start_time = when(arena, ms->start_ns);
+    state->start_time = when(arena, tn_ms_shown_start_ns(ms));
     state->first_execution_run_id = text(ms->first_run_id);
     out->execution_state = state;
     out->execution_info = view_info(ms, arena);

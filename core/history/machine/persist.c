@@ -100,6 +100,7 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     to->sdk_name = out_text(ms->sdk_name);
     to->sdk_version = out_text(ms->sdk_version);
     to->last_worker_build_id = out_text(ms->last_build_id);
+    tn_reset_save(ms, arena, to);
     if (ms->kind) {
         to->object_kind = (uint8_t)ms->kind->letter;
         to->object = out_bytes(ms->kind->save(ms, arena));
@@ -167,6 +168,7 @@ static tn_status load_buffered(tn_ms *ms, const Tenon__Extras *from, tn_arena *a
 static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *arena, tn_error *err)
 {
     load_wft(ms, from->wft);
+    tn_reset_load(ms, from);
     tn_activity_load_extras(ms, (const Tenon__ActivityExtras *const *)from->activities,
                             from->n_activities);
     tn_ms_replace_str(ms, &ms->sticky_queue, tn_str_from(from->sticky_queue));

@@ -80,6 +80,7 @@ typedef struct tn_wft_failure {
     int32_t cause;
     const Temporal__Api__Failure__V1__Failure *failure; /* may be NULL */
     tn_str identity, checksum;
+    tn_str base_run_id, new_run_id; /* of a reset */
 } tn_wft_failure;
 int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure);
 void tn_tx_time_out_wft(tn_tx *tx, bool to_start);
@@ -106,6 +107,17 @@ void tn_tx_reject_unprocessed(tn_tx *tx);
 tn_status tn_apply_update(tn_ms *ms, const tn_event *event, tn_error *err);
 tn_status tn_update_load(tn_ms *ms, const Tenon__UpdateState *saved, tn_error *err);
 void tn_updates_save(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to);
+
+/* An update that an event has admitted ends without another: the extras say so. */
+void tn_update_note_ended(tn_ms *ms, tn_str id);
+
+/* ---- reset_state.c: what a reset leaves in the states of both runs ---- */
+void tn_reset_save(const tn_ms *ms, tn_arena *arena, Tenon__Extras *to);
+void tn_reset_load(tn_ms *ms, const Tenon__Extras *from);
+/* The run counts its time-outs from the reset on. */
+void tn_reset_rebase(tn_ms *ms);
+/* The same for an activity that the reset has found waiting. */
+void tn_reset_reschedule(const tn_ms *ms, tn_activity *activity);
 
 /* ---- wants.c ---- */
 bool tn_ms_backoff_pending(const tn_ms *ms);

@@ -252,6 +252,9 @@ static void free_texts(tn_ms *ms)
         &ms->sticky_queue,
         &ms->sdk_name,
         &ms->sdk_version,
+        &ms->reset.base_run_id,
+        &ms->reset.request_id,
+        &ms->reset_run_id,
         &ms->problem_cause,
         &ms->last_build_id,
     };
@@ -263,6 +266,9 @@ static void free_texts(tn_ms *ms)
     tn_ms_free(ms, ms->signal_request_ids);
     for (size_t i = 0; i < ms->n_attached_request_ids; i++)
         tn_ms_free(ms, ms->attached_request_ids[i]);
+    for (size_t i = 0; i < ms->n_ended_updates; i++)
+        tn_ms_free(ms, ms->ended_updates[i]);
+    tn_ms_free(ms, ms->ended_updates);
     tn_ms_free(ms, ms->attached_request_ids);
     tn_ms_free(ms, ms->attached_event_ids);
     tn_pause_clear(ms, &ms->pause);

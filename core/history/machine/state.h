@@ -116,6 +116,7 @@ typedef struct tn_child {
     int64_t started_id;
     int32_t parent_close_policy;
     char request_id[64]; /* run id and initiated id: the same after a crash */
+    int lookups;         /* memory only: of a reset run: how many earlier runs have not started it */
     bool closing;        /* memory only: its closing event (or START_FAILED) waits in the buffer */
     bool started_buffered; /* memory only: CHILD_STARTED waits in the buffer, run_id is set */
     bool dispatched;       /* memory only */
@@ -144,6 +145,7 @@ typedef struct tn_update {
     char *id;
     tn_update_stage stage;
     tn_blob request; /* owned, packed temporal.api.update.v1.Request; until it is accepted */
+    int64_t admitted_id;               /* a reset has taken it over: 0: no event says so */
     int64_t accepted_id, completed_id; /* event ids */
 } tn_update;
 typedef struct tn_updates {
@@ -174,6 +176,7 @@ typedef struct tn_reset_point {
     bool resettable;
 } tn_reset_point;
 
+#define TN_RESETTER "history-resetter" /* the identity that terminates a run for a reset */
 #define TN_RESET_POINTS_MAX 20
 #define TN_SIGNAL_REQUEST_IDS_MAX 25
 #define TN_ID_BUFFERED (-123)  /* an event that waits in the buffer has no id yet */
@@ -185,6 +188,7 @@ typedef struct tn_ms {
     /* who */
     uint8_t run_id[16];
     char run_id_text[37], first_run_id[37];
+    char original_run_id[37]; /* of the run that began the history: another one's after a reset */
     char *ns_id, *workflow_id;
     /* from the started event */
     tn_blob started; /* owned, packed WorkflowExecutionStartedEventAttributes */
@@ -248,6 +252,15 @@ typedef struct tn_ms {
     int32_t problem_count; /* workflow tasks that failed or timed out in a row */
     char *problem_cause;
     char *last_build_id; /* of the worker of the last completed workflow task */
+    struct {
+        char *base_run_id; /* NULL: no reset made this run */
+        char *request_id;
+        int64_t base_event_id; /* the last one in common */
+        uint64_t at_ns;
+    } reset;
+    char *reset_run_id; /* that the last reset of this run has made */
+    char **ended_updates; /* admitted by an event, ended without one */
+    size_t n_ended_updates;
     /* memory only */
     bool parent_dispatched; /* CHILD_STARTED or CHILD_CLOSED is on its way */
     bool close_attempted;   /* the last workflow task wanted to close but there were new events */
@@ -291,6 +304,9 @@ tn_timer_info *tn_ms_timer(const tn_ms *ms, tn_str timer_id);
 tn_child *tn_ms_child(const tn_ms *ms, int64_t initiated_id);
 tn_external *tn_ms_external(const tn_ms *ms, int64_t initiated_id);
 tn_update *tn_ms_update(const tn_ms *ms, tn_str id); /* NULL: unknown, or rejected */
+
+/* When the run is said to have begun: with the reset that made it. */
+uint64_t tn_ms_shown_start_ns(const tn_ms *ms);
 
 /* The shard is ours since then: what was only in the last owner's memory (heartbeats) is lost,
  * so that heartbeat time-outs count from here.  After each load; takes the same time every time. */

@@ -95,9 +95,12 @@ bool tn_ms_updates_wait(const tn_ms *ms)
 {
     if (!ms->updates || !ms->updates->in_flight)
         return false;
-    TN_LIST_FOREACH (link, &ms->updates->list)
-        if (TN_CONTAINER_OF(link, tn_update, link)->stage == TN_UPDATE_ADMITTED)
+    TN_LIST_FOREACH (link, &ms->updates->list) {
+        const tn_update *update = TN_CONTAINER_OF(link, tn_update, link);
+
+        if (update->stage == TN_UPDATE_ADMITTED && !update->admitted_id)
             return true;
+    }
     return false;
 }
 
@@ -274,6 +277,8 @@ size_t tn_machine_update_messages(tn_ms *ms, tn_arena *arena, bool again, messag
         if (update->stage > TN_UPDATE_SENT || (update->stage == TN_UPDATE_SENT && !again))
             continue;
         update->stage = TN_UPDATE_SENT;
+        if (update->admitted_id)
+            continue; /* the worker finds it in the history */
         (*out)[n++] = message_of(ms, arena, update);
     }
     return n;
@@ -297,8 +302,12 @@ void tn_tx_end_update(tn_tx *tx, tn_str id, const Temporal__Api__Failure__V1__Fa
         .id = tn_str_from(tn_tx_text(tx, id)),
         .rejection = rejection,
     };
-    if (update)
+    if (update && update->admitted_id) {
+        tn_update_note_ended(tx->ms, id);
+        tx->extras_dirty = true;
+    } else if (update) {
         destroy(tx->ms, update);
+    }
 }
 
 static void end_sent(tn_tx *tx, const Temporal__Api__Failure__V1__Failure *rejection)
@@ -306,9 +315,11 @@ static void end_sent(tn_tx *tx, const Temporal__Api__Failure__V1__Failure *rejec
     if (!tx->ms->updates)
         return;
     TN_LIST_FOREACH_SAFE (link, &tx->ms->updates->list) {
-        const tn_update *update = TN_CONTAINER_OF(link, tn_update, link);
+        tn_update *update = TN_CONTAINER_OF(link, tn_update, link);
 
-        if (update->stage == TN_UPDATE_SENT)
+        if (update->stage == TN_UPDATE_SENT && update->admitted_id)
+            update->stage = TN_UPDATE_ADMITTED; /* the next task's history has it still */
+        else if (update->stage == TN_UPDATE_SENT)
             tn_tx_end_update(tx, tn_str_from(update->id), rejection);
     }
 }
@@ -355,11 +366,50 @@ static tn_status apply_accepted(tn_ms *ms, const tn_event *event, tn_error *err)
     return TN_OK;
 }
 
+/* A reset has taken it over from another run: its request is in the history before a worker has seen it. */
+static tn_status apply_admitted(tn_ms *ms, const tn_event *event, tn_error *err)
+{
+    const Temporal__Api__History__V1__WorkflowExecutionUpdateAdmittedEventAttributes *a =
+        event->workflow_execution_update_admitted_event_attributes;
+    tn_update *update;
+    tn_buf packed = {0};
+
+    if (!a->request || !a->request->meta || !*a->request->meta->update_id ||
+        tn_ms_update(ms, tn_str_from(a->request->meta->update_id)))
+        return tn_error_set(err, TN_EDATALOSS, "event %lld admits no update, or one that is there",
+                            (long long)event->event_id);
+    update = create(ms, tn_str_from(a->request->meta->update_id));
+    update->admitted_id = event->event_id;
+    TN_ASSERT(tn_proto_pack_buf(&a->request->base, &packed) == TN_OK);
+    update->request = tn_ms_blobdup(ms, tn_buf_blob(&packed));
+    ms->updates->in_flight_bytes += update->request.n;
+    tn_buf_done(&packed);
+    return TN_OK;
+}
+
+void tn_update_note_ended(tn_ms *ms, tn_str id)
+{
+    tn_update *update = tn_ms_update(ms, id);
+    char **grown;
+
+    if (!update || !update->admitted_id || update->stage >= TN_UPDATE_ACCEPTED)
+        return;
+    grown = tn_ms_alloc(ms, (ms->n_ended_updates + 1) * sizeof(*grown));
+    if (ms->n_ended_updates)
+        memcpy(grown, ms->ended_updates, ms->n_ended_updates * sizeof(*grown));
+    tn_ms_free(ms, ms->ended_updates);
+    ms->ended_updates = grown;
+    grown[ms->n_ended_updates++] = tn_ms_strdup(ms, id);
+    destroy(ms, update);
+}
+
 tn_status tn_apply_update(tn_ms *ms, const tn_event *event, tn_error *err)
 {
     const Temporal__Api__History__V1__WorkflowExecutionUpdateCompletedEventAttributes *a;
     tn_update *update;
 
+    if (event->event_type == 47)
+        return apply_admitted(ms, event, err);
     if (event->event_type == 41)
         return apply_accepted(ms, event, err);
     a = event->workflow_execution_update_completed_event_attributes;
@@ -386,10 +436,12 @@ void tn_updates_save(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
         const tn_update *from = TN_CONTAINER_OF(link, tn_update, link);
         Tenon__UpdateState *update;
 
-        if (from->stage < TN_UPDATE_ACCEPTED)
+        if (from->stage < TN_UPDATE_ACCEPTED && !from->admitted_id)
             continue;
         update = TN_MSG(arena, tenon__update_state);
         update->id = from->id;
+        update->admitted_id = from->admitted_id;
+        update->request = (ProtobufCBinaryData){from->request.n, (uint8_t *)(uintptr_t)from->request.p};
         update->accepted_id = from->accepted_id;
         update->completed_id = from->completed_id;
         to->updates[to->n_updates++] = update;
@@ -403,7 +455,13 @@ tn_status tn_update_load(tn_ms *ms, const Tenon__UpdateState *saved, tn_error *e
     if (tn_ms_update(ms, tn_str_from(saved->id)))
         return tn_error_set(err, TN_EDATALOSS, "an update is kept twice");
     update = create(ms, tn_str_from(saved->id));
-    update->stage = saved->completed_id ? TN_UPDATE_COMPLETED : TN_UPDATE_ACCEPTED;
+    update->stage = saved->completed_id  ? TN_UPDATE_COMPLETED
+                    : saved->accepted_id ? TN_UPDATE_ACCEPTED
+                                         : TN_UPDATE_ADMITTED;
+    update->admitted_id = saved->admitted_id;
+    if (saved->request.len)
+        update->request = tn_ms_blobdup(ms, (tn_blob){saved->request.data, saved->request.len});
+    ms->updates->in_flight_bytes += saved->request.len;
     update->accepted_id = saved->accepted_id;
     update->completed_id = saved->completed_id;
     if (saved->completed_id)

@@ -297,7 +297,9 @@ static void accept(tn_command_run *run, const message *m, const acceptance *said
     a->accepted_request_message_id =
         tn_arena_printf(tx->arena, "%s/request", m->protocol_instance_id);
     a->accepted_request_sequencing_event_id = said->accepted_request_sequencing_event_id;
-    if (update) {
+    if (update && update->admitted_id) {
+        /* the event that admitted it has the request */
+    } else if (update) {
         tn_blob kept = tn_arena_blob(tx->arena, update->request); /* the fold lets go of its own */
 
         TN_ASSERT(TN_PROTO_UNPACK(temporal__api__update__v1__request, kept, tx->arena,

@@ -39,7 +39,7 @@ static void wants_of_closed(tn_ms *ms, want_fn *each, void *user)
 {
     if (wants_to_tell_parent_closed(ms) && !ms->parent_dispatched)
         each(user, TN_WANT_TELL_PARENT_CLOSED, NULL);
-    if (ms->children_settled)
+    if (ms->children_settled || ms->skip_close_policy)
         return;
     TN_LIST_FOREACH_SAFE (link, &ms->children) {
         tn_child *child = TN_CONTAINER_OF(link, tn_child, link);
@@ -157,7 +157,7 @@ static uint64_t wake_of_closed(const tn_ms *ms)
 {
     if (wants_to_tell_parent_closed(ms))
         return 0;
-    if (!ms->children_settled)
+    if (!ms->children_settled && !ms->skip_close_policy)
         TN_LIST_FOREACH (link, &ms->children) {
             const tn_child *child = TN_CONTAINER_OF(link, tn_child, link);
 

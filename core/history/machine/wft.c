@@ -345,6 +345,8 @@ int64_t tn_tx_fail_wft_full(tn_tx *tx, const tn_wft_failure *failure)
         a->failure = (Temporal__Api__Failure__V1__Failure *)(uintptr_t)failure->failure;
         a->identity = tn_tx_text(tx, failure->identity);
         a->binary_checksum = tn_tx_text(tx, failure->checksum);
+        a->base_run_id = tn_tx_text(tx, failure->base_run_id);
+        a->new_run_id = tn_tx_text(tx, failure->new_run_id);
         id = tn_tx_add_now(tx, event);
     }
     ms->close_attempted = failure->cause == 1;

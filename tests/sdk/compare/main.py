@@ -23,6 +23,7 @@ import cases_child
 import cases_errors
 import cases_flow
 import cases_operate
+import cases_reset
 import cases_sdk
 import cases_task
 import cases_update
@@ -31,7 +32,7 @@ from driver import Case, Server
 from normal import differences
 
 MODULES = (cases_flow, cases_task, cases_activity, cases_child, cases_view,
-           cases_errors, cases_sdk, cases_update, cases_operate)
+           cases_errors, cases_sdk, cases_update, cases_operate, cases_reset)
 AT_ONCE = 12
 TRIES = 3
 CASE_LIMIT_S = 90
@@ -54,7 +55,7 @@ CHILD_WORKFLOW_EXECUTION_TIMED_OUT CHILD_WORKFLOW_EXECUTION_TERMINATED
 SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED
 EXTERNAL_WORKFLOW_EXECUTION_SIGNALED UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
 WORKFLOW_PROPERTIES_MODIFIED WORKFLOW_EXECUTION_UPDATE_ACCEPTED
-WORKFLOW_EXECUTION_UPDATE_COMPLETED""".split()
+WORKFLOW_EXECUTION_UPDATE_COMPLETED WORKFLOW_EXECUTION_UPDATE_ADMITTED""".split()
 
 
 def short(kind):
