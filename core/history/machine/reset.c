@@ -101,6 +101,20 @@ const tn_fault *tn_machine_reset(tn_tx *tx, const tn_reset *reset)
     return NULL;
 }
 
+static const tn_fault *post_reset_options(
+    tn_tx *tx, const Temporal__Api__Workflow__V1__PostResetOperation__UpdateWorkflowOptions *wanted)
+{
+    Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *request =
+        TN_MSG(tx->arena, temporal__api__workflowservice__v1__update_workflow_execution_options_request);
+    Temporal__Api__Workflow__V1__WorkflowExecutionOptions *now;
+
+    if (!wanted->workflow_execution_options || !wanted->update_mask)
+        return NULL; /* nothing to merge */
+    request->workflow_execution_options = wanted->workflow_execution_options;
+    request->update_mask = wanted->update_mask;
+    return tn_machine_update_options(tx, request, &now);
+}
+
 const tn_fault *tn_machine_post_reset(
     tn_tx *tx, const Temporal__Api__Workflow__V1__PostResetOperation *operation, tn_str identity)
 {
@@ -108,6 +122,9 @@ const tn_fault *tn_machine_post_reset(
     tn_event *event;
     Temporal__Api__History__V1__WorkflowExecutionSignaledEventAttributes *a;
 
+    if (operation->variant_case ==
+        TEMPORAL__API__WORKFLOW__V1__POST_RESET_OPERATION__VARIANT_UPDATE_WORKFLOW_OPTIONS)
+        return post_reset_options(tx, operation->update_workflow_options);
     if (operation->variant_case !=
         TEMPORAL__API__WORKFLOW__V1__POST_RESET_OPERATION__VARIANT_SIGNAL_WORKFLOW)
         return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT,

@@ -303,7 +303,7 @@ void tn_tx_end_update(tn_tx *tx, tn_str id, const Temporal__Api__Failure__V1__Fa
         .rejection = rejection,
     };
     if (update && update->admitted_id) {
-        tn_update_note_ended(tx->ms, id);
+        tn_update_note_ended(tx->ms, tx->update_ends[tx->n_update_ends - 1].id);
         tx->extras_dirty = true;
     } else if (update) {
         destroy(tx->ms, update);
@@ -392,15 +392,17 @@ void tn_update_note_ended(tn_ms *ms, tn_str id)
     tn_update *update = tn_ms_update(ms, id);
     char **grown;
 
-    if (!update || !update->admitted_id || update->stage >= TN_UPDATE_ACCEPTED)
-        return;
+    if (update && update->admitted_id && update->stage < TN_UPDATE_ACCEPTED)
+        destroy(ms, update);
+    for (size_t i = 0; i < ms->n_ended_updates; i++)
+        if (tn_str_is(id, ms->ended_updates[i]))
+            return;
     grown = tn_ms_alloc(ms, (ms->n_ended_updates + 1) * sizeof(*grown));
     if (ms->n_ended_updates)
         memcpy(grown, ms->ended_updates, ms->n_ended_updates * sizeof(*grown));
     tn_ms_free(ms, ms->ended_updates);
     ms->ended_updates = grown;
     grown[ms->n_ended_updates++] = tn_ms_strdup(ms, id);
-    destroy(ms, update);
 }
 
 tn_status tn_apply_update(tn_ms *ms, const tn_event *event, tn_error *err)
