@@ -66,6 +66,12 @@ bool tn_dyn_bool(tn_dyn_key key, tn_str ns, tn_str task_queue)
     return lookup(key, ns, task_queue, 0).i != 0;
 }
 
+tn_str tn_dyn_text(tn_dyn_key key)
+{
+    TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_TEXT);
+    return tn_str_from(lookup(key, (tn_str){NULL, 0}, (tn_str){NULL, 0}, 0).text);
+}
+
 double tn_dyn_f64(tn_dyn_key key, tn_str ns, tn_str task_queue)
 {
     TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_FLOAT);

@@ -23,7 +23,8 @@ typedef enum tn_dyn_type {
     TN_DYN_TYPE_INT,
     TN_DYN_TYPE_FLOAT,
     TN_DYN_TYPE_DURATION,
-    TN_DYN_TYPE_MODE /* off, on or dual: 0, 1, 2 */
+    TN_DYN_TYPE_MODE, /* off, on or dual: 0, 1, 2 */
+    TN_DYN_TYPE_TEXT  /* a text, or a list of them: with commas between */
 } tn_dyn_type;
 typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE } tn_dyn_scope;
 
@@ -140,6 +141,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(FRONTEND_KEEPALIVE_TIMEOUT, "frontend.keepAliveTimeout", DURATION, GLOBAL, 10 * TN_DYN_SEC) \
     X(FRONTEND_DRAIN, "frontend.shutdownDrainDuration", DURATION, GLOBAL, 0) \
     X(FRONTEND_FAIL_HEALTH, "frontend.shutdownFailHealthCheckDuration", DURATION, GLOBAL, 0) \
+    X(FRONTEND_HTTP_ALLOWED_HOSTS, "frontend.httpAllowedHosts", TEXT, GLOBAL, "*") \
     /* history */ \
     X(HISTORY_RPS, "history.rps", INT, GLOBAL, 3000) \
     X(HISTORY_LONG_POLL, "history.longPollExpirationInterval", \
@@ -210,6 +212,7 @@ typedef enum tn_dyn_key {
 int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue); /* INT, MODE, and DURATION in ns */
 bool tn_dyn_bool(tn_dyn_key key, tn_str ns, tn_str task_queue);
 double tn_dyn_f64(tn_dyn_key key, tn_str ns, tn_str task_queue);
+tn_str tn_dyn_text(tn_dyn_key key); /* TEXT; lives as long as the process */
 /* With the task type (1 workflow, 2 activity, 3 nexus) that an entry may be constrained to. */
 int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type);
 const char *tn_dyn_key_name(tn_dyn_key key);

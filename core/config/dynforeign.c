@@ -41,7 +41,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "frontend.globalNamespaceWorkerDeploymentReadBurstRatio",
     "frontend.globalNamespaceWorkerDeploymentReadRPS",
     "frontend.historyHostErrorPercentage", "frontend.historyHostSelfErrorProportion",
-    "frontend.httpAllowedHosts", "frontend.ListWorkersEnabled",
+    "frontend.ListWorkersEnabled",
     "frontend.MaxConcurrentAdminBatchOperationPerNamespace",
     "frontend.MaxConcurrentBatchOperationPerNamespace",
     "frontend.MaxExecutionCountBatchOperationPerNamespace", "frontend.maxWorkflowRulesPerNamespace",

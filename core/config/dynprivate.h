@@ -8,6 +8,7 @@
 typedef union tn_dyn_value {
     int64_t i; /* BOOL, INT, DURATION */
     double f;
+    const char *text;
 } tn_dyn_value;
 
 typedef struct tn_dyn_info {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "config/dynprivate.h"
 
@@ -25,6 +26,11 @@
 #define VALUE_FLOAT(v) \
     { \
         .f = (v) \
+    }
+
+#define VALUE_TEXT(v) \
+    { \
+        .text = (v) \
     }
 
 const tn_dyn_info tn_dyn_infos[TN_DYN_COUNT] = {
@@ -90,9 +96,56 @@ static bool take_mode(tn_str text, int64_t *out)
     return false;
 }
 
+/* Readers may hold a text while its table is replaced: each different one is kept for good. */
+static const char *intern(tn_str text)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct kept {
+        struct kept *next;
+        char text[];
+    } *all;
+    struct kept *k;
+
+    pthread_mutex_lock(&lock);
+    for (k = all; k && !tn_str_is(text, k->text);)
+        k = k->next;
+    if (!k) {
+        k = tn_xcalloc(1, sizeof(*k) + text.n + 1);
+        memcpy(k->text, text.p, text.n);
+        k->next = all;
+        all = k;
+    }
+    pthread_mutex_unlock(&lock);
+    return k->text;
+}
+
+static bool take_text(const tn_config *node, tn_dyn_value *out)
+{
+    const tn_config *item = node;
+    tn_buf text = {0};
+    bool ok = true;
+
+    tn_buf_reserve(&text, 1);
+    if (tn_config_kind_of(node) == TN_CONFIG_LIST)
+        item = tn_config_first(node);
+    for (; item && ok; item = item == node ? NULL : tn_config_next(item)) {
+        tn_str s = tn_config_scalar(item);
+        ok = tn_config_kind_of(item) == TN_CONFIG_SCALAR;
+        if (text.n)
+            tn_buf_put_u8(&text, ',');
+        tn_buf_put(&text, s.p, s.n);
+    }
+    if (ok)
+        out->text = intern(tn_str_of_blob(tn_buf_blob(&text)));
+    tn_buf_done(&text);
+    return ok;
+}
+
 static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_value *out)
 {
     int32_t flag;
+    if (info->type == TN_DYN_TYPE_TEXT)
+        return take_text(node, out);
     if (tn_config_kind_of(node) != TN_CONFIG_SCALAR)
         return false;
     tn_str text = tn_config_scalar(node);
@@ -114,6 +167,7 @@ static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_va
         return tn_parse_f64(text, &out->f);
     case TN_DYN_TYPE_DURATION:
     case TN_DYN_TYPE_MODE:
+    case TN_DYN_TYPE_TEXT:
         break;
     }
     return false;
@@ -130,6 +184,8 @@ static const char *type_word(tn_dyn_type type)
         return "value has the wrong type (wants a number), it is skipped";
     case TN_DYN_TYPE_MODE:
         return "value is unknown (wants off, on or dual), it is skipped";
+    case TN_DYN_TYPE_TEXT:
+        return "value has the wrong type (wants a text or a list of texts), it is skipped";
     case TN_DYN_TYPE_DURATION:
         break;
     }

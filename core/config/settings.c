@@ -83,6 +83,7 @@ static const struct {
     {"plugins.dirs", true},
     {"global.membership.enabled", false},
     {"global.membership.seeds", true},
+    {"services.frontend.rpc.httpAdditionalForwardedHeaders", true},
     {"metrics.prometheus.listenAddress", false},
     {"namespaces.create", true},
 };
@@ -232,6 +233,8 @@ static void read_membership(const tn_config *root, tn_config_problems *problems,
     if (tn_config_bool(root, "global.membership.enabled", &on, &err) == TN_EINVALID)
         tn_config_problems_add(problems, err.text);
     s->membership = on != 0;
+    read_list(root, "services.frontend.rpc.httpAdditionalForwardedHeaders", false, problems,
+              s->http_forwarded, &s->http_forwarded_count);
     read_list(root, "global.membership.seeds", false, problems, s->seeds, &s->seeds_count);
     for (size_t i = 0; i < s->seeds_count; i++) {
         const char *colon = strrchr(s->seeds[i], ':');

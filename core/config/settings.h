@@ -60,6 +60,9 @@ typedef struct tn_settings {
     const char *seeds
         [TN_SETTINGS_LIST_MAX]; /* global.membership.seeds: "ip:port" of members' membership ports */
     size_t seeds_count;
+    /* services.frontend.rpc.httpAdditionalForwardedHeaders */
+    const char *http_forwarded[TN_SETTINGS_LIST_MAX];
+    size_t http_forwarded_count;
 
     tn_settings_tls tls; /* global.tls */
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "rpc/private.h"
 
@@ -293,6 +294,22 @@ static bool bodiless(const rpc_call *call)
            call->http->answer.status == 304;
 }
 
+/* "Sun, 06 Nov 1994 08:49:37 GMT" */
+static tn_str date_now(rpc_call *call)
+{
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    time_t now = (time_t)(tn_now_wall_ns() / (int64_t)TN_SEC);
+    struct tm tm;
+    const char *text;
+
+    gmtime_r(&now, &tm);
+    text = tn_arena_printf(call->pub.arena, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT",
+                           days + 3 * tm.tm_wday, tm.tm_mday, months + 3 * tm.tm_mon,
+                           tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    return text ? tn_str_from(text) : (tn_str){"", 0};
+}
+
 /* Everything but the status; at most ANSWER_HEADERS_MAX. */
 static size_t put_headers(rpc_call *call, tn_http_pair *out)
 {
@@ -304,6 +321,7 @@ static size_t put_headers(rpc_call *call, tn_http_pair *out)
         out[n++] = (tn_http_pair){TN_STR("content-type"), a->content_type};
     if (a->status != 204 && length)
         out[n++] = (tn_http_pair){TN_STR("content-length"), tn_str_from(length)};
+    out[n++] = (tn_http_pair){TN_STR("date"), date_now(call)};
     for (size_t i = 0; i < a->n_headers && n < ANSWER_HEADERS_MAX - RPC_EXTRA_HEADERS_MAX; i++)
         out[n++] = a->headers[i];
     for (const rpc_header *h = call->extra; h; h = h->next)

@@ -52,6 +52,7 @@ typedef struct tn_server {
     bool ports_open;
     tn_tls *tls; /* NULL: all ports are plain */
     tn_rpc_server *rpc;
+    tn_rpc_server *http; /* NULL: there is no HTTP port */
     tn_metrics_server *metrics;
     uint64_t waiting_since_ns, wait_ns; /* for the store, while starting; 0: not yet */
     int interrupted;                    /* the signal that ended the start */

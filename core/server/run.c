@@ -21,6 +21,7 @@
 #include "config/dynconfig.h"
 #include "frontend/frontend.h"
 #include "history/history.h"
+#include "http/http.h"
 #include "matching/matching.h"
 #include "metrics/metrics.h"
 #include "namespace/namespace.h"
@@ -474,6 +475,11 @@ static void register_methods(void)
     tn_frontend_register();
 }
 
+static uint64_t http_port(const server *s)
+{
+    return s->args->http_port ? s->args->http_port : s->settings->services[TN_SERVICE_FRONTEND].http_port;
+}
+
 static int open_ports(server *s)
 {
     tn_error err = {0};
@@ -492,6 +498,14 @@ static int open_ports(server *s)
     set_health(s, TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
+    options.port = (uint16_t)http_port(s);
+    if (has(s, TN_SERVICE_FRONTEND) && options.port) {
+        const tn_http_settings http = {set->http_forwarded, set->http_forwarded_count};
+        tn_http_prepare(&http);
+        options.http = tn_http_api();
+        if (tn_rpc_server_start(&options, &s->http, &err) != TN_OK)
+            return fail(s, "the HTTP port could not be opened", &err);
+    }
     if (set->metrics_ip) {
         tn_loop_call(tn_loops_get(0), open_metrics, s);
         if (!s->metrics)
@@ -631,13 +645,13 @@ static void greet(const server *s)
     if (s->args->command == TN_CMD_START_DEV) {
         printf("Tenon %s serves the Temporal API at %s:%u (namespace \"default\"%s)\n", PACKAGE_VERSION, ip, port,
                s->args->dev.db_filename ? "" : "; kept in memory only");
+        if (s->http)
+            printf("HTTP API:  http://%s:%u/api/v1/namespaces\n", ip, tn_rpc_server_port(s->http));
         if (s->metrics)
             printf("Metrics:   http://%s:%u/metrics\n", ip, tn_metrics_server_port(s->metrics));
         printf("Next step: temporal workflow list --address %s:%u\n", ip, port);
         fflush(stdout);
     }
-    if (s->args->http_port)
-        TN_LOG(TN_LOG_WARN, "server", "the HTTP API is not served by this release; --http-port is taken and not opened");
     TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("ip", ip), TN_LOG_U("port", port), TN_LOG_U("shards", s->shards),
            TN_LOG_U("loops", tn_loops_count()));
     tn_notify("READY=1\nSTATUS=serving at %s:%u", ip, port);
@@ -698,8 +712,13 @@ static void stop(server *s)
         tn_matching_stop(); /* parked polls end: their workers ask elsewhere */
     if (s->up.history)
         tn_history_drain();
+    uint64_t begun_ns = tn_now_mono_ns();
     if (s->rpc)
         tn_rpc_server_drain(s->rpc, drain_ns);
+    if (s->http) { /* has the rest of the time, and a moment in any case */
+        uint64_t gone_ns = tn_now_mono_ns() - begun_ns;
+        tn_rpc_server_drain(s->http, gone_ns < drain_ns ? drain_ns - gone_ns : 10 * TN_MS);
+    }
     if (s->cluster)
         tn_cluster_close_ports(drain_ns);
     if (s->up.worker) {
@@ -711,6 +730,7 @@ static void stop(server *s)
     tn_shardmap_stop();
     tn_cluster_leave();
     tn_rpc_server_destroy(s->rpc);
+    tn_rpc_server_destroy(s->http);
     if (s->metrics)
         tn_loop_call(tn_loops_get(0), close_metrics, s);
     if (s->up.namespaces)
