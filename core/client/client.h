@@ -84,6 +84,13 @@ typedef struct tn_task_ref {
     uint64_t created_mono_ns;
 } tn_task_ref;
 
+/* Of a task: 0 and empty stand for the defaults. */
+typedef struct tn_task_priority {
+    int32_t key;
+    float fairness_weight;
+    tn_str fairness_key;
+} tn_task_priority;
+
 typedef struct tn_hreq {
     tn_msg msg;
     tn_arena *arena; /* of the call, or the requester's own */
@@ -168,7 +175,17 @@ typedef enum tn_mop {
     TN_MOP_DESCRIBE,    /* frontend: DescribeTaskQueueRequest -> ...Response */
     TN_MOP_PARTITIONS,  /* ListTaskQueuePartitionsRequest -> ...Response */
     TN_MOP_SHUTDOWN_WORKER, /* sticky queue is gone; polls of that worker end */
+    TN_MOP_UPDATE_CONFIG,  /* to the root partition: UpdateTaskQueueConfigRequest -> ...Response */
+    TN_MOP_CONFIG_CHANGED, /* to a partition: its settings in the store are others now */
+    TN_MOP_CANCEL_WORKER_POLLS, /* ShutdownWorkerRequest: polls of that worker instance here end empty */
+    /* to the host that keeps a namespace's workers: `queue` is TN_WORKERS_QUEUE */
+    TN_MOP_WORKER_HEARTBEAT, /* RecordWorkerHeartbeatRequest */
+    TN_MOP_LIST_WORKERS,     /* ListWorkersRequest -> ...Response */
+    TN_MOP_COUNT_WORKERS,    /* CountWorkersRequest -> ...Response */
+    TN_MOP_DESCRIBE_WORKER,  /* DescribeWorkerRequest -> ...Response */
 } tn_mop;
+#define TN_MOP_LAST TN_MOP_DESCRIBE_WORKER /* new ones are added at the end: the numbers travel between hosts */
+#define TN_WORKERS_QUEUE "\1workers" /* keeps no tasks */
 
 /* A direct query on its way: owned by matching from QUERY until it is answered. */
 typedef struct tn_mquery {
@@ -196,6 +213,7 @@ typedef struct tn_mreq {
         struct { /* ADD */
             tn_task_ref task;
             uint64_t expire_mono_ns; /* not worth handing out after this; UINT64_MAX: never */
+            const tn_task_priority *priority; /* NULL: the default */
         };
         tn_mquery query; /* QUERY, QUERY_DONE (id) */
     };
@@ -208,6 +226,7 @@ typedef struct tn_mreq {
     bool pass_on, not_owner, final; /* as in tn_hreq */
     bool placed;    /* `queue` names a partition already (client/partition.h) */
     bool forwarded; /* POLL, ADD: by another partition of the queue */
+    bool paid;      /* ADD: has counted in that partition's rate */
     uint8_t tries;
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;

@@ -341,6 +341,12 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
         if (req->expire_mono_ns != UINT64_MAX)
             out.expire_in_ns = req->expire_mono_ns > now ? req->expire_mono_ns - now : 1;
         ok = ok && out.task;
+        out.paid = req->paid;
+        if (req->priority) {
+            out.priority_key = req->priority->key;
+            out.fairness_key = text(arena, req->priority->fairness_key);
+            out.fairness_weight = req->priority->fairness_weight;
+        }
     }
     if (req->op == TN_MOP_QUERY || req->op == TN_MOP_QUERY_DONE)
         out.query_id = req->query.id;
@@ -351,10 +357,20 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     return packed;
 }
 
+static const tn_task_priority *take_priority(tn_arena *arena, const Tenon__MatchingCall *in)
+{
+    if (!in->priority_key && !*in->fairness_key && in->fairness_weight <= 0)
+        return NULL;
+    tn_task_priority *out = TN_NEW(arena, tn_task_priority);
+    if (out)
+        *out = (tn_task_priority){in->priority_key, in->fairness_weight, tn_str_from(in->fairness_key)};
+    return out;
+}
+
 bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
 {
     ProtobufCMessage *request, *query;
-    if (in->op < TN_MOP_ADD || in->op > TN_MOP_SHUTDOWN_WORKER || in->op == TN_MOP_CANCEL_POLL)
+    if (in->op < TN_MOP_ADD || in->op > TN_MOP_LAST || in->op == TN_MOP_CANCEL_POLL)
         return false;
     req->op = (tn_mop)in->op;
     req->queue = tn_str_from(in->queue);
@@ -371,6 +387,8 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
     req->request = request;
     if (req->op == TN_MOP_ADD) { /* task and query share their place */
         req->expire_mono_ns = in->expire_in_ns ? tn_now_mono_ns() + in->expire_in_ns : UINT64_MAX;
+        req->priority = take_priority(req->arena, in);
+        req->paid = in->paid;
         return take_task(in->task, &req->task);
     }
     req->query = (tn_mquery){.id = in->query_id,

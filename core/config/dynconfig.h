@@ -190,6 +190,15 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(MATCHING_FORWARD_RATE, "matching.forwarderMaxRatePerSecond", INT, TASK_QUEUE, 100) \
     X(MATCHING_FORWARD_CHILDREN, "matching.forwarderMaxChildrenPerNode", INT, TASK_QUEUE, 20) \
     X(MATCHING_POLLER_TTL, "matching.PollerHistoryTTL", DURATION, NAMESPACE, 5 * TN_DYN_MIN) \
+    X(MATCHING_SCALING_BACKLOG_AGE, "matching.pollerScalingMinimumBacklog", \
+      DURATION, TASK_QUEUE, 200 * TN_DYN_MS) \
+    X(MATCHING_SCALING_WAIT, "matching.pollerScalingWaitTime", DURATION, TASK_QUEUE, TN_DYN_SEC) \
+    X(MATCHING_SCALING_RATE, "matching.pollerScalingDecisionsPerSecond", FLOAT, TASK_QUEUE, 10) \
+    X(MATCHING_SCALING_RATIO, "matching.pollerScalingTaskAddToDispatchRatio", FLOAT, TASK_QUEUE, 1.2) \
+    X(MATCHING_WEIGHTS_MAX, "matching.maxFairnessKeyWeightOverrides", INT, TASK_QUEUE, 1000) \
+    X(MATCHING_WORKERS_MAX, "matching.workerRegistryMaxEntries", INT, GLOBAL, 1000000) \
+    X(MATCHING_WORKERS_TTL, "matching.workerRegistryEntryTTL", DURATION, GLOBAL, 5 * TN_DYN_MIN) \
+    X(MATCHING_WORKERS_MIN_AGE, "matching.workerRegistryMinEvictAge", DURATION, GLOBAL, TN_DYN_MIN) \
     X(MATCHING_QUERY_POLLER_WINDOW, "matching.queryPollerUnavailableWindow", \
       DURATION, GLOBAL, 20 * TN_DYN_SEC) \
     X(FRONTEND_NS_DELETE_RPS, "frontend.deleteNamespaceDeleteActivityRPS", INT, GLOBAL, 100) \

@@ -43,6 +43,10 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
         tn_dyn_bool(TN_DYN_FRONTEND_ASYNC_UPDATES, ns->name, TN_STR(""));
     info->capabilities->workflow_pause =
         tn_dyn_bool(TN_DYN_FRONTEND_WORKFLOW_PAUSE, ns->name, TN_STR(""));
+    info->capabilities->worker_heartbeats = tn_dyn_bool(TN_DYN_FRONTEND_WORKER_HEARTBEATS, ns->name, TN_STR(""));
+    info->capabilities->worker_poll_complete_on_shutdown =
+        tn_dyn_bool(TN_DYN_FRONTEND_CANCEL_POLLS_ON_SHUTDOWN, ns->name, TN_STR(""));
+    info->capabilities->poller_autoscaling = true;
     info->limits->blob_size_limit_error =
         tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
     info->limits->memo_size_limit_error =

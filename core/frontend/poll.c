@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Long polls for tasks, and calls about task queues and workers. */
+/* Long polls for tasks. */
 #include "frontend/priv.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
@@ -14,8 +14,8 @@ static void matching_answered(tn_mreq *m)
         tn_front_reply(f, m->response);
 }
 
-static void to_matching(tn_fcall *f, tn_mop op,
-                        const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type)
+static void to_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type,
+                        const ProtobufCMessage *request, void (*done)(tn_mreq *m))
 {
     tn_mreq *m = &f->mreq;
     m->arena = f->call->arena;
@@ -26,13 +26,26 @@ static void to_matching(tn_fcall *f, tn_mop op,
     m->sticky = queue->kind == STICKY;
     m->normal_queue = tn_str_from(queue->normal_name);
     m->type = type;
-    m->request = f->call->request;
+    m->request = request;
     m->call = f->call;
     m->deadline_mono_ns = f->call->deadline_mono_ns;
     m->pass_on = true;
-    m->done = matching_answered;
+    m->done = done;
     m->user = f;
     tn_client_matching(m);
+}
+
+void tn_front_matching(tn_fcall *f, tn_mop op,
+                       const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type)
+{
+    to_matching(f, op, queue, type, f->call->request, matching_answered);
+}
+
+void tn_front_matching_step(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
+                            const ProtobufCMessage *request, void (*done)(tn_mreq *m))
+{
+    f->mreq = (tn_mreq){0}; /* it may have been at another step's */
+    to_matching(f, op, queue, TN_TASK_WORKFLOW, request, done);
 }
 
 /* ---- polls ---- */
@@ -117,7 +130,7 @@ static void poll(tn_fcall *f, const polling *p)
     }
     f->mreq.poll_id = tn_client_next_poll_id();
     f->call->on_cancel = poll_cancelled;
-    to_matching(f, TN_MOP_POLL, p->queue, p->type);
+    tn_front_matching(f, TN_MOP_POLL, p->queue, p->type);
     f->mreq.done = poll_answered;
 }
 
@@ -135,57 +148,4 @@ void tn_do_poll_activity(tn_fcall *f)
         REQUEST(f, PollActivityTaskQueueRequest);
     poll(f, &(polling){r->task_queue, TN_TASK_ACTIVITY, r->identity, r->worker_version_capabilities,
                        r->deployment_options});
-}
-
-/* ---- about queues ---- */
-
-void tn_do_describe_task_queue(tn_fcall *f)
-{
-    Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest *r =
-        REQUEST(f, DescribeTaskQueueRequest);
-    const tn_fault *fault = tn_front_check_task_queue(f->call->arena, r->task_queue);
-    if (fault)
-        tn_front_fail(f, fault);
-    else if ((int)r->api_mode == 1 && r->task_queue->kind == STICKY)
-        tn_front_invalid(f, "Enhanced DescribeTaskQueue is not valid for a sticky queue, use "
-                            "api_mode=UNSPECIFIED or "
-                            "a normal queue.");
-    else
-        to_matching(f, TN_MOP_DESCRIBE, r->task_queue, TN_TASK_WORKFLOW);
-}
-
-void tn_do_list_partitions(tn_fcall *f)
-{
-    Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsRequest *r =
-        REQUEST(f, ListTaskQueuePartitionsRequest);
-    const tn_fault *fault = tn_front_check_task_queue(f->call->arena, r->task_queue);
-    if (fault)
-        tn_front_fail(f, fault);
-    else
-        to_matching(f, TN_MOP_PARTITIONS, r->task_queue, TN_TASK_WORKFLOW);
-}
-
-/* ---- about workers ---- */
-
-static void worker_shut_down(tn_mreq *m)
-{
-    tn_fcall *f = m->user;
-    Temporal__Api__Workflowservice__V1__ShutdownWorkerResponse out =
-        TEMPORAL__API__WORKFLOWSERVICE__V1__SHUTDOWN_WORKER_RESPONSE__INIT;
-    tn_front_reply(f, &out.base);
-}
-
-void tn_do_shutdown_worker(tn_fcall *f)
-{
-    Temporal__Api__Workflowservice__V1__ShutdownWorkerRequest *r =
-        REQUEST(f, ShutdownWorkerRequest);
-    if (!*r->sticky_task_queue) {
-        worker_shut_down(&(tn_mreq){.user = f});
-        return;
-    }
-    Temporal__Api__Taskqueue__V1__TaskQueue queue = TEMPORAL__API__TASKQUEUE__V1__TASK_QUEUE__INIT;
-    queue.name = r->sticky_task_queue;
-    queue.kind = STICKY;
-    to_matching(f, TN_MOP_SHUTDOWN_WORKER, &queue, TN_TASK_WORKFLOW);
-    f->mreq.done = worker_shut_down;
 }

@@ -60,6 +60,11 @@ void tn_front_reply(tn_fcall *f, const ProtobufCMessage *response); /* NULL: emp
 void tn_front_history(tn_fcall *f, tn_hop op, const char *workflow_id, const char *run_id,
                       const ProtobufCMessage *request);
 
+/* poll.c: to matching; its answer is the call's, or `done` goes on (and sees to the answer). */
+void tn_front_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type);
+void tn_front_matching_step(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
+                            const ProtobufCMessage *request, void (*done)(tn_mreq *m));
+
 /* limits.c: what must hold before a method runs.  NULL: go on. */
 const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method);
 void tn_front_release(tn_fcall *f); /* concurrency counts */
@@ -155,6 +160,17 @@ void tn_do_describe_task_queue(tn_fcall *f);
 void tn_do_list_partitions(tn_fcall *f);
 void tn_do_shutdown_worker(tn_fcall *f);
 void tn_do_worker_heartbeat(tn_fcall *f);
+void tn_do_update_task_queue_config(tn_fcall *f);
+void tn_do_list_workers(tn_fcall *f);
+void tn_do_count_workers(tn_fcall *f);
+void tn_do_describe_worker(tn_fcall *f);
+void tn_do_fetch_worker_config(tn_fcall *f);
+void tn_do_update_worker_config(tn_fcall *f);
+void tn_do_update_build_ids(tn_fcall *f);
+void tn_do_get_build_ids(tn_fcall *f);
+void tn_do_update_versioning_rules(tn_fcall *f);
+void tn_do_get_versioning_rules(tn_fcall *f);
+void tn_do_task_reachability(tn_fcall *f);
 void tn_do_system_info(tn_fcall *f);
 void tn_do_cluster_info(tn_fcall *f);
 void tn_do_register_namespace(tn_fcall *f);

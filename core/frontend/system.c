@@ -54,7 +54,3 @@ void tn_do_cluster_info(tn_fcall *f)
     out.initial_failover_version = 1;
     tn_front_reply(f, &out.base);
 }
-
-/* Heartbeats of workers are taken and forgotten until something shows them; the namespace does not ask for them
- * (its worker_heartbeats capability is off), yet a client that sends one must not fail. */
-void tn_do_worker_heartbeat(tn_fcall *f) { tn_front_reply(f, NULL); }

@@ -72,6 +72,20 @@ static offer *offer_begin(tn_run *run, tn_want want)
     return o;
 }
 
+/* Of a workflow task, or of an activity; NULL: the default, as nearly all have. */
+static const tn_task_priority *priority_of(const tn_ms *ms, const tn_activity *activity, tn_arena *arena)
+{
+    const Temporal__Api__Common__V1__Priority *found = activity ? tn_machine_activity_priority(ms, activity, arena)
+                                                                : tn_machine_priority(ms, arena);
+    if (!found)
+        return NULL;
+    tn_task_priority *out = TN_NEW(arena, tn_task_priority);
+    *out = (tn_task_priority){.key = found->priority_key,
+                              .fairness_key = tn_str_from(found->fairness_key),
+                              .fairness_weight = found->fairness_weight};
+    return out;
+}
+
 static void offer_wft(tn_run *run)
 {
     tn_ms *ms = run->ms;
@@ -85,6 +99,7 @@ static void offer_wft(tn_run *run)
     m->sticky = ms->wft.sticky && ms->sticky_queue;
     m->normal_queue = tn_arena_str(m->arena, tn_str_from(ms->task_queue));
     m->queue = m->sticky ? tn_arena_str(m->arena, tn_str_from(ms->sticky_queue)) : m->normal_queue;
+    m->priority = priority_of(ms, NULL, m->arena);
     m->task.scheduled_id = ms->wft.scheduled_id;
     m->task.attempt = ms->wft.attempt;
     m->task.stamp = ms->wft.stamp;
@@ -101,6 +116,7 @@ static void offer_activity(tn_run *run, tn_activity *activity)
     activity->stamp = ++run->ms->next_stamp;
     m->type = TN_TASK_ACTIVITY;
     m->queue = tn_arena_str(m->arena, tn_str_from(activity->task_queue));
+    m->priority = priority_of(run->ms, activity, m->arena);
     m->task.scheduled_id = activity->scheduled_id;
     m->task.attempt = activity->attempt;
     m->task.stamp = activity->stamp;
@@ -280,7 +296,7 @@ static void start_child(tn_run *run, tn_child *child)
     r->memo = a->memo;
     r->search_attributes = a->search_attributes;
     r->header = a->header;
-    r->priority = a->priority;
+    r->priority = tn_machine_child_priority(run->ms, x->req.arena, a->priority);
     x->req.request = &r->base;
     x->req.u.start.parent = &x->self;
     xcall_send(x, TN_HOP_START);

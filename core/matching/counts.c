@@ -23,7 +23,7 @@ void tn_tq_hold_series(tn_tq *tq)
                                             "polls that waited when their task came", labels, n);
     tq->polls_timed_out =
         tn_metrics_counter("poll_timeouts", "polls that got nothing in time", labels, n);
-    tq->backlog =
+    tq->backlog_series =
         tn_metrics_gauge("approximate_backlog_count", "tasks that wait in memory", labels, n);
     tq->sync_latency =
         tn_metrics_histogram("syncmatch_latency", "seconds a task waited whose poll was there",

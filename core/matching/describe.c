@@ -8,6 +8,7 @@
 
 typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest describe_request;
 typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse describe_response;
+typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry priority_entry;
 typedef Temporal__Api__Taskqueue__V1__PollerInfo poller_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueStats stats_info;
 
@@ -33,33 +34,63 @@ static poller_info **pollers_of(const tn_tq *tq, tn_arena *arena, size_t *out_co
     return out;
 }
 
-static stats_info *stats_of(const tn_tq *tq, tn_arena *arena)
+/* Of one priority, or of all (0). */
+static stats_info *stats_of(const tn_tq *tq, uint32_t priority, tn_arena *arena)
 {
     stats_info *out = tn_arena_alloc(arena, sizeof(*out));
     temporal__api__taskqueue__v1__task_queue_stats__init(out);
     uint64_t age_ns = 0;
     if (tq) {
-        out->approximate_backlog_count = (int64_t)tq->n_tasks;
-        tn_list *first = tn_list_first(&tq->tasks);
-        uint64_t now = tn_now_mono_ns();
-        if (first)
-            age_ns = now - TN_CONTAINER_OF(first, tn_wtask, link)->ref.created_mono_ns;
-        out->tasks_add_rate = tn_tq_rate(tq, false);
-        out->tasks_dispatch_rate = tn_tq_rate(tq, true);
+        out->approximate_backlog_count = (int64_t)tn_backlog_count(&tq->backlog, priority);
+        uint64_t now = tn_now_mono_ns(), oldest = tn_backlog_oldest_ns(&tq->backlog, priority);
+        age_ns = oldest < now ? now - oldest : 0;
+        out->tasks_add_rate = tn_tq_rate(tq, priority, false);
+        out->tasks_dispatch_rate = tn_tq_rate(tq, priority, true);
+        out->rate_limiting_active = tn_rates_limited(tq);
     }
     out->approximate_backlog_age = tn_duration_from_ns(arena, (int64_t)age_ns);
     return out;
+}
+
+/* The default priority always, the others where something is or has been. */
+static void stats_by_priority(const tn_tq *tq, tn_arena *arena, describe_response *out)
+{
+    out->stats_by_priority_key = TN_NEW_ARRAY(arena, priority_entry *, TN_PRIORITIES);
+    for (uint32_t priority = 1; priority <= TN_PRIORITIES; priority++) {
+        stats_info *stats = stats_of(tq, priority, arena);
+        if (priority != TN_PRIORITY_DEFAULT && !stats->approximate_backlog_count && stats->tasks_add_rate <= 0 &&
+            stats->tasks_dispatch_rate <= 0)
+            continue;
+        priority_entry *entry = tn_arena_alloc(arena, sizeof(*entry));
+        temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(entry);
+        entry->key = (int32_t)priority;
+        entry->value = stats;
+        out->stats_by_priority_key[out->n_stats_by_priority_key++] = entry;
+    }
 }
 
 static Temporal__Api__Taskqueue__V1__TaskQueueStatus *status_of(const tn_tq *tq, tn_arena *arena)
 {
     Temporal__Api__Taskqueue__V1__TaskQueueStatus *out = tn_arena_alloc(arena, sizeof(*out));
     temporal__api__taskqueue__v1__task_queue_status__init(out);
-    out->backlog_count_hint = tq ? (int64_t)tq->n_tasks : 0;
-    out->rate_per_second = tq && tn_tq_limit(tq) > 0 ? tn_tq_limit(tq) : 100000;
+    int32_t source;
+    out->backlog_count_hint = tq ? (int64_t)tq->backlog.count : 0;
+    out->rate_per_second = tq ? tn_rates_limit(tq, &source) : TN_RATE_NONE;
     out->task_id_block = tn_arena_alloc(arena, sizeof(*out->task_id_block));
     temporal__api__taskqueue__v1__task_id_block__init(out->task_id_block);
     return out;
+}
+
+static void settings_of(const tn_tq *tq, const describe_request *request, tn_arena *arena, describe_response *out)
+{
+    int32_t source = 0;
+    if (request->report_config)
+        out->config = (Temporal__Api__Taskqueue__V1__TaskQueueConfig *)(uintptr_t)tn_tq_config_message(tq, arena);
+    out->effective_rate_limit = tn_arena_alloc(arena, sizeof(*out->effective_rate_limit));
+    temporal__api__workflowservice__v1__describe_task_queue_response__effective_rate_limit__init(
+        out->effective_rate_limit);
+    out->effective_rate_limit->requests_per_second = (float)tn_rates_limit(tq, &source);
+    out->effective_rate_limit->rate_limit_source = (Temporal__Api__Enums__V1__RateLimitSource)source;
 }
 
 /* The enhanced mode: a map of versions, of which there is one, the unversioned "". */
@@ -85,7 +116,7 @@ static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request
         if (request->report_pollers)
             entry->value->pollers = pollers_of(tq, arena, &entry->value->n_pollers);
         if (request->report_stats)
-            entry->value->stats = stats_of(tq, arena);
+            entry->value->stats = stats_of(tq, 0, arena);
         info->types_info[info->n_types_info++] = entry;
     }
     Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *version =
@@ -108,47 +139,54 @@ static uint32_t partitions_of(const tn_mreq *req, uint32_t type)
     return req->sticky ? 1 : read > write ? read : write;
 }
 
-void tn_match_describe(tn_mloop *ml, tn_mreq *req)
+/* The legacy mode; false: it is served again when the queue's settings are known. */
+static bool describe_one(tn_mloop *ml, tn_mreq *req, const describe_request *request, describe_response *out)
 {
-    const describe_request *request = (const describe_request *)req->request;
     tn_arena *arena = req->arena;
-    tn_arena_set_limit(arena, 0);
-    describe_response *out = tn_arena_alloc(arena, sizeof(*out));
-    temporal__api__workflowservice__v1__describe_task_queue_response__init(out);
-    if ((int)request->api_mode == 1) {
-        describe_versions(ml, req, request, out);
-    } else {
-        uint32_t type =
-            request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
-        tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
-        out->pollers = pollers_of(tq, arena, &out->n_pollers);
+    uint32_t type = request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
+    tn_tq *tq = req->forwarded ? tn_tq_find(ml, req->ns, req->queue, type)
+                               : tn_tq_get(ml, req->ns, req->queue, type, req->sticky);
+    if (tq && !req->forwarded && tn_tq_config_wait(tq, req))
+        return false;
+    out->pollers = pollers_of(tq, arena, &out->n_pollers);
+    if (!req->sticky) {
         out->versioning_info = tn_arena_alloc(arena, sizeof(*out->versioning_info));
         temporal__api__taskqueue__v1__task_queue_versioning_info__init(out->versioning_info);
         out->versioning_info->current_version = (char *)"__unversioned__";
-        if (request->include_task_queue_status)
-            out->task_queue_status = status_of(tq, arena);
-        if (request->report_stats)
-            out->stats = stats_of(tq, arena);
-        if (request->report_stats) { /* one priority until there are more */
-            out->stats_by_priority_key = TN_NEW_ARRAY(
-                arena,
-                Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry
-                    *,
-                1);
-            Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry
-                *entry = tn_arena_alloc(arena, sizeof(*entry));
-            temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(
-                entry);
-            entry->key = 3;
-            entry->value = stats_of(tq, arena);
-            out->stats_by_priority_key[0] = entry;
-            out->n_stats_by_priority_key = 1;
-        }
+    }
+    if (request->include_task_queue_status)
+        out->task_queue_status = status_of(tq, arena);
+    if (request->report_stats) {
+        out->stats = stats_of(tq, 0, arena);
+        stats_by_priority(tq, arena, out);
+    }
+    if (!req->forwarded)
+        settings_of(tq, request, arena, out);
+    return true;
+}
+
+void tn_match_describe(tn_mloop *ml, tn_mreq *req)
+{
+    const describe_request *request = (const describe_request *)req->request;
+    uint32_t index;
+    (void)tn_partition_base(req->queue, &index);
+    tn_arena_set_limit(req->arena, 0);
+    describe_response *out = tn_arena_alloc(req->arena, sizeof(*out));
+    temporal__api__workflowservice__v1__describe_task_queue_response__init(out);
+    if ((int)request->api_mode == 1) {
+        describe_versions(ml, req, request, out);
+    } else if (index && request->report_stats && !req->forwarded) {
+        req->fault = tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT,
+                                   "DescribeTaskQueue stats are only supported for the root partition");
+        tn_client_matching_done(req);
+        return;
+    } else if (!describe_one(ml, req, request, out)) {
+        return;
     }
     req->response = &out->base;
     uint32_t workflow = partitions_of(req, TN_TASK_WORKFLOW), activity = partitions_of(req, TN_TASK_ACTIVITY);
     uint32_t partitions = workflow > activity ? workflow : activity;
-    if (partitions > 1 && !req->forwarded && !req->sticky)
+    if (partitions > 1 && !req->forwarded && !req->sticky && !index)
         tn_match_gather(ml, req, partitions);
     else
         tn_client_matching_done(req);

@@ -158,7 +158,7 @@ void tn_forward_end_polls(tn_tq *tq)
 static void look_polls(tn_tq_forward *f)
 {
     tn_tq *tq = f->tq;
-    while (!tn_list_empty(&tq->polls) && tn_list_empty(&tq->tasks) && tn_list_empty(&tq->queries) &&
+    while (!tn_list_empty(&tq->polls) && !tq->backlog.count && tn_list_empty(&tq->queries) &&
            f->polls_out < tn_tq_number(tq, TN_DYN_MATCHING_FORWARD_POLLS)) {
         tn_wpoll *poll = TN_CONTAINER_OF(tn_list_first(&tq->polls), tn_wpoll, link);
         if (tn_now_mono_ns() < poll->parked_mono_ns + POLL_PATIENCE_NS) {
@@ -184,10 +184,10 @@ static void task_back(tn_mreq *m)
     tq->forward->tasks_out--;
     tq->n_out--;
     if (m->accepted && !m->fault) {
-        tn_match_task_free(sent->task);
+        tn_backlog_task_free(sent->task);
         tn_tq_give_credit(tq);
     } else if (tq->lost) { /* another host's by now, and so is the task: its run has offered it there */
-        tn_match_task_free(sent->task);
+        tn_backlog_task_free(sent->task);
     } else {
         tq->forward->tasks_from_ns = tn_now_mono_ns() + REFUSED_NS;
         tn_match_put_back(tq, sent->task);
@@ -195,6 +195,15 @@ static void task_back(tn_mreq *m)
     tn_namespace_unref(m->ns);
     tn_arena_destroy(m->arena);
     tn_match(tq);
+}
+
+static const tn_task_priority *priority_of(const tn_wtask *task, tn_arena *arena)
+{
+    tn_task_priority *out = TN_NEW(arena, tn_task_priority);
+    *out = (tn_task_priority){.key = task->priority,
+                              .fairness_weight = task->weight,
+                              .fairness_key = tn_arena_str(arena, tn_wtask_fairness_key(task))};
+    return out;
 }
 
 static void send_task(tn_tq_forward *f, tn_wtask *task)
@@ -206,7 +215,9 @@ static void send_task(tn_tq_forward *f, tn_wtask *task)
     sent->task = task;
     m->ns = tn_namespace_ref(f->tq->ns);
     m->deadline_mono_ns = UINT64_MAX;
-    m->workflow_id = tn_arena_str(arena, (tn_str){task->workflow_id, task->workflow_id_n});
+    m->workflow_id = tn_arena_str(arena, tn_wtask_workflow_id(task));
+    m->priority = priority_of(task, arena);
+    m->paid = task->paid;
     m->task = task->ref;
     m->expire_mono_ns = task->expire_mono_ns;
     m->done = task_back;
@@ -228,7 +239,7 @@ static void look_tasks(tn_tq_forward *f)
 {
     tn_tq *tq = f->tq;
     uint64_t rate = tn_tq_number(tq, TN_DYN_MATCHING_FORWARD_RATE);
-    while (rate && tq->n_tasks && tn_list_empty(&tq->polls) &&
+    while (rate && tq->backlog.count && tn_list_empty(&tq->polls) &&
            f->tasks_out < tn_tq_number(tq, TN_DYN_MATCHING_FORWARD_TASKS)) {
         uint64_t now = tn_now_mono_ns();
         if (now < tasks_may_go_ns(f)) {

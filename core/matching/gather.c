@@ -7,6 +7,7 @@
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
 typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse describe_response;
+typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry priority_entry;
 typedef Temporal__Api__Taskqueue__V1__PollerInfo poller_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueStats stats_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo version_info;
@@ -49,8 +50,31 @@ static void add_stats(tn_arena *arena, stats_info *to, const stats_info *more)
     to->approximate_backlog_count += more->approximate_backlog_count;
     to->tasks_add_rate += more->tasks_add_rate;
     to->tasks_dispatch_rate += more->tasks_dispatch_rate;
+    to->rate_limiting_active |= more->rate_limiting_active;
     if (tn_ns_from_duration(to->approximate_backlog_age, &age) && tn_ns_from_duration(more->approximate_backlog_age, &other))
         to->approximate_backlog_age = tn_duration_from_ns(arena, age > other ? age : other);
+}
+
+static void add_priorities(tn_arena *arena, describe_response *to, const describe_response *more)
+{
+    size_t n = to->n_stats_by_priority_key, n_more = more->n_stats_by_priority_key;
+    if (!n_more)
+        return;
+    priority_entry **out = TN_NEW_ARRAY(arena, priority_entry *, n + n_more);
+    if (n)
+        memcpy(out, to->stats_by_priority_key, n * sizeof(out[0]));
+    for (size_t i = 0; i < n_more; i++) {
+        const priority_entry *one = more->stats_by_priority_key[i];
+        size_t at = 0;
+        while (at < n && out[at]->key != one->key)
+            at++;
+        if (at < n)
+            add_stats(arena, out[at]->value, one->value);
+        else
+            out[n++] = (priority_entry *)(void *)tn_proto_copy(&one->base, arena);
+    }
+    to->stats_by_priority_key = out;
+    to->n_stats_by_priority_key = n;
 }
 
 static void add_types(tn_arena *arena, version_info *to, const version_info *more)
@@ -71,11 +95,9 @@ static void add(tn_arena *arena, describe_response *to, const describe_response 
     add_pollers(arena, &to->n_pollers, &to->pollers, more->n_pollers, more->pollers);
     if (to->task_queue_status && more->task_queue_status) {
         to->task_queue_status->backlog_count_hint += more->task_queue_status->backlog_count_hint;
-        to->task_queue_status->rate_per_second += more->task_queue_status->rate_per_second;
     }
     add_stats(arena, to->stats, more->stats);
-    for (size_t i = 0; i < to->n_stats_by_priority_key && i < more->n_stats_by_priority_key; i++)
-        add_stats(arena, to->stats_by_priority_key[i]->value, more->stats_by_priority_key[i]->value);
+    add_priorities(arena, to, more);
     if (to->n_versions_info && more->n_versions_info && to->versions_info[0]->value && more->versions_info[0]->value)
         add_types(arena, to->versions_info[0]->value, more->versions_info[0]->value);
 }

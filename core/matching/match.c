@@ -13,21 +13,6 @@ typedef Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest poll_ac
 
 /* ---- tasks ---- */
 
-void tn_match_task_free(tn_wtask *task) { free(task); }
-
-static tn_wtask *task_of(const tn_mreq *req)
-{
-    size_t n = req->workflow_id.n;
-    tn_wtask *task = tn_xmalloc(sizeof(*task) + n + 1);
-    tn_list_init(&task->link);
-    task->ref = req->task;
-    task->expire_mono_ns = req->expire_mono_ns;
-    task->workflow_id_n = (uint16_t)n;
-    memcpy(task->workflow_id, req->workflow_id.p, n);
-    task->workflow_id[n] = '\0';
-    return task;
-}
-
 static bool sticky_worker_gone(const tn_tq *tq)
 {
     return tn_list_empty(&tq->polls) &&
@@ -41,7 +26,7 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
     req->accepted = true;
     if (ml->stopping || (req->sticky && sticky_worker_gone(tq))) {
         req->accepted = false;
-    } else if (tq->n_tasks >= TN_TASKS_WINDOW_MAX) {
+    } else if (tq->backlog.count >= TN_TASKS_WINDOW_MAX) {
         req->accepted = false;
         if (!req->forwarded) /* who forwards tries again by itself */
             tn_tq_starve(tq, req->task.shard);
@@ -50,12 +35,11 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
         tn_client_matching_done(req);
         return;
     }
-    tn_wtask *task = task_of(req);
-    tn_list_push_back(&tq->tasks, &task->link);
-    tq->n_tasks++;
-    tn_gauge_add(tq->backlog, 1);
+    tn_wtask *task = tn_backlog_task(req);
+    tn_backlog_add(&tq->backlog, task);
+    tn_gauge_add(tq->backlog_series, 1);
     if (!req->forwarded)
-        tn_tq_count(tq, false);
+        tn_tq_count(tq, task->priority, false);
     tn_client_matching_done(req);
     tq->adding = true;
     tn_match(tq);
@@ -122,19 +106,15 @@ void tn_wpoll_finish(tn_wpoll *poll, const tn_fault *fault)
     tn_client_matching_done(req);
 }
 
-static void set_rate(tn_tq *tq, const tn_mreq *req, double *out_rate)
+static double rate_asked(const tn_mreq *req)
 {
-    *out_rate = 0;
     if (req->type != TN_TASK_ACTIVITY)
-        return;
+        return -1;
     const poll_activity *poll = (const poll_activity *)req->request;
-    if (!poll->task_queue_metadata || !poll->task_queue_metadata->max_tasks_per_second) {
-        return;
-    }
+    if (!poll->task_queue_metadata || !poll->task_queue_metadata->max_tasks_per_second)
+        return -1;
     double rate = poll->task_queue_metadata->max_tasks_per_second->value;
-    *out_rate = rate;
-    rate /= tn_partitions_read(tq->ns->name, tq->base, tq->type);
-    tn_tq_set_limit(tq, rate > 0 && *out_rate < 100000 ? rate : 0);
+    return rate >= 0 && rate < TN_RATE_NONE ? rate : -1;
 }
 
 void tn_match_poll(tn_mloop *ml, tn_mreq *req)
@@ -144,11 +124,11 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req)
     const char *identity = req->type == TN_TASK_WORKFLOW
                                ? ((const poll_wft *)req->request)->identity
                                : ((const poll_activity *)req->request)->identity;
-    double rate;
-    set_rate(tq, req, &rate);
+    double rate = rate_asked(req);
+    tn_rates_set_worker(tq, rate);
     tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate);
     tn_wpoll *poll = TN_NEW(req->arena, tn_wpoll);
-    if (!poll || ml->stopping) {
+    if (!poll || ml->stopping || tn_worker_is_gone(ml, req)) {
         req->fault = poll ? NULL
                           : tn_fault_make(req->arena, TN_GRPC_RESOURCE_EXHAUSTED,
                                           "poll request is too large");
@@ -162,6 +142,7 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req)
     tn_map_insert(&ml->polls, &poll->by_id, tn_blob_from(&poll->id, sizeof(poll->id)));
     tn_loop_timer_init(&poll->timer, poll_waited);
     poll->until_mono_ns = poll_until(tq, req);
+    poll->came_mono_ns = tn_now_mono_ns();
     tn_loop_timer_start(&poll->timer, poll->until_mono_ns);
     tn_wpoll_park(poll, false);
     tn_match(tq);
@@ -192,6 +173,12 @@ void tn_match_end_polls(tn_tq *tq)
 
 /* ---- handing out ---- */
 
+static void count_match(tn_tq *tq, const tn_wpoll *poll)
+{
+    tn_tq_count_match(tq, poll->task, poll->sync);
+    tn_tq_count(tq, poll->task->priority, true);
+}
+
 static void handed_out(tn_hreq *hreq)
 {
     tn_wpoll *poll = hreq->user;
@@ -199,15 +186,15 @@ static void handed_out(tn_hreq *hreq)
     bool matched = !hreq->fault && hreq->response;
     tq->n_out--;
     if (matched)
-        tn_tq_count_match(tq, poll->task, poll->sync);
-    tn_match_task_free(poll->task);
+        count_match(tq, poll);
+    tn_backlog_task_free(poll->task);
     poll->task = NULL;
     if (matched) {
-        tn_tq_count(tq, true);
         tn_counter_inc(tq->polls_won);
         if (poll->sync)
             tn_counter_inc(tq->polls_won_sync);
         poll->mreq->response = hreq->response;
+        tn_rates_advise(poll, poll->sync);
         tn_wpoll_finish(poll, NULL);
     } else if (!tn_wpoll_usable(poll)) {
         tn_wpoll_finish(
@@ -248,7 +235,7 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
         .home = tq->ml->loop,
         .op = tq->type == TN_TASK_WORKFLOW ? TN_HOP_WFT_POLLED : TN_HOP_ACT_POLLED,
         .ns = tq->ns,
-        .workflow_id = {task->workflow_id, task->workflow_id_n},
+        .workflow_id = tn_wtask_workflow_id(task),
         .run_id = {out->run_id, 36},
         .request = req->request,
         .call = req->call,
@@ -275,49 +262,68 @@ static tn_wpoll *take_poll(tn_tq *tq)
     return NULL;
 }
 
+/* The task whose turn it is, left where it is; expired ones go. */
+static tn_wtask *next_task(tn_tq *tq, uint64_t now)
+{
+    uint64_t wait_until;
+    bool dropped = false;
+    tn_wtask *task;
+    while ((task = tn_backlog_next(&tq->backlog, now, &wait_until)) && task->expire_mono_ns <= now) {
+        tn_backlog_take(&tq->backlog, task, now, false);
+        tn_gauge_add(tq->backlog_series, -1);
+        tn_backlog_task_free(task);
+        dropped = true;
+    }
+    if (!task && wait_until != UINT64_MAX)
+        tn_rates_look_at(tq, wait_until);
+    if (dropped)
+        tn_tq_give_credit(tq);
+    return task;
+}
+
+static void take(tn_tq *tq, tn_wtask *task, uint64_t now)
+{
+    tn_backlog_take(&tq->backlog, task, now, true);
+    tn_gauge_add(tq->backlog_series, -1);
+}
+
 tn_wtask *tn_match_take_task(tn_tq *tq)
 {
-    while (!tn_list_empty(&tq->tasks)) {
-        tn_wtask *task = TN_CONTAINER_OF(tn_list_pop_front(&tq->tasks), tn_wtask, link);
-        tq->n_tasks--;
-        tn_gauge_add(tq->backlog, -1);
-        if (task->expire_mono_ns == UINT64_MAX || task->expire_mono_ns > tn_now_mono_ns())
-            return task;
-        tn_match_task_free(task);
-    }
-    return NULL;
+    uint64_t now = tn_now_mono_ns();
+    tn_wtask *task = tn_tq_config_known(tq) ? next_task(tq, now) : NULL;
+    if (!task || (!task->paid && !tn_rates_may_dispatch(tq)))
+        return NULL;
+    take(tq, task, now);
+    task->paid = true;
+    return task;
 }
 
 void tn_match_put_back(tn_tq *tq, tn_wtask *task)
 {
-    tn_list_push_front(&tq->tasks, &task->link);
-    tq->n_tasks++;
-    tn_gauge_add(tq->backlog, 1);
+    tn_backlog_put_back(&tq->backlog, task);
+    tn_gauge_add(tq->backlog_series, 1);
 }
 
 static void meet(tn_tq *tq)
 {
-    while (!tn_list_empty(&tq->polls) &&
-           (!tn_list_empty(&tq->queries) || !tn_list_empty(&tq->tasks))) {
+    while (!tn_list_empty(&tq->polls) && (!tn_list_empty(&tq->queries) || tq->backlog.count)) {
         bool query = !tn_list_empty(&tq->queries);
-        if (!query && !tn_tq_may_dispatch(tq))
+        uint64_t now = query ? 0 : tn_now_mono_ns();
+        if (!query && !tn_tq_config_known(tq))
+            return;
+        tn_wtask *task = query ? NULL : next_task(tq, now);
+        if (!query && (!task || (!task->paid && !tn_rates_may_dispatch(tq))))
             return;
         tn_wpoll *poll = take_poll(tq);
         if (!poll) {
-            if (!query)
-                tn_tq_keep_token(tq);
+            if (task && !task->paid)
+                tn_rates_keep_token(tq);
             return;
         }
         if (query && tn_match_hand_out_query(tq, poll))
             continue;
-        tn_wtask *task = query ? NULL : tn_match_take_task(tq);
-        if (task) {
-            hand_out(tq, poll, task);
-        } else { /* all that waited had expired: none took the token, and there is room now */
-            tn_tq_keep_token(tq);
-            tn_wpoll_park(poll, true);
-            tn_tq_give_credit(tq);
-        }
+        take(tq, task, now);
+        hand_out(tq, poll, task);
     }
 }
 

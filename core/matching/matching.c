@@ -57,6 +57,21 @@ static void submit(tn_mreq *req)
     case TN_MOP_SHUTDOWN_WORKER:
         shutdown_worker(ml, req);
         break;
+    case TN_MOP_UPDATE_CONFIG:
+        tn_match_update_config(ml, req);
+        break;
+    case TN_MOP_CONFIG_CHANGED:
+        tn_match_config_changed(ml, req);
+        break;
+    case TN_MOP_CANCEL_WORKER_POLLS:
+        tn_match_cancel_worker(ml, req);
+        break;
+    case TN_MOP_WORKER_HEARTBEAT:
+    case TN_MOP_LIST_WORKERS:
+    case TN_MOP_COUNT_WORKERS:
+    case TN_MOP_DESCRIBE_WORKER:
+        tn_workers_serve(&ml->workers, req);
+        break;
     }
 }
 
@@ -74,6 +89,8 @@ void tn_matching_start(const char *host)
         tn_map_init(&mloops[i].queues);
         tn_map_init(&mloops[i].queries);
         tn_map_init(&mloops[i].polls);
+        tn_workers_init(&mloops[i].workers);
+        tn_list_init(&mloops[i].gone);
         tn_loop_timer_init(&mloops[i].sweep, swept);
     }
 }
@@ -96,12 +113,20 @@ static void end_queue(void *user, tn_map_link *link)
     }
 }
 
+static void stop_queue(void *user, tn_map_link *link)
+{
+    end_queue(user, link);
+    tn_tq_config_stop(TN_CONTAINER_OF(link, tn_tq, link));
+}
+
 static void loop_stop(void *arg)
 {
     tn_mloop *ml = arg;
     ml->stopping = true;
     tn_loop_timer_stop(&ml->sweep);
-    tn_map_each(&ml->queues, end_queue, NULL);
+    tn_workers_done(&ml->workers);
+    tn_gone_workers_done(ml);
+    tn_map_each(&ml->queues, stop_queue, NULL);
 }
 
 static void let_go(void *user, tn_map_link *link)
@@ -112,11 +137,9 @@ static void let_go(void *user, tn_map_link *link)
         return;
     tq->lost = true;
     end_queue(user, link);
-    TN_LIST_FOREACH_SAFE (one, &tq->tasks) {
-        tn_list_remove(one);
-        tq->n_tasks--;
-        tn_gauge_add(tq->backlog, -1);
-        tn_match_task_free(TN_CONTAINER_OF(one, tn_wtask, link));
+    for (tn_wtask *task; (task = tn_backlog_pop(&tq->backlog));) {
+        tn_gauge_add(tq->backlog_series, -1);
+        tn_backlog_task_free(task);
     }
 }
 

@@ -4,7 +4,9 @@
 #define TN_MATCHING_PRIV_H
 
 #include "config/dynconfig.h"
+#include "matching/backlog.h"
 #include "matching/matching.h"
+#include "matching/workers.h"
 #include "metrics/metrics.h"
 
 #define TN_TASKS_WINDOW_MAX 100000u     /* a queue's tasks in memory; past it history keeps them */
@@ -12,23 +14,21 @@
 #define TN_STICKY_QUERY_NS (5 * TN_SEC) /* then any worker may answer */
 #define TN_LONG_POLL_MARGIN_NS TN_SEC   /* answer so long before the caller's own deadline */
 
+#define TN_GONE_WORKERS_MAX 256u
+typedef struct tn_gone_worker tn_gone_worker; /* shutdown.c */
+
 typedef struct tn_mloop {
     tn_loop *loop;
     tn_map queues;  /* tn_tq by ns id + type + name */
     tn_map queries; /* tn_wquery by id: handed out, not answered yet */
     tn_map polls;   /* tn_wpoll by id */
     uint64_t next_query_id;
+    tn_workers workers;
+    tn_list gone; /* tn_gone_worker: their polls end at once */
+    size_t n_gone;
     tn_loop_timer sweep;
     bool stopping;
 } tn_mloop;
-
-typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
-    tn_list link;
-    tn_task_ref ref;
-    uint64_t expire_mono_ns;
-    uint16_t workflow_id_n;
-    char workflow_id[]; /* and a NUL */
-} tn_wtask;
 
 typedef struct tn_poller_seen {
     tn_list link; /* newest last */
@@ -37,17 +37,9 @@ typedef struct tn_poller_seen {
     char identity[];
 } tn_poller_seen;
 
-typedef struct tn_tq_slots { /* what came and went in each of the last 30 seconds */
-    uint32_t added[30], dispatched[30];
-    uint64_t sec; /* of the newest slot */
-} tn_tq_slots;
-
-typedef struct tn_tq_rate_limit { /* of dispatch, that workers asked for */
-    struct tn_tq *tq;
-    double rate, tokens; /* rate 0: none */
-    uint64_t tokens_at_ns;
-    tn_loop_timer timer;
-} tn_tq_rate_limit;
+typedef struct tn_tq_limit tn_tq_limit; /* rates.c */
+typedef struct tn_tq_slots tn_tq_slots; /* rates.c */
+typedef struct tn_tq_config tn_tq_config; /* config.c */
 
 typedef struct tn_tq_forward tn_tq_forward; /* forward.c */
 
@@ -60,8 +52,9 @@ typedef struct tn_tq {
     tn_str base;      /* the queue's own name */
     uint32_t type;
     bool sticky;
-    tn_list tasks, polls, queries;
-    size_t n_tasks, n_polls;
+    tn_backlog backlog;
+    tn_list polls, queries;
+    size_t n_polls;
     size_t n_out; /* polls at a run, queries at a worker: they point here, so the queue must stay */
     tn_list pollers; /* tn_poller_seen */
     size_t n_pollers;
@@ -70,14 +63,17 @@ typedef struct tn_tq {
     uint8_t *starved; /* bit a shard: refused tasks, wants credit */
     uint32_t starved_bytes;
     bool any_starved;
-    tn_tq_rate_limit *limit; /* NULL: never asked for */
-    tn_tq_slots *slots;      /* NULL: nothing has come yet */
+    tn_tq_limit *limit;      /* NULL: never asked for */
+    tn_tq_slots *slots[TN_PRIORITIES]; /* NULL: nothing of that priority has come yet */
+    tn_tq_config *config;    /* NULL: it is known that there is none */
+    uint64_t scaling_free_ns; /* when the next advice to have more pollers may be given */
     tn_tq_forward *forward;  /* NULL: the root, a queue in one partition, a sticky one */
     bool lost;               /* another host's by now */
+    bool config_read;        /* once at least */
     bool adding;             /* a task comes in: a poll that gets it now was there before it */
     /* held series */
     tn_counter *polls_won, *polls_won_sync, *polls_timed_out;
-    tn_gauge *backlog;
+    tn_gauge *backlog_series;
     tn_histogram *sync_latency, *async_latency;
     char key[]; /* namespace id, type, name, NUL */
 } tn_tq;
@@ -95,7 +91,7 @@ typedef struct tn_wpoll { /* in the call's arena */
     tn_tq *tq;
     tn_loop_timer timer;
     uint64_t until_mono_ns; /* then it gets an empty answer */
-    uint64_t parked_mono_ns;
+    uint64_t parked_mono_ns, came_mono_ns;
     tn_mreq *asked; /* the same at the parent partition; NULL: it waits here */
     bool ending;    /* ... and ends empty when it comes back from there */
     bool parked;
@@ -120,22 +116,39 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
 tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type);
 void tn_tq_sweep(tn_mloop *ml);
 void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate);
-void tn_tq_count(tn_tq *tq, bool dispatched);
-float tn_tq_rate(const tn_tq *tq, bool dispatched);
-void tn_tq_set_limit(tn_tq *tq, double rate); /* 0: none */
-double tn_tq_limit(const tn_tq *tq);
+void tn_tq_forget_poller(tn_tq *tq, tn_str identity);
 void tn_tq_starve(tn_tq *tq, uint32_t shard);
 void tn_tq_give_credit(tn_tq *tq);
-bool tn_tq_may_dispatch(tn_tq *tq); /* takes a token; else sets the timer */
-void tn_tq_keep_token(tn_tq *tq);   /* nothing was dispatched after all */
+/* rates.c */
+void tn_tq_count(tn_tq *tq, uint32_t priority, bool dispatched);
+float tn_tq_rate(const tn_tq *tq, uint32_t priority, bool dispatched); /* of all priorities: 0 */
+void tn_rates_set_worker(tn_tq *tq, double rate); /* of the whole queue; below 0: its last poll asked for none */
+void tn_rates_changed(tn_tq *tq); /* what an operator or dynamic config says */
+double tn_rates_limit(const tn_tq *tq, int32_t *out_source); /* of the whole queue; TN_RATE_NONE: none */
+#define TN_RATE_NONE 100000.0 /* what is shown then, and what workers ask for that want none */
+bool tn_rates_may_dispatch(tn_tq *tq); /* takes a token; else sets the timer */
+void tn_rates_keep_token(tn_tq *tq);   /* nothing was dispatched after all */
+void tn_rates_look_at(tn_tq *tq, uint64_t at_mono_ns); /* a fairness key may go on then */
+bool tn_rates_limited(const tn_tq *tq); /* has held something back lately */
+void tn_rates_done(tn_tq *tq);
+void tn_rates_advise(tn_wpoll *poll, bool sync); /* adds to the poll's answer how many pollers there should be */
+/* config.c */
+void tn_tq_config_load(tn_tq *tq);
+bool tn_tq_config_known(const tn_tq *tq); /* until then nothing is handed out */
+void tn_tq_config_stop(tn_tq *tq);
+void tn_tq_config_done(tn_tq *tq);
+bool tn_tq_config_wait(tn_tq *tq, tn_mreq *req); /* true: it is served again once they are known */
+double tn_tq_config_rate(const tn_tq *tq);       /* of the whole queue; below 0: none is set */
+const ProtobufCMessage *tn_tq_config_message(const tn_tq *tq, tn_arena *arena); /* TaskQueueConfig; NULL: none */
+void tn_match_update_config(tn_mloop *ml, tn_mreq *req);
+void tn_match_config_changed(tn_mloop *ml, tn_mreq *req);
 /* match.c */
 void tn_match(tn_tq *tq);
 void tn_match_add(tn_mloop *ml, tn_mreq *req);
 void tn_match_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_end_polls(tn_tq *tq);
-void tn_match_task_free(tn_wtask *task);
-tn_wtask *tn_match_take_task(tn_tq *tq); /* the next that has not expired; NULL: none */
+tn_wtask *tn_match_take_task(tn_tq *tq); /* for another partition: the next, counted in our rate; NULL: none */
 void tn_match_put_back(tn_tq *tq, tn_wtask *task);
 /* forward.c */
 void tn_forward_create(tn_tq *tq); /* when it is a partition with a parent */
@@ -149,6 +162,10 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req);
 void tn_match_query_done(tn_mloop *ml, tn_mreq *req);
 bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll); /* true: the poll was used */
 void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
+/* shutdown.c */
+void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req);
+bool tn_worker_is_gone(tn_mloop *ml, const tn_mreq *poll);
+void tn_gone_workers_done(tn_mloop *ml);
 /* counts.c */
 void tn_tq_hold_series(tn_tq *tq);
 void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync);

@@ -83,7 +83,7 @@ static void query_handed_out(tn_hreq *hreq)
     tn_wpoll *poll = hreq->user;
     poll->tq->n_out--;
     if (!hreq->fault && hreq->response) {
-        tn_tq_count(poll->tq, true);
+        tn_tq_count(poll->tq, TN_PRIORITY_DEFAULT, true);
         poll->mreq->response = hreq->response;
         tn_wpoll_finish(poll, NULL);
         return;

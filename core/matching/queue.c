@@ -29,6 +29,8 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tn_tq *tq = tn_tq_find(ml, ns, name, type);
     if (tq) {
         tq->used_mono_ns = tn_now_mono_ns();
+        if (tq->lost) /* it was another host's meanwhile, who may have been told of other settings */
+            tn_tq_config_load(tq);
         tq->lost = false;
         return tq;
     }
@@ -43,7 +45,7 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tq->type = type;
     tq->sticky = sticky;
     tq->used_mono_ns = tn_now_mono_ns();
-    tn_list_init(&tq->tasks);
+    tn_backlog_init(&tq->backlog);
     tn_list_init(&tq->polls);
     tn_list_init(&tq->queries);
     tn_list_init(&tq->pollers);
@@ -52,6 +54,8 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     tn_tq_hold_series(tq);
     tn_forward_create(tq);
     tn_map_insert(&ml->queues, &tq->link, tn_blob_from(tq->key, key.n));
+    if (!sticky)
+        tn_tq_config_load(tq);
     if (!tn_loop_timer_active(&ml->sweep))
         tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + SWEEP_NS);
     return tq;
@@ -72,13 +76,12 @@ static void forget_pollers(tn_tq *tq, uint64_t before_wall_ns)
 static void tq_destroy(tn_tq *tq)
 {
     forget_pollers(tq, UINT64_MAX);
-    if (tq->limit)
-        tn_loop_timer_stop(&tq->limit->timer);
     tn_forward_destroy(tq);
+    tn_backlog_done(&tq->backlog);
+    tn_rates_done(tq);
+    tn_tq_config_done(tq);
     tn_map_remove(&tq->ml->queues, &tq->link);
     tn_namespace_unref(tq->ns);
-    free(tq->limit);
-    free(tq->slots);
     free(tq->starved);
     free(tq);
 }
@@ -90,7 +93,8 @@ static void sweep_one(void *user, tn_map_link *link)
     uint64_t wall = tn_now_wall_ns();
     uint64_t shown = tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL);
     forget_pollers(tq, wall > shown ? wall - shown : 0);
-    bool idle = !tq->n_out && tn_list_empty(&tq->tasks) && tn_list_empty(&tq->polls) &&
+    tn_backlog_rest(&tq->backlog, now);
+    bool idle = !tq->n_out && !tq->backlog.count && tn_list_empty(&tq->polls) &&
                 tn_list_empty(&tq->queries) && tn_list_empty(&tq->pollers) && !tq->any_starved;
     if (idle && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
         tq_destroy(tq);
@@ -133,41 +137,16 @@ void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
     tn_list_push_back(&tq->pollers, &seen->link);
 }
 
-/* ---- statistics: a ring of seconds ---- */
-
-static void turn_slots(tn_tq_slots *slots)
+void tn_tq_forget_poller(tn_tq *tq, tn_str identity)
 {
-    uint64_t sec = tn_now_mono_ns() / TN_SEC;
-    uint64_t steps = sec - slots->sec;
-    for (uint64_t i = 1; i <= steps && i <= TN_COUNT_OF(slots->added); i++) {
-        size_t slot = (size_t)((slots->sec + i) % TN_COUNT_OF(slots->added));
-        slots->added[slot] = slots->dispatched[slot] = 0;
+    TN_LIST_FOREACH_SAFE (link, &tq->pollers) {
+        tn_poller_seen *seen = TN_CONTAINER_OF(link, tn_poller_seen, link);
+        if (!tn_str_is(identity, seen->identity))
+            continue;
+        tn_list_remove(link);
+        tq->n_pollers--;
+        free(seen);
     }
-    slots->sec = sec;
-}
-
-void tn_tq_count(tn_tq *tq, bool dispatched)
-{
-    if (!tq->slots)
-        tq->slots = tn_xcalloc(1, sizeof(*tq->slots));
-    turn_slots(tq->slots);
-    size_t slot = (size_t)(tq->slots->sec % TN_COUNT_OF(tq->slots->added));
-    if (dispatched)
-        tq->slots->dispatched[slot]++;
-    else
-        tq->slots->added[slot]++;
-}
-
-float tn_tq_rate(const tn_tq *tq, bool dispatched)
-{
-    tn_tq_slots *slots = tq->slots;
-    uint64_t sum = 0;
-    if (!slots)
-        return 0;
-    turn_slots(slots);
-    for (size_t i = 0; i < TN_COUNT_OF(slots->added); i++)
-        sum += dispatched ? slots->dispatched[i] : slots->added[i];
-    return (float)sum / (float)TN_COUNT_OF(slots->added);
 }
 
 /* ---- credit ---- */
@@ -188,7 +167,7 @@ void tn_tq_starve(tn_tq *tq, uint32_t shard)
 
 void tn_tq_give_credit(tn_tq *tq)
 {
-    if (!tq->any_starved || tq->n_tasks > TN_TASKS_WINDOW_MAX / 2)
+    if (!tq->any_starved || tq->backlog.count > TN_TASKS_WINDOW_MAX / 2)
         return;
     tq->any_starved = false;
     for (uint32_t shard = 1; shard < 8 * tq->starved_bytes; shard++) {
@@ -197,56 +176,4 @@ void tn_tq_give_credit(tn_tq *tq)
         tq->starved[shard / 8] &= (uint8_t) ~(1u << (shard % 8));
         tn_client_credit(shard, tq->ns->id, tq->base, tq->type);
     }
-}
-
-/* ---- the rate workers asked for ---- */
-
-static void rate_allows_again(tn_loop_timer *timer)
-{
-    tn_match(TN_CONTAINER_OF(timer, tn_tq_rate_limit, timer)->tq);
-}
-
-void tn_tq_set_limit(tn_tq *tq, double rate)
-{
-    tn_tq_rate_limit *limit = tq->limit;
-    if (!limit && rate <= 0)
-        return;
-    if (!limit) {
-        limit = tq->limit = tn_xcalloc(1, sizeof(*limit));
-        limit->tq = tq;
-        tn_loop_timer_init(&limit->timer, rate_allows_again);
-    }
-    if (limit->rate <= 0) {
-        limit->tokens = rate < 1 ? 1 : rate;
-        limit->tokens_at_ns = tn_now_mono_ns();
-    }
-    limit->rate = rate;
-}
-
-double tn_tq_limit(const tn_tq *tq) { return tq->limit ? tq->limit->rate : 0; }
-
-bool tn_tq_may_dispatch(tn_tq *tq)
-{
-    tn_tq_rate_limit *limit = tq->limit;
-    if (tn_tq_limit(tq) <= 0)
-        return true;
-    uint64_t now = tn_now_mono_ns();
-    double burst = limit->rate < 1 ? 1 : limit->rate;
-    limit->tokens += (double)(now - limit->tokens_at_ns) / (double)TN_SEC * limit->rate;
-    limit->tokens_at_ns = now;
-    if (limit->tokens > burst)
-        limit->tokens = burst;
-    if (limit->tokens >= 1) {
-        limit->tokens -= 1;
-        return true;
-    }
-    uint64_t wait_ns = (uint64_t)((1 - limit->tokens) / limit->rate * (double)TN_SEC);
-    tn_loop_timer_start(&limit->timer, now + wait_ns + TN_MS);
-    return false;
-}
-
-void tn_tq_keep_token(tn_tq *tq)
-{
-    if (tn_tq_limit(tq) > 0)
-        tq->limit->tokens += 1;
 }

@@ -22,21 +22,6 @@ static const struct {
 
 /* ---- the worker's task ----------------------------------------------------------------------- */
 
-/* The activity's own, and what it leaves open as the run has it. */
-static Temporal__Api__Common__V1__Priority *merge_priority(Temporal__Api__Common__V1__Priority *run,
-                                                           Temporal__Api__Common__V1__Priority *own)
-{
-    if (!run || !own)
-        return own ? own : run;
-    if (own->priority_key == 0)
-        own->priority_key = run->priority_key;
-    if (!own->fairness_key || !*own->fairness_key)
-        own->fairness_key = run->fairness_key;
-    if (own->fairness_weight == 0)
-        own->fairness_weight = run->fairness_weight;
-    return own;
-}
-
 static void attach(ProtobufCMessage *msg, tn_arena *arena, uint32_t number, tn_blob bytes)
 {
     TN_ASSERT(tn_proto_attach(msg, arena, number, bytes));
@@ -80,7 +65,7 @@ void tn_machine_activity_task(
     out->current_attempt_scheduled_time =
         tn_ts_from_ns(arena, (int64_t)activity->attempt_scheduled_ns);
     out->started_time = tn_ts_from_ns(arena, (int64_t)activity->started_ns);
-    out->priority = merge_priority(tn_ms_priority(ms, arena), tn_activity_priority(activity, arena));
+    out->priority = tn_machine_activity_priority(ms, activity, arena);
     for (tn_wire_iter it = tn_wire_begin(attrs); tn_wire_next(&it, &field);) {
         for (size_t i = 0; i < TN_COUNT_OF(shared_fields); i++)
             if (shared_fields[i].attrs == field.number && field.wire_type == TN_WIRE_BYTES &&

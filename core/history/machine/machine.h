@@ -231,6 +231,12 @@ const tn_fault *tn_machine_activity_heartbeat(
     tn_tx *tx, const Tenon__TaskToken *token, tn_str activity_id,
     const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *request,
     Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out);
+/* priority.c: of the run, of one of its activities, of a child; NULL: the default. */
+typedef Temporal__Api__Common__V1__Priority tn_priority;
+tn_priority *tn_machine_priority(const tn_ms *ms, tn_arena *arena);
+tn_priority *tn_machine_activity_priority(const tn_ms *ms, const tn_activity *activity, tn_arena *arena);
+tn_priority *tn_machine_child_priority(const tn_ms *ms, tn_arena *arena, tn_priority *own); /* `own` is filled in */
+
 /* Fills a poll (or eager) response for a started activity, token included by the caller
  * (out->task_token is left). */
 void tn_machine_activity_task(

@@ -144,7 +144,7 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
     a->cron_schedule = from->cron_schedule;
     a->memo = from->memo;
     a->search_attributes = from->search_attributes;
-    a->priority = from->priority;
+    a->priority = tn_machine_priority(tx->ms, tx->arena);
     a->versioning_override = from->versioning_override;
     if (initiator == BY_RETRY) {
         a->n_completion_callbacks = from->n_completion_callbacks;
@@ -226,7 +226,7 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs,
     a->cron_schedule = attrs->cron_schedule;
     a->memo = tn_memo_without_nil(tx->arena, attrs->memo);
     a->search_attributes = tn_attrs_without_nil(tx->arena, attrs->search_attributes);
-    a->priority = from->priority;
+    a->priority = tn_machine_priority(tx->ms, tx->arena);
     a->versioning_override = from->versioning_override;
     a->n_completion_callbacks = from->n_completion_callbacks;
     a->completion_callbacks = from->completion_callbacks;

@@ -268,7 +268,7 @@ static Tenon__MatchingCall *packed_matching(tn_mreq *req)
 static void matching_batons(void **state)
 {
     (void)state;
-    for (int op = TN_MOP_ADD; op <= TN_MOP_SHUTDOWN_WORKER; op++) {
+    for (int op = TN_MOP_ADD; op <= (int)TN_MOP_LAST; op++) {
         if (op == TN_MOP_CANCEL_POLL)
             continue; /* the call's own end says it */
         tn_mreq got = {0}, req = {.arena = tn_arena_create(0), .op = (tn_mop)op, .ns = &ns, .queue = TN_STR("q"),
@@ -279,6 +279,8 @@ static void matching_batons(void **state)
         if (op == TN_MOP_ADD) {
             req.task = a_task();
             req.expire_mono_ns = tn_now_mono_ns() + 5 * TN_SEC;
+            req.priority = &(tn_task_priority){.key = 2, .fairness_weight = 0.5f, .fairness_key = TN_STR("tenant")};
+            req.paid = true;
         } else if (op == TN_MOP_QUERY || op == TN_MOP_QUERY_DONE) {
             req.query = *a_query(req.arena);
         }
@@ -294,6 +296,8 @@ static void matching_batons(void **state)
         assert_true(tn_proto_equal(got.request, req.request));
         if (op == TN_MOP_ADD) {
             same_task(&got.task);
+            assert_true(got.paid && got.priority && got.priority->key == 2 && got.priority->fairness_weight == 0.5f);
+            same(got.priority->fairness_key, TN_STR("tenant"));
             assert_in_range(got.expire_mono_ns, tn_now_mono_ns() + 4 * TN_SEC, tn_now_mono_ns() + 5 * TN_SEC + TN_MS);
         } else if (op == TN_MOP_QUERY || op == TN_MOP_QUERY_DONE) {
             assert_true(got.query.id == req.query.id);
@@ -311,11 +315,12 @@ static void tasks_without_end(void **state)
     got.arena = req.arena;
     assert_true(tn_wire_open_matching(packed_matching(&req), &got));
     assert_true(got.expire_mono_ns == UINT64_MAX);
+    assert_null(got.priority);
     req.expire_mono_ns = 1; /* over already, and must not become endless */
     assert_true(tn_wire_open_matching(packed_matching(&req), &got));
     assert_true(got.expire_mono_ns <= tn_now_mono_ns());
     Tenon__MatchingCall *call = packed_matching(&req);
-    call->op = TN_MOP_SHUTDOWN_WORKER + 1;
+    call->op = TN_MOP_LAST + 1;
     assert_false(tn_wire_open_matching(call, &got));
     call->op = TN_MOP_ADD;
     call->task = NULL;

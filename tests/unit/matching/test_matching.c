@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -15,6 +16,7 @@
 #include "matching/matching.h"
 #include "matching/priv.h"
 #include "../played.h"
+#include "store/store.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
 #define SHARDS 4u
@@ -43,6 +45,12 @@ int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue, int32
         return 2;
     case TN_DYN_MATCHING_LONG_POLL:
         return (int64_t)(60 * TN_SEC);
+    case TN_DYN_MATCHING_SCALING_BACKLOG_AGE:
+        return (int64_t)(200 * TN_MS);
+    case TN_DYN_MATCHING_SCALING_WAIT:
+        return (int64_t)TN_SEC;
+    case TN_DYN_MATCHING_WEIGHTS_MAX:
+        return 4;
     case TN_DYN_MATCHING_STICKY_TTL:
         return (int64_t)(10 * TN_SEC);
     case TN_DYN_MATCHING_QUERY_POLLER_WINDOW:
@@ -50,6 +58,77 @@ int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue, int32
     default:
         return (int64_t)(300 * TN_SEC);
     }
+}
+
+int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue)
+{
+    (void)ns_name, (void)task_queue;
+    return key == TN_DYN_MATCHING_WORKERS_MAX ? 6 : (int64_t)(300 * TN_SEC);
+}
+
+double tn_dyn_f64(tn_dyn_key key, tn_str ns_name, tn_str task_queue)
+{
+    (void)ns_name, (void)task_queue;
+    return key == TN_DYN_MATCHING_SCALING_RATE ? 10 : 1.2;
+}
+
+/* ---- a store of one row ---- */
+
+static struct {
+    uint8_t value[4096];
+    size_t n;
+    uint64_t version; /* 0: there is no row */
+    bool fails, races;
+    unsigned reads;
+} stored;
+
+typedef struct store_answer {
+    tn_msg msg;
+    tn_store_op *op;
+} store_answer;
+
+static void store_answered(tn_msg *msg)
+{
+    tn_store_op *op = TN_CONTAINER_OF(msg, store_answer, msg)->op;
+    free(TN_CONTAINER_OF(msg, store_answer, msg));
+    op->done(op);
+}
+
+static void store_answers(tn_store_op *op)
+{
+    store_answer *a = calloc(1, sizeof(*a));
+    a->op = op;
+    a->msg.run = store_answered;
+    tn_loop_defer(&a->msg);
+}
+
+void tn_store_get(tn_store_op *op)
+{
+    stored.reads++;
+    op->status = stored.fails ? TN_EUNAVAILABLE : stored.version ? TN_OK : TN_ENOTFOUND;
+    op->u.get.row = (tn_row){.value = tn_arena_blob(op->arena, tn_blob_from(stored.value, stored.n)),
+                             .version = stored.version};
+    store_answers(op);
+}
+
+void tn_store_commit(tn_store_op *op)
+{
+    const tn_batch *batch = &op->u.commit.batch;
+    assert_int_equal(batch->n_conds, 1);
+    assert_int_equal(batch->n_muts, 1);
+    if (stored.races) { /* somebody else was first */
+        stored.races = false;
+        stored.version++;
+    }
+    bool fits = batch->conds[0].test == TN_COND_ABSENT ? !stored.version : batch->conds[0].version == stored.version;
+    op->status = fits ? TN_OK : TN_ECONFLICT;
+    if (fits) {
+        assert_true(batch->muts[0].value.n <= sizeof(stored.value));
+        memcpy(stored.value, batch->muts[0].value.p, batch->muts[0].value.n);
+        stored.n = batch->muts[0].value.n;
+        stored.version++;
+    }
+    store_answers(op);
 }
 
 bool tn_call_cancelled(const tn_call *call) { return call->user != NULL; }
@@ -72,8 +151,10 @@ static void answer(tn_hreq *req)
 {
     if (history.stale)
         req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "stale");
-    else
+    else {
+        temporal__api__workflowservice__v1__poll_workflow_task_queue_response__init(&polled);
         req->response = &polled.base;
+    }
     tn_client_history_done(req);
 }
 
@@ -232,6 +313,7 @@ static int setup(void **state)
 {
     (void)state;
     history = (typeof(history)){0};
+    stored = (typeof(stored)){0};
     rate_asked = 0;
     arena = tn_arena_create(0);
     return 0;
