@@ -265,6 +265,8 @@ static Tenon__MatchingCall *packed_matching(tn_mreq *req)
     return call;
 }
 
+static const tn_task_priority a_priority = {.key = 2, .fairness_weight = 0.5f, .fairness_key = {"tenant", 6}};
+
 static void matching_batons(void **state)
 {
     (void)state;
@@ -279,7 +281,7 @@ static void matching_batons(void **state)
         if (op == TN_MOP_ADD) {
             req.task = a_task();
             req.expire_mono_ns = tn_now_mono_ns() + 5 * TN_SEC;
-            req.priority = &(tn_task_priority){.key = 2, .fairness_weight = 0.5f, .fairness_key = TN_STR("tenant")};
+            req.priority = &a_priority;
             req.paid = true;
         } else if (op == TN_MOP_QUERY || op == TN_MOP_QUERY_DONE) {
             req.query = *a_query(req.arena);
