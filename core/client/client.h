@@ -61,8 +61,9 @@ typedef enum tn_hop {
      * PauseWorkflowExecution, UnpauseWorkflowExecution or UpdateWorkflowExecutionOptions; its type says which */
     TN_HOP_OPERATE,
     TN_HOP_RESET, /* ResetWorkflowExecutionRequest -> ...Response */
+    TN_HOP_NEXUS_COMPLETE, /* tenon.NexusCompletion: an operation of this run has ended */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_RESET /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_NEXUS_COMPLETE /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 
@@ -165,6 +166,7 @@ const char *tn_client_queue_host(tn_arena *arena, tn_str ns_id, tn_str queue);
 
 #define TN_TASK_WORKFLOW 1u /* temporal.api.enums.v1.TaskQueueType */
 #define TN_TASK_ACTIVITY 2u
+#define TN_TASK_NEXUS 3u
 
 typedef enum tn_mop {
     TN_MOP_ADD = 1,     /* history -> matching: a task waits */
@@ -183,8 +185,10 @@ typedef enum tn_mop {
     TN_MOP_LIST_WORKERS,     /* ListWorkersRequest -> ...Response */
     TN_MOP_COUNT_WORKERS,    /* CountWorkersRequest -> ...Response */
     TN_MOP_DESCRIBE_WORKER,  /* DescribeWorkerRequest -> ...Response */
+    TN_MOP_NEXUS,      /* history, frontend: temporal.api.nexus.v1.Request for a worker -> tenon.NexusOutcome */
+    TN_MOP_NEXUS_DONE, /* frontend: RespondNexusTaskCompletedRequest or ...FailedRequest for query_id */
 } tn_mop;
-#define TN_MOP_LAST TN_MOP_DESCRIBE_WORKER /* new ones are added at the end: the numbers travel between hosts */
+#define TN_MOP_LAST TN_MOP_NEXUS_DONE /* new ones are added at the end: the numbers travel between hosts */
 #define TN_WORKERS_QUEUE "\1workers" /* keeps no tasks */
 
 /* A direct query on its way: owned by matching from QUERY until it is answered. */

@@ -6,6 +6,7 @@
 #include "client/remote.h"
 #include "client/shardmap.h"
 #include "client/wire.h"
+#include "namespace/endpoint.h"
 #include "proto/proto.h"
 
 typedef struct intake {
@@ -271,6 +272,12 @@ static void shard_map_call(tn_call *call)
     done_reply(call);
 }
 
+static void endpoints_call(tn_call *call)
+{
+    tn_endpoints_refresh();
+    done_reply(call);
+}
+
 static void shards_set(tn_shardmap_change *change)
 {
     tn_call *call = change->user;
@@ -368,6 +375,8 @@ void tn_intake_register(void)
          close_shard_call, NULL},
         {TN_INTERNAL_SHARD_MAP, &tenon__done__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
          shard_map_call, NULL},
+        {TN_INTERNAL_ENDPOINTS, &tenon__endpoints_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, endpoints_call, NULL},
         {TN_INTERNAL_SET_SHARDS, &tenon__shards_call__descriptor, &tenon__shards_answer__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, set_shards_call, NULL},
         {TN_INTERNAL_EVICT, &tenon__evict_call__descriptor, &tenon__evict_answer__descriptor,

@@ -10,6 +10,7 @@
 
 #include "client/wire.h"
 #include "metrics/metrics.h"
+#include "namespace/endpoint.h"
 #include "proto/proto.h"
 #include "rpc/client.h"
 
@@ -319,6 +320,21 @@ static void announce_map(void)
     }
 }
 
+/* Endpoints were written here: who does not hear of it reads them again in a while by itself. */
+static void announce_endpoints(uint64_t version)
+{
+    size_t count = 0;
+    const tn_member *const *members = tn_members_list(&count);
+    for (size_t i = 0; i < count; i++) {
+        Tenon__EndpointsCall call = TENON__ENDPOINTS_CALL__INIT;
+        uint32_t service = some_service(members[i]);
+        call.version = version;
+        if (memcmp(members[i]->host_id, tn_members_self_id(), 16) != 0)
+            send_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_ENDPOINTS,
+                        tn_arena_create(0), &call.base);
+    }
+}
+
 static bool moved(uint32_t service, tn_blob key)
 {
     const tn_member *before = tn_members_owner_before(service, key), *now = tn_members_owner_now(service, key);
@@ -387,6 +403,7 @@ void tn_remote_start(void)
     tn_members_listen(members_changed);
     tn_namespace_announce(announce);
     tn_shardmap_announce(announce_map);
+    tn_endpoint_announce(announce_endpoints);
 }
 
 static void loop_stop(void *arg)

@@ -348,7 +348,7 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
             out.fairness_weight = req->priority->fairness_weight;
         }
     }
-    if (req->op == TN_MOP_QUERY || req->op == TN_MOP_QUERY_DONE)
+    if (req->op == TN_MOP_QUERY || req->op == TN_MOP_QUERY_DONE || req->op == TN_MOP_NEXUS_DONE)
         out.query_id = req->query.id;
     if (req->op == TN_MOP_QUERY)
         ok = tn_wire_put_message(arena, req->query.query, &out.query_type, &out.query) && ok;

@@ -26,6 +26,7 @@ tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req) TN_WARN_UNUSED;
 #define TN_INTERNAL_MATCHING "/tenon.Matching/Call"
 #define TN_INTERNAL_RETIRE "/tenon.Host/Retire"
 #define TN_INTERNAL_SHARD_MAP "/tenon.Host/ShardMapChanged"
+#define TN_INTERNAL_ENDPOINTS "/tenon.Host/EndpointsChanged"
 #define TN_INTERNAL_SET_SHARDS "/tenon.Host/SetShards"
 #define TN_INTERNAL_EVICT "/tenon.Host/Evict"
 #define TN_INTERNAL_NAMESPACE "/tenon.Host/NamespaceChanged"

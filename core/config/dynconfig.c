@@ -78,6 +78,12 @@ double tn_dyn_f64(tn_dyn_key key, tn_str ns, tn_str task_queue)
     return lookup(key, ns, task_queue, 0).f;
 }
 
+tn_str tn_dyn_text_in(tn_dyn_key key, tn_str ns)
+{
+    TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_TEXT);
+    return tn_str_from(lookup(key, ns, (tn_str){NULL, 0}, 0).text);
+}
+
 int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type)
 {
     return lookup(key, ns, task_queue, task_type).i;

@@ -24,7 +24,9 @@ typedef enum tn_dyn_type {
     TN_DYN_TYPE_FLOAT,
     TN_DYN_TYPE_DURATION,
     TN_DYN_TYPE_MODE, /* off, on or dual: 0, 1, 2 */
-    TN_DYN_TYPE_TEXT  /* a text, or a list of them: with commas between */
+    /* A text, or a list of them: with commas between; of an address rule its pattern, with ! before one that
+     * allows http. */
+    TN_DYN_TYPE_TEXT
 } tn_dyn_type;
 typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE } tn_dyn_scope;
 
@@ -67,6 +69,11 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(LIMIT_BUILD_ID_LENGTH, "limit.workerBuildIdSize", INT, GLOBAL, 255) \
     X(LIMIT_SUMMARY_SIZE, "limit.userMetadataSummarySize", INT, NAMESPACE, 400) \
     X(LIMIT_DETAILS_SIZE, "limit.userMetadataDetailsSize", INT, NAMESPACE, 20000) \
+    X(LIMIT_ENDPOINT_NAME, "limit.endpointNameMaxLength", INT, GLOBAL, 200) \
+    X(LIMIT_ENDPOINT_URL, "limit.endpointExternalURLMaxLength", INT, GLOBAL, 4 * TN_DYN_KIB) \
+    X(LIMIT_ENDPOINT_DESCRIPTION, "limit.endpointDescriptionMaxSize", INT, NAMESPACE, 20000) \
+    X(LIMIT_ENDPOINT_PAGE, "limit.endpointListDefaultPageSize", INT, GLOBAL, 100) \
+    X(LIMIT_ENDPOINT_PAGE_MAX, "limit.endpointListMaxPageSize", INT, GLOBAL, 1000) \
     /* system */ \
     X(SYSTEM_TRANSACTION_SIZE, "system.transactionSizeLimit", INT, GLOBAL, 4 * TN_DYN_MIB) \
     X(SYSTEM_ERROR_MESSAGE_LENGTH, "system.maxServiceErrorMessageLength", INT, GLOBAL, 4000) \
@@ -115,6 +122,10 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
       INT, NAMESPACE, 40 * TN_DYN_KIB) \
     X(FRONTEND_LINK_SIZE, "frontend.linkMaxSize", INT, NAMESPACE, 4000) \
     X(FRONTEND_LINKS, "frontend.maxlinksPerRequest", INT, NAMESPACE, 10) \
+    X(FRONTEND_CALLBACK_URL, "frontend.callbackURLMaxLength", INT, NAMESPACE, 1000) \
+    X(FRONTEND_CALLBACK_HEADER, "frontend.callbackHeaderMaxLength", INT, NAMESPACE, 8 * TN_DYN_KIB) \
+    X(FRONTEND_NS_DELETE_NEXUS_TARGET, "frontend.allowDeleteNamespaceIfNexusEndpointTarget", \
+      BOOL, GLOBAL, false) \
     X(FRONTEND_BAD_BINARIES, "frontend.maxBadBinaries", INT, NAMESPACE, 10) \
     X(FRONTEND_MASK_INTERNAL_ERRORS, "frontend.maskInternalErrorDetails", BOOL, NAMESPACE, true) \
     X(FRONTEND_DISABLE_LIST_FILTER, "frontend.disableListVisibilityByFilter", \
@@ -203,6 +214,38 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
       DURATION, GLOBAL, 20 * TN_DYN_SEC) \
     X(FRONTEND_NS_DELETE_RPS, "frontend.deleteNamespaceDeleteActivityRPS", INT, GLOBAL, 100) \
     X(FRONTEND_NS_DELETE_DELAY, "frontend.deleteNamespaceNamespaceDeleteDelay", DURATION, GLOBAL, 0) \
+    /* callbacks and Nexus operations */ \
+    X(CALLBACK_ADDRESSES, "callback.allowedAddresses", TEXT, NAMESPACE, "") \
+    X(CALLBACK_MAX, "callback.maxPerExecution", INT, NAMESPACE, 2000) \
+    X(CALLBACK_TIMEOUT, "callback.request.timeout", DURATION, NAMESPACE, 10 * TN_DYN_SEC) \
+    X(CALLBACK_RETRY_INITIAL, "callback.retryPolicy.initialInterval", DURATION, GLOBAL, TN_DYN_SEC) \
+    X(CALLBACK_RETRY_MAX, "callback.retryPolicy.maxInterval", DURATION, GLOBAL, TN_DYN_HOUR) \
+    X(NEXUS_CALLBACK_TEMPLATE, "component.nexusoperations.callback.endpoint.template", \
+      TEXT, GLOBAL, "unset") \
+    X(NEXUS_HEADERS_DISALLOWED, "component.nexusoperations.disallowedHeaders", TEXT, GLOBAL, \
+      "request-timeout,xdc-redirection-api,xdc-redirection-source-cell,xdc-redirection," \
+      "caller-name,caller-type,call-initiation,principal-type,principal-name") \
+    X(NEXUS_DISPATCH_MIN, "component.nexusoperations.limit.dispatch.task.timeout.min", \
+      DURATION, NAMESPACE, TN_DYN_SEC) \
+    X(NEXUS_HEADER_SIZE, "component.nexusoperations.limit.header.size", INT, NAMESPACE, 8192) \
+    X(NEXUS_OPERATIONS, "component.nexusoperations.limit.operation.concurrency", INT, NAMESPACE, 30) \
+    X(NEXUS_OPERATION_NAME, "component.nexusoperations.limit.operation.name.length", \
+      INT, NAMESPACE, 1000) \
+    X(NEXUS_TOKEN_LENGTH, "component.nexusoperations.limit.operation.token.length", \
+      INT, NAMESPACE, 4096) \
+    X(NEXUS_REQUEST_MIN, "component.nexusoperations.limit.request.timeout.min", \
+      DURATION, NAMESPACE, 1500 * TN_DYN_MS) \
+    X(NEXUS_TIMEOUT_MAX, "component.nexusoperations.limit.scheduleToCloseTimeout", \
+      DURATION, NAMESPACE, 0) \
+    X(NEXUS_SERVICE_NAME, "component.nexusoperations.limit.service.name.length", \
+      INT, NAMESPACE, 1000) \
+    X(NEXUS_REQUEST_TIMEOUT, "component.nexusoperations.request.timeout", \
+      DURATION, NAMESPACE, 10 * TN_DYN_SEC) \
+    X(NEXUS_RETRY_INITIAL, "component.nexusoperations.retryPolicy.initialInterval", \
+      DURATION, GLOBAL, TN_DYN_SEC) \
+    X(NEXUS_RETRY_MAX, "component.nexusoperations.retryPolicy.maxInterval", \
+      DURATION, GLOBAL, TN_DYN_HOUR) \
+    X(NEXUS_SYSTEM_CALLBACK, "component.nexusoperations.useSystemCallbackURL", BOOL, GLOBAL, true) \
     /* ours alone */ \
     X(MATCHING_STICKY_TTL, "tenon.matching.stickyUnavailableAfter", \
       DURATION, TASK_QUEUE, 10 * TN_DYN_SEC) \
@@ -222,6 +265,7 @@ int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue); /* INT, MODE, 
 bool tn_dyn_bool(tn_dyn_key key, tn_str ns, tn_str task_queue);
 double tn_dyn_f64(tn_dyn_key key, tn_str ns, tn_str task_queue);
 tn_str tn_dyn_text(tn_dyn_key key); /* TEXT; lives as long as the process */
+tn_str tn_dyn_text_in(tn_dyn_key key, tn_str ns); /* the same, of a namespace */
 /* With the task type (1 workflow, 2 activity, 3 nexus) that an entry may be constrained to. */
 int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type);
 const char *tn_dyn_key_name(tn_dyn_key key);

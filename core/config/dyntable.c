@@ -119,6 +119,23 @@ static const char *intern(tn_str text)
     return k->text;
 }
 
+/* "!host:port" or "host:port" of {Pattern: ..., AllowInsecure: ...}; empty: it says nothing. */
+static void put_rule(tn_buf *out, const tn_config *node)
+{
+    const tn_config *pattern = NULL;
+    bool insecure = false;
+    for (const tn_config *n = tn_config_first(node); n; n = tn_config_next(n)) {
+        if (tn_str_caseeq(tn_config_key(n), TN_STR("pattern")))
+            pattern = n;
+        else if (tn_str_caseeq(tn_config_key(n), TN_STR("allowInsecure")))
+            insecure = tn_str_caseeq(tn_config_scalar(n), TN_STR("true"));
+    }
+    if (tn_config_kind_of(pattern) != TN_CONFIG_SCALAR)
+        return;
+    tn_str text = tn_config_scalar(pattern);
+    tn_buf_printf(out, "%s" TN_STR_FMT, insecure ? "!" : "", TN_STR_ARG(text));
+}
+
 static bool take_text(const tn_config *node, tn_dyn_value *out)
 {
     const tn_config *item = node;
@@ -130,10 +147,14 @@ static bool take_text(const tn_config *node, tn_dyn_value *out)
         item = tn_config_first(node);
     for (; item && ok; item = item == node ? NULL : tn_config_next(item)) {
         tn_str s = tn_config_scalar(item);
-        ok = tn_config_kind_of(item) == TN_CONFIG_SCALAR;
+        bool rule = item != node && tn_config_kind_of(item) == TN_CONFIG_MAP;
+        ok = rule || tn_config_kind_of(item) == TN_CONFIG_SCALAR;
         if (text.n)
             tn_buf_put_u8(&text, ',');
-        tn_buf_put(&text, s.p, s.n);
+        if (rule)
+            put_rule(&text, item);
+        else
+            tn_buf_put(&text, s.p, s.n);
     }
     if (ok)
         out->text = intern(tn_str_of_blob(tn_buf_blob(&text)));

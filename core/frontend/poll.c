@@ -149,3 +149,10 @@ void tn_do_poll_activity(tn_fcall *f)
     poll(f, &(polling){r->task_queue, TN_TASK_ACTIVITY, r->identity, r->worker_version_capabilities,
                        r->deployment_options});
 }
+
+void tn_do_poll_nexus(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__PollNexusTaskQueueRequest *r = REQUEST(f, PollNexusTaskQueueRequest);
+    poll(f, &(polling){r->task_queue, TN_TASK_NEXUS, r->identity, r->worker_version_capabilities,
+                       r->deployment_options});
+}

@@ -40,6 +40,7 @@ enum {
     TN_WAIT_HISTORY,
     TN_WAIT_QUERY,
     TN_WAIT_UPDATE,
+    TN_WAIT_POLL_NEXUS,
     TN_WAITS
 };
 #define TN_FM_NAMESPACE 1u  /* `namespace` must name a namespace that exists */
@@ -119,7 +120,7 @@ const tn_fault *tn_front_check_links(const tn_fcall *f, size_t n,
 /* Dynamic numbers: limit.maxIDLength; any key, for the call's namespace. */
 size_t tn_front_id_max(void);
 int64_t tn_front_limit(const tn_fcall *f, tn_dyn_key key);
-enum { TN_TOKEN_WORKFLOW = 1, TN_TOKEN_ACTIVITY = 2, TN_TOKEN_QUERY = 3 };
+enum { TN_TOKEN_WORKFLOW = 1, TN_TOKEN_ACTIVITY = 2, TN_TOKEN_QUERY = 3, TN_TOKEN_NEXUS = 4 };
 /* respond.c: the token of a request, NULL when it is not ours. */
 Tenon__TaskToken *tn_front_token(const tn_fcall *f, ProtobufCBinaryData bytes);
 char *tn_fresh_uuid(tn_arena *arena);
@@ -206,5 +207,18 @@ void tn_do_update_activity_options(tn_fcall *f);
 void tn_do_pause_workflow(tn_fcall *f);
 void tn_do_unpause_workflow(tn_fcall *f);
 void tn_do_update_workflow_options(tn_fcall *f);
+void tn_do_create_endpoint(tn_fcall *f);
+void tn_do_update_endpoint(tn_fcall *f);
+void tn_do_delete_endpoint(tn_fcall *f);
+void tn_do_get_endpoint(tn_fcall *f);
+void tn_do_list_endpoints(tn_fcall *f);
+void tn_do_poll_nexus(tn_fcall *f);
+void tn_do_nexus_completed(tn_fcall *f);
+void tn_do_nexus_failed(tn_fcall *f);
+/* callbacks.c: completion callbacks of a start; keys of their headers are in lower case afterwards. */
+const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n, Temporal__Api__Common__V1__Callback *const *callbacks);
+/* The links that no callback carries already, and whether all of them together are fit. */
+const tn_fault *tn_front_check_all_links(tn_fcall *f,
+                                         Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 
 #endif

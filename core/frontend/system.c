@@ -19,6 +19,7 @@ void tn_do_system_info(tn_fcall *f)
     can.build_id_based_versioning = true; /* events name the build id of the worker */
     can.eager_workflow_start = tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, TN_STR(""), TN_STR(""));
     can.count_group_by_execution_status = true;
+    can.nexus = true;
     out.server_version = (char *)TN_SERVER_VERSION;
     out.capabilities = &can;
     tn_front_reply(f, &out.base);

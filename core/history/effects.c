@@ -2,6 +2,7 @@
 /* What a run wants of the world after a commit: tasks to matching, starts, signals and cancels to other runs, word to
  * its parent, the parent close policy, its next deadline.  All of it can be repeated: until
  * the answer is recorded the state goes on wanting it, and after a restart it is done again. */
+#include "history/nexus.h"
 #include "history/object.h"
 
 #include "proto/proto.h"
@@ -446,6 +447,15 @@ static void do_want(void *user, tn_want want, void *item)
         break;
     case TN_WANT_OBJECT:
         tn_object_do(run, item);
+        break;
+    case TN_WANT_NEXUS_START:
+        tn_nexus_start_operation(run, item);
+        break;
+    case TN_WANT_NEXUS_CANCEL:
+        tn_nexus_cancel_operation(run, item);
+        break;
+    case TN_WANT_CALLBACK:
+        tn_nexus_send_callback(run, item);
         break;
     }
 }

@@ -43,6 +43,17 @@ void tn_history_limits(tn_str ns, tn_machine_limits *out)
                                          tn_dyn_f64(TN_DYN_HISTORY_UPDATES_SUGGEST, ns, TN_STR("")));
     out->discarded_events_max = number(TN_DYN_HISTORY_DISCARDED_EVENTS, TN_STR(""));
     out->reuse_interval_min_ns = (uint64_t)number(TN_DYN_HISTORY_ID_REUSE_INTERVAL, ns);
+    out->callbacks_max = number(TN_DYN_CALLBACK_MAX, ns);
+    out->callback_backoff_initial_ns = (uint64_t)number(TN_DYN_CALLBACK_RETRY_INITIAL, TN_STR(""));
+    out->callback_backoff_max_ns = (uint64_t)number(TN_DYN_CALLBACK_RETRY_MAX, TN_STR(""));
+    out->nexus_operations_max = number(TN_DYN_NEXUS_OPERATIONS, ns);
+    out->nexus_service_bytes_max = number(TN_DYN_NEXUS_SERVICE_NAME, ns);
+    out->nexus_operation_bytes_max = number(TN_DYN_NEXUS_OPERATION_NAME, ns);
+    out->nexus_token_bytes_max = number(TN_DYN_NEXUS_TOKEN_LENGTH, ns);
+    out->nexus_header_bytes_max = number(TN_DYN_NEXUS_HEADER_SIZE, ns);
+    out->nexus_timeout_max_ns = (uint64_t)number(TN_DYN_NEXUS_TIMEOUT_MAX, ns);
+    out->nexus_backoff_initial_ns = (uint64_t)number(TN_DYN_NEXUS_RETRY_INITIAL, TN_STR(""));
+    out->nexus_backoff_max_ns = (uint64_t)number(TN_DYN_NEXUS_RETRY_MAX, TN_STR(""));
 }
 
 /* ---- counts ---- */

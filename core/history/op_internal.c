@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Operations that the role sends to itself: deadlines, wake-ups, answers of other runs. */
+#include "history/nexus.h"
 #include "history/object.h"
 
 #include <stdlib.h>
@@ -111,15 +112,17 @@ static void wake(tn_wf *wf, tn_hreq *req, tn_run *run)
     tn_ms *ms = run->ms;
     run->wake_queued = false;
     if (!tn_ms_running(ms) && run->wake_stored_ns != 0 && run->wake_stored_ns != UINT64_MAX) {
-        if (run->wake_stored_ns <= tn_now_wall_ns()) {
+        if (ms->retention_due_ns && ms->retention_due_ns <= tn_now_wall_ns()) {
             /* The row stays until it is deleted; should that fail, it is found again in a while. */
             tn_client_retire(req->ns, req->workflow_id, req->run_id);
             tn_shard_wake_again(wf->shard, run->wake_stored_ns, tn_now_wall_ns() + 60 * TN_SEC);
             tn_req_finish(req, NULL);
             return;
         }
-        tn_req_finish(req, NULL);
-        return;
+        if (run->wake_stored_ns == ms->retention_due_ns) { /* else a callback is due, or will be */
+            tn_req_finish(req, NULL);
+            return;
+        }
     }
     if (tn_ms_deadline_ns(ms) <= tn_now_wall_ns()) {
         commit(wf, req, run, machine_fire, fired);
@@ -218,6 +221,11 @@ void tn_op_internal(tn_wf *wf, tn_hreq *req)
         break;
     case TN_IOP_UNDELIVERED:
         take_back(wf, req, run, iop->nonce);
+        break;
+    case TN_IOP_NEXUS_STARTED:
+    case TN_IOP_NEXUS_CANCELED:
+    case TN_IOP_CALLBACK_ANSWERED:
+        tn_op_nexus_answer(wf, req, run);
         break;
     case TN_IOP_DELETE:
         tn_run_delete(wf, req, run);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading a run: its history in pages (with the long poll for what comes next), newest first, and its description. */
-#include "history/priv.h"
+#include "history/nexus.h"
 
 #include <stdlib.h>
 
@@ -312,6 +312,7 @@ void tn_op_describe(tn_wf *wf, tn_hreq *req)
         tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__describe_workflow_execution_response__init(out);
     tn_machine_describe(run->ms, req->arena, tn_now_wall_ns(), out);
+    tn_nexus_describe_blocked(run, out);
     /* The description points into the state, which goes on changing while the answer travels. */
     req->response = tn_proto_copy(&out->base, req->arena);
     TN_ASSERT(req->response);

@@ -215,6 +215,8 @@ static void signal_running(tn_wf *wf, tn_hreq *req, tn_run *run)
 
 static void attached(tn_txn *txn)
 {
+    if (txn->fault)
+        return;
     tn_ms *ms = txn->changes[0].run->ms;
     respond(txn->req, ms->run_id_text, ms->first_run_id, false, 1);
     if (txn->user)
@@ -234,10 +236,10 @@ static void use_existing(tn_wf *wf, tn_hreq *req, const start_request *request)
     tn_txn *txn = tn_txn_begin(wf, req);
     const tn_fault *fault = NULL;
     tn_tx *tx = tn_txn_change(txn, run);
-    if (options && options->attach_request_id) {
-        fault = tn_machine_attach_request_id(tx, tn_str_from(request->request_id));
+    if (options)
+        fault = tn_machine_attach(tx, request);
+    if (options && options->attach_request_id)
         txn->user = request->request_id;
-    }
     txn->after = attached;
     tn_txn_commit(txn, fault);
 }

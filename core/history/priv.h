@@ -8,6 +8,7 @@
 #define TN_HISTORY_PRIV_H
 
 #include "client/token.h"
+#include "history/breaker.h"
 #include "history/history.h"
 #include "history/machine/machine.h"
 #include "store/store.h"
@@ -28,6 +29,9 @@ enum {
     TN_IOP_UNDELIVERED,     /* the answer of a workflow task poll never left */
     TN_IOP_DELETE,          /* the namespace is deleted */
     TN_IOP_OBJECT_RESULT,   /* what an object wanted has been done */
+    TN_IOP_NEXUS_STARTED,     /* a handler has answered, or not */
+    TN_IOP_NEXUS_CANCELED,    /* ... to a cancel request */
+    TN_IOP_CALLBACK_ANSWERED, /* the receiver of a completion callback */
 };
 
 typedef struct tn_shard tn_shard;
@@ -143,6 +147,7 @@ struct tn_hloop { /* one a loop */
     size_t wakes_in_flight; /* runs being woken by scans */
     size_t scans;           /* pages of wake rows being read */
     tn_list paused_scans;   /* waiting for their turn */
+    tn_breakers breakers;
 };
 
 /* An internal request: an hreq in an arena of its own. */
@@ -156,6 +161,7 @@ typedef struct tn_iop {
     bool counted; /* in wakes_in_flight */
     bool again; /* the other side could not be reached: try later */
     struct tn_object_result *result;
+    const void *nexus; /* tn_nexus_result; NULL: nothing was sent */
     tn_loop_timer delay;
 } tn_iop;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How requests are served: one workflow id at a time, in order of arrival.  A request that must wait for the
  * store is served again from its beginning; until it has changed a state, that costs nothing. */
+#include "history/nexus.h"
 #include "history/object.h"
 
 /* An object is reached by the calls of its kind, and by what all runs share; a workflow never has such an id. */
@@ -105,6 +106,9 @@ static void serve(tn_wf *wf, tn_hreq *req)
         break;
     case TN_HOP_OPERATE:
         tn_op_operate(wf, req);
+        break;
+    case TN_HOP_NEXUS_COMPLETE:
+        tn_op_nexus_complete(wf, req);
         break;
     default:
         tn_op_internal(wf, req);

@@ -372,6 +372,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_map_init(&hl->wfs);
         tn_map_init(&hl->sleepers);
         tn_map_init(&hl->memories);
+        tn_breakers_init(&hl->breakers);
         tn_list_init(&hl->open);
         tn_list_init(&hl->closed);
         tn_list_init(&hl->paused_scans);
@@ -499,6 +500,7 @@ static void loop_clear(void *arg)
     tn_wakes_clear(hl);
     tn_memories_clear(hl, NULL);
     tn_map_done(&hl->memories);
+    tn_breakers_done(&hl->breakers);
     for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count()) {
         tn_loop_timer_stop(&tn_shard_find(id)->wake_timer);
         tn_loop_timer_stop(&tn_shard_find(id)->regain_timer);

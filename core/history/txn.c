@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "config/dynconfig.h"
+#include "namespace/endpoint.h"
 #include "proto/proto.h"
 #include "visibility/visibility.h"
 
@@ -43,6 +44,34 @@ static const tn_fault *env_check_search_attributes(void *user, tn_str ns_id, tn_
     return fault;
 }
 
+static tn_str env_nexus_endpoint(void *user, tn_str name)
+{
+    tn_txn *txn = user;
+    const tn_endpoints *list = tn_endpoints_acquire();
+    const Tenon__NexusEndpointRecord *endpoint = tn_endpoints_by_name(list, name);
+    tn_str id = {NULL, 0};
+    if (endpoint)
+        id = tn_arena_str(txn->arena, tn_str_from(endpoint->id));
+    tn_endpoints_release(list);
+    return id;
+}
+
+/* The setting lists names, with commas between. */
+static bool env_nexus_header_allowed(void *user, tn_str name)
+{
+    (void)user;
+    tn_str list = tn_dyn_text(TN_DYN_NEXUS_HEADERS_DISALLOWED);
+    while (list.n) {
+        const char *end = memchr(list.p, ',', list.n);
+        tn_str one = {list.p, end ? (size_t)(end - list.p) : list.n};
+        if (tn_str_caseeq(one, name))
+            return false;
+        list.p += one.n + (end ? 1 : 0);
+        list.n -= one.n + (end ? 1 : 0);
+    }
+    return true;
+}
+
 tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
 {
     TN_ASSERT(!wf->busy);
@@ -61,6 +90,8 @@ tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
         .limits = &txn->limits,
         .namespace_id = env_namespace_id,
         .cross_namespace = tn_dyn_bool(TN_DYN_SYSTEM_CROSS_NAMESPACE_COMMANDS, TN_STR(""), TN_STR("")),
+        .nexus_endpoint = env_nexus_endpoint,
+        .nexus_header_allowed = env_nexus_header_allowed,
         .check_search_attributes = env_check_search_attributes,
         .user = txn,
     };
@@ -410,6 +441,7 @@ static bool waits_for_truth(tn_txn *txn)
     case TN_HOP_WFT_COMPLETED:
     case TN_HOP_TERMINATE: /* which would find the run closed, by itself */
     case TN_HOP_REQUEST_CANCEL:
+    case TN_HOP_NEXUS_COMPLETE:
         if (txn->op.status == TN_EUNCERTAIN) {
             const tn_ms *ms = txn->changes[0].run->ms;
             tn_arena_set_limit(req->arena, 0);

@@ -10,6 +10,7 @@
 
 typedef Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest poll_wft;
 typedef Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest poll_activity;
+typedef Temporal__Api__Workflowservice__V1__PollNexusTaskQueueRequest poll_nexus;
 
 /* ---- tasks ---- */
 
@@ -117,13 +118,20 @@ static double rate_asked(const tn_mreq *req)
     return rate >= 0 && rate < TN_RATE_NONE ? rate : -1;
 }
 
+static const char *identity_of(const tn_mreq *req)
+{
+    if (req->type == TN_TASK_WORKFLOW)
+        return ((const poll_wft *)req->request)->identity;
+    if (req->type == TN_TASK_NEXUS)
+        return ((const poll_nexus *)req->request)->identity;
+    return ((const poll_activity *)req->request)->identity;
+}
+
 void tn_match_poll(tn_mloop *ml, tn_mreq *req)
 {
     tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
     tq->sticky = req->sticky;
-    const char *identity = req->type == TN_TASK_WORKFLOW
-                               ? ((const poll_wft *)req->request)->identity
-                               : ((const poll_activity *)req->request)->identity;
+    const char *identity = identity_of(req);
     double rate = rate_asked(req);
     tn_rates_set_worker(tq, rate);
     tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate);

@@ -72,6 +72,12 @@ static void submit(tn_mreq *req)
     case TN_MOP_DESCRIBE_WORKER:
         tn_workers_serve(&ml->workers, req);
         break;
+    case TN_MOP_NEXUS:
+        tn_match_nexus(ml, req);
+        break;
+    case TN_MOP_NEXUS_DONE:
+        tn_match_nexus_done(ml, req);
+        break;
     }
 }
 

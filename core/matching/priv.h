@@ -166,6 +166,11 @@ void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
 void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req);
 bool tn_worker_is_gone(tn_mloop *ml, const tn_mreq *poll);
 void tn_gone_workers_done(tn_mloop *ml);
+void tn_query_end(tn_wquery *query); /* its answer is in its request */
+/* nexus.c */
+void tn_match_nexus(tn_mloop *ml, tn_mreq *req);
+void tn_match_nexus_done(tn_mloop *ml, tn_mreq *req);
+bool tn_match_hand_out_nexus(tn_tq *tq, tn_wpoll *poll);
 /* counts.c */
 void tn_tq_hold_series(tn_tq *tq);
 void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync);

@@ -10,7 +10,7 @@
 typedef Temporal__Api__Workflowservice__V1__RespondQueryTaskCompletedRequest answer_request;
 typedef Temporal__Api__Workflowservice__V1__QueryWorkflowResponse query_response;
 
-static void query_end(tn_wquery *query)
+void tn_query_end(tn_wquery *query)
 {
     tn_loop_timer_stop(&query->timer);
     if (query->handed_out) {
@@ -26,7 +26,7 @@ void tn_query_refuse(tn_wquery *query, const tn_fault *fault)
 {
     query->mreq->accepted = false;
     query->mreq->fault = fault;
-    query_end(query);
+    tn_query_end(query);
 }
 
 static void query_waited(tn_loop_timer *timer)
@@ -95,7 +95,7 @@ static void query_handed_out(tn_hreq *hreq)
         tn_wquery *query = TN_CONTAINER_OF(found, tn_wquery, by_id);
         query->mreq->fault = hreq->fault ? tn_fault_copy(query->mreq->arena, hreq->fault) : NULL;
         query->mreq->accepted = true;
-        query_end(query);
+        tn_query_end(query);
     }
     if (!tn_wpoll_usable(poll)) {
         tn_wpoll_finish(
@@ -107,6 +107,8 @@ static void query_handed_out(tn_hreq *hreq)
 
 bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
 {
+    if (tq->type == TN_TASK_NEXUS)
+        return tn_match_hand_out_nexus(tq, poll);
     tn_list *link = tn_list_pop_front(&tq->queries);
     if (!link)
         return false;
@@ -184,6 +186,6 @@ void tn_match_query_done(tn_mloop *ml, tn_mreq *req)
     } else {
         asked->fault = failed(asked->arena, answer);
     }
-    query_end(query);
+    tn_query_end(query);
     tn_client_matching_done(req);
 }

@@ -24,6 +24,7 @@
 #include "http/http.h"
 #include "matching/matching.h"
 #include "metrics/metrics.h"
+#include "namespace/endpoint.h"
 #include "namespace/namespace.h"
 #include "plugin/plugin.h"
 #include "proto/proto.h"
@@ -333,6 +334,9 @@ static int start_stores(server *s)
         if (!may_pass(status) || !try_again(s, "the namespaces", &err))
             return fail(s, "the namespaces could not be read", &err);
     s->up.namespaces = true;
+    while ((status = tn_endpoints_start(tn_cluster_wanted(s->args, s->settings), &err)) != TN_OK)
+        if (!may_pass(status) || !try_again(s, "the Nexus endpoints", &err))
+            return fail(s, "the Nexus endpoints could not be read", &err);
     return 0;
 }
 
@@ -733,8 +737,10 @@ static void stop(server *s)
     tn_rpc_server_destroy(s->http);
     if (s->metrics)
         tn_loop_call(tn_loops_get(0), close_metrics, s);
-    if (s->up.namespaces)
+    if (s->up.namespaces) {
+        tn_endpoints_stop();
         tn_namespace_stop();
+    }
     if (s->up.visibility)
         tn_vis_stop();
     if (s->up.store)

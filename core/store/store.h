@@ -20,6 +20,7 @@
 #define TN_TABLE_OUTBOX 8u    /* sequence(8) -> tenon.Outbox: visibility write not known durable */
 #define TN_TABLE_TASKQUEUE 9u /* settings of task queues */
 #define TN_TABLE_MEMBER 10u   /* cluster: host id(16) -> tenon.MemberRecord */
+#define TN_TABLE_NEXUS 11u    /* cluster: endpoint id -> tenon.NexusEndpointRecord; "": the version of the table */
 
 typedef struct tn_store_op tn_store_op;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The registry of namespaces, played: there is one. */
+#include "namespace/endpoint.h"
 #include "namespace/namespace.h"
 
 #include "sim.h"
@@ -16,4 +17,23 @@ void tn_namespace_unref(const tn_namespace *ns) { (void)ns; }
 const tn_fault *tn_namespace_not_found(tn_arena *arena, tn_str name)
 {
     return tn_fault_make(arena, TN_GRPC_NOT_FOUND, "Namespace " TN_STR_FMT " is not found.", TN_STR_ARG(name));
+}
+
+/* ---- Nexus endpoints: there are none ---- */
+
+const tn_endpoints *tn_endpoints_acquire(void)
+{
+    static const tn_endpoints none;
+    return &none;
+}
+void tn_endpoints_release(const tn_endpoints *list) { (void)list; }
+const Tenon__NexusEndpointRecord *tn_endpoints_by_id(const tn_endpoints *list, tn_str id)
+{
+    (void)list, (void)id;
+    return NULL;
+}
+const Tenon__NexusEndpointRecord *tn_endpoints_by_name(const tn_endpoints *list, tn_str name)
+{
+    (void)list, (void)name;
+    return NULL;
 }

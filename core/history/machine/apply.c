@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -176,6 +177,8 @@ static tn_status apply_started(tn_ms *ms, const tn_event *event, tn_blob packed,
     merge_memo(ms, a->memo);
     merge_search_attributes(ms, a->search_attributes);
     tn_ms_load_reset_points(ms, a->prev_auto_reset_points);
+    tn_callbacks_attach(ms, a->n_completion_callbacks, a->completion_callbacks, "", ms->start_ns,
+                        true);
     return TN_OK;
 }
 
@@ -464,6 +467,16 @@ void tn_ms_attach_request_id(tn_ms *ms, tn_str id, int64_t event_id)
     grown[ms->n_attached_request_ids++] = tn_ms_strdup(ms, id);
 }
 
+static void apply_options(tn_ms *ms, const tn_event *event)
+{
+    const Temporal__Api__History__V1__WorkflowExecutionOptionsUpdatedEventAttributes *a =
+        event->workflow_execution_options_updated_event_attributes;
+
+    tn_ms_attach_request_id(ms, tn_str_from(a->attached_request_id), event->event_id);
+    tn_callbacks_attach(ms, a->n_attached_completion_callbacks, a->attached_completion_callbacks,
+                        a->attached_request_id, tn_event_time_ns(event), false);
+}
+
 /* ---- close ----------------------------------------------------------------------------------- */
 
 static int32_t close_status(const tn_event *event, const char **out_new_run)
@@ -517,6 +530,9 @@ static void apply_closed(tn_ms *ms, const tn_event *event, tn_blob packed)
     ms->sticky_timeout_ns = 0;
     if (ms->cancel_requested_id == TN_ID_BUFFERED)
         ms->cancel_requested_id = 0;
+    tn_nexus_drop_operations(ms);
+    if (!ms->new_run_id)
+        tn_callbacks_trigger(ms);
 }
 
 /* ---- dispatch -------------------------------------------------------------------------------- */
@@ -560,11 +576,7 @@ static tn_status apply_own(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
         merge_memo(ms, event->workflow_properties_modified_event_attributes->upserted_memo);
         return TN_OK;
     case 55:
-        tn_ms_attach_request_id(
-            ms,
-            tn_str_from(
-                event->workflow_execution_options_updated_event_attributes->attached_request_id),
-            event->event_id);
+        apply_options(ms, event);
         tn_ms_note_options(ms, event);
         return TN_OK;
     case 58:
@@ -624,6 +636,15 @@ static int attributes_of(int32_t event_type)
         [43] = CASE(WORKFLOW_EXECUTION_UPDATE_COMPLETED),
         [46] = CASE(WORKFLOW_PROPERTIES_MODIFIED),
         [47] = CASE(WORKFLOW_EXECUTION_UPDATE_ADMITTED),
+        [48] = CASE(NEXUS_OPERATION_SCHEDULED),
+        [49] = CASE(NEXUS_OPERATION_STARTED),
+        [50] = CASE(NEXUS_OPERATION_COMPLETED),
+        [51] = CASE(NEXUS_OPERATION_FAILED),
+        [52] = CASE(NEXUS_OPERATION_CANCELED),
+        [53] = CASE(NEXUS_OPERATION_TIMED_OUT),
+        [54] = CASE(NEXUS_OPERATION_CANCEL_REQUESTED),
+        [56] = CASE(NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED),
+        [57] = CASE(NEXUS_OPERATION_CANCEL_REQUEST_FAILED),
         [55] = CASE(WORKFLOW_EXECUTION_OPTIONS_UPDATED),
         [58] = CASE(WORKFLOW_EXECUTION_PAUSED),
         [59] = CASE(WORKFLOW_EXECUTION_UNPAUSED),
@@ -678,6 +699,16 @@ static tn_status apply_any(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
     case 43:
     case 47:
         return tn_apply_update(ms, event, err);
+    case 48:
+    case 49:
+    case 50:
+    case 51:
+    case 52:
+    case 53:
+    case 54:
+    case 56:
+    case 57:
+        return tn_apply_nexus(ms, event, err);
     default:
         return apply_own(ms, event, packed, err);
     }

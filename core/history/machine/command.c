@@ -31,9 +31,9 @@ static const handler handlers[] = {
     [13] = {tn_check_upsert_search_attributes, tn_do_upsert_search_attributes, false},
     [14] = {tn_check_protocol_message, tn_do_protocol_message, false},
     [16] = {tn_check_modify_properties, tn_do_modify_properties, false},
+    [17] = {tn_check_schedule_nexus, tn_do_schedule_nexus, false},
+    [18] = {tn_check_request_cancel_nexus, tn_do_request_cancel_nexus, false},
 };
-#define COMMAND_SCHEDULE_NEXUS 17
-#define COMMAND_REQUEST_CANCEL_NEXUS 18
 
 static const handler *handler_of(const tn_command *command)
 {
@@ -134,46 +134,21 @@ static bool check_sequence(tn_check *check)
     for (size_t i = 0; i < request->n_commands; i++) {
         const tn_command *command = request->commands[i];
         const handler *known = handler_of(command);
-        int type = (int)command->command_type;
 
         if (closing) {
             check->run->fault = misplaced(check, closing);
             return false;
         }
-        if (!known && type != COMMAND_SCHEDULE_NEXUS && type != COMMAND_REQUEST_CANCEL_NEXUS) {
+        if (!known) {
             check->run->fault =
                 tn_fault_make(check->arena, TN_GRPC_INVALID_ARGUMENT, "unknown command type: %s",
                               type_name(check->arena, command));
             return false;
         }
-        if (known && known->closes)
+        if (known->closes)
             closing = command;
     }
     return true;
-}
-
-/* ---- what we don't offer --------------------------------------------------------------------- */
-
-/* There are no endpoints. */
-static bool check_nexus(tn_check *check, const tn_command *command)
-{
-    if ((int)command->command_type == COMMAND_SCHEDULE_NEXUS) {
-        if (command->attributes_case !=
-            TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_SCHEDULE_NEXUS_OPERATION_COMMAND_ATTRIBUTES)
-            return tn_check_bad(check, TN_CAUSE_SCHEDULE_NEXUS,
-                                "empty ScheduleNexusOperationCommandAttributes");
-        return tn_check_bad(check, TN_CAUSE_SCHEDULE_NEXUS, "endpoint \"%s\" not found",
-                            command->schedule_nexus_operation_command_attributes->endpoint);
-    }
-    if (command->attributes_case !=
-        TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_REQUEST_CANCEL_NEXUS_OPERATION_COMMAND_ATTRIBUTES)
-        return tn_check_bad(check, TN_CAUSE_REQUEST_CANCEL_NEXUS,
-                            "empty CancelNexusOperationCommandAttributes");
-    return tn_check_bad(
-        check, TN_CAUSE_REQUEST_CANCEL_NEXUS,
-        "requested cancelation for a non-existing or already completed operation with scheduled "
-        "event ID of %lld",
-        (long long)command->request_cancel_nexus_operation_command_attributes->scheduled_event_id);
 }
 
 /* ---- both steps ------------------------------------------------------------------------------ */
@@ -218,9 +193,8 @@ static bool check_all(tn_check *check)
     for (size_t i = 0; i < request->n_commands; i++) {
         const handler *known = handler_of(request->commands[i]);
 
-        closing = closing || (known && known->closes);
-        if (!(known ? known->check(check, request->commands[i])
-                    : check_nexus(check, request->commands[i])))
+        closing = closing || known->closes;
+        if (!known->check(check, request->commands[i]))
             return false;
         check->next_id++;
     }

@@ -33,6 +33,7 @@
 #define TN_CAUSE_PENDING_REQUEST_CANCEL 29
 #define TN_CAUSE_UPDATE_MESSAGE 30
 #define TN_CAUSE_SCHEDULE_NEXUS 32
+#define TN_CAUSE_PENDING_NEXUS 33
 #define TN_CAUSE_REQUEST_CANCEL_NEXUS 34
 
 typedef Temporal__Api__Command__V1__Command tn_command;
@@ -50,6 +51,8 @@ typedef struct tn_check {
     tn_list updates; /* update_message.c */
     tn_map activities, activity_ids, timers, children, memo, search_attributes;
     int64_t memo_bytes, search_attributes_bytes; /* on the wire */
+    int64_t *nexus_new, *nexus_gone; /* operations: scheduled, asked to be cancelled by this task */
+    size_t n_nexus_new, n_nexus_gone;
 } tn_check;
 
 /* Both return false: the task fails (doom: the run is terminated, too) with "<Cause>: <text>". */
@@ -111,6 +114,8 @@ bool tn_check_signal_external(tn_check *check, const tn_command *command);
 bool tn_check_request_cancel_external(tn_check *check, const tn_command *command);
 bool tn_check_upsert_search_attributes(tn_check *check, const tn_command *command);
 bool tn_check_modify_properties(tn_check *check, const tn_command *command);
+bool tn_check_schedule_nexus(tn_check *check, const tn_command *command);
+bool tn_check_request_cancel_nexus(tn_check *check, const tn_command *command);
 
 /* ---- the effects: after all checks ---- */
 void tn_do_schedule_activity(tn_command_run *run, const tn_command *command);
@@ -127,6 +132,8 @@ void tn_do_signal_external(tn_command_run *run, const tn_command *command);
 void tn_do_request_cancel_external(tn_command_run *run, const tn_command *command);
 void tn_do_upsert_search_attributes(tn_command_run *run, const tn_command *command);
 void tn_do_modify_properties(tn_command_run *run, const tn_command *command);
+void tn_do_schedule_nexus(tn_command_run *run, const tn_command *command);
+void tn_do_request_cancel_nexus(tn_command_run *run, const tn_command *command);
 
 /* An event of a command: with the command's metadata. */
 tn_event *tn_command_event(tn_command_run *run, const tn_command *command, int32_t event_type);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -275,8 +276,11 @@ void tn_machine_describe(const tn_ms *ms, tn_arena *arena, uint64_t now_ns, desc
     describe_info(ms, arena, a, out);
     describe_extended(ms, arena, out);
     describe_wft(ms, arena, out);
+    tn_describe_callbacks(ms, arena, now_ns, out);
     if (tn_ms_running(ms))
         tn_describe_activities(ms, arena, now_ns, out);
     if (tn_ms_running(ms) || ms->skip_close_policy)
         tn_describe_children(ms, arena, out);
+    if (tn_ms_running(ms))
+        tn_describe_nexus(ms, arena, now_ns, out);
 }

@@ -2,6 +2,7 @@
 /* Time passes: everything of a run that is due happens in one transition. */
 #include "history/machine/machine.h"
 
+#include "history/machine/nexus.h"
 #include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
@@ -46,6 +47,7 @@ const tn_fault *tn_machine_fire(tn_tx *tx)
     }
     wanted = tn_fire_timers(tx);
     wanted = tn_fire_activities(tx) || wanted;
+    wanted = tn_fire_nexus(tx) || wanted;
     if (tn_ms_backoff_pending(ms) && !ms->held && ms->status != TN_STATUS_PAUSED &&
         is_due(ms->first_wft_backoff_until_ns, tx->now_ns)) {
         tn_tx_schedule_wft_anyhow(tx);

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
@@ -43,6 +44,16 @@ void tn_machine_limits_default(tn_machine_limits *limits)
         .updates_max = 2000,
         .updates_suggest = 1800,
         .discarded_events_max = 10,
+        .callbacks_max = 2000,
+        .nexus_operations_max = 30,
+        .nexus_service_bytes_max = 1000,
+        .nexus_operation_bytes_max = 1000,
+        .nexus_token_bytes_max = 4096,
+        .nexus_header_bytes_max = 8192,
+        .nexus_backoff_initial_ns = TN_SEC,
+        .nexus_backoff_max_ns = 3600 * TN_SEC,
+        .callback_backoff_initial_ns = TN_SEC,
+        .callback_backoff_max_ns = 3600 * TN_SEC,
     };
 }
 
@@ -274,7 +285,8 @@ const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start)
 {
     tn_ms *ms = tx->ms;
     const start_request *r = start->request ? start->request : request_of_signal(tx, start->signal);
-    const tn_fault *fault = start->signal ? check_signal(tx, start->signal->signal_input) : NULL;
+    const tn_fault *fault = start->signal ? check_signal(tx, start->signal->signal_input)
+                                          : tn_callbacks_too_many(tx, r->n_completion_callbacks);
     tn_event *event;
     tn_started_attrs *a;
 
@@ -393,19 +405,33 @@ const tn_fault *tn_machine_request_cancel(
     return NULL;
 }
 
-const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id)
+const tn_fault *tn_machine_attach(tn_tx *tx, const start_request *request)
 {
+    const Temporal__Api__Workflow__V1__OnConflictOptions *options = request->on_conflict_options;
+    tn_str request_id = tn_str_from(options->attach_request_id ? request->request_id : "");
+    size_t n = options->attach_completion_callbacks ? request->n_completion_callbacks : 0;
+    const tn_fault *fault;
     tn_event *event;
+    Temporal__Api__History__V1__WorkflowExecutionOptionsUpdatedEventAttributes *a;
 
     if (!tn_ms_running(tx->ms))
         return completed(tx);
     if (request_id.n && tn_ms_has_request_id(tx->ms, request_id))
         return NULL;
+    fault = tn_callbacks_too_many(tx, n);
+    if (fault)
+        return fault;
     event = tn_tx_event(tx, 55);
     event->worker_may_ignore = true;
-    TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_OPTIONS_UPDATED,
-                   workflow_execution_options_updated)
-        ->attached_request_id = tn_tx_text(tx, request_id);
+    a = TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_OPTIONS_UPDATED,
+                       workflow_execution_options_updated);
+    a->attached_request_id = tn_tx_text(tx, request_id);
+    a->n_attached_completion_callbacks = n;
+    a->attached_completion_callbacks = request->completion_callbacks;
+    if (options->attach_links) {
+        event->n_links = request->n_links;
+        event->links = request->links;
+    }
     if (tn_tx_add(tx, event) == TN_ID_BUFFERED)
         tn_ms_attach_request_id(tx->ms, request_id, 0);
     return NULL;

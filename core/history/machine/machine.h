@@ -33,6 +33,12 @@ typedef struct tn_machine_limits { /* behaviour.md 2.35; from dynamic config */
     uint64_t reuse_interval_min_ns;
     int64_t updates_in_flight_max, updates_in_flight_bytes_max, updates_max, updates_suggest;
     int64_t discarded_events_max; /* that a discarded workflow task may have shown to its worker */
+    int64_t callbacks_max;
+    int64_t nexus_operations_max, nexus_service_bytes_max, nexus_operation_bytes_max;
+    int64_t nexus_token_bytes_max, nexus_header_bytes_max;
+    uint64_t nexus_timeout_max_ns; /* 0: none */
+    uint64_t nexus_backoff_initial_ns, nexus_backoff_max_ns;
+    uint64_t callback_backoff_initial_ns, callback_backoff_max_ns;
 } tn_machine_limits;
 void tn_machine_limits_default(tn_machine_limits *limits);
 
@@ -44,6 +50,9 @@ typedef struct tn_machine_env {
     /* Is this namespace known?  Its id, or empty.  (children, external signals) */
     tn_str (*namespace_id)(void *user, tn_str name);
     bool cross_namespace; /* commands may act on others than the run's own */
+    /* The id of a Nexus endpoint by its name, or empty. */
+    tn_str (*nexus_endpoint)(void *user, tn_str name);
+    bool (*nexus_header_allowed)(void *user, tn_str lower_name);
     /* NULL: the search attributes may be set in that namespace (their sizes are the machine's to
      * check); their payloads then say their type. */
     const tn_fault *(*check_search_attributes)(void *user, tn_str ns_id, tn_arena *arena,
@@ -128,8 +137,9 @@ const tn_fault *tn_machine_terminate(tn_tx *tx, tn_str reason,
                                      tn_str identity);
 /* The run is to be deleted: terminated if it is open, its retention ends now.  Extras, for a closed one. */
 void tn_machine_delete(tn_tx *tx);
-/* conflict policy USE_EXISTING; may write OPTIONS_UPDATED */
-const tn_fault *tn_machine_attach_request_id(tn_tx *tx, tn_str request_id);
+/* conflict policy USE_EXISTING with options: writes OPTIONS_UPDATED */
+const tn_fault *tn_machine_attach(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *request);
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx);
 
 /* ---- reset (reset.c) ---- */

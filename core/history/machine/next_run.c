@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -146,10 +147,7 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
     a->search_attributes = from->search_attributes;
     a->priority = tn_machine_priority(tx->ms, tx->arena);
     a->versioning_override = from->versioning_override;
-    if (initiator == BY_RETRY) {
-        a->n_completion_callbacks = from->n_completion_callbacks;
-        a->completion_callbacks = from->completion_callbacks;
-    }
+    a->completion_callbacks = tn_callbacks_list(tx->ms, tx->arena, &a->n_completion_callbacks);
     a->initiator = (Temporal__Api__Enums__V1__ContinueAsNewInitiator)initiator;
     a->attempt = initiator == BY_RETRY ? tx->ms->attempt + 1 : 1;
     a->continued_failure = (Temporal__Api__Failure__V1__Failure *)(uintptr_t)failure;
@@ -228,8 +226,7 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs,
     a->search_attributes = tn_attrs_without_nil(tx->arena, attrs->search_attributes);
     a->priority = tn_machine_priority(tx->ms, tx->arena);
     a->versioning_override = from->versioning_override;
-    a->n_completion_callbacks = from->n_completion_callbacks;
-    a->completion_callbacks = from->completion_callbacks;
+    a->completion_callbacks = tn_callbacks_list(tx->ms, tx->arena, &a->n_completion_callbacks);
     a->last_completion_result = attrs->last_completion_result;
     a->continued_failure = attrs->failure;
     a->initiator = (Temporal__Api__Enums__V1__ContinueAsNewInitiator)initiator;

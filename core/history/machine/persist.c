@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
@@ -95,6 +96,7 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     to->attached_request_ids = ms->attached_request_ids;
     to->n_attached_event_ids = ms->n_attached_request_ids;
     to->attached_event_ids = ms->attached_event_ids;
+    tn_nexus_save_extras(ms, arena, to);
     to->problem_count = ms->problem_count;
     to->problem_cause = out_text(ms->problem_cause);
     to->sdk_name = out_text(ms->sdk_name);
@@ -179,6 +181,7 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     for (size_t i = 0; i < from->n_attached_request_ids; i++)
         tn_ms_attach_request_id(ms, tn_str_from(from->attached_request_ids[i]),
                                 i < from->n_attached_event_ids ? from->attached_event_ids[i] : 0);
+    tn_nexus_load_extras(ms, from);
     ms->problem_count = from->problem_count;
     tn_ms_replace_str(ms, &ms->problem_cause, tn_str_from(from->problem_cause));
     tn_ms_replace_str(ms, &ms->sdk_name, tn_str_from(from->sdk_name));
@@ -374,6 +377,7 @@ Tenon__Snapshot *tn_ms_snapshot(const tn_ms *ms, tn_arena *arena)
     to->pause = tn_pause_save(ms->pause, arena);
     to->priority = out_bytes(ms->priority);
     tn_updates_save(ms, arena, to);
+    tn_nexus_save(ms, arena, to);
     return to;
 }
 
@@ -463,7 +467,7 @@ static tn_status load_pending(tn_ms *ms, const Tenon__Snapshot *from, tn_error *
         status = tn_external_load(ms, from->externals[i], err);
     for (size_t i = 0; status == TN_OK && i < from->n_updates; i++)
         status = tn_update_load(ms, from->updates[i], err);
-    return status;
+    return status == TN_OK ? tn_nexus_load(ms, from, err) : status;
 }
 
 static tn_status load_snapshot(tn_ms *ms, const Tenon__Snapshot *from, tn_arena *arena,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/object.h"
 #include "history/machine/priv.h"
 
@@ -290,6 +291,7 @@ void tn_ms_destroy(tn_ms *ms)
         tn_external_destroy(ms, TN_CONTAINER_OF(link, tn_external, link));
     tn_ms_clear_wft(ms);
     tn_updates_destroy(ms);
+    tn_nexus_destroy(ms);
     map_destroy(ms, &ms->memo);
     map_destroy(ms, &ms->search_attributes);
     tn_retry_clear(ms, &ms->retry);

@@ -222,6 +222,7 @@ typedef struct tn_ms {
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
     tn_updates *updates; /* NULL: never had one */
+    struct tn_nexus *nexus; /* nexus.h; NULL: never had a completion callback or a Nexus operation */
     tn_payload_map memo, search_attributes;
     tn_reset_point *reset_points; /* oldest first, of earlier runs of the chain too */
     size_t n_reset_points, cap_reset_points;
@@ -323,6 +324,9 @@ typedef enum tn_want {
     TN_WANT_TELL_PARENT_CLOSED,  /* CHILD_CLOSED to the parent */
     TN_WANT_SETTLE_CHILD,        /* parent close policy on one child */
     TN_WANT_OBJECT,              /* of an object: item is its tn_object_want */
+    TN_WANT_NEXUS_START,         /* request to start a Nexus operation: tn_nexus_op */
+    TN_WANT_NEXUS_CANCEL,        /* ... to cancel it */
+    TN_WANT_CALLBACK,            /* completion callback of a closed run: tn_callback */
 } tn_want;
 /* Calls `each` for every item that is ready at now and not marked dispatched; item is the
  * tn_activity, tn_child, tn_external or NULL.  The callee marks it dispatched. */

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -317,6 +318,8 @@ void tn_ms_mark_closing(tn_ms *ms, const tn_event *event, bool closing)
         tn_ms_note_pause(ms, event);
     if (closing && event->event_type == 55)
         tn_ms_note_options(ms, event);
+    if (tn_nexus_mark_closing(ms, event, closing))
+        return;
     flag = closing_flag(ms, event);
     if (flag)
         *flag = closing;

@@ -3,6 +3,7 @@
  * woken. Nothing of this is stored; it follows from the state. */
 #include "history/machine/machine.h"
 
+#include "history/machine/nexus.h"
 #include "history/machine/object.h"
 #include "history/machine/priv.h"
 
@@ -35,8 +36,9 @@ static bool wants_to_tell_parent_closed(const tn_ms *ms)
 
 typedef void want_fn(void *user, tn_want want, void *item);
 
-static void wants_of_closed(tn_ms *ms, want_fn *each, void *user)
+static void wants_of_closed(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
 {
+    tn_callback_wants(ms, now_ns, each, user);
     if (wants_to_tell_parent_closed(ms) && !ms->parent_dispatched)
         each(user, TN_WANT_TELL_PARENT_CLOSED, NULL);
     if (ms->children_settled || ms->skip_close_policy)
@@ -58,7 +60,7 @@ void tn_ms_wants(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
     if (!ms->started.n)
         return;
     if (!tn_ms_running(ms)) {
-        wants_of_closed(ms, each, user);
+        wants_of_closed(ms, now_ns, each, user);
         return;
     }
     if (ms->kind && ms->kind->wants)
@@ -86,6 +88,7 @@ void tn_ms_wants(tn_ms *ms, uint64_t now_ns, want_fn *each, void *user)
         if (!external->closing && !external->dispatched)
             each(user, external->is_signal ? TN_WANT_SIGNAL : TN_WANT_CANCEL, external);
     }
+    tn_nexus_wants(ms, now_ns, each, user);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -136,11 +139,14 @@ uint64_t tn_ms_deadline_ns(const tn_ms *ms)
     uint64_t at;
     int32_t type;
 
-    if (!ms->started.n || !tn_ms_running(ms))
+    if (!ms->started.n)
         return UINT64_MAX;
+    if (!tn_ms_running(ms))
+        return tn_callbacks_wake_ns(ms, true);
     at = sooner(own_deadline_ns(ms), tn_ms_wft_deadline_ns(ms));
     if (ms->kind)
         at = sooner(at, ms->kind->deadline_ns(ms));
+    at = sooner(at, tn_nexus_deadline_ns(ms));
     TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 
@@ -164,7 +170,7 @@ static uint64_t wake_of_closed(const tn_ms *ms)
             if (wants_settling(child) || wants_start(ms, child))
                 return 0;
         }
-    return or_never(ms->retention_due_ns);
+    return sooner(or_never(ms->retention_due_ns), tn_callbacks_wake_ns(ms, false));
 }
 
 static bool tells_or_asks_others(const tn_ms *ms)
@@ -197,6 +203,7 @@ uint64_t tn_ms_wake_ns(const tn_ms *ms)
     at = sooner(own_deadline_ns(ms), tn_ms_wft_deadline_ns(ms));
     if (ms->kind)
         at = sooner(at, tn_object_wake_ns(ms));
+    at = sooner(at, tn_nexus_wake_ns(ms));
     TN_LIST_FOREACH (link, &ms->activities) {
         const tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to the history role: Nexus operations and completion callbacks. */
+#ifndef TN_HISTORY_NEXUS_H
+#define TN_HISTORY_NEXUS_H
+
+#include "config/dynconfig.h"
+#include "history/machine/nexus.h"
+#include "history/priv.h"
+
+/* ---- nexus.c ---- */
+void tn_nexus_start_operation(tn_run *run, tn_nexus_op *op);
+void tn_nexus_cancel_operation(tn_run *run, tn_nexus_op *op);
+void tn_nexus_send_callback(tn_run *run, tn_callback *callback);
+void tn_op_nexus_answer(tn_wf *wf, tn_hreq *req, tn_run *run); /* TN_IOP_NEXUS_*, TN_IOP_CALLBACK_ANSWERED */
+void tn_op_nexus_complete(tn_wf *wf, tn_hreq *req);
+/* What waits for a destination that rests. */
+void tn_nexus_describe_blocked(const tn_run *run,
+                               Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
+Tenon__NexusCallbackToken *tn_nexus_open_token(tn_arena *arena, const char *text); /* NULL: none of ours */
+/* nexus_http.c's answer; of a callback: SYNC, or the message in `token`. */
+void tn_nexus_http_answered(void *call, const tn_nexus_result *result);
+
+/* ---- nexus_http.c: the same to addresses outside.  The answer comes by tn_nexus_http_answered. ---- */
+void tn_nexus_to_url(tn_arena *arena, void *call, const tn_run *run, const tn_nexus_op *op,
+                     const Tenon__NexusEndpointRecord *endpoint, tn_str ns_name, bool cancel, uint64_t timeout_ns);
+void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__Common__V1__Callback__Nexus *callback,
+                              const Tenon__NexusCompletion *completion, uint64_t close_ns, tn_str ns_name);
+
+#endif
