@@ -3,6 +3,7 @@
  * replaced when the write is durable. */
 #include "auth/auth.h"
 #include "frontend/priv.h"
+#include "namespace/endpoint.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 #include "temporal/api/operatorservice/v1/request_response.pb-c.h"
 
@@ -480,12 +481,30 @@ static const tn_fault *find_to_delete(tn_fcall *f, const delete_request *r)
     return NULL;
 }
 
+/* A Nexus endpoint leads to it. */
+static const tn_fault *check_not_a_target(const tn_fcall *f)
+{
+    const tn_fault *fault = NULL;
+    if (tn_dyn_bool(TN_DYN_FRONTEND_NS_DELETE_NEXUS_TARGET, TN_STR(""), TN_STR("")))
+        return NULL;
+    const tn_endpoints *list = tn_endpoints_acquire();
+    for (size_t i = 0; !fault && i < list->count; i++)
+        if (tn_str_is(f->ns->id, list->items[i]->ns_id))
+            fault = tn_fault_make(f->call->arena, TN_GRPC_FAILED_PRECONDITION,
+                                  "cannot delete a namespace that is a target of a Nexus endpoint %s",
+                                  list->items[i]->name);
+    tn_endpoints_release(list);
+    return fault;
+}
+
 void tn_do_delete_namespace(tn_fcall *f)
 {
     const delete_request *r = (const delete_request *)(void *)f->call->request;
     tn_arena *arena = f->call->arena;
     tn_arena_set_limit(arena, 0);
     const tn_fault *fault = find_to_delete(f, r);
+    if (!fault)
+        fault = check_not_a_target(f);
     if (fault) {
         tn_front_fail(f, fault);
         return;
