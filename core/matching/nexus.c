@@ -114,7 +114,7 @@ bool tn_match_hand_out_nexus(tn_tq *tq, tn_wpoll *poll)
     temporal__api__workflowservice__v1__poll_nexus_task_queue_response__init(out);
     out->task_token = (ProtobufCBinaryData){sealed.n, (uint8_t *)(uintptr_t)sealed.p};
     out->request = for_worker(arena, task);
-    tn_tq_count(tq, true);
+    tn_tq_count(tq, TN_PRIORITY_DEFAULT, true);
     tn_counter_inc(tq->polls_won);
     poll->mreq->response = &out->base;
     tn_wpoll_finish(poll, NULL);
