@@ -42,6 +42,8 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     info->capabilities->sync_update = tn_dyn_bool(TN_DYN_FRONTEND_UPDATES, ns->name, TN_STR(""));
     info->capabilities->async_update =
         tn_dyn_bool(TN_DYN_FRONTEND_ASYNC_UPDATES, ns->name, TN_STR(""));
+    info->capabilities->standalone_activities =
+        tn_dyn_bool(TN_DYN_ACTIVITY_STANDALONE, ns->name, TN_STR(""));
     info->capabilities->workflow_pause =
         tn_dyn_bool(TN_DYN_FRONTEND_WORKFLOW_PAUSE, ns->name, TN_STR(""));
     info->capabilities->worker_heartbeats = tn_dyn_bool(TN_DYN_FRONTEND_WORKER_HEARTBEATS, ns->name, TN_STR(""));

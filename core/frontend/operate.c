@@ -26,7 +26,7 @@ static const char *wrong(const execution_msg *execution, bool has_target)
     return has_target ? NULL : "Either Activity.Id or Activity.Type should be set on request.";
 }
 
-static const char *wrong_priority(const Temporal__Api__Common__V1__Priority *priority)
+const char *tn_front_wrong_priority(const Temporal__Api__Common__V1__Priority *priority)
 {
     if (!priority)
         return NULL;
@@ -70,7 +70,7 @@ void tn_do_update_activity_options(tn_fcall *f)
         REQUEST(f, UpdateActivityOptionsRequest);
     const char *text = wrong(r->execution, r->activity_case != 0);
     if (!text && r->activity_options)
-        text = wrong_priority(r->activity_options->priority);
+        text = tn_front_wrong_priority(r->activity_options->priority);
     if (text)
         tn_front_invalid(f, "%s", text);
     else
@@ -144,7 +144,7 @@ void tn_do_update_workflow_options(tn_fcall *f)
                          "error parsing UpdateMask: proto: invalid path \"%s\" for message "
                          "\"temporal.api.workflow.v1.WorkflowExecutionOptions\"",
                          path);
-    else if ((text = wrong_priority(options->priority)))
+    else if ((text = tn_front_wrong_priority(options->priority)))
         tn_front_invalid(f, "%s", text);
     else if (options->time_skipping_config || tn_mask_has(r->update_mask, "time_skipping_config"))
         tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED,

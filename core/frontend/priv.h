@@ -199,7 +199,24 @@ void tn_do_admin_list_tasks(tn_fcall *f);
 void tn_do_admin_mutable_state(tn_fcall *f);
 void tn_do_admin_refresh_tasks(tn_fcall *f);
 void tn_do_admin_set_shards(tn_fcall *f);
+/* Adds their types. */
+const tn_fault *tn_front_check_search_attributes(tn_fcall *f,
+                                                 Temporal__Api__Common__V1__SearchAttributes *attributes);
+/* activities.c */
+void tn_do_start_activity(tn_fcall *f);
+void tn_do_describe_activity(tn_fcall *f);
+void tn_do_poll_activity_execution(tn_fcall *f);
+void tn_do_list_activities(tn_fcall *f);
+void tn_do_count_activities(tn_fcall *f);
+void tn_do_cancel_activity(tn_fcall *f);
+void tn_do_terminate_activity(tn_fcall *f);
+void tn_do_delete_activity(tn_fcall *f);
+void tn_do_pause_activity_execution(tn_fcall *f);
+void tn_do_unpause_activity_execution(tn_fcall *f);
+void tn_do_reset_activity_execution(tn_fcall *f);
+void tn_do_update_activity_execution_options(tn_fcall *f);
 /* operate.c */
+const char *tn_front_wrong_priority(const Temporal__Api__Common__V1__Priority *priority); /* NULL: none, or fine */
 void tn_do_pause_activity(tn_fcall *f);
 void tn_do_unpause_activity(tn_fcall *f);
 void tn_do_reset_activity(tn_fcall *f);

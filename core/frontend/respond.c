@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers' answers.  A task token is ours (its MAC says so) and must belong to the namespace of the request. */
 #include "frontend/priv.h"
+#include "history/machine/solo.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
@@ -305,22 +306,20 @@ typedef struct named { /* an activity as the ...ById calls name it */
 static void by_id(tn_fcall *f, tn_hop op, const named *a, const ProtobufCMessage *request,
                   void (*done)(tn_hreq *req))
 {
-    Temporal__Api__Errordetails__V1__NotFoundFailure detail =
-        TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
     const tn_fault *fault = NULL;
+    const char *workflow_id = a->workflow_id;
     uint8_t id[16];
+    if (!*workflow_id) /* one of its own */
+        workflow_id = tn_object_workflow_id(f->call->arena, &tn_solo_kind, tn_str_from(a->activity_id)).p;
     if (!*a->activity_id) {
         tn_front_invalid(f, "ActivityId is not set on request.");
     } else if ((fault = tn_front_check_identity(f->call->arena, a->identity))) {
         tn_front_fail(f, fault);
-    } else if (!*a->workflow_id) { /* one without a workflow: there are none */
-        tn_front_fail(f, tn_fault_detailed(f->call->arena, TN_GRPC_NOT_FOUND, &detail.base,
-                                           "activity not found for ID: %s", a->activity_id));
     } else if (*a->run_id && !tn_uuid_parse(tn_str_from(a->run_id), id)) {
         tn_front_invalid(f, "Invalid RunId.");
     } else {
         f->hreq.u.activity.activity_id = tn_str_from(a->activity_id);
-        tn_front_history(f, op, a->workflow_id, a->run_id, request);
+        tn_front_history(f, op, workflow_id, a->run_id, request);
         if (done) {
             f->hreq.done = done;
             f->hreq.pass_on = false;

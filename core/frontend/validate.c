@@ -251,7 +251,8 @@ static const tn_fault *check_delay(tn_arena *arena, const start_request *r)
     return NULL;
 }
 
-static const tn_fault *check_search_attributes(tn_fcall *f, const start_request *r)
+const tn_fault *tn_front_check_search_attributes(
+    tn_fcall *f, Temporal__Api__Common__V1__SearchAttributes *attributes)
 {
     tn_arena *arena = f->call->arena;
     tn_search_attr_limits limits = {
@@ -260,14 +261,14 @@ static const tn_fault *check_search_attributes(tn_fcall *f, const start_request 
         .total_bytes_max = (uint32_t)tn_front_limit(f, TN_DYN_FRONTEND_SA_TOTAL_SIZE),
     };
     tn_blob packed;
-    if (!r->search_attributes)
+    if (!attributes)
         return NULL;
-    if (tn_proto_pack(&r->search_attributes->base, arena, &packed) != TN_OK)
+    if (tn_proto_pack(&attributes->base, arena, &packed) != TN_OK)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED,
                              "search attributes take too much memory");
     const tn_fault *fault = tn_search_attrs_validate(arena, f->ns, packed, &limits);
     if (!fault)
-        tn_search_attrs_add_types(arena, f->ns, r->search_attributes);
+        tn_search_attrs_add_types(arena, f->ns, attributes);
     return fault;
 }
 
@@ -310,7 +311,7 @@ static const tn_fault *check_rest(tn_fcall *f, start_request *r)
 {
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = NULL;
-    if ((fault = check_search_attributes(f, r)) || (fault = check_priority(arena, r->priority)) ||
+    if ((fault = tn_front_check_search_attributes(f, r->search_attributes)) || (fault = check_priority(arena, r->priority)) ||
         (fault = tn_front_check_callbacks(f, r->n_completion_callbacks, r->completion_callbacks)) ||
         (fault = tn_front_check_all_links(f, r)) ||
         (fault = tn_front_check_identity(arena, r->identity)))

@@ -102,7 +102,8 @@ static void list_object(tn_arena *arena, const tn_ms *ms, tn_vis_run *doc)
                                  .type = doc->type,
                                  .task_queue = doc->task_queue,
                                  .status = doc->status,
-                                 .execution_ns = ms->start_ns};
+                                 .execution_ns = ms->start_ns,
+                                 .transitions = doc->state_transition_count};
     if (ms->kind->listing)
         ms->kind->listing(ms, arena, &listing);
     doc->workflow_id = listing.id;
@@ -110,6 +111,7 @@ static void list_object(tn_arena *arena, const tn_ms *ms, tn_vis_run *doc)
     doc->task_queue = listing.task_queue;
     doc->status = listing.status;
     doc->execution_ns = (int64_t)listing.execution_ns;
+    doc->state_transition_count = listing.transitions;
     doc->history_length = 0;
     doc->history_size_bytes = 0;
     doc->memo = join(arena, doc->memo, pack_message(arena, listing.memo ? &listing.memo->base : NULL));

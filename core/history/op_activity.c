@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "history/machine/priv.h"
 #include "proto/proto.h"
 
 tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena *arena)
@@ -44,6 +45,12 @@ static void handed_out(tn_txn *txn)
     tn_blob token = tn_activity_token(run->ms, activity, req->arena);
     out->task_token = (ProtobufCBinaryData){token.n, (uint8_t *)(uintptr_t)token.p};
     req->response = &out->base;
+    if (run->ms->kind && req->call) {
+        tn_ms_replace_str(run->ms, &run->ms->sdk_name, tn_call_header(req->call, "client-name"));
+        tn_ms_replace_str(run->ms, &run->ms->sdk_version, tn_call_header(req->call, "client-version"));
+    }
+    if (run->ms->kind)
+        tn_history_notify(run); /* who watches it is told, though nothing was written */
 }
 
 void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
@@ -88,8 +95,11 @@ void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
 
 static void heartbeat_after(tn_txn *txn)
 {
-    if (!txn->fault)
-        txn->req->response = txn->user;
+    if (txn->fault)
+        return;
+    txn->req->response = txn->user;
+    if (txn->changes[0].run->ms->kind)
+        tn_history_notify(txn->changes[0].run);
 }
 
 static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req)

@@ -282,7 +282,9 @@ tn_run *tn_resolve(tn_wf *wf, tn_hreq *req)
         return resolve_by_id(wf, req, run_id);
     }
     if (wf->current_known && !wf->current_exists) {
-        tn_req_finish(req, tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
+        const tn_object_kind *kind = tn_object_kind_of(tn_str_from(wf->workflow_id));
+        tn_req_finish(req, kind ? kind->not_found(req->arena, tn_object_id_of(tn_str_from(wf->workflow_id)), req->run_id)
+                                : tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
         return NULL;
     }
     return resolve_by_id(wf, req, wf->current_run_id);

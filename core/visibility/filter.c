@@ -469,6 +469,13 @@ static bool blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\
 const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_str text,
                                    uint32_t use, tn_vis_query *out)
 {
+    return tn_vis_query_parse_in(arena, ns, text, use, NULL, out);
+}
+
+const tn_fault *tn_vis_query_parse_in(tn_arena *arena, const tn_namespace *ns, tn_str text,
+                                      uint32_t use, const tn_vis_division *division,
+                                      tn_vis_query *out)
+{
     while (text.n && blank(text.p[0]))
         text.p++, text.n--;
     while (text.n && blank(text.p[text.n - 1]))
@@ -482,6 +489,7 @@ const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_s
         return tn_fault_from_status(arena, TN_ETOOLARGE, NULL);
     p->b.arena = arena;
     p->b.ns = ns;
+    p->b.division = division;
     p->lexer = (tn_lexer){.arena = arena, .text = text};
     p->prefix = sizeof("select * from table1 where ") - 1;
     if (text.n >= 8 && (tn_str_caseeq((tn_str){text.p, 8}, TN_STR("order by")) ||

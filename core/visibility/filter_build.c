@@ -85,7 +85,14 @@ static uint32_t resolve(tn_filter_build *b, tn_str *name)
     tn_str prefix = TN_STR("Temporal");
     uint32_t type = tn_search_attr_type(b->ns, *name);
     tn_str found = *name;
-    if (!type && (tn_str_is(*name, "ScheduleId") || tn_str_is(*name, "TemporalScheduleId"))) {
+    if (!type && b->division && b->division->id_name && tn_str_is(*name, b->division->id_name)) {
+        found = TN_STR("WorkflowId");
+        type = TN_ATTR_KEYWORD;
+    } else if (!type && b->division && b->division->type_name &&
+               tn_str_is(*name, b->division->type_name)) {
+        found = TN_STR("WorkflowType");
+        type = TN_ATTR_KEYWORD;
+    } else if (!type && (tn_str_is(*name, "ScheduleId") || tn_str_is(*name, "TemporalScheduleId"))) {
         found = TN_STR("WorkflowId");
         type = TN_ATTR_KEYWORD;
     } else if (!type && tn_str_starts(*name, prefix)) {
@@ -532,16 +539,31 @@ void tn_filter_group(tn_filter_build *b, tn_str name)
     b->n_group = 1;
 }
 
+static void add_division(tn_filter_build *b)
+{
+    tn_blob *value = TN_NEW(b->arena, tn_blob);
+
+    if (!value) {
+        b->out_of_memory = true;
+        return;
+    }
+    *value = tn_blob_of_str(tn_str_from(b->division->value));
+    add_test(b, TN_VIS_EQ, TN_STR(DIVISION), TN_ATTR_KEYWORD, value, 1);
+}
+
 const tn_fault *tn_filter_finish(tn_filter_build *b, uint32_t use, tn_vis_query *out)
 {
     if (b->mistake)
         return b->mistake;
-    if (!b->division_seen) {
+    if (!b->division_seen || b->division) {
         /* Runs of internal divisions show only where the query names them. */
         tn_vis_node root = {.op = TN_VIS_AND, .arity = 1};
         if (b->n_nodes && b->nodes[b->n_nodes - 1].op == TN_VIS_AND)
             root = b->nodes[--b->n_nodes];
-        add_test(b, TN_VIS_IS_NULL, TN_STR(DIVISION), TN_ATTR_KEYWORD, NULL, 0);
+        if (b->division)
+            add_division(b);
+        else
+            add_test(b, TN_VIS_IS_NULL, TN_STR(DIVISION), TN_ATTR_KEYWORD, NULL, 0);
         if (b->has_filter)
             tn_filter_logic(b, TN_VIS_AND, root.arity + 1);
     }

@@ -126,6 +126,14 @@ struct Temporal__Api__Common__V1__Payload *tn_search_attr_to_payload(tn_arena *a
 const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_str text,
                                    uint32_t use, tn_vis_query *out);
 
+/* The same for objects of one division: nothing else is found, and their own names are known. */
+typedef struct tn_vis_division {
+    const char *value;                                  /* of TemporalNamespaceDivision */
+    const char *id_name, *type_name;                    /* of WorkflowId, WorkflowType; NULL: no other */
+} tn_vis_division;
+const tn_fault *tn_vis_query_parse_in(tn_arena *arena, const tn_namespace *ns, tn_str text, uint32_t use,
+                                      const tn_vis_division *division, tn_vis_query *out);
+
 /* Page tokens: what the plugin calls `next`, under a MAC over the namespace and the order.  An empty
  * token is the first page.  open: NULL fault and query->page set, or INVALID_ARGUMENT "Invalid
  * NextPageToken."; seal: empty when there is no next page. */

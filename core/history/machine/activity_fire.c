@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "history/machine/parts.h"
+#include "history/machine/solo.h"
 #include "proto/proto.h"
 
 #define DEADLINES_MAX 4
@@ -103,6 +104,8 @@ static void set_up_attempt(tn_tx *tx, tn_activity *activity, uint64_t interval_n
     tn_ms_replace_blob(ms, &activity->last_failure,
                        kept ? tn_msg_pack(tx->arena, kept) : (tn_blob){NULL, 0});
     activity->last_attempt_complete_ns = tx->now_ns;
+    if (ms->kind)
+        tn_solo_waits_again(tx, activity);
 }
 
 void tn_activity_wait_again(tn_tx *tx, tn_activity *activity)
@@ -133,6 +136,16 @@ void tn_activity_forget_heartbeats(tn_ms *ms, tn_activity *activity)
     activity->heartbeat_at_ns = 0;
 }
 
+/* The server's own, not a failed attempt. */
+static bool is_end_of_patience(const Temporal__Api__Failure__V1__Failure *failure)
+{
+    return failure &&
+           failure->failure_info_case ==
+               TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO &&
+           (failure->timeout_failure_info->timeout_type == TN_TIMEOUT_SCHEDULE_TO_START ||
+            failure->timeout_failure_info->timeout_type == TN_TIMEOUT_SCHEDULE_TO_CLOSE);
+}
+
 int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity,
                           const Temporal__Api__Failure__V1__Failure *failure)
 {
@@ -143,12 +156,14 @@ int32_t tn_activity_retry(tn_tx *tx, tn_activity *activity,
         return TN_RETRY_POLICY_NOT_SET;
     if (activity->cancel_requested_id)
         return TN_RETRY_CANCEL_REQUESTED;
-    if (failure &&
-        failure->failure_info_case ==
-            TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_TIMEOUT_FAILURE_INFO &&
-        (failure->timeout_failure_info->timeout_type == TN_TIMEOUT_SCHEDULE_TO_START ||
-         failure->timeout_failure_info->timeout_type == TN_TIMEOUT_SCHEDULE_TO_CLOSE))
-        return TN_RETRY_TIMEOUT; /* the server's own end of patience, not a failed attempt */
+    if (tx->ms->kind && activity->reset && activity->started_ns &&
+        !is_end_of_patience(failure)) { /* it begins again, whatever the attempt came to */
+        set_up_attempt(tx, activity, 0, failure);
+        activity->attempt = 1;
+        return TN_RETRY_IN_PROGRESS;
+    }
+    if (is_end_of_patience(failure))
+        return TN_RETRY_TIMEOUT;
     if (!tn_retry_allows(&activity->retry, failure))
         return TN_RETRY_NON_RETRYABLE_FAILURE;
     if (activity->pause) { /* whether there is another one is not asked before it goes on */
@@ -200,6 +215,11 @@ static bool time_out(tn_tx *tx, tn_activity *activity, int32_t type)
                         &details, NULL) == TN_OK)
         failure->timeout_failure_info->last_heartbeat_details = details;
     failure->cause = unpack_failure(tx->arena, activity->last_failure);
+    if (tx->ms->kind) {
+        tn_solo_timed_out(tx, activity, failure, state,
+                          type == TN_TIMEOUT_START_TO_CLOSE || type == TN_TIMEOUT_HEARTBEAT);
+        return true;
+    }
     started_id = tn_activity_record_start(tx, activity, NULL);
     event =
         tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT);
@@ -242,7 +262,7 @@ bool tn_fire_activities(tn_tx *tx)
         tn_activity *activity = tn_ms_activity(ms, due[i].scheduled_id);
 
         /* Gone, or an earlier one of its time-outs has begun the next attempt. */
-        if (activity && activity->attempt == due[i].attempt)
+        if (activity && activity->attempt == due[i].attempt && tn_ms_running(ms))
             ended |= time_out(tx, activity, due[i].timeout_type);
     }
     return ended;

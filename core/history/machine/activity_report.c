@@ -5,6 +5,7 @@
  * After a crash such an attempt waits again and may be handed out a second time under the same
  * number; the worker that had it before is still heard, and whoever reports first wins. */
 #include "history/machine/parts.h"
+#include "history/machine/solo.h"
 #include "proto/proto.h"
 
 typedef Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest failed_request;
@@ -20,6 +21,8 @@ static const tn_fault *not_found(tn_tx *tx)
 
 static const tn_fault *closed_fault(tn_tx *tx)
 {
+    if (tx->ms->kind)
+        return tn_solo_not_found(tx->arena, tn_str_from(tn_solo_activity(tx->ms)->activity_id));
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow execution already completed");
 }
 
@@ -80,6 +83,8 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
                              tn_rng_next(tx->rng));
     activity->dispatched = true;
     note_version(tx, activity, poller);
+    if (tx->ms->kind)
+        tn_solo_started(tx, activity);
     if (!activity->retry.present || activity->retry.max_attempts == 1)
         activity->started_durable = *out_durable = tx->extras_dirty = true;
     return NULL;
@@ -252,6 +257,8 @@ const tn_fault *tn_machine_activity_heartbeat(
     out->cancel_requested = activity->cancel_requested_id != 0;
     out->activity_paused = activity->pause != NULL;
     out->activity_reset = activity->reset;
+    if (tx->ms->kind)
+        tn_solo_beaten(tx->ms);
     if (note_progress(tx, activity, request->details, request->identity) &&
         is_stale(tx, activity)) {
         activity->heartbeat_durable_ns = tx->now_ns;
@@ -274,6 +281,10 @@ static const tn_fault *fail(tn_tx *tx, tn_activity *activity,
 
     if (state == TN_RETRY_IN_PROGRESS)
         return NULL;
+    if (tx->ms->kind) {
+        tn_solo_failed(tx, activity, failure, state, identity);
+        return NULL;
+    }
     started_id = tn_activity_record_start(tx, activity, stamp);
     event = tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_FAILED);
     attrs = TN_EVENT_ATTRS(tx, event, ACTIVITY_TASK_FAILED, activity_task_failed);
@@ -297,6 +308,8 @@ const tn_fault *tn_machine_activity_completed(
     int64_t started_id;
     tn_event *event;
 
+    if (tx->ms->kind && !tn_ms_running(tx->ms) && !(token && token->scheduled_id))
+        return tn_solo_over(tx);
     if (too_large(tx, request->result)) {
         fault = find_started(tx, token, activity_id, &activity);
         return fault
@@ -315,6 +328,10 @@ const tn_fault *tn_machine_activity_completed(
         else
             tn_activity_mark_started(tx, activity, tx->now_ns, tn_str_from(request->identity),
                                      TN_STR(""), 0);
+    }
+    if (tx->ms->kind) {
+        tn_solo_completed(tx, activity, request->result, request->identity);
+        return NULL;
     }
     started_id = tn_activity_record_start(tx, activity, request->worker_version);
     event =
@@ -370,6 +387,10 @@ const tn_fault *tn_machine_activity_canceled(
         return tn_fault_make(
             tx->arena, TN_GRPC_INVALID_ARGUMENT,
             "unable to mark activity as canceled without activity being request canceled first");
+    if (tx->ms->kind) {
+        tn_solo_canceled(tx, request->details);
+        return NULL;
+    }
     started_id = tn_activity_record_start(tx, activity, NULL);
     event =
         tn_tx_event(tx, TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_ACTIVITY_TASK_CANCELED);

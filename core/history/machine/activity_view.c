@@ -2,6 +2,7 @@
 /* Activities as others see them: the task that a worker is given, and the pending ones in a
  * description. */
 #include "history/machine/parts.h"
+#include "history/machine/solo.h"
 #include "proto/proto.h"
 
 /* Field numbers: of the scheduled event's attributes, of the same thing in the worker's task, and
@@ -54,11 +55,15 @@ void tn_machine_activity_task(
     tn_wire_field field;
 
     out->workflow_namespace = (char *)(uintptr_t)tn_arena_str(arena, ns_name).p;
-    out->workflow_type = TN_MSG(arena, temporal__api__common__v1__workflow_type);
-    out->workflow_type->name = copy_text(arena, ms->type);
     out->workflow_execution = TN_MSG(arena, temporal__api__common__v1__workflow_execution);
-    out->workflow_execution->workflow_id = copy_text(arena, ms->workflow_id);
-    out->workflow_execution->run_id = copy_text(arena, ms->run_id_text);
+    if (ms->kind) {
+        out->activity_run_id = copy_text(arena, ms->run_id_text);
+    } else {
+        out->workflow_type = TN_MSG(arena, temporal__api__common__v1__workflow_type);
+        out->workflow_type->name = copy_text(arena, ms->type);
+        out->workflow_execution->workflow_id = copy_text(arena, ms->workflow_id);
+        out->workflow_execution->run_id = copy_text(arena, ms->run_id_text);
+    }
     out->activity_id = copy_text(arena, activity->activity_id);
     out->attempt = activity->attempt;
     out->scheduled_time = tn_ts_from_ns(arena, (int64_t)activity->scheduled_ns);

@@ -327,6 +327,10 @@ uint64_t tn_duration_ns(const Google__Protobuf__Duration *duration); /* NULL and
 typedef Temporal__Api__Command__V1__ScheduleActivityTaskCommandAttributes tn_schedule_activity;
 const char *tn_activity_timeouts_settle(tn_arena *arena, uint64_t run_timeout_ns,
                                         tn_schedule_activity *attrs);
+/* Fills in what the start of an activity of its own leaves to default and checks it; NULL, or what is wrong (solo.c). */
+const char *tn_activity_start_settle(
+    tn_arena *arena, int64_t id_bytes_max,
+    Temporal__Api__Workflowservice__V1__StartActivityExecutionRequest *request);
 /* Does the mask name the path ("retry_policy.maximum_attempts")?  Its own may be in camel case, too. */
 bool tn_mask_has(const Google__Protobuf__FieldMask *mask, const char *path);
 /* Backoff before the next attempt, or UINT64_MAX and the reason

@@ -3,12 +3,14 @@
 #include "history/machine/object.h"
 
 #include "history/machine/priv.h"
+#include "history/machine/solo.h"
 #include "proto/proto.h"
 
 static const tn_object_kind *added;
 
 /* One line a kind, in the order of their letters. */
 static const tn_object_kind *const kinds[] = {
+    &tn_solo_kind,
     NULL,
 };
 

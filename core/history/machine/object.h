@@ -54,6 +54,7 @@ typedef struct tn_object_listing {
     tn_str id, type, task_queue; /* preset: the object's id and what event 1 says */
     int32_t status;              /* preset */
     uint64_t execution_ns;       /* preset: the start */
+    int64_t transitions;         /* preset: how often it was written */
     /* Merged over ms->memo and ms->search_attributes; may be NULL.  TemporalNamespaceDivision is added by itself. */
     const Temporal__Api__Common__V1__Memo *memo;
     const Temporal__Api__Common__V1__SearchAttributes *attributes;

@@ -67,7 +67,8 @@ static void save_extra_lists(const tn_ms *ms, tn_arena *arena, Tenon__Extras *to
     to->activities = array_of(arena, ms->n_activities, sizeof(to->activities[0]));
     TN_LIST_FOREACH (link, &ms->activities) {
         Tenon__ActivityExtras *extras =
-            tn_activity_save_extras(TN_CONTAINER_OF(link, tn_activity, link), arena);
+            ms->kind ? NULL /* in its object */
+                     : tn_activity_save_extras(TN_CONTAINER_OF(link, tn_activity, link), arena);
 
         if (extras)
             to->activities[to->n_activities++] = extras;
@@ -291,9 +292,10 @@ Temporal__Api__Workflow__V1__ResetPoints *tn_ms_reset_points(const tn_ms *ms, tn
 static void save_pending(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
 {
     to->activities = array_of(arena, ms->n_activities, sizeof(to->activities[0]));
-    TN_LIST_FOREACH (link, &ms->activities)
-        to->activities[to->n_activities++] =
-            tn_activity_save(TN_CONTAINER_OF(link, tn_activity, link), arena);
+    if (!ms->kind)
+        TN_LIST_FOREACH (link, &ms->activities)
+            to->activities[to->n_activities++] =
+                tn_activity_save(TN_CONTAINER_OF(link, tn_activity, link), arena);
     to->timers = array_of(arena, ms->n_timers, sizeof(to->timers[0]));
     TN_LIST_FOREACH (link, &ms->timers) {
         const tn_timer_info *from = TN_CONTAINER_OF(link, tn_timer_info, link);
