@@ -68,7 +68,10 @@ void tn_do_nexus_completed(tn_fcall *f)
 void tn_do_nexus_failed(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__RespondNexusTaskFailedRequest *r = REQUEST(f, RespondNexusTaskFailedRequest);
-    if (!r->error && !r->failure)
+    const Tenon__TaskToken *token = tn_front_token(f, r->task_token);
+    if (!token || token->kind != TN_TOKEN_NEXUS)
+        tn_front_invalid(f, "Error deserializing task token.");
+    else if (!r->error && !r->failure)
         tn_front_invalid(f, "request must contain error or failure");
     else if (r->failure && r->failure->failure_info_case !=
                                TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO)

@@ -270,9 +270,31 @@ static void start_over_closed(tn_wf *wf, tn_hreq *req, const start_request *requ
     create(wf, req, request, NULL);
 }
 
+/* The same call again, which used the running run before, whatever its policy says. */
+static bool was_attached(const tn_run *run, tn_hreq *req, const start_request *request)
+{
+    const tn_ms *ms = run->ms;
+    if (req->op != TN_HOP_START || !*request->request_id ||
+        !tn_ms_has_request_id(ms, tn_str_from(request->request_id)))
+        return false;
+    respond(req, ms->run_id_text, ms->first_run_id, false, ms->status);
+    ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)req->response)->link =
+        tn_link_to_request(req, ms->run_id_text, request->request_id,
+                           TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED);
+    tn_req_finish(req, NULL);
+    return true;
+}
+
 static void start_over_running(tn_wf *wf, tn_hreq *req, const start_request *request)
 {
     int conflict = (int)request->workflow_id_conflict_policy;
+    const tn_run *current = tn_run_find(wf, wf->current_run_id);
+    if (!current) {
+        tn_load_run(wf, wf->current_run_id, req);
+        return;
+    }
+    if (was_attached(current, req, request))
+        return;
     if (conflict == CONFLICT_USE && req->op == TN_HOP_START) {
         use_existing(wf, req, request);
         return;

@@ -140,6 +140,7 @@ void tn_machine_delete(tn_tx *tx);
 /* conflict policy USE_EXISTING with options: writes OPTIONS_UPDATED */
 const tn_fault *tn_machine_attach(
     tn_tx *tx, const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *request);
+bool tn_ms_has_request_id(const tn_ms *ms, tn_str id); /* of a start that has used this run */
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx);
 
 /* ---- reset (reset.c) ---- */

@@ -257,7 +257,6 @@ bool tn_event_well_formed(const tn_event *event); /* attributes fit the type */
 void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__ResetPoints *points);
 void tn_ms_wft_lost(tn_ms *ms, bool counts); /* failed or timed out: attempt, stickiness */
 void tn_ms_note_problem(tn_ms *ms, int32_t wft_failed_cause);
-bool tn_ms_has_request_id(const tn_ms *ms, tn_str id);
 void tn_ms_attach_request_id(tn_ms *ms, tn_str id, int64_t event_id); /* 0: it has none yet */
 void tn_put_json_text(tn_buf *out, const char *s); /* as between quotes */
 
