@@ -55,6 +55,8 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
     hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], secret, channel_broken, hc);
     if (service == TN_SERVICE_FRONTEND)
         tn_channel_to_frontend(hc->channel);
+    else
+        tn_channel_to_host(hc->channel, owner->host_id);
     tn_list_push_back(&rl->channels, &hc->link);
     return hc->channel;
 }
@@ -398,6 +400,8 @@ void tn_remote_start(void)
                                       .retire = send_retire,
                                       .lost = tn_shardmap_refresh,
                                       .cancel_poll = cancel_poll};
+    tn_members_begin();
+    tn_pipes_identity(tn_members_self_id(), secret);
     tn_client_use_net(&net);
     show_stats();
     tn_members_listen(members_changed);
@@ -423,4 +427,8 @@ void tn_remote_stop(void)
         tn_loop_call(tn_loops_get(i), loop_stop, NULL);
 }
 
-void tn_remote_forget(void) { explicit_bzero(secret, sizeof(secret)); }
+void tn_remote_forget(void)
+{
+    tn_pipes_forget();
+    explicit_bzero(secret, sizeof(secret));
+}

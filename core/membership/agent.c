@@ -67,6 +67,16 @@ void tn_members_listen_missed(void (*missed)(void)) { missed_listener = missed; 
 bool tn_members_on(void) { return m.on; }
 const uint8_t *tn_members_self_id(void) { return m.self_id; }
 
+void tn_members_begin(void)
+{
+    static const uint8_t none[16];
+    tn_rng rng;
+    if (memcmp(m.self_id, none, 16) != 0)
+        return;
+    tn_rng_seed_random(&rng);
+    tn_uuid_v4(&rng, m.self_id);
+}
+
 /* ---- snapshots ---- */
 
 static void snapshot_unref(snapshot *snap)
@@ -353,7 +363,7 @@ static void loop_start(void *arg)
         return;
     tn_rng rng;
     tn_rng_seed_random(&rng);
-    tn_uuid_v4(&rng, m.self_id);
+    tn_members_begin();
     memcpy(opt.self.host_id, m.self_id, 16);
     snprintf(opt.self.ip, sizeof(opt.self.ip), "%s", o->broadcast_ip ? o->broadcast_ip : o->bind_ip);
     snprintf(opt.self.version, sizeof(opt.self.version), "%.23s", o->version);

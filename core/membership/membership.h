@@ -22,6 +22,8 @@ typedef struct tn_members_options {
     bool use_store;        /* read and write member records */
 } tn_members_options;
 
+/* [main] Before tn_members_start, for whoever must know its id (tn_members_self_id) before. */
+void tn_members_begin(void);
 /* [main, loops running, store started] Joins, and waits for a moment so that the first rings are whole. */
 tn_status tn_members_start(const tn_members_options *options, tn_error *err) TN_WARN_UNUSED;
 bool tn_members_on(void);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rpc/private.h"
+#include "rpc/pipe.h"
 
 #define NV(name_, value_) \
     { \
@@ -97,6 +97,10 @@ static void encode_fault(rpc_call *call, const tn_fault *fault)
     size_t cap = fault->message.n * 3;
     char *p;
 
+    if (call->by_pipe) {
+        rpc_pipe_encode_fault(call, fault);
+        return;
+    }
     call->code = fault->code >= 0 && fault->code <= 16 ? (int)fault->code : TN_GRPC_UNKNOWN;
     encode_details(call, fault);
     if (cap > RPC_STATUS_BYTES_MAX - call->details.n)
@@ -337,6 +341,10 @@ void rpc_answer_deadline(rpc_conn *conn, int32_t stream_id)
 
 static void answer_home(rpc_call *call)
 {
+    if (call->pipe) {
+        rpc_pipe_answer(call);
+        return;
+    }
     if (call->conn) {
         rpc_answer_submit(call);
         return;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rpc/client_private.h"
+#include "rpc/pipe.h"
 
 static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_writes, stat_reads;
 
@@ -51,6 +51,8 @@ void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent)
         nghttp2_session_set_stream_user_data(call->wire->session, call->stream_id, NULL);
     if (call->wire)
         call->wire->n_calls--;
+    if (call->pipe)
+        rpc_pipe_forget(call);
     if (fault)
         count(&stat_failed, 1);
     call->msg.run = tell;
@@ -65,7 +67,16 @@ static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char 
                        unsent);
 }
 
+void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent)
+{
+    fail_unreachable(call, call->channel, why, unsent);
+}
+
 /* ---- a link ---- */
+
+static size_t calls_on(const rpc_link *l) { return l->n_calls + (l->pipe ? l->pipe->n_out : 0); }
+
+static bool is_up(const rpc_link *l) { return l->session || (l->pipe && l->pipe->greeted); }
 
 static void link_free(rpc_link *l)
 {
@@ -83,6 +94,22 @@ static void write_out(rpc_link *l, tn_buf *out)
     out->n = 0;
 }
 
+void rpc_link_put(rpc_link *l, const uint8_t *p, size_t n)
+{
+    count(&stat_bytes_out, n);
+    count(&stat_writes, 1);
+    l->tls ? rpc_tls_write(l->tls, p, n) : tn_stream_write(l->stream, p, n);
+}
+
+static void flush_pipe(rpc_link *l)
+{
+    rpc_pipe_flush(l->pipe);
+    if (l->pipe->why)
+        rpc_link_close(l, l->pipe->why, true);
+    else if (l->leaving && rpc_pipe_idle(l->pipe))
+        rpc_link_close(l, "the connection has drained", false);
+}
+
 static void link_flush(tn_msg *msg)
 {
     rpc_link *l = TN_CONTAINER_OF(msg, rpc_link, flush);
@@ -90,6 +117,11 @@ static void link_flush(tn_msg *msg)
     if (l->closed) {
         if (!l->stream)
             link_free(l);
+        return;
+    }
+    if (!l->session) {
+        if (l->pipe)
+            flush_pipe(l);
         return;
     }
     tn_buf out = {0};
@@ -138,6 +170,8 @@ void rpc_link_close(rpc_link *l, const char *why, bool broke)
     if (l->session)
         nghttp2_session_del(l->session);
     l->session = NULL;
+    rpc_pipe_destroy(l->pipe, why);
+    l->pipe = NULL;
     if (l->tls)
         rpc_tls_end(l->tls);
     tn_stream_close(l->stream);
@@ -162,12 +196,62 @@ static void link_closed(tn_stream *stream)
 static void link_end(tn_stream *stream, int status)
 {
     rpc_link *l = tn_stream_user(stream);
-    rpc_link_close(l, status ? strerror(-status) : "closed by the other side", true);
+    rpc_link_close(l, status ? strerror(-status) : "closed by the other side", !l->leaving);
+}
+
+static rpc_link *link_open(tn_channel *ch);
+
+/* A host of an older release: what waits goes there by HTTP/2, by another connection. */
+static void speak_http2(rpc_link *l)
+{
+    tn_channel *ch = l->channel;
+    ch->by_pipe = false;
+    rpc_link *next = ch->current = link_open(ch);
+    TN_LIST_FOREACH_SAFE (link, &l->calls) {
+        tn_outcall *call = TN_CONTAINER_OF(link, tn_outcall, link);
+        tn_list_remove(&call->link);
+        tn_list_push_back(&next->calls, &call->link);
+        call->wire = next;
+        l->n_calls--;
+        next->n_calls++;
+    }
+    tn_loop_timer_start(&next->tick, tn_now_mono_ns() + RPC_CONNECT_NS);
+    rpc_link_close(l, "it is of an older release", false);
+}
+
+static bool feed_pipe(rpc_link *l, const uint8_t *p, size_t n)
+{
+    if (rpc_pipe_feed(l->pipe, p, n))
+        return true;
+    if (l->pipe->magic_n == 0)
+        speak_http2(l);
+    else
+        rpc_link_close(l, l->pipe->why, true);
+    return false;
+}
+
+void rpc_link_greeted(rpc_link *l)
+{
+    TN_LIST_FOREACH_SAFE (link, &l->calls) {
+        tn_outcall *call = TN_CONTAINER_OF(link, tn_outcall, link);
+        tn_list_remove(&call->link);
+        l->n_calls--;
+        rpc_pipe_send(l->pipe, call);
+    }
+}
+
+void rpc_link_leaving(rpc_link *l)
+{
+    l->leaving = true;
+    if (l->channel->current == l)
+        l->channel->current = NULL;
 }
 
 static bool link_clear(void *user, const uint8_t *p, size_t n)
 {
     rpc_link *l = user;
+    if (l->pipe)
+        return feed_pipe(l, p, n);
     if (nghttp2_session_mem_recv(l->session, p, n) != (ssize_t)n)
         rpc_link_close(l, "it does not speak HTTP/2 as agreed", true);
     else
@@ -201,15 +285,18 @@ static void link_tick(tn_loop_timer *timer)
 {
     rpc_link *l = TN_CONTAINER_OF(timer, rpc_link, tick);
     uint64_t now = tn_now_mono_ns();
-    if (!l->n_calls)
+    if (!calls_on(l))
         return; /* started again with the next call */
-    if (!l->session || (l->ping_out && now >= l->last_read_ns + RPC_SILENCE_NS + RPC_PONG_NS)) {
-        rpc_link_close(l, l->session ? "it does not answer" : "no connection in time", true);
+    if (!is_up(l) || (l->ping_out && now >= l->last_read_ns + RPC_SILENCE_NS + RPC_PONG_NS)) {
+        rpc_link_close(l, is_up(l) ? "it does not answer" : "no connection in time", true);
         return;
     }
     if (!l->ping_out && now >= l->last_read_ns + RPC_SILENCE_NS) {
         l->ping_out = true;
-        nghttp2_submit_ping(l->session, NGHTTP2_FLAG_NONE, NULL);
+        if (l->pipe)
+            rpc_pipe_ping(l->pipe);
+        else
+            nghttp2_submit_ping(l->session, NGHTTP2_FLAG_NONE, NULL);
         rpc_link_flush_later(l);
     }
     tn_loop_timer_start(&l->tick, l->ping_out ? now + RPC_PONG_NS : l->last_read_ns + RPC_SILENCE_NS);
@@ -221,6 +308,11 @@ static void link_ready(void *user)
     l->channel->failures = 0;
     l->last_read_ns = tn_now_mono_ns();
     count(&stat_connects, 1);
+    l->pipe = l->channel->by_pipe ? rpc_pipe_create(NULL, l) : NULL;
+    if (l->pipe) {
+        rpc_link_flush_later(l);
+        return;
+    }
     rpc_link_begin(l);
     TN_LIST_FOREACH_SAFE (link, &l->calls)
         rpc_link_submit(l, TN_CONTAINER_OF(link, tn_outcall, link));
@@ -265,6 +357,12 @@ void tn_channels_use_tls(tn_tls_side *roles, tn_tls_side *frontends)
     frontends_tls = frontends;
 }
 
+void tn_channel_to_host(tn_channel *channel, const uint8_t host_id[16])
+{
+    memcpy(channel->host_id, host_id, 16);
+    channel->by_pipe = true;
+}
+
 void tn_channel_to_frontend(tn_channel *channel) { channel->tls = frontends_tls; }
 
 tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
@@ -287,20 +385,53 @@ void tn_channel_destroy(tn_channel *ch)
     if (!ch)
         return;
     ch->broken = NULL;
+    if (ch->by_pipe)
+        rpc_pipe_channel_ends(ch);
     TN_LIST_FOREACH_SAFE (link, &ch->links)
         rpc_link_close(TN_CONTAINER_OF(link, rpc_link, in_channel), "the host has left", false);
     rpc_tls_kept_drop(&ch->kept);
     free(ch);
 }
 
-static void call_too_late(tn_loop_timer *timer)
+/* The other side is told that nobody waits. */
+static void give_up(tn_outcall *call)
 {
-    tn_outcall *call = TN_CONTAINER_OF(timer, tn_outcall, timer);
     rpc_link *l = call->wire;
-    if (l->session && call->stream_id) {
+    if (call->pipe) {
+        rpc_pipe_cancel(call);
+    } else if (l && l->session && call->stream_id) {
         nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
         rpc_link_flush_later(l);
     }
+}
+
+static void watch(rpc_link *l)
+{
+    if (tn_loop_timer_active(&l->tick))
+        return;
+    if (!l->ping_out && is_up(l))
+        l->last_read_ns = tn_now_mono_ns();
+    tn_loop_timer_start(&l->tick, tn_now_mono_ns() + (is_up(l) ? RPC_SILENCE_NS : RPC_CONNECT_NS));
+}
+
+/* By a pipe to that host, whoever opened it.  False: there is none. */
+static bool by_pipe(const tn_channel *ch, tn_outcall *call)
+{
+    rpc_pipe *p = ch->by_pipe ? rpc_pipe_to(ch->host_id) : NULL;
+    if (!p)
+        return false;
+    if (call->deadline_mono_ns != UINT64_MAX)
+        tn_loop_timer_start(&call->timer, call->deadline_mono_ns);
+    rpc_pipe_send(p, call);
+    if (p->link)
+        watch(p->link);
+    return true;
+}
+
+static void call_too_late(tn_loop_timer *timer)
+{
+    tn_outcall *call = TN_CONTAINER_OF(timer, tn_outcall, timer);
+    give_up(call);
     rpc_outcall_finish(call,
                        tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED,
                                      "context deadline exceeded"),
@@ -309,13 +440,9 @@ static void call_too_late(tn_loop_timer *timer)
 
 void tn_outcall_cancel(tn_outcall *call)
 {
-    rpc_link *l = call->wire;
     if (call->finished)
         return;
-    if (l && l->session && call->stream_id) {
-        nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
-        rpc_link_flush_later(l);
-    }
+    give_up(call);
     rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_CANCELLED, "context canceled"),
                        false);
 }
@@ -323,6 +450,8 @@ void tn_outcall_cancel(tn_outcall *call)
 void tn_outcall_send(tn_channel *ch, tn_outcall *call)
 {
     call->wire = NULL;
+    call->pipe = NULL;
+    call->has_slot = false;
     call->channel = ch;
     call->stream_id = 0;
     call->finished = call->head_sent = call->unsent = false;
@@ -335,6 +464,8 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     tn_list_init(&call->link);
     tn_loop_timer_init(&call->timer, call_too_late);
     count(&stat_calls, 1);
+    if (by_pipe(ch, call))
+        return;
     if (!ch->current && ch->failures && tn_now_mono_ns() < ch->retry_at_ns) {
         fail_unreachable(call, ch, "not reachable", true);
         return;
@@ -342,6 +473,11 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     if (!ch->current)
         ch->current = link_open(ch);
     rpc_link *l = ch->current;
+    if (l->pipe && l->pipe->greeted) { /* no one that is better */
+        rpc_pipe_send(l->pipe, call);
+        watch(l);
+        return;
+    }
     call->wire = l;
     l->n_calls++;
     tn_list_push_back(&l->calls, &call->link);
@@ -351,9 +487,5 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
         rpc_link_submit(l, call);
         rpc_link_flush_later(l);
     }
-    if (!tn_loop_timer_active(&l->tick)) {
-        if (!l->ping_out && l->session)
-            l->last_read_ns = tn_now_mono_ns();
-        tn_loop_timer_start(&l->tick, tn_now_mono_ns() + (l->session ? RPC_SILENCE_NS : RPC_CONNECT_NS));
-    }
+    watch(l);
 }

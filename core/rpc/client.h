@@ -34,12 +34,14 @@ typedef struct tn_outcall {
     tn_blob response;      /* packed, in the arena */
     /* ---- the room's ---- */
     struct rpc_link *wire;
+    struct rpc_pipe *pipe;
+    uint64_t frame_at; /* on a pipe: where its request begins */
     tn_channel *channel;
     tn_list link;
     tn_loop_timer timer;
     tn_msg msg;
     int32_t stream_id;
-    bool finished, head_sent;
+    bool finished, head_sent, has_slot;
     size_t sent;
     tn_buf body;
     int status; /* grpc-status, -1: not seen */
@@ -55,6 +57,12 @@ tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
 void tn_channels_use_tls(tn_tls_side *roles, tn_tls_side *frontends);
 /* Before its first call: it leads to a public port. */
 void tn_channel_to_frontend(tn_channel *channel);
+/* Before its first call: it leads to a role's port of that host, with which this one shares pipes (tn_pipes_identity): one
+ * connection for both ways where there is one already. */
+void tn_channel_to_host(tn_channel *channel, const uint8_t host_id[16]);
+/* [main] before servers and channels: who this is in greetings, and the secret that all hosts know; later: forgotten. */
+void tn_pipes_identity(const uint8_t host_id[16], const char *secret);
+void tn_pipes_forget(void);
 /* Calls on their way end with UNAVAILABLE. */
 void tn_channel_destroy(tn_channel *channel);
 void tn_outcall_send(tn_channel *channel, tn_outcall *call);

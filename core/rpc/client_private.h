@@ -18,7 +18,8 @@ typedef struct rpc_link {
     tn_list in_channel;
     tn_stream *stream;
     rpc_tls *tls;             /* NULL: plain, or not connected yet */
-    nghttp2_session *session; /* NULL: not connected yet */
+    nghttp2_session *session; /* NULL: not connected yet, or a pipe */
+    struct rpc_pipe *pipe;
     tn_list calls;
     size_t n_calls;
     tn_loop_timer tick;
@@ -36,6 +37,8 @@ struct tn_channel {
     rpc_tls_kept kept;
     tn_list links;
     rpc_link *current; /* NULL: none that takes calls */
+    uint8_t host_id[16];
+    bool by_pipe; /* until the host turns out to be of an older release */
     uint32_t failures;
     uint64_t retry_at_ns;
     void (*broken)(void *user);
@@ -46,6 +49,11 @@ struct tn_channel {
 void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent);
 void rpc_link_flush_later(rpc_link *l);
 void rpc_link_close(rpc_link *l, const char *why, bool broke);
+void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent);
+/* Of a pipe: its bytes, to the socket; the host has greeted; it takes no new calls. */
+void rpc_link_put(rpc_link *l, const uint8_t *p, size_t n);
+void rpc_link_greeted(rpc_link *l);
+void rpc_link_leaving(rpc_link *l);
 /* client_session.c */
 void rpc_link_begin(rpc_link *l);
 void rpc_link_submit(rpc_link *l, tn_outcall *call);

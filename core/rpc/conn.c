@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rpc/private.h"
+#include "rpc/pipe.h"
 #include "rpc/tls_private.h"
 
 #define LINGER_BYTES_MAX (1u << 20)
@@ -145,6 +145,8 @@ static void session_end(rpc_conn *conn)
     conn->session = NULL;
     conn->incoming = NULL;
     rpc_h1_forget(conn);
+    rpc_pipe_destroy(conn->pipe, "the connection has ended");
+    conn->pipe = NULL;
     if (session)
         nghttp2_session_del(session);
 }
@@ -212,6 +214,11 @@ void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
         return;
     }
     TN_ASSERT(!conn->in_session);
+    if (conn->pipe) { /* on which nothing of HTTP/2 may be said */
+        log_end(conn, "a host's connection ended for breaking a rule", why);
+        rpc_conn_close(conn);
+        return;
+    }
     if (why_n > 64)
         why_n = 64;
     frame[2] = (uint8_t)(8 + why_n);
@@ -258,6 +265,22 @@ static void session_failed(rpc_conn *conn, int rv)
 
 /* ---- in ---- */
 
+static void begin_pipe(rpc_conn *conn)
+{
+    conn->pipe = rpc_pipe_create(conn, NULL);
+}
+
+static bool feed_pipe(rpc_conn *conn, const uint8_t *p, size_t n)
+{
+    bool fed = rpc_pipe_feed(conn->pipe, p, n);
+    conn->guard.settings_seen = conn->pipe->greeted; /* as far as a slow beginning is concerned */
+    if (fed)
+        return true;
+    log_end(conn, "a host's connection ended for breaking a rule", conn->pipe->why);
+    rpc_conn_close(conn);
+    return false;
+}
+
 /* False: the connection takes no more. */
 static bool conn_clear(void *user, const uint8_t *p, size_t n)
 {
@@ -273,6 +296,10 @@ bool rpc_conn_clear_h2(rpc_conn *conn, const uint8_t *p, size_t n)
     rpc_verdict verdict;
     ssize_t rv;
 
+    if (!conn->session && !conn->pipe && n && *p == (uint8_t)RPC_PIPE_MAGIC[0] && conn->worker->server->options.internal)
+        begin_pipe(conn);
+    if (conn->pipe)
+        return feed_pipe(conn, p, n);
     if (!conn->session)
         session_create(conn);
     verdict = rpc_guard_walk(&conn->guard, p, n, conn->now_ns);
@@ -371,6 +398,28 @@ static int gather(rpc_conn *conn, tn_buf *out)
     return n < 0 ? (int)n : 0;
 }
 
+void rpc_conn_put(rpc_conn *conn, const uint8_t *p, size_t n)
+{
+    rpc_count(RPC_COUNT_BYTES_OUT, n);
+    rpc_count(RPC_COUNT_WRITES, 1);
+    if (!tn_stream_pending_bytes(conn->stream))
+        conn->progress_ns = tn_now_mono_ns();
+    if (conn_write(conn, p, n))
+        rpc_conn_tick_at(conn, conn->progress_ns + rpc_slow_ns(conn, RPC_SLOW_STALL));
+}
+
+static void flush_pipe(rpc_conn *conn)
+{
+    rpc_pipe *p = conn->pipe;
+    rpc_pipe_flush(p);
+    if (p->why) {
+        log_end(conn, "a host's connection ended", p->why);
+        rpc_conn_close(conn);
+    } else if (p->draining && (p->drained || conn->state == RPC_CONN_DRAINING) && rpc_pipe_idle(p)) {
+        rpc_conn_close(conn);
+    }
+}
+
 static void conn_flush(tn_msg *msg)
 {
     rpc_conn *conn = TN_CONTAINER_OF(msg, rpc_conn, flush);
@@ -386,6 +435,8 @@ static void conn_flush(tn_msg *msg)
         rpc_h1_flush(conn);
         return;
     }
+    if (conn->state < RPC_CONN_LINGER && conn->pipe)
+        flush_pipe(conn);
     if (conn->state >= RPC_CONN_LINGER || !conn->session)
         return;
     conn->now_ns = tn_now_mono_ns();
@@ -446,6 +497,13 @@ void rpc_conn_drain(rpc_conn *conn)
         rpc_h1_drain(conn);
         return;
     }
+    if (conn->pipe) {
+        conn->state = RPC_CONN_NOTICED;
+        conn->state_since_ns = tn_now_mono_ns();
+        rpc_conn_tick_at(conn, conn->state_since_ns + RPC_DRAIN_NOTICE_NS);
+        rpc_pipe_drain(conn->pipe);
+        return;
+    }
     if (!conn->session) { /* nothing has been asked yet */
         rpc_conn_close(conn);
         return;
@@ -467,6 +525,10 @@ void rpc_conn_drain_final(rpc_conn *conn)
         return;
     conn->state = RPC_CONN_DRAINING;
     conn->state_since_ns = tn_now_mono_ns();
+    if (conn->pipe) {
+        rpc_conn_flush_later(conn);
+        return;
+    }
     nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE,
                           nghttp2_session_get_last_proc_stream_id(conn->session), NGHTTP2_NO_ERROR,
                           NULL, 0);

@@ -3,7 +3,7 @@
  * one behind the other in the call's arena, and searched when asked for: a request has few. */
 #include <string.h>
 
-#include "rpc/private.h"
+#include "rpc/pipe.h"
 
 #define BLOCK_BYTES 256
 #define ENTRY_HEAD 4
@@ -220,6 +220,8 @@ tn_str tn_call_header(const tn_call *pub, const char *lower_case_name)
 
     if (call->http)
         return call->worker->server->options.http->header(pub, lower_case_name);
+    if (call->by_pipe && tn_str_is(tn_str_from(lower_case_name), "tenon-internode"))
+        return rpc_pipe_secret(); /* which the pipe's greeting has shown */
     return find(pub, lower_case_name);
 }
 

@@ -12,6 +12,7 @@
  *   http.c     requests that are no gRPC: intake, entering the API, answers
  *   http1.c    HTTP/1.1 of such a port (http1_head.c: its request heads)
  *   tls*.c     between the socket and HTTP/2 (tls_private.h)
+ *   pipe*.c    calls between our own hosts without HTTP/2 (pipe.h)
  *
  * Everything but the answers' making runs on the connection's loop. */
 #ifndef TN_RPC_PRIVATE_H
@@ -114,6 +115,7 @@ struct rpc_conn {
     rpc_worker *worker;
     tn_stream *stream;
     struct rpc_tls *tls;      /* NULL: plain */
+    struct rpc_pipe *pipe;    /* instead of a session */
     nghttp2_session *session; /* made with the first bytes; NULL again from LINGER on */
     struct rpc_h1 *h1;        /* HTTP/1.1 instead; NULL again from LINGER on */
     tn_list calls;            /* attached to a stream, any phase */
@@ -236,6 +238,8 @@ struct rpc_call {
     size_t intake_bytes;
     rpc_inbox *inbox; /* STREAM_IN */
     const tn_fault *refusal;
+    struct rpc_pipe *pipe; /* it came on one; NULL: not, or nobody waits any more */
+    uint64_t answer_end;   /* on the pipe: has left when that much has */
     uint16_t http_status; /* of a refusal outside gRPC, 0: a gRPC status */
     rpc_http *http;       /* NULL: gRPC */
     /* ---- the answer: whoever holds the baton, then home ---- */
@@ -250,6 +254,7 @@ struct rpc_call {
     void (*release)(void *user);
     void *release_user;
     /* ---- any ---- */
+    bool by_pipe;           /* from its making on */
     _Atomic bool cancelled; /* set at home, looked at anywhere: a hint, relaxed */
 };
 
@@ -285,6 +290,7 @@ const nghttp2_session_callbacks *rpc_session_callbacks(void);
 /* ---- conn.c ---- */
 void rpc_conn_accept(void *worker, tn_stream *stream);
 void rpc_conn_flush_later(rpc_conn *conn);
+void rpc_conn_put(rpc_conn *conn, const uint8_t *p, size_t n); /* a pipe's bytes, to the socket */
 /* GOAWAY with the code, then the end.  Not from inside nghttp2's callbacks: see rpc_conn_condemn. */
 void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why);
 /* Inside callbacks: remembered, carried out afterwards.  Returns what the callback should return. */

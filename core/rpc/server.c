@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "rpc/health.h"
-#include "rpc/private.h"
+#include "rpc/pipe.h"
 
 tn_counter *rpc_counts[RPC_COUNT_COUNT];
 
@@ -72,6 +72,8 @@ static void worker_listen(void *arg)
                                    &worker->listener, job->err);
     if (job->status == TN_OK)
         job->port = tn_listener_port(worker->listener);
+    if (job->status == TN_OK && worker->server->options.internal)
+        rpc_pipe_worker_starts(worker);
 }
 
 static rpc_worker *worker_create(tn_rpc_server *server, tn_loop *loop)
@@ -188,6 +190,7 @@ static void worker_drain(void *arg)
 
     worker_close_listener(worker);
     worker->draining = true;
+    rpc_pipe_worker_drains(worker);
     TN_LIST_FOREACH_SAFE (link, &worker->conns)
         rpc_conn_drain(TN_CONTAINER_OF(link, rpc_conn, link));
     rpc_worker_maybe_done(worker);
@@ -200,6 +203,7 @@ static void worker_end(void *arg)
     worker_close_listener(worker);
     worker->draining = false;
     worker->ending = true;
+    rpc_pipe_worker_ends(worker);
     TN_LIST_FOREACH_SAFE (link, &worker->conns)
         rpc_conn_close(TN_CONTAINER_OF(link, rpc_conn, link));
     rpc_worker_maybe_done(worker);

@@ -3,7 +3,7 @@
  *
  * One timer a connection.  Nothing moves it when frames come: it fires at the earliest moment that
  * may matter, looks at what is true by then, and sleeps until the next. */
-#include "rpc/private.h"
+#include "rpc/pipe.h"
 
 void rpc_conn_tick_at(rpc_conn *conn, uint64_t at_ns)
 {
@@ -87,7 +87,7 @@ static bool keepalive(rpc_conn *conn, uint64_t now, uint64_t *next)
     const tn_rpc_options *o = &conn->worker->server->options;
     uint64_t at;
 
-    if (!o->keepalive_ping_ns || !conn->session)
+    if (!o->keepalive_ping_ns || (!conn->session && !conn->pipe))
         return true;
     if (conn->ping_out && conn->last_read_ns > conn->ping_sent_ns)
         conn->ping_out = false; /* anything that comes shows that the peer lives */
@@ -100,7 +100,10 @@ static bool keepalive(rpc_conn *conn, uint64_t now, uint64_t *next)
     } else {
         at = after(conn->last_read_ns, o->keepalive_ping_ns);
         if (at <= now) {
-            nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, mark);
+            if (conn->pipe)
+                rpc_pipe_ping(conn->pipe);
+            else
+                nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, mark);
             rpc_conn_flush_later(conn);
             conn->ping_out = true;
             conn->ping_sent_ns = now;
@@ -132,7 +135,7 @@ static bool ends_in_time(rpc_conn *conn, uint64_t now, uint64_t *next)
         }
         note(next, at);
     }
-    if (conn->state != RPC_CONN_OPEN)
+    if (conn->state != RPC_CONN_OPEN || conn->pipe) /* which stays as long as its hosts do */
         return true;
     at = conn->age_at_ns;
     if (o->idle_timeout_ns && !conn->call_count)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls to another host: what comes back, and above all whether a call that failed was surely never begun there. */
+/* Calls to another host: what comes back, and above all whether a call that failed was surely never begun there.  Played
+ * twice: by HTTP/2, as to a host of an older release, and by a pipe (core/rpc/pipe.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +26,10 @@
 
 static tn_rpc_server *server;
 static uint16_t port;
-static _Atomic uint64_t cancelled, broken_count;
+static _Atomic uint64_t cancelled, broken_count, undelivered;
+static bool piped;
+static const uint8_t host_id[16] = {7}, other_id[16] = {9};
+static const uint8_t *whose = other_id; /* the channel's; ours: pipes that the server has accepted lead there, too */
 
 /* ---- the other host ---- */
 
@@ -65,6 +69,21 @@ static void wait_cancelled(tn_call *call)
     tn_call_reply(call, NULL);
 }
 
+static void lost(tn_call *call)
+{
+    (void)call;
+    atomic_fetch_add(&undelivered, 1);
+}
+
+static void do_lose(tn_call *call) /* answers when nobody waits any more */
+{
+    call->on_undelivered = lost;
+    waiting *w = TN_NEW(call->arena, waiting);
+    w->call = call;
+    tn_loop_timer_init(&w->timer, wait_over);
+    tn_loop_timer_start(&w->timer, tn_now_mono_ns() + 300 * TN_MS);
+}
+
 static void do_wait(tn_call *call) /* 300 ms */
 {
     waiting *w = TN_NEW(call->arena, waiting);
@@ -76,9 +95,10 @@ static void do_wait(tn_call *call) /* 300 ms */
 }
 
 #define METHOD(name, function) \
-    {.path = "/test.T/" name, .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = (function)}
+    {.path = "/test.T/" name, .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = (function), .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT}
 static const tn_rpc_method methods[] = {METHOD("Echo", do_echo), METHOD("Fail", do_fail),
-                                        METHOD("Secret", do_secret), METHOD("Wait", do_wait)};
+                                        METHOD("Secret", do_secret), METHOD("Wait", do_wait),
+                                        METHOD("Lose", do_lose)};
 
 static void serve(uint16_t at)
 {
@@ -86,6 +106,9 @@ static void serve(uint16_t at)
     tn_error err = {0};
     tn_rpc_options_default(&options);
     options.port = at;
+    options.internal = piped;
+    if (piped)
+        options.slow_ns = TN_SEC;
     assert_int_equal(tn_rpc_server_start(&options, &server, &err), TN_OK);
     port = tn_rpc_server_port(server);
 }
@@ -156,6 +179,8 @@ static void open_channel(void *arg)
 {
     channel = tn_channel_create("127.0.0.1", *(uint16_t *)arg, "word",
                                 NULL, NULL);
+    if (piped)
+        tn_channel_to_host(channel, whose);
 }
 
 static void count_broken(void *user)
@@ -167,6 +192,8 @@ static void count_broken(void *user)
 static void open_watched(void *arg)
 {
     channel = tn_channel_create("127.0.0.1", *(uint16_t *)arg, "", count_broken, NULL);
+    if (piped)
+        tn_channel_to_host(channel, whose);
 }
 
 static void close_channel(void *arg)
@@ -321,6 +348,21 @@ static void cancel(void **state)
     hang_up();
 }
 
+static void nobody_waits(void **state)
+{
+    (void)state;
+    attempt a;
+    uint64_t before = atomic_load(&undelivered);
+    connect_to(port);
+    call(&a, "/test.T/Lose", "", 30 * TN_MS);
+    assert_fault(&a, TN_GRPC_DEADLINE_EXCEEDED, false);
+    for (int i = 0; i < 1000 && atomic_load(&undelivered) == before; i++)
+        usleep(5000);
+    assert_int_equal(atomic_load(&undelivered), before + 1);
+    end(&a);
+    hang_up();
+}
+
 static void channel_ends_its_calls(void **state)
 {
     (void)state;
@@ -429,7 +471,140 @@ static void broken(void **state)
     fake_end(&f);
 }
 
-static int start(void **state)
+/* ---- a pipe's own ---- */
+
+static int dial(void)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct timeval patience = {.tv_sec = 20};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return fd;
+}
+
+/* Says it a byte at a time or at once; how many bytes come back until the other side ends it. */
+static size_t told(const void *p, size_t n, bool slowly)
+{
+    int fd = dial();
+    size_t back = 0;
+    char in[512];
+    for (size_t i = 0; i < n; i += slowly ? 1 : n)
+        if (send(fd, (const char *)p + i, slowly ? 1 : n, MSG_NOSIGNAL) < 0)
+            break;
+    for (ssize_t got; (got = recv(fd, in, sizeof(in), 0)) > 0;)
+        back += (size_t)got;
+    close(fd);
+    return back;
+}
+
+#define MAGIC "TENON-PIPE/1\r\n\r\n"
+#define HELLO(word) "\0\0\0\x1b\1\0\0\0\0" "\1\0" "0123456789abcdef" word
+#define GREETED (16 + 9 + 18 + 4) /* bytes that greet us */
+
+static void strangers(void **state)
+{
+    static const char wrong[] = MAGIC HELLO("wore"), none[] = MAGIC "\0\0\0\5\2\0\0\0\0", huge[] = MAGIC "\0\1\0\0\1";
+    static const char small[] = MAGIC "\0\0\0\4\1\0\0\0", twice[] = MAGIC HELLO("word") HELLO("word");
+    (void)state;
+    assert_int_equal(told(wrong, sizeof(wrong) - 1, false), 0);
+    assert_int_equal(told(wrong, sizeof(wrong) - 1, true), 0);
+    assert_int_equal(told(none, sizeof(none) - 1, false), 0);
+    assert_int_equal(told(huge, sizeof(huge) - 1, false), 0);
+    assert_int_equal(told(small, sizeof(small) - 1, false), 0);
+    assert_int_equal(told("TENON", 5, false) + told("TEN\n", 4, false), 0); /* the first after a second */
+    assert_true(told(twice, sizeof(twice) - 1, false) <= GREETED); /* the end may overtake the greeting */
+}
+
+static void damaged_frames(void **state)
+{
+    static const char *const frames[] = {"\0\0\0\x6\2\0\0\0\0\0", "\0\0\0\xf\2\0\0\0\0\0\0\0\0\0\0\0\1\xff\0",
+                                         "\0\0\0\5\3\0\0\0\0", "\x7f\xff\xff\xff\2\0\0\0\0"};
+    static const size_t sizes[] = {10, 19, 9, 9};
+    (void)state;
+    for (size_t i = 0; i < TN_COUNT_OF(frames); i++) {
+        char said[128] = MAGIC HELLO("word");
+        size_t n = sizeof(MAGIC HELLO("word")) - 1;
+        memcpy(said + n, frames[i], sizes[i]);
+        assert_true(told(said, n + sizes[i], i % 2) <= GREETED);
+    }
+}
+
+/* A request in small pieces, one for a method that is not there, a cancelled one, frames of a later release. */
+static void frames_in_pieces(void **state)
+{
+    static const char said[] = MAGIC HELLO("word")
+        "\0\0\0\x1e\2\0\0\0\1" "\xff\xff\xff\xff\xff\xff\xff\xff" "\x0c/test.T/Echo" "\0" "\x12\1x"
+        "\0\0\0\7\x33\0\0\0\1hi"
+        "\0\0\0\x1b\2\0\0\0\2" "\xff\xff\xff\xff\xff\xff\xff\xff" "\x0c/test.T/Nope" "\0"
+        "\0\0\0\5\4\0\0\0\3" "\0\0\0\5\5\0\0\0\0";
+    int fd = dial();
+    uint8_t in[512];
+    size_t n = 0, whole = GREETED + 13 + 9;
+    (void)state;
+    for (size_t i = 0; i < sizeof(said) - 1; i++)
+        assert_int_equal(send(fd, said + i, 1, MSG_NOSIGNAL), 1);
+    for (ssize_t got = 1; got > 0 && (n < whole || in[n - 5] != 6); n += (size_t)(got > 0 ? got : 0))
+        got = recv(fd, in + n, sizeof(in) - n, 0);
+    assert_memory_equal(in, MAGIC, 16);
+    assert_memory_equal(in + GREETED, "\0\0\0\x9\3\0\0\0\1\0\x12\1x", 13); /* the echo */
+    assert_int_equal(in[GREETED + 13 + 4], 3);
+    assert_int_equal(in[GREETED + 13 + 9], TN_GRPC_UNIMPLEMENTED);
+    assert_memory_equal(in + n - 9, "\0\0\0\5\6\0\0\0\0", 9); /* the pong */
+    close(fd);
+}
+
+/* A host of an older release speaks HTTP/2 only: what was asked of it meanwhile arrives. */
+static void older_release(void **state)
+{
+    tn_rpc_server *newer = server;
+    uint16_t at = port;
+    attempt a[8];
+    (void)state;
+    piped = false;
+    serve(0);
+    piped = true;
+    connect_to(port);
+    for (size_t i = 0; i < TN_COUNT_OF(a); i++)
+        begin(&a[i], "/test.T/Echo", "old", 10 * TN_SEC);
+    for (size_t i = 0; i < TN_COUNT_OF(a); i++) {
+        await(&a[i]);
+        assert_answer(&a[i], "old");
+        end(&a[i]);
+    }
+    hang_up();
+    tn_rpc_server_destroy(server);
+    server = newer;
+    port = at;
+}
+
+/* One connection is enough for many channels to a host, whoever opened it. */
+static void shared(void **state)
+{
+    tn_outcall_stats before, after;
+    static const uint8_t fresh[16] = {11};
+    attempt a;
+    (void)state;
+    tn_pipes_identity(fresh, "word");
+    whose = fresh;
+    connect_to(port);
+    call(&a, "/test.T/Echo", "x", 5 * TN_SEC);
+    end(&a);
+    tn_channel *first = channel;
+    tn_outcall_stats_get(&before);
+    connect_to(port);
+    call(&a, "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a, "word/me");
+    end(&a);
+    tn_outcall_stats_get(&after);
+    assert_int_equal(after.connects, before.connects);
+    hang_up();
+    channel = first;
+    hang_up();
+}
+
+static int start_http2(void **state)
 {
     tn_error err = {0};
     (void)state;
@@ -441,10 +616,26 @@ static int start(void **state)
     return 0;
 }
 
-static int stop(void **state)
+static int stop_http2(void **state)
 {
     (void)state;
     tn_rpc_server_destroy(server);
+    return 0;
+}
+
+static int start_pipes(void **state)
+{
+    (void)state;
+    piped = true;
+    tn_pipes_identity(host_id, "word");
+    serve(0);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    stop_http2(state);
+    tn_pipes_forget();
     tn_loops_stop();
     tn_loops_destroy();
     return 0;
@@ -456,11 +647,23 @@ int main(void)
         cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
         cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
-        cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
         cmocka_unit_test(unreachable), cmocka_unit_test(drained),
         cmocka_unit_test(refused_stream),
         cmocka_unit_test(going_away_unseen),
         cmocka_unit_test(broken),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    const struct CMUnitTest by_pipe[] = {
+        cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
+        cmocka_unit_test(faults_with_details),
+        cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
+        cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(unreachable), cmocka_unit_test(drained),
+        cmocka_unit_test(strangers),   cmocka_unit_test(damaged_frames),
+        cmocka_unit_test(frames_in_pieces),
+        cmocka_unit_test(older_release),
+        cmocka_unit_test(shared),
+    };
+    int failed = cmocka_run_group_tests(tests, start_http2, stop_http2);
+    return failed + cmocka_run_group_tests(by_pipe, start_pipes, stop);
 }

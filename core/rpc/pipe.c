@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+/* A pipe as a connection: greeting, frames in and out, its end, and which pipe leads to a host.  pipe.h says what is on
+ * the wire, pipe_calls.c what frames mean for calls. */
+#include "rpc/pipe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOPS_MAX 64
+#define FRAME_MAX (RPC_RESPONSE_BYTES_MAX + (1u << 20))
+#define KEPT_BYTES (64u * 1024u) /* of a buffer that is empty */
+#define FLAG_SERVES 1u
+
+static struct {
+    uint8_t host_id[16];
+    char secret[64];
+    _Atomic bool known;
+} self;
+
+static tn_list pipes[LOOPS_MAX]; /* a loop's own, opened and accepted */
+static rpc_worker *servers[LOOPS_MAX];
+
+void tn_pipes_identity(const uint8_t host_id[16], const char *secret)
+{
+    memcpy(self.host_id, host_id, 16);
+    tn_str s = tn_str_from(secret);
+    TN_ASSERT(s.n < sizeof(self.secret));
+    memcpy(self.secret, secret, s.n + 1);
+    for (size_t i = 0; i < LOOPS_MAX && !self.known; i++)
+        tn_list_init(&pipes[i]);
+    self.known = true;
+}
+
+void tn_pipes_forget(void)
+{
+    explicit_bzero(self.secret, sizeof(self.secret));
+}
+
+tn_str rpc_pipe_secret(void) { return tn_str_from(self.secret); }
+
+static uint32_t here(void) { return tn_loop_index(tn_loop_current()); }
+
+/* ---- out ---- */
+
+static void flush_later(rpc_pipe *p)
+{
+    if (p->conn)
+        rpc_conn_flush_later(p->conn);
+    else
+        rpc_link_flush_later(p->link);
+}
+
+uint8_t *rpc_pipe_frame(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size)
+{
+    size_t whole = RPC_PIPE_FRAME_HEAD + size;
+    if (p->out.n - p->out_at > RPC_QUEUED_BYTES_MAX)
+        p->why = "it does not take what was sent";
+    tn_buf_reserve(&p->out, whole);
+    uint8_t *frame = p->out.p + p->out.n;
+    tn_put_u32be(frame, (uint32_t)(whole - 4));
+    frame[4] = (uint8_t)kind;
+    tn_put_u32be(frame + 5, id);
+    p->out.n += whole;
+    p->appended += whole;
+    flush_later(p);
+    return frame + RPC_PIPE_FRAME_HEAD;
+}
+
+/* Answers that are with the socket now have left for good: what comes of them nobody can know. */
+static void answers_left(rpc_pipe *p)
+{
+    TN_LIST_FOREACH_SAFE (link, &p->answered) {
+        rpc_call *call = TN_CONTAINER_OF(link, rpc_call, link);
+        if (call->answer_end > p->handed)
+            return;
+        tn_list_remove(&call->link);
+        call->pipe = NULL;
+        call->sent_all = true;
+        rpc_call_done(call);
+    }
+}
+
+static size_t pending(const rpc_pipe *p)
+{
+    return tn_stream_pending_bytes(p->conn ? p->conn->stream : p->link->stream);
+}
+
+void rpc_pipe_flush(rpc_pipe *p)
+{
+    while (p->out_at < p->out.n && pending(p) < RPC_SOCKET_MARK) {
+        size_t n = p->out.n - p->out_at;
+        if (n > RPC_SOCKET_MARK)
+            n = RPC_SOCKET_MARK;
+        if (p->conn)
+            rpc_conn_put(p->conn, p->out.p + p->out_at, n);
+        else
+            rpc_link_put(p->link, p->out.p + p->out_at, n);
+        p->out_at += n;
+        p->handed += n;
+    }
+    if (p->out_at == p->out.n) {
+        p->out_at = p->out.n = 0;
+        if (p->out.cap > KEPT_BYTES)
+            tn_buf_done(&p->out);
+    }
+    answers_left(p);
+}
+
+void rpc_pipe_ping(rpc_pipe *p) { rpc_pipe_frame(p, RPC_PIPE_PING, 0, 0); }
+
+static void greet(rpc_pipe *p)
+{
+    tn_str secret = rpc_pipe_secret();
+    tn_buf_put(&p->out, RPC_PIPE_MAGIC, RPC_PIPE_MAGIC_N);
+    p->appended += RPC_PIPE_MAGIC_N;
+    uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_HELLO, 0, 18 + secret.n);
+    body[0] = 1;
+    body[1] = p->worker ? FLAG_SERVES : 0;
+    memcpy(body + 2, self.host_id, 16);
+    memcpy(body + 18, secret.p, secret.n);
+}
+
+/* ---- in ---- */
+
+static bool broken(rpc_pipe *p, const char *why)
+{
+    p->why = why;
+    return false;
+}
+
+static bool same_secret(tn_blob shown)
+{
+    tn_str secret = rpc_pipe_secret();
+    uint8_t differ = shown.n != secret.n || !secret.n;
+    for (size_t i = 0; !differ && i < secret.n; i++)
+        differ |= (uint8_t)(shown.p[i] ^ (uint8_t)secret.p[i]);
+    return !differ;
+}
+
+static bool take_hello(rpc_pipe *p, tn_blob body)
+{
+    if (p->greeted || body.n < 18 || body.p[0] < 1 || !same_secret(tn_blob_from(body.p + 18, body.n - 18)))
+        return broken(p, "not a host of this cluster");
+    p->greeted = true;
+    p->serves = body.p[1] & FLAG_SERVES;
+    memcpy(p->host_id, body.p + 2, 16);
+    if (p->conn)
+        greet(p);
+    else
+        rpc_link_greeted(p->link);
+    return true;
+}
+
+static bool take_frame(rpc_pipe *p, uint8_t kind, uint32_t id, tn_blob body)
+{
+    if (kind == RPC_PIPE_HELLO)
+        return take_hello(p, body);
+    if (!p->greeted)
+        return broken(p, "it did not greet");
+    switch ((rpc_pipe_kind)kind) {
+    case RPC_PIPE_REQUEST:
+        return rpc_pipe_take_request(p, id, body) || broken(p, "a damaged request");
+    case RPC_PIPE_ANSWER:
+        return rpc_pipe_take_answer(p, id, body) || broken(p, "a damaged answer");
+    case RPC_PIPE_CANCEL:
+        rpc_pipe_take_cancel(p, id);
+        break;
+    case RPC_PIPE_PING:
+        rpc_pipe_frame(p, RPC_PIPE_PONG, 0, 0);
+        break;
+    case RPC_PIPE_GOAWAY:
+        p->leaving = true;
+        rpc_pipe_frame(p, RPC_PIPE_GOAWAY_ACK, 0, 0);
+        if (p->link)
+            rpc_link_leaving(p->link);
+        break;
+    case RPC_PIPE_GOAWAY_ACK:
+        p->drained = true;
+        flush_later(p);
+        break;
+    case RPC_PIPE_PONG:
+    case RPC_PIPE_HELLO:
+    default: /* of a later release, which may do without an answer to it */
+        break;
+    }
+    return true;
+}
+
+/* How much of a frame's head and body is known to come; 0: its head is not whole.  SIZE_MAX: too much. */
+static size_t frame_size(const rpc_pipe *p, const uint8_t *bytes, size_t n)
+{
+    if (n < 4)
+        return 0;
+    size_t size = tn_get_u32be(bytes);
+    if (size < RPC_PIPE_FRAME_HEAD - 4 || size > (p->greeted ? FRAME_MAX : RPC_PIPE_HELLO_MAX))
+        return SIZE_MAX;
+    return 4 + size;
+}
+
+/* Whole frames from the beginning of the bytes; how many bytes those were.  p->why is set when it must end. */
+static size_t take_frames(rpc_pipe *p, const uint8_t *bytes, size_t n)
+{
+    size_t at = 0;
+    while (!p->why) {
+        size_t size = frame_size(p, bytes + at, n - at);
+        if (size == SIZE_MAX)
+            (void)broken(p, "a frame that is too large");
+        if (p->why || !size || size > n - at)
+            break;
+        const uint8_t *frame = bytes + at;
+        (void)take_frame(p, frame[4], tn_get_u32be(frame + 5),
+                         tn_blob_from(frame + RPC_PIPE_FRAME_HEAD, size - RPC_PIPE_FRAME_HEAD));
+        at += size;
+    }
+    return at;
+}
+
+bool rpc_pipe_feed(rpc_pipe *p, const uint8_t *bytes, size_t n)
+{
+    while (n && p->magic_n < RPC_PIPE_MAGIC_N) {
+        if (*bytes != (uint8_t)RPC_PIPE_MAGIC[p->magic_n])
+            return broken(p, "it does not speak as a host of this release");
+        p->magic_n++, bytes++, n--;
+    }
+    while (n && p->in.n && !p->why) { /* the rest of a frame, and no more, lest its followers be copied, too */
+        size_t size = frame_size(p, p->in.p, p->in.n), more;
+        if (size == SIZE_MAX)
+            return broken(p, "a frame that is too large");
+        more = (size ? size : 4) - p->in.n;
+        more = more < n ? more : n;
+        tn_buf_put(&p->in, bytes, more);
+        bytes += more, n -= more;
+        if (take_frames(p, p->in.p, p->in.n))
+            p->in.n = 0;
+    }
+    if (!p->in.n && p->in.cap > KEPT_BYTES)
+        tn_buf_done(&p->in);
+    size_t taken = p->why ? n : take_frames(p, bytes, n);
+    if (taken < n && !p->why)
+        tn_buf_put(&p->in, bytes + taken, n - taken);
+    return !p->why;
+}
+
+/* ---- birth and end ---- */
+
+rpc_pipe *rpc_pipe_create(rpc_conn *conn, rpc_link *link)
+{
+    if (!self.known)
+        return NULL;
+    rpc_pipe *p = tn_xcalloc(1, sizeof(*p));
+    p->conn = conn;
+    p->link = link;
+    p->worker = conn ? conn->worker : servers[here()];
+    if (conn) {
+        p->peer = conn->peer;
+        p->peer->refs++;
+    } else {
+        p->peer = tn_xcalloc(1, sizeof(*p->peer));
+        p->peer->refs = 1;
+        tn_stream_peer(link->stream, p->peer->text, sizeof(p->peer->text));
+        p->peer->n = (uint32_t)strlen(p->peer->text);
+    }
+    p->free_slot = UINT32_MAX;
+    tn_list_init(&p->outcalls);
+    tn_list_init(&p->handed_calls);
+    tn_list_init(&p->answered);
+    tn_list_push_back(&pipes[here()], &p->in_loop);
+    if (link)
+        greet(p);
+    return p;
+}
+
+static void drop_calls(rpc_pipe *p)
+{
+    tn_list *link;
+    while ((link = tn_list_first(&p->answered)) != NULL)
+        rpc_pipe_detach(TN_CONTAINER_OF(link, rpc_call, link));
+    while ((link = tn_list_first(&p->handed_calls)) != NULL)
+        rpc_pipe_detach(TN_CONTAINER_OF(link, rpc_call, link));
+}
+
+void rpc_pipe_destroy(rpc_pipe *p, const char *why)
+{
+    if (!p)
+        return;
+    tn_list_remove(&p->in_loop);
+    p->greeted = false;
+    TN_LIST_FOREACH_SAFE (link, &p->outcalls) {
+        tn_outcall *call = TN_CONTAINER_OF(link, tn_outcall, link);
+        rpc_outcall_unreachable(call, why, call->frame_at >= p->handed);
+    }
+    drop_calls(p);
+    rpc_peer_unref(p->peer);
+    free(p->slots);
+    free(p->calls);
+    tn_buf_done(&p->in);
+    tn_buf_done(&p->out);
+    free(p);
+}
+
+bool rpc_pipe_idle(const rpc_pipe *p)
+{
+    return !p->n_out && tn_list_empty(&p->handed_calls) && tn_list_empty(&p->answered) && p->out_at == p->out.n;
+}
+
+void rpc_pipe_drain(rpc_pipe *p)
+{
+    if (p->draining)
+        return;
+    p->draining = true;
+    rpc_pipe_frame(p, RPC_PIPE_GOAWAY, 0, 0);
+}
+
+/* ---- which one ---- */
+
+/* Two hosts may have met twice: both then use the one that the lesser opened, so that answers share packets with calls. */
+rpc_pipe *rpc_pipe_to(const uint8_t host_id[16])
+{
+    rpc_pipe *found = NULL;
+    bool mine_first = memcmp(self.host_id, host_id, 16) < 0;
+    TN_LIST_FOREACH (link, &pipes[here()]) {
+        rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
+        if (memcmp(p->host_id, host_id, 16) != 0 || !p->greeted || !p->serves || p->leaving || p->draining || p->why)
+            continue;
+        if ((p->link != NULL) == mine_first)
+            return p;
+        found = p;
+    }
+    return found;
+}
+
+/* ---- what this process serves ---- */
+
+void rpc_pipe_worker_starts(rpc_worker *worker)
+{
+    if (!servers[here()])
+        servers[here()] = worker;
+}
+
+#define FOREACH_OPENED(link_, worker_) \
+    TN_LIST_FOREACH (link_, &pipes[here()]) \
+        if (TN_CONTAINER_OF(link_, rpc_pipe, in_loop)->link && TN_CONTAINER_OF(link_, rpc_pipe, in_loop)->worker == (worker_))
+
+void rpc_pipe_worker_drains(rpc_worker *worker)
+{
+    if (!self.known)
+        return;
+    FOREACH_OPENED (link, worker)
+        rpc_pipe_drain(TN_CONTAINER_OF(link, rpc_pipe, in_loop));
+    if (servers[here()] == worker)
+        servers[here()] = NULL;
+}
+
+void rpc_pipe_worker_ends(rpc_worker *worker)
+{
+    rpc_pipe_worker_drains(worker);
+    if (!self.known)
+        return;
+    FOREACH_OPENED (link, worker) {
+        rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
+        drop_calls(p);
+        p->worker = NULL;
+    }
+}
+
+void rpc_pipe_channel_ends(const tn_channel *ch)
+{
+    if (!self.known)
+        return;
+    TN_LIST_FOREACH (link, &pipes[here()]) {
+        rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
+        TN_LIST_FOREACH_SAFE (at, &p->outcalls) {
+            tn_outcall *call = TN_CONTAINER_OF(at, tn_outcall, link);
+            if (call->channel == ch)
+                rpc_outcall_unreachable(call, "the host has left", call->frame_at >= p->handed);
+        }
+    }
+}
