@@ -404,7 +404,7 @@ void rpc_conn_put(rpc_conn *conn, const uint8_t *p, size_t n)
     rpc_count(RPC_COUNT_WRITES, 1);
     if (!tn_stream_pending_bytes(conn->stream))
         conn->progress_ns = tn_now_mono_ns();
-    if (conn_write(conn, p, n))
+    if (rpc_conn_write(conn, p, n))
         rpc_conn_tick_at(conn, conn->progress_ns + rpc_slow_ns(conn, RPC_SLOW_STALL));
 }
 
