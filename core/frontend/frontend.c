@@ -100,6 +100,9 @@ const tn_fmethod tn_fmethods[] = {
     {OP("DeleteNexusEndpoint"), tn_do_delete_endpoint, 0, 0, TN_WAIT_NONE},
     {OP("GetNexusEndpoint"), tn_do_get_endpoint, 0, 0, TN_WAIT_NONE},
     {OP("ListNexusEndpoints"), tn_do_list_endpoints, 0, 0, TN_WAIT_NONE},
+    {OP("ListClusters"), tn_do_list_clusters, 0, 0, TN_WAIT_NONE},
+    {OP("RemoveRemoteCluster"), tn_do_remove_cluster, 0, 0, TN_WAIT_NONE},
+    {OP("AddOrUpdateRemoteCluster"), tn_do_upsert_cluster, 0, 0, TN_WAIT_NONE},
     {WF("PollNexusTaskQueue"), tn_do_poll_nexus, TN_FM_NAMESPACE, 4, TN_WAIT_POLL_NEXUS},
     {WF("RespondNexusTaskCompleted"), tn_do_nexus_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1, TN_WAIT_NONE},
     {WF("RespondNexusTaskFailed"), tn_do_nexus_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3, TN_WAIT_NONE},
@@ -283,8 +286,8 @@ void tn_frontend_start(const tn_frontend_options *options) { tn_frontend = *opti
 static void unimplemented(tn_call *call)
 {
     const tn_method *method = call->method->user;
-    tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNIMPLEMENTED,
-                                     "method %s not implemented", method->name));
+    tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNIMPLEMENTED, "%s",
+                                     tn_front_closed_text(call->arena, method->name)));
 }
 
 static void register_served(void)

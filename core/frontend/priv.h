@@ -238,4 +238,11 @@ const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n, Temporal__Api__C
 const tn_fault *tn_front_check_all_links(tn_fcall *f,
                                          Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 
+/* ---- clusters.c ---- */
+void tn_do_list_clusters(tn_fcall *f);
+void tn_do_remove_cluster(tn_fcall *f);
+void tn_do_upsert_cluster(tn_fcall *f);
+/* What a call is told that this release does not serve. */
+const char *tn_front_closed_text(tn_arena *arena, const char *method);
+
 #endif

@@ -69,7 +69,7 @@ STEPS = [
     step("workflow terminate --workflow-id {w}-count --reason walk"),
     step("workflow terminate --workflow-id {w}-count --reason walk", refused=1),
     step("workflow delete --workflow-id {w}-exec -y"),
-    step("workflow describe --workflow-id {w}-exec", refused=1, until="not found"),
+    step("workflow describe --workflow-id {w}-exec", refused=1, until="not found for ID"),
     # ---- batches
     step("workflow signal --query \"WorkflowId = '{w}-wait'\" --name add --input '\"q\"' --reason walk -y", loose=1),
     step("batch list", until="jobId", keep="job:0.jobId"),
@@ -199,7 +199,8 @@ STEPS = [
     step("operator cluster health", ns=0),
     step("operator cluster system", ns=0),
     step("operator cluster list", ns=0),
-    step("operator cluster upsert --frontend-address 127.0.0.1:1", ns=0, refused=1),
+    # The reference tries to reach it; this server has no replication and says so.
+    step("operator cluster upsert --frontend-address 127.0.0.1:1", ns=0, refused=1, loose=1),
     step("operator cluster remove --name nobody", ns=0, refused=1),
     step("operator namespace create --namespace {w}-ns --retention 48h --description walk --email a@b", ns=0),
     step("operator namespace describe --namespace {w}-ns", ns=0, until="{w}-ns"),
