@@ -253,6 +253,10 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     /* ours alone */ \
     X(MATCHING_STICKY_TTL, "tenon.matching.stickyUnavailableAfter", \
       DURATION, TASK_QUEUE, 10 * TN_DYN_SEC) \
+    X(FRONTEND_BATCHER, "frontend.enableBatcher", BOOL, NAMESPACE, true) \
+    X(FRONTEND_BATCHES, "frontend.MaxConcurrentBatchOperationPerNamespace", INT, NAMESPACE, 1) \
+    X(WORKER_BATCHER_RPS, "worker.batcherRPS", INT, NAMESPACE, 50) \
+    X(WORKER_BATCHER_CONCURRENCY, "worker.batcherConcurrency", INT, NAMESPACE, 5) \
     X(WORKER_RETENTION_RPS, "tenon.worker.retentionRPS", INT, GLOBAL, 200)
 /* clang-format on */
 

@@ -3,12 +3,15 @@
  * result comes back as an internal operation. */
 #include "history/object.h"
 
+#include "history/batch.h"
+
 #include "proto/proto.h"
 
 #define RETRY_NS TN_SEC
 
 /* One line a kind. */
 static const tn_object_rim *const rims[] = {
+    &tn_batch_rim,
     NULL,
 };
 static const tn_object_rim *added;

@@ -112,3 +112,16 @@ void sim_vis_crash(void)
         w->apply = w->apply && sim_below(2);
     }
 }
+
+/* No batch job of the load asks for what a query finds. */
+void tn_vis_list(tn_vis_op *op)
+{
+    (void)op;
+    TN_ASSERT(!"listed");
+}
+
+void tn_vis_count(tn_vis_op *op)
+{
+    (void)op;
+    TN_ASSERT(!"counted");
+}

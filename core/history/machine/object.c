@@ -2,6 +2,7 @@
 /* What all kinds of objects share: their ids, their first event, their end. */
 #include "history/machine/object.h"
 
+#include "history/machine/batch.h"
 #include "history/machine/priv.h"
 #include "history/machine/solo.h"
 #include "proto/proto.h"
@@ -10,6 +11,7 @@ static const tn_object_kind *added;
 
 /* One line a kind, in the order of their letters. */
 static const tn_object_kind *const kinds[] = {
+    &tn_batch_kind,
     &tn_solo_kind,
     NULL,
 };
