@@ -46,6 +46,11 @@ static void dispatch(void *user, tn_want want, void *item)
     case TN_WANT_TELL_PARENT_CLOSED:
         k->ms->parent_dispatched = true;
         break;
+    case TN_WANT_NEXUS_START:
+    case TN_WANT_NEXUS_CANCEL:
+    case TN_WANT_CALLBACK:
+        k->trouble = "nobody here asked for operations or callbacks";
+        break;
     case TN_WANT_OBJECT:
         k->trouble = "a workflow wants what only objects want";
         break;
