@@ -12,6 +12,8 @@ void tn_do_list_clusters(tn_fcall *f)
     own->cluster_name = (char *)(uintptr_t)tn_frontend.cluster_name;
     own->cluster_id = (char *)(uintptr_t)tn_frontend.cluster_id;
     own->address = tn_arena_printf(arena, "%s:%u", tn_frontend.ip, tn_frontend.port);
+    if (tn_frontend.http_port)
+        own->http_address = tn_arena_printf(arena, "%s:%u", tn_frontend.ip, tn_frontend.http_port);
     own->initial_failover_version = 1;
     own->history_shard_count = (int32_t)tn_client_shard_count();
     own->is_connection_enabled = true;

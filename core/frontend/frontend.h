@@ -12,7 +12,7 @@ typedef struct tn_frontend_options {
     const char *cluster_name;
     const char *persistence_name, *visibility_name; /* as GetClusterInfo shows them */
     const char *ip; /* where it listens: the host's name among operators when there is no cluster */
-    uint16_t port;
+    uint16_t port, http_port; /* http_port 0: no HTTP API */
 } tn_frontend_options;
 
 /* [main] Registers every method with rpc: before the port opens. */

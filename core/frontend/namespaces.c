@@ -50,6 +50,7 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     info->capabilities->worker_poll_complete_on_shutdown =
         tn_dyn_bool(TN_DYN_FRONTEND_CANCEL_POLLS_ON_SHUTDOWN, ns->name, TN_STR(""));
     info->capabilities->poller_autoscaling = true;
+    info->capabilities->reported_problems_search_attribute = true;
     info->limits->blob_size_limit_error =
         tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns->name, TN_STR(""));
     info->limits->memo_size_limit_error =

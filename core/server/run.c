@@ -380,6 +380,11 @@ static int start_history(server *s)
     return 0;
 }
 
+static uint64_t http_port(const server *s)
+{
+    return s->args->http_port ? s->args->http_port : s->settings->services[TN_SERVICE_FRONTEND].http_port;
+}
+
 static int start_roles(server *s)
 {
     tn_error err = {0};
@@ -413,7 +418,8 @@ static int start_roles(server *s)
                                     .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
                                     .visibility_name = tn_plugin_name(s->plugins[PLUGIN_VISIBILITY]),
                                     .ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip,
-                                    .port = (uint16_t)s->settings->services[TN_SERVICE_FRONTEND].grpc_port};
+                                    .port = (uint16_t)s->settings->services[TN_SERVICE_FRONTEND].grpc_port,
+                                    .http_port = (uint16_t)http_port(s)};
     tn_frontend_start(&frontend);
     return 0;
 }
@@ -477,11 +483,6 @@ static void register_methods(void)
     tn_rpc_register_builtin();
     tn_intake_register();
     tn_frontend_register();
-}
-
-static uint64_t http_port(const server *s)
-{
-    return s->args->http_port ? s->args->http_port : s->settings->services[TN_SERVICE_FRONTEND].http_port;
 }
 
 static int open_ports(server *s)

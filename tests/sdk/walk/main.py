@@ -28,7 +28,7 @@ COMMAND_LIMIT_S = 60
 UNTIL_LIMIT_S = 60
 # What a server may choose, or what the machine's time decides.
 FREE = re.compile(r"^(nextPageToken|.*[sS]ize.*|.*[lL]ength.*|conflictToken|attempt|historyShardCount|serverVersion|"
-                  r"persistenceStore|visibilityStore|clusterId|.*Rate|.*Age|approximateBacklogCount)$")
+                  r"persistenceStore|httpAddress|visibilityStore|clusterId|.*Rate|.*Age|approximateBacklogCount)$")
 
 
 def tree(cli, path=()):
@@ -123,7 +123,7 @@ def complaint(err, names):
 def compare(a, b, options, names):
     """None, or what differs."""
     if (a[0] == 0) != (b[0] == 0):
-        return "exit %d and %d: %s | %s" % (a[0], b[0], (a[2] or a[1])[-300:], (b[2] or b[1])[-300:])
+        return "exit %d and %d: %s | %s" % (a[0], b[0], *(" ".join((s[2] or s[1])[-300:].split()) for s in (a, b)))
     if options.get("refused") and a[0] == 0:
         return "nobody refused it"
     if options.get("loose"):
