@@ -148,6 +148,14 @@ void tn_do_update(tn_fcall *f);
 void tn_do_poll_update(tn_fcall *f);
 void tn_do_multi_operation(tn_fcall *f);
 void tn_do_reset_sticky(tn_fcall *f);
+void tn_do_create_schedule(tn_fcall *f); /* schedules.c */
+void tn_do_describe_schedule(tn_fcall *f);
+void tn_do_update_schedule(tn_fcall *f);
+void tn_do_patch_schedule(tn_fcall *f);
+void tn_do_schedule_times(tn_fcall *f);
+void tn_do_delete_schedule(tn_fcall *f);
+void tn_do_list_schedules(tn_fcall *f);
+void tn_do_count_schedules(tn_fcall *f);
 void tn_do_poll_workflow(tn_fcall *f);
 void tn_do_poll_activity(tn_fcall *f);
 void tn_do_wft_completed(tn_fcall *f);

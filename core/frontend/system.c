@@ -21,6 +21,7 @@ void tn_do_system_info(tn_fcall *f)
     can.count_group_by_execution_status = true;
     can.nexus = true;
     out.server_version = (char *)TN_SERVER_VERSION;
+    can.supports_schedules = true;
     out.capabilities = &can;
     tn_front_reply(f, &out.base);
 }

@@ -360,15 +360,25 @@ static void send_cancel(tn_run *run, tn_external *external)
     xcall_send(x, TN_HOP_REQUEST_CANCEL);
 }
 
+/* The parent, or the object that started the chain. */
+static xcall *parent_call(tn_run *run, tn_want want)
+{
+    const tn_ms *ms = run->ms;
+    if (ms->owner)
+        return xcall_begin(run, want, (int64_t)ms->owner_ref, tn_str_from(run->wf->ns_id), tn_str_from(ms->owner),
+                           tn_str_from(ms->owner_run_id));
+    return xcall_begin(run, want, ms->parent.initiated_id, tn_str_from(ms->parent.ns_id),
+                       tn_str_from(ms->parent.workflow_id), tn_str_from(ms->parent.run_id));
+}
+
 static void tell_parent(tn_run *run, tn_want want)
 {
     tn_ms *ms = run->ms;
     ms->parent_dispatched = true;
-    xcall *x = xcall_begin(run, want, ms->parent.initiated_id, tn_str_from(ms->parent.ns_id),
-                           tn_str_from(ms->parent.workflow_id), tn_str_from(ms->parent.run_id));
+    xcall *x = parent_call(run, want);
     tn_arena *arena = x->req.arena;
     x->req.u.child.parent = &x->self;
-    x->self.initiated_id = ms->parent.initiated_id;
+    x->self.initiated_id = x->initiated_id;
     x->req.u.child.child_run_id = x->self.run_id;
     x->req.u.child.child_first_run_id = tn_arena_str(arena, tn_str_from(ms->first_run_id));
     x->req.u.child.child_workflow_id = x->self.workflow_id;

@@ -12,7 +12,7 @@
 /* One line a kind. */
 static const tn_object_rim *const rims[] = {
     &tn_batch_rim,
-    NULL,
+    &tn_schedule_rim,
 };
 static const tn_object_rim *added;
 
@@ -260,4 +260,19 @@ void tn_op_object(tn_wf *wf, tn_hreq *req)
         call_run(wf, req, run);
     else if (run)
         tn_req_finish(req, kind->not_found(req->arena, tn_object_id_of(id), req->run_id));
+}
+
+void tn_object_owned_closed(tn_wf *wf, tn_hreq *req, tn_run *run)
+{
+    tn_event *event = NULL;
+    if (req->op != TN_HOP_CHILD_CLOSED || !run->ms->kind->owned_closed ||
+        TN_PROTO_UNPACK(temporal__api__history__v1__history_event, req->u.child.close_event, req->arena, &event, NULL) !=
+            TN_OK) {
+        tn_req_finish(req, NULL); /* nobody who would want to know */
+        return;
+    }
+    tn_txn *txn = tn_txn_begin(wf, req);
+    run->ms->kind->owned_closed(tn_txn_change(txn, run), (uint64_t)req->u.child.parent->initiated_id,
+                                req->u.child.child_workflow_id, req->u.child.child_first_run_id, event);
+    tn_txn_commit(txn, NULL);
 }

@@ -37,6 +37,8 @@ void tn_object_effect_end(tn_object_effect *effect, const tn_fault *fault, const
 
 void tn_object_do(tn_run *run, tn_object_want *want); /* effects.c */
 void tn_op_object(tn_wf *wf, tn_hreq *req);
+void tn_object_owned_closed(tn_wf *wf, tn_hreq *req, tn_run *run); /* CHILD_CLOSED to an object */
+extern const tn_object_rim tn_schedule_rim;           /* schedule.c */
 void tn_object_result_came(tn_wf *wf, tn_hreq *req, tn_run *run);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What reaches a run from outside: signals, cancel requests, termination, loss of stickiness; results and
  * closes of children. */
-#include "history/priv.h"
+#include "history/object.h"
 
 #include "proto/proto.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
@@ -117,6 +117,10 @@ void tn_op_child(tn_wf *wf, tn_hreq *req)
         if (!run)
             return;
     } while (tn_reset_redirect(req, run));
+    if (run->ms->kind) {
+        tn_object_owned_closed(wf, req, run);
+        return;
+    }
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
     int64_t initiated_id = req->u.child.parent->initiated_id;

@@ -3,7 +3,7 @@
  *
  * A start of an id that is not in memory reads nothing: it commits on the condition that there is no current run,
  * and only when that fails are the policies looked at. */
-#include "history/priv.h"
+#include "history/object.h"
 
 #include <stdlib.h>
 
@@ -166,6 +166,11 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
     if (req->op == TN_HOP_SIGNAL_WITH_START)
         start.signal = (const sws_request *)req->request;
     const tn_parent_ref *parent = req->op == TN_HOP_START ? req->u.start.parent : NULL;
+    if (parent && parent->workflow_id.n && parent->workflow_id.p[0] == TN_OBJECT_MARK) {
+        tn_ms_set_owner(ms, parent->workflow_id, parent->run_id, (uint64_t)parent->initiated_id);
+        tx->extras_dirty = true;
+        parent = NULL;
+    }
     if (parent) {
         start.parent_ns_id = parent->ns_id;
         start.parent_ns_name = parent->ns_name;

@@ -20,6 +20,7 @@ static bool may_serve(const tn_wf *wf, const tn_hreq *req)
     case TN_HOP_DELETE:
     case TN_HOP_DELETE_RUN:
     case TN_HOP_REFRESH:
+    case TN_HOP_CHILD_CLOSED: /* a chain of runs that an object owns */
         return true;
     default:
         return !is_object || req->op >= 100;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "history/machine/nexus.h"
+#include "history/machine/object.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -99,6 +100,11 @@ static tn_tx *make_next(tn_tx *tx, const char *run_id)
     ms = tn_ms_create(tn_str_from(tx->ms->ns_id), tn_str_from(tx->ms->workflow_id), id);
     /* The next run starts when this one ends, by this run's clock too. */
     tn_tx_init(next, ms, tx->env, tx->arena, tn_tx_event_time(tx), tx->rng);
+    if (tx->ms->owner) {
+        tn_ms_set_owner(ms, tn_str_from(tx->ms->owner), tn_str_from(tx->ms->owner_run_id),
+                        tx->ms->owner_ref);
+        next->extras_dirty = true;
+    }
     tx->next_run = next;
     return next;
 }

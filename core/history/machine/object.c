@@ -4,6 +4,7 @@
 
 #include "history/machine/batch.h"
 #include "history/machine/priv.h"
+#include "history/machine/schedule.h"
 #include "history/machine/solo.h"
 #include "proto/proto.h"
 
@@ -13,7 +14,7 @@ static const tn_object_kind *added;
 static const tn_object_kind *const kinds[] = {
     &tn_batch_kind,
     &tn_solo_kind,
-    NULL,
+    &tn_schedule_kind,
 };
 
 void tn_object_kind_add(const tn_object_kind *kind) { added = kind; }
@@ -109,4 +110,11 @@ void tn_object_give_way(tn_tx *tx)
 uint64_t tn_object_wake_ns(const tn_ms *ms)
 {
     return ms->kind->has_wants && ms->kind->has_wants(ms) ? 0 : ms->kind->deadline_ns(ms);
+}
+
+void tn_ms_set_owner(tn_ms *ms, tn_str owner, tn_str owner_run_id, uint64_t ref)
+{
+    tn_ms_replace_str(ms, &ms->owner, owner);
+    tn_ms_replace_str(ms, &ms->owner_run_id, owner_run_id);
+    ms->owner_ref = ref;
 }

@@ -89,6 +89,8 @@ typedef struct tn_object_kind {
     void (*result)(tn_tx *tx, const tn_object_result *result);
     void (*listing)(const tn_ms *ms, tn_arena *arena, tn_object_listing *inout);
     void (*terminate)(tn_tx *tx); /* it is to be deleted, or gives way: calls tn_object_close; NULL: that is all */
+    /* A chain of runs that it owns has ended with this event; may come again. */
+    void (*owned_closed)(tn_tx *tx, uint64_t ref, tn_str workflow_id, tn_str first_run_id, const tn_event *event);
 } tn_object_kind;
 
 /* The kind of a workflow id, NULL: a workflow's. */
@@ -110,6 +112,9 @@ void tn_object_begin(tn_tx *tx, const tn_object_kind *kind, const tn_object_star
 void tn_object_close(tn_tx *tx, int32_t status, uint64_t retention_ns);
 /* It gives way to another of its id, or is to be deleted: terminated, if it is open. */
 void tn_object_give_way(tn_tx *tx);
+
+/* Of a run that an object starts: it tells the object's run when its chain ends (ref is the object's own). */
+void tn_ms_set_owner(tn_ms *ms, tn_str owner, tn_str owner_run_id, uint64_t ref);
 
 /* For tests: one more kind. */
 void tn_object_kind_add(const tn_object_kind *kind);

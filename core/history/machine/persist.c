@@ -92,6 +92,9 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
     to->sticky_timeout_ns = ms->sticky_timeout_ns;
     to->held = ms->held;
     to->parent_told = ms->parent_told;
+    to->owner = out_text(ms->owner);
+    to->owner_run_id = out_text(ms->owner_run_id);
+    to->owner_ref = ms->owner_ref;
     to->children_settled = ms->children_settled;
     to->n_attached_request_ids = ms->n_attached_request_ids;
     to->attached_request_ids = ms->attached_request_ids;
@@ -178,6 +181,7 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     ms->sticky_timeout_ns = from->sticky_timeout_ns;
     ms->held = from->held;
     ms->parent_told = from->parent_told;
+    tn_ms_set_owner(ms, tn_str_from(from->owner), tn_str_from(from->owner_run_id), from->owner_ref);
     ms->children_settled = from->children_settled;
     for (size_t i = 0; i < from->n_attached_request_ids; i++)
         tn_ms_attach_request_id(ms, tn_str_from(from->attached_request_ids[i]),

@@ -258,6 +258,8 @@ static void free_texts(tn_ms *ms)
         &ms->reset_run_id,
         &ms->problem_cause,
         &ms->last_build_id,
+        &ms->owner,
+        &ms->owner_run_id,
     };
 
     for (size_t i = 0; i < TN_COUNT_OF(texts); i++)

@@ -246,6 +246,9 @@ typedef struct tn_ms {
     uint64_t sticky_timeout_ns;
     bool held; /* a child not yet recorded by its parent */
     bool parent_told, children_settled;
+    /* The object that started this chain: told like a parent, once (object.h); NULL: none. */
+    char *owner, *owner_run_id;
+    uint64_t owner_ref;
     char **attached_request_ids;
     int64_t *attached_event_ids; /* one each; 0: the event waits in the buffer */
     size_t n_attached_request_ids;

@@ -29,7 +29,8 @@ static bool wants_start(const tn_ms *ms, const tn_child *child)
 
 static bool wants_to_tell_parent_closed(const tn_ms *ms)
 {
-    return ms->parent.workflow_id && !ms->parent_told && !ms->new_run_id && !ms->skip_close_policy;
+    return (ms->parent.workflow_id || ms->owner) && !ms->parent_told && !ms->new_run_id &&
+           !ms->skip_close_policy;
 }
 
 /* ---- wants ----------------------------------------------------------------------------------- */
