@@ -37,6 +37,7 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     temporal__api__namespace__v1__namespace_info__capabilities__init(info->capabilities);
     info->limits = tn_arena_alloc(arena, sizeof(*info->limits));
     temporal__api__namespace__v1__namespace_info__limits__init(info->limits);
+    info->supports_schedules = true;
     info->capabilities->eager_workflow_start =
         tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, ns->name, TN_STR(""));
     info->capabilities->sync_update = tn_dyn_bool(TN_DYN_FRONTEND_UPDATES, ns->name, TN_STR(""));

@@ -9,7 +9,8 @@
 /* What an action's workflow id grows by: "-2009-11-10T23:00:00Z". */
 #define SUFFIX "-2009-11-10T23:00:00Z"
 #define ALLOW_DUPLICATE 1
-#define LISTED "TemporalNamespaceDivision = '" TN_SCHEDULE_DIVISION "' AND ExecutionStatus = 'Running'"
+#define LISTED \
+    "TemporalNamespaceDivision = '" TN_SCHEDULE_DIVISION "' AND ExecutionStatus = 'Running'"
 
 typedef Temporal__Api__Schedule__V1__Schedule schedule;
 typedef Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest start_request;
@@ -40,7 +41,8 @@ static const tn_fault *check_id(tn_fcall *f, const char *id)
 
 static const tn_fault *check_request_id(tn_fcall *f, const char *request_id)
 {
-    return strlen(request_id) > tn_front_id_max() ? invalid(f, "RequestId length exceeds limit.") : NULL;
+    return strlen(request_id) > tn_front_id_max() ? invalid(f, "RequestId length exceeds limit.")
+                                                  : NULL;
 }
 
 static const tn_fault *settle_spec(tn_fcall *f, schedule *of)
@@ -49,19 +51,24 @@ static const tn_fault *settle_spec(tn_fcall *f, schedule *of)
     if (!of->spec) {
         of->spec = tn_arena_alloc(arena, sizeof(*of->spec));
         if (!of->spec)
-            return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "request takes too much memory");
+            return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                                 "request takes too much memory");
         temporal__api__schedule__v1__schedule_spec__init(of->spec);
     }
     const char *error = tn_schedule_spec_settle(arena, of->spec);
-    return error ? tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Invalid schedule spec: %s", error) : NULL;
+    return error
+               ? tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "Invalid schedule spec: %s", error)
+               : NULL;
 }
 
 /* As if it were started now, with the longer id; a copy, since that fills things in. */
-static const tn_fault *check_workflow(tn_fcall *f, const Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *given)
+static const tn_fault *check_workflow(
+    tn_fcall *f, const Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *given)
 {
     tn_arena *arena = f->call->arena;
     start_request r = TEMPORAL__API__WORKFLOWSERVICE__V1__START_WORKFLOW_EXECUTION_REQUEST__INIT;
-    const Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *w = (const void *)tn_proto_copy(&given->base, arena);
+    const Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *w =
+        (const void *)tn_proto_copy(&given->base, arena);
     if (!w)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "request takes too much memory");
     r.workflow_id = tn_arena_printf(arena, "%s" SUFFIX, w->workflow_id);
@@ -81,7 +88,9 @@ static const tn_fault *check_workflow(tn_fcall *f, const Temporal__Api__Workflow
         return fault;
     if (*w->cron_schedule)
         return invalid(f, "Scheduled workflow must not contain CronSchedule");
-    if ((int)w->workflow_id_reuse_policy != 0 && (int)w->workflow_id_reuse_policy != ALLOW_DUPLICATE)
+    given->task_queue->kind = w->task_queue->kind; /* the one thing that is shown filled in */
+    if ((int)w->workflow_id_reuse_policy != 0 &&
+        (int)w->workflow_id_reuse_policy != ALLOW_DUPLICATE)
         return invalid(f, "Scheduled workflow must not contain WorkflowIDReusePolicy");
     return NULL;
 }
@@ -95,12 +104,13 @@ static Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *workflow_of(const 
 }
 
 /* The schedule's own memo and search attributes, by the rules of a workflow's. */
-static const tn_fault *check_own(tn_fcall *f, search_attributes *attributes, Temporal__Api__Common__V1__Memo *memo)
+static const tn_fault *check_own(tn_fcall *f, search_attributes *attributes,
+                                 Temporal__Api__Common__V1__Memo *memo)
 {
     start_request r = TEMPORAL__API__WORKFLOWSERVICE__V1__START_WORKFLOW_EXECUTION_REQUEST__INIT;
     Temporal__Api__Common__V1__WorkflowType type = TEMPORAL__API__COMMON__V1__WORKFLOW_TYPE__INIT;
     Temporal__Api__Taskqueue__V1__TaskQueue queue = TEMPORAL__API__TASKQUEUE__V1__TASK_QUEUE__INIT;
-    type.name = queue.name = r.workflow_id = (char *)(uintptr_t)"schedule";
+    type.name = queue.name = r.workflow_id = (char *)(uintptr_t) "schedule";
     r.workflow_type = &type;
     r.task_queue = &queue;
     r.search_attributes = attributes;
@@ -113,7 +123,8 @@ static const tn_fault *check_schedule(tn_fcall *f, schedule **slot)
     if (!*slot) {
         *slot = tn_arena_alloc(f->call->arena, sizeof(**slot));
         if (!*slot)
-            return tn_fault_make(f->call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "request takes too much memory");
+            return tn_fault_make(f->call->arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                                 "request takes too much memory");
         temporal__api__schedule__v1__schedule__init(*slot);
     }
     const tn_fault *fault = settle_spec(f, *slot);
@@ -130,15 +141,18 @@ static const tn_fault *check_patch(tn_fcall *f, Temporal__Api__Schedule__V1__Sch
     if (strlen(patch->pause) > NOTES_MAX || strlen(patch->unpause) > NOTES_MAX)
         return invalid(f, "Schedule notes exceeds limit.");
     if (patch->trigger_immediately && !patch->trigger_immediately->scheduled_time)
-        patch->trigger_immediately->scheduled_time = tn_ts_from_ns(f->call->arena, (int64_t)tn_now_wall_ns());
-    return tn_front_blob_too_large(f, &patch->base) ? invalid(f, "Blob data size exceeds limit.") : NULL;
+        patch->trigger_immediately->scheduled_time =
+            tn_ts_from_ns(f->call->arena, (int64_t)tn_now_wall_ns());
+    return tn_front_blob_too_large(f, &patch->base) ? invalid(f, "Blob data size exceeds limit.")
+                                                    : NULL;
 }
 
 /* ---- calls ---- */
 
 void tn_do_create_schedule(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__CreateScheduleRequest *r = REQUEST(f, CreateScheduleRequest);
+    Temporal__Api__Workflowservice__V1__CreateScheduleRequest *r =
+        REQUEST(f, CreateScheduleRequest);
     const tn_fault *fault = check_id(f, r->schedule_id);
     tn_arena_set_limit(f->call->arena, 0);
     if (!fault && !*r->request_id)
@@ -157,11 +171,15 @@ void tn_do_create_schedule(tn_fcall *f)
         to_schedule(f, r->schedule_id);
 }
 
-void tn_do_describe_schedule(tn_fcall *f) { to_schedule(f, REQUEST(f, DescribeScheduleRequest)->schedule_id); }
+void tn_do_describe_schedule(tn_fcall *f)
+{
+    to_schedule(f, REQUEST(f, DescribeScheduleRequest)->schedule_id);
+}
 
 void tn_do_update_schedule(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__UpdateScheduleRequest *r = REQUEST(f, UpdateScheduleRequest);
+    Temporal__Api__Workflowservice__V1__UpdateScheduleRequest *r =
+        REQUEST(f, UpdateScheduleRequest);
     const tn_fault *fault = check_request_id(f, r->request_id);
     tn_arena_set_limit(f->call->arena, 0);
     if (!fault)
@@ -179,7 +197,8 @@ void tn_do_update_schedule(tn_fcall *f)
 void tn_do_patch_schedule(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__PatchScheduleRequest *r = REQUEST(f, PatchScheduleRequest);
-    const tn_fault *fault = r->patch ? check_request_id(f, r->request_id) : invalid(f, "Patch is not set on request.");
+    const tn_fault *fault =
+        r->patch ? check_request_id(f, r->request_id) : invalid(f, "Patch is not set on request.");
     if (!fault)
         fault = check_patch(f, r->patch);
     if (fault)
@@ -188,9 +207,15 @@ void tn_do_patch_schedule(tn_fcall *f)
         to_schedule(f, r->schedule_id);
 }
 
-void tn_do_schedule_times(tn_fcall *f) { to_schedule(f, REQUEST(f, ListScheduleMatchingTimesRequest)->schedule_id); }
+void tn_do_schedule_times(tn_fcall *f)
+{
+    to_schedule(f, REQUEST(f, ListScheduleMatchingTimesRequest)->schedule_id);
+}
 
-void tn_do_delete_schedule(tn_fcall *f) { to_schedule(f, REQUEST(f, DeleteScheduleRequest)->schedule_id); }
+void tn_do_delete_schedule(tn_fcall *f)
+{
+    to_schedule(f, REQUEST(f, DeleteScheduleRequest)->schedule_id);
+}
 
 /* ---- list and count ---- */
 
@@ -226,9 +251,10 @@ static const tn_fault *check_names(tn_fcall *f, const char *query)
                 p++;
             tn_str name = {from, (size_t)(p - from)};
             if (is_reserved(name))
-                return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT,
-                                     "invalid query filter for schedules: cannot filter on \"" TN_STR_FMT "\"",
-                                     TN_STR_ARG(name));
+                return tn_fault_make(
+                    f->call->arena, TN_GRPC_INVALID_ARGUMENT,
+                    "invalid query filter for schedules: cannot filter on \"" TN_STR_FMT "\"",
+                    TN_STR_ARG(name));
         } else {
             p++;
         }
@@ -247,7 +273,8 @@ static const tn_fault *parse_query(tn_fcall *f, const char *query, uint32_t use,
         fault = tn_vis_query_parse(arena, f->ns, tn_str_from(p), use, out);
     if (fault)
         return fault;
-    char *text = *p ? tn_arena_printf(arena, LISTED " AND (%s)", p) : tn_arena_strdup(arena, LISTED);
+    char *text =
+        *p ? tn_arena_printf(arena, LISTED " AND (%s)", p) : tn_arena_strdup(arena, LISTED);
     return tn_vis_query_parse(arena, f->ns, tn_str_from(text), use, out);
 }
 
@@ -265,7 +292,8 @@ static search_attributes *own_attributes(search_attributes *all)
     return all;
 }
 
-static void fill_memo(tn_arena *arena, tn_blob packed, Temporal__Api__Schedule__V1__ScheduleListEntry *out)
+static void fill_memo(tn_arena *arena, tn_blob packed,
+                      Temporal__Api__Schedule__V1__ScheduleListEntry *out)
 {
     Temporal__Api__Common__V1__Memo *memo = NULL;
     size_t n = 0;
@@ -276,8 +304,8 @@ static void fill_memo(tn_arena *arena, tn_blob packed, Temporal__Api__Schedule__
         if (strcmp(memo->fields[i]->key, TN_SCHEDULE_MEMO) != 0) {
             memo->fields[n++] = memo->fields[i];
         } else if (value && TN_PROTO_UNPACK(temporal__api__schedule__v1__schedule_list_info,
-                                            tn_blob_from(value->data.data, value->data.len), arena, &out->info,
-                                            NULL) == TN_OK) {
+                                            tn_blob_from(value->data.data, value->data.len), arena,
+                                            &out->info, NULL) == TN_OK) {
             if (out->info->spec)
                 tn_schedule_spec_show(out->info->spec);
         }
@@ -300,12 +328,16 @@ static void listed(tn_vis_op *op)
         return;
     }
     const tn_vis_page *page = &op->u.list.page;
-    Temporal__Api__Workflowservice__V1__ListSchedulesResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__ListSchedulesResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__list_schedules_response__init(out);
-    out->schedules = TN_NEW_ARRAY(arena, Temporal__Api__Schedule__V1__ScheduleListEntry *, page->n_docs + 1);
+    out->schedules =
+        TN_NEW_ARRAY(arena, Temporal__Api__Schedule__V1__ScheduleListEntry *, page->n_docs + 1);
     for (size_t i = 0; i < page->n_docs; i++) {
-        Temporal__Api__Schedule__V1__ScheduleListEntry *entry = tn_arena_alloc(arena, sizeof(*entry));
-        Temporal__Api__Workflow__V1__WorkflowExecutionInfo *info = tn_vis_doc_to_info(arena, &page->docs[i]);
+        Temporal__Api__Schedule__V1__ScheduleListEntry *entry =
+            tn_arena_alloc(arena, sizeof(*entry));
+        Temporal__Api__Workflow__V1__WorkflowExecutionInfo *info =
+            tn_vis_doc_to_info(arena, &page->docs[i]);
         temporal__api__schedule__v1__schedule_list_entry__init(entry);
         entry->schedule_id = info->execution->workflow_id;
         entry->search_attributes = own_attributes(info->search_attributes);
@@ -331,12 +363,14 @@ static listing *begin(tn_fcall *f, void (*done)(tn_vis_op *op))
 void tn_do_list_schedules(tn_fcall *f)
 {
     Temporal__Api__Workflowservice__V1__ListSchedulesRequest *r = REQUEST(f, ListSchedulesRequest);
-    int64_t most = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE), wanted = r->maximum_page_size;
+    int64_t most = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE),
+            wanted = r->maximum_page_size;
     listing *l = begin(f, listed);
     tn_vis_query *q = &l->op.u.list.query;
     const tn_fault *fault = parse_query(f, r->query, TN_VIS_FOR_LIST, q);
     if (!fault)
-        fault = tn_vis_page_open(f->call->arena, tn_blob_from(r->next_page_token.data, r->next_page_token.len), q);
+        fault = tn_vis_page_open(f->call->arena,
+                                 tn_blob_from(r->next_page_token.data, r->next_page_token.len), q);
     if (fault) {
         tn_front_fail(f, fault);
         return;
@@ -354,7 +388,8 @@ static void counted(tn_vis_op *op)
         tn_front_fail(f, tn_fault_from_status(arena, op->status, &op->error));
         return;
     }
-    Temporal__Api__Workflowservice__V1__CountSchedulesResponse *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__CountSchedulesResponse *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__count_schedules_response__init(out);
     out->count = (int64_t)op->u.list.page.count;
     tn_front_reply(f, &out->base);
@@ -362,7 +397,8 @@ static void counted(tn_vis_op *op)
 
 void tn_do_count_schedules(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__CountSchedulesRequest *r = REQUEST(f, CountSchedulesRequest);
+    Temporal__Api__Workflowservice__V1__CountSchedulesRequest *r =
+        REQUEST(f, CountSchedulesRequest);
     listing *l = begin(f, counted);
     const tn_fault *fault = parse_query(f, r->query, TN_VIS_FOR_LIST, &l->op.u.list.query);
     if (fault)

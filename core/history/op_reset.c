@@ -4,7 +4,7 @@
  *
  * The new run has records of its own for the common events: copies of their bytes in rows of COPY_BYTES, so that each
  * run's rows are its own, whatever is deleted, moved or checked first. */
-#include "history/priv.h"
+#include "history/object.h"
 
 #include <stdio.h>
 
@@ -234,6 +234,11 @@ static const tn_fault *make(making *mk)
         return fault;
     tn_tx_init(&mk->tx, mk->ms, &mk->txn->env, mk->txn->arena, tn_now_wall_ns(), &mk->txn->hl->rng);
     fault = tn_machine_reset(&mk->tx, &reset);
+    if (mk->base->ms->owner) { /* whoever started the chain waits for its end still */
+        tn_ms_set_owner(mk->ms, tn_str_from(mk->base->ms->owner), tn_str_from(mk->base->ms->owner_run_id),
+                        mk->base->ms->owner_ref);
+        mk->tx.extras_dirty = true;
+    }
     if (!fault)
         fault = reapply_parts(mk, finish_id);
     return fault;

@@ -166,7 +166,8 @@ const tn_schedule_times *tn_schedule_times_of(tn_schedule *s)
     return s->times;
 }
 
-bool tn_schedule_next_after(tn_schedule *s, int64_t after_ns, int64_t *out_nominal_ns, int64_t *out_ns)
+bool tn_schedule_next_after(tn_schedule *s, int64_t after_ns, int64_t *out_nominal_ns,
+                            int64_t *out_ns)
 {
     const tn_schedule_times *times = tn_schedule_times_of(s);
 
@@ -274,7 +275,8 @@ static tn_blob save(const tn_ms *ms, tn_arena *arena)
     to.conflict_token = s->conflict_token;
     to.last_id = s->last_id;
     to.backfill_ns = s->backfill_ns;
-    to.last_result = (ProtobufCBinaryData){s->last_result.n, (uint8_t *)(uintptr_t)s->last_result.p};
+    to.last_result =
+        (ProtobufCBinaryData){s->last_result.n, (uint8_t *)(uintptr_t)s->last_result.p};
     to.last_failure =
         (ProtobufCBinaryData){s->last_failure.n, (uint8_t *)(uintptr_t)s->last_failure.p};
     save_lists(s, arena, &to);
@@ -325,7 +327,8 @@ static void load_state(tn_ms *ms, const Tenon__ScheduleState *from)
     s->conflict_token = from->conflict_token;
     s->last_id = from->last_id;
     s->backfill_ns = from->backfill_ns;
-    tn_ms_replace_blob(ms, &s->last_result, (tn_blob){from->last_result.data, from->last_result.len});
+    tn_ms_replace_blob(ms, &s->last_result,
+                       (tn_blob){from->last_result.data, from->last_result.len});
     tn_ms_replace_blob(ms, &s->last_failure,
                        (tn_blob){from->last_failure.data, from->last_failure.len});
     for (size_t i = 0; i < from->n_backfills; i++)

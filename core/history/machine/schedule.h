@@ -13,7 +13,8 @@
 extern const tn_object_kind tn_schedule_kind;
 
 #define TN_SCHEDULE_DIVISION "TemporalScheduler"
-#define TN_SCHEDULE_LISTED_AS "temporal-sys-scheduler:" /* in front of its id, in what clients are told and in limits */
+#define TN_SCHEDULE_LISTED_AS \
+    "temporal-sys-scheduler:" /* in front of its id, in what clients are told and in limits */
 #define TN_SCHEDULE_MEMO "ScheduleInfo"
 
 #define TN_SCHEDULE_BUFFER_MAX 1000
@@ -93,17 +94,20 @@ bool tn_schedule_knows_request(const tn_schedule *s, const char *request_id);
 void tn_schedule_note_request(tn_ms *ms, const char *request_id);
 const tn_schedule_times *tn_schedule_times_of(tn_schedule *s); /* NULL: none (any more) */
 /* Next moment after one; false: none. */
-bool tn_schedule_next_after(tn_schedule *s, int64_t after_ns, int64_t *out_nominal_ns, int64_t *out_ns);
+bool tn_schedule_next_after(tn_schedule *s, int64_t after_ns, int64_t *out_nominal_ns,
+                            int64_t *out_ns);
 int64_t tn_schedule_catchup_ns(const tn_schedule *s);
 
 /* ---- schedule_act.c: decisions ---- */
-void tn_schedule_add_start(tn_ms *ms, int64_t nominal_ns, int64_t at_ns, int32_t overlap, bool manual);
+void tn_schedule_add_start(tn_ms *ms, int64_t nominal_ns, int64_t at_ns, int32_t overlap,
+                           bool manual);
 /* Takes the moments that have passed; then what is buffered is started as the policies say. */
 void tn_schedule_take_time(tn_tx *tx);
 void tn_schedule_proceed(tn_tx *tx);
 uint64_t tn_schedule_deadline_ns(const tn_ms *ms);
 void tn_schedule_fire(tn_tx *tx);
-void tn_schedule_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item), void *user);
+void tn_schedule_wants(tn_ms *ms, uint64_t now_ns,
+                       void (*each)(void *user, tn_want want, void *item), void *user);
 bool tn_schedule_has_wants(const tn_ms *ms);
 void tn_schedule_result(tn_tx *tx, const tn_object_result *result);
 void tn_schedule_owned_closed(tn_tx *tx, uint64_t ref, tn_str workflow_id, tn_str first_run_id,
@@ -112,10 +116,12 @@ bool tn_schedule_may_act(const tn_schedule *s, bool manual);
 
 /* ---- schedule_call.c: requests, and what is shown ---- */
 bool tn_schedule_creates(const ProtobufCMessage *request);
-tn_object_meet tn_schedule_meets(const tn_ms *there, const ProtobufCMessage *request, tn_object_reply *reply,
-                                 const tn_fault **out_fault);
-const tn_fault *tn_schedule_create(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply);
-const tn_fault *tn_schedule_call(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply);
+tn_object_meet tn_schedule_meets(const tn_ms *there, const ProtobufCMessage *request,
+                                 tn_object_reply *reply, const tn_fault **out_fault);
+const tn_fault *tn_schedule_create(tn_tx *tx, const ProtobufCMessage *request,
+                                   tn_object_reply *reply);
+const tn_fault *tn_schedule_call(tn_tx *tx, const ProtobufCMessage *request,
+                                 tn_object_reply *reply);
 const tn_fault *tn_schedule_not_found(tn_arena *arena, tn_str id, tn_str run_id);
 void tn_schedule_listing(const tn_ms *ms, tn_arena *arena, tn_object_listing *inout);
 

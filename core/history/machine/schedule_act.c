@@ -6,10 +6,10 @@
 #include "proto/proto.h"
 
 #define SECOND_NS INT64_C(1000000000)
-#define MOMENTS_MAX 10000      /* looked at in one transition */
-#define BACKFILLED_MAX 10      /* actions of backfills in one transition; the next part a second later */
-#define STARTING_MAX 10        /* starts on their way at a time */
-#define UNTRACKED_MAX 100      /* runs that may overlap and are still remembered */
+#define MOMENTS_MAX 10000 /* looked at in one transition */
+#define BACKFILLED_MAX 10 /* actions of backfills in one transition; the next part a second later */
+#define STARTING_MAX 10   /* starts on their way at a time */
+#define UNTRACKED_MAX 100 /* runs that may overlap and are still remembered */
 #define MANUAL_TRY_NS (60 * SECOND_NS)
 #define TRY_MIN_NS (5 * SECOND_NS)
 #define TRY_MAX_NS (3600 * SECOND_NS)
@@ -23,7 +23,8 @@ typedef tn_schedule_action action;
 
 static int64_t now_of(const tn_tx *tx) { return (int64_t)tx->now_ns; }
 
-static const Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *workflow_of(const tn_schedule *s)
+static const Temporal__Api__Workflow__V1__NewWorkflowExecutionInfo *workflow_of(
+    const tn_schedule *s)
 {
     const Temporal__Api__Schedule__V1__ScheduleAction *a = s->schedule->action;
 
@@ -56,7 +57,8 @@ static bool spend_action(tn_schedule *s, bool manual)
 
 /* ---- moments ---- */
 
-void tn_schedule_add_start(tn_ms *ms, int64_t nominal_ns, int64_t at_ns, int32_t overlap, bool manual)
+void tn_schedule_add_start(tn_ms *ms, int64_t nominal_ns, int64_t at_ns, int32_t overlap,
+                           bool manual)
 {
     tn_schedule *s = ms->object;
     action *one;
@@ -190,10 +192,10 @@ static void begin_start(tn_tx *tx, action *one, bool tracked)
     one->tracked = tracked;
     one->give_up_ns = now_of(tx) + left_ns;
     tn_ms_replace_str(tx->ms, &one->workflow_id,
-                      tn_str_from(keeps_id(s, one)
-                                      ? workflow_of(s)->workflow_id
-                                      : tn_schedule_workflow_id(tx->arena, workflow_of(s)->workflow_id,
-                                                                one->nominal_ns)));
+                      tn_str_from(keeps_id(s, one) ? workflow_of(s)->workflow_id
+                                                   : tn_schedule_workflow_id(
+                                                         tx->arena, workflow_of(s)->workflow_id,
+                                                         one->nominal_ns)));
 }
 
 static void end_others(tn_schedule *s, int32_t how)
@@ -392,7 +394,8 @@ static bool wants_end(const action *one)
     return one->stage == TN_ACTION_RUNNING && one->ending && !one->asked;
 }
 
-void tn_schedule_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item), void *user)
+void tn_schedule_wants(tn_ms *ms, uint64_t now_ns,
+                       void (*each)(void *user, tn_want want, void *item), void *user)
 {
     tn_schedule *s = tn_schedule_of(ms);
     size_t starting = 0;
@@ -428,9 +431,9 @@ bool tn_schedule_has_wants(const tn_ms *ms)
 
 static bool may_pass(const tn_fault *fault)
 {
-    return fault && (fault->code == TN_GRPC_UNAVAILABLE || fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
-                     fault->code == TN_GRPC_ABORTED || fault->code == TN_GRPC_DEADLINE_EXCEEDED ||
-                     fault->code == TN_GRPC_INTERNAL);
+    return fault && (fault->code == TN_GRPC_UNAVAILABLE ||
+                     fault->code == TN_GRPC_RESOURCE_EXHAUSTED || fault->code == TN_GRPC_ABORTED ||
+                     fault->code == TN_GRPC_DEADLINE_EXCEEDED || fault->code == TN_GRPC_INTERNAL);
 }
 
 static void note_started(tn_tx *tx, action *one, const char *run_id)
@@ -530,10 +533,11 @@ static void pause_on_failure(tn_tx *tx, const action *one, const ending *end)
     if (!s->schedule->policies->pause_on_failure || s->schedule->state->paused ||
         (end->status != FAILED && end->status != TIMED_OUT))
         return;
-    notes = end->status == FAILED
-                ? tn_arena_printf(tx->arena, "paused due to workflow failure: %s: %s", one->workflow_id,
-                                  end->failure ? end->failure->message : "")
-                : tn_arena_printf(tx->arena, "paused due to workflow timeout: %s", one->workflow_id);
+    notes =
+        end->status == FAILED
+            ? tn_arena_printf(tx->arena, "paused due to workflow failure: %s: %s", one->workflow_id,
+                              end->failure ? end->failure->message : "")
+            : tn_arena_printf(tx->arena, "paused due to workflow timeout: %s", one->workflow_id);
     s->schedule->state->paused = true;
     s->conflict_token++;
     tn_schedule_set_notes(tx->ms, notes);

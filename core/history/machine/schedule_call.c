@@ -13,8 +13,10 @@
 #define MATCHING_MAX 1000
 #define TERMINATED 5
 
-#define IS(request, lower) ((request)->descriptor == &temporal__api__workflowservice__v1__##lower##_request__descriptor)
-#define AS(request, Type) ((const Temporal__Api__Workflowservice__V1__##Type##Request *)(const void *)(request))
+#define IS(request, lower) \
+    ((request)->descriptor == &temporal__api__workflowservice__v1__##lower##_request__descriptor)
+#define AS(request, Type) \
+    ((const Temporal__Api__Workflowservice__V1__##Type##Request *)(const void *)(request))
 #define RESPONSE(reply, lower) \
     TN_MSG((reply)->arena, temporal__api__workflowservice__v1__##lower##_response)
 
@@ -22,7 +24,10 @@ typedef Temporal__Api__Schedule__V1__ScheduleActionResult action_result;
 
 /* ---- times shown ---- */
 
-static tn_pb_timestamp *time_of(tn_arena *arena, int64_t ns) { return ns ? tn_ts_from_ns(arena, ns) : NULL; }
+static tn_pb_timestamp *time_of(tn_arena *arena, int64_t ns)
+{
+    return ns ? tn_ts_from_ns(arena, ns) : NULL;
+}
 
 static tn_pb_timestamp **future_times(const tn_ms *ms, tn_arena *arena, size_t most, size_t *out_n)
 {
@@ -74,7 +79,8 @@ static action_result **recent_actions(const tn_ms *ms, tn_arena *arena, size_t m
         one->schedule_time = tn_ts_from_ns(arena, action->at_ns);
         one->actual_time = tn_ts_from_ns(arena, action->started_ns);
         one->start_workflow_result = execution_of(action, arena);
-        one->start_workflow_status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)action->status;
+        one->start_workflow_status =
+            (Temporal__Api__Enums__V1__WorkflowExecutionStatus)action->status;
         out[n++] = one;
     }
     *out_n = n;
@@ -115,14 +121,16 @@ static Temporal__Api__Schedule__V1__ScheduleInfo *info_of(const tn_ms *ms, tn_ar
     out->recent_actions = recent_actions(ms, arena, TN_SCHEDULE_RECENT, &out->n_recent_actions);
     out->future_action_times = future_times(ms, arena, FUTURE, &out->n_future_action_times);
     if (!tn_schedule_times_of(s))
-        out->invalid_schedule_error = (char *)(uintptr_t)"the time zone of the schedule is not known here";
+        out->invalid_schedule_error =
+            (char *)(uintptr_t) "the time zone of the schedule is not known here";
     return out;
 }
 
 static void describe(const tn_ms *ms, tn_object_reply *reply)
 {
     tn_schedule *s = tn_schedule_of(ms);
-    Temporal__Api__Workflowservice__V1__DescribeScheduleResponse *out = RESPONSE(reply, describe_schedule);
+    Temporal__Api__Workflowservice__V1__DescribeScheduleResponse *out =
+        RESPONSE(reply, describe_schedule);
     tn_arena *arena = reply->arena;
 
     out->schedule = (void *)tn_proto_copy(&s->schedule->base, arena);
@@ -137,7 +145,8 @@ static void describe(const tn_ms *ms, tn_object_reply *reply)
 }
 
 static const tn_fault *matching_times(
-    const tn_ms *ms, const Temporal__Api__Workflowservice__V1__ListScheduleMatchingTimesRequest *request,
+    const tn_ms *ms,
+    const Temporal__Api__Workflowservice__V1__ListScheduleMatchingTimesRequest *request,
     tn_object_reply *reply)
 {
     tn_schedule *s = tn_schedule_of(ms);
@@ -151,12 +160,14 @@ static const tn_fault *matching_times(
         return tn_fault_make(reply->arena, TN_GRPC_INVALID_ARGUMENT, "missing or invalid query");
     out->start_time = TN_NEW_ARRAY(reply->arena, tn_pb_timestamp *, MATCHING_MAX);
     while (times && out->n_start_time < MATCHING_MAX) {
-        tn_schedule_next next = tn_schedule_times_next(times, tn_str_from(s->seed), at, &nominal, &at);
+        tn_schedule_next next =
+            tn_schedule_times_next(times, tn_str_from(s->seed), at, &nominal, &at);
 
         if (next == TN_SCHEDULE_TOO_SPARSE)
-            return tn_fault_make(reply->arena, TN_GRPC_INVALID_ARGUMENT,
-                                 "the schedule calendar specification has too many exclusions. Please "
-                                 "modify the specification.");
+            return tn_fault_make(
+                reply->arena, TN_GRPC_INVALID_ARGUMENT,
+                "the schedule calendar specification has too many exclusions. Please "
+                "modify the specification.");
         if (next != TN_SCHEDULE_AT || at > to)
             break;
         out->start_time[out->n_start_time++] = tn_ts_from_ns(reply->arena, at);
@@ -176,11 +187,13 @@ static void put_all(tn_ms *ms, tn_payload_map *map, const char *name,
 static void clear_map(tn_ms *ms, tn_payload_map *map)
 {
     while (map->count)
-        tn_payload_map_put(ms, map, tn_str_from(map->items[map->count - 1].name), (tn_blob){NULL, 0});
+        tn_payload_map_put(ms, map, tn_str_from(map->items[map->count - 1].name),
+                           (tn_blob){NULL, 0});
 }
 
 /* Given ones replace all there are; an empty payload is none. */
-static void replace_maps(tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateScheduleRequest *request)
+static void replace_maps(tn_tx *tx,
+                         const Temporal__Api__Workflowservice__V1__UpdateScheduleRequest *request)
 {
     tn_ms *ms = tx->ms;
 
@@ -197,9 +210,10 @@ static void replace_maps(tn_tx *tx, const Temporal__Api__Workflowservice__V1__Up
     if (request->memo) {
         clear_map(ms, &ms->memo);
         for (size_t i = 0; i < request->memo->n_fields; i++)
-            if (request->memo->fields[i]->value && !tn_payload_is_nil(request->memo->fields[i]->value))
-                put_all(ms, &ms->memo, request->memo->fields[i]->key, request->memo->fields[i]->value,
-                        tx->arena);
+            if (request->memo->fields[i]->value &&
+                !tn_payload_is_nil(request->memo->fields[i]->value))
+                put_all(ms, &ms->memo, request->memo->fields[i]->key,
+                        request->memo->fields[i]->value, tx->arena);
     }
 }
 
@@ -210,9 +224,9 @@ static void changed(tn_tx *tx)
     tx->extras_dirty = tx->visibility_dirty = true;
 }
 
-static const tn_fault *update(tn_tx *tx,
-                              const Temporal__Api__Workflowservice__V1__UpdateScheduleRequest *request,
-                              tn_object_reply *reply)
+static const tn_fault *update(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateScheduleRequest *request,
+    tn_object_reply *reply)
 {
     tn_schedule *s = tn_schedule_of(tx->ms);
 
@@ -221,7 +235,8 @@ static const tn_fault *update(tn_tx *tx,
         return NULL;
     if (request->conflict_token.len >= 8 &&
         (int64_t)tn_get_u64be(request->conflict_token.data) != s->conflict_token)
-        return tn_fault_make(reply->arena, TN_GRPC_FAILED_PRECONDITION, "mismatched conflict token");
+        return tn_fault_make(reply->arena, TN_GRPC_FAILED_PRECONDITION,
+                             "mismatched conflict token");
     tn_schedule_take_time(tx);
     tn_schedule_note_request(tx->ms, request->request_id);
     tn_schedule_set(tx->ms, request->schedule);
@@ -251,7 +266,8 @@ static void apply_patch(tn_tx *tx, const Temporal__Api__Schedule__V1__SchedulePa
 
         if (!tn_ns_from_ts(patch->trigger_immediately->scheduled_time, &at) || at == 0)
             at = now;
-        tn_schedule_add_start(tx->ms, at, at, (int32_t)patch->trigger_immediately->overlap_policy, true);
+        tn_schedule_add_start(tx->ms, at, at, (int32_t)patch->trigger_immediately->overlap_policy,
+                              true);
     }
     for (size_t i = 0; i < patch->n_backfill_request; i++) {
         const Temporal__Api__Schedule__V1__BackfillRequest *one = patch->backfill_request[i];
@@ -270,9 +286,9 @@ static void apply_patch(tn_tx *tx, const Temporal__Api__Schedule__V1__SchedulePa
         set_paused(tx, false, patch->unpause);
 }
 
-static const tn_fault *patch(tn_tx *tx,
-                             const Temporal__Api__Workflowservice__V1__PatchScheduleRequest *request,
-                             tn_object_reply *reply)
+static const tn_fault *patch(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__PatchScheduleRequest *request,
+    tn_object_reply *reply)
 {
     reply->response = (void *)RESPONSE(reply, patch_schedule);
     if (tn_schedule_knows_request(tn_schedule_of(tx->ms), request->request_id))
@@ -292,7 +308,8 @@ const tn_fault *tn_schedule_not_found(tn_arena *arena, tn_str id, tn_str run_id)
 
     (void)run_id;
     return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base,
-                             "workflow not found for ID: " TN_SCHEDULE_LISTED_AS TN_STR_FMT, TN_STR_ARG(id));
+                             "workflow not found for ID: " TN_SCHEDULE_LISTED_AS TN_STR_FMT,
+                             TN_STR_ARG(id));
 }
 
 static const tn_fault *is_gone(tn_arena *arena, bool described)
@@ -301,7 +318,8 @@ static const tn_fault *is_gone(tn_arena *arena, bool described)
         TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
 
     return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base,
-                             described ? "schedule not found" : "workflow execution already completed");
+                             described ? "schedule not found"
+                                       : "workflow execution already completed");
 }
 
 const tn_fault *tn_schedule_call(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply)
@@ -334,7 +352,8 @@ bool tn_schedule_creates(const ProtobufCMessage *request) { return IS(request, c
 
 static void reply_created(tn_object_reply *reply)
 {
-    Temporal__Api__Workflowservice__V1__CreateScheduleResponse *out = RESPONSE(reply, create_schedule);
+    Temporal__Api__Workflowservice__V1__CreateScheduleResponse *out =
+        RESPONSE(reply, create_schedule);
     uint8_t *token = tn_arena_alloc(reply->arena, 8);
 
     tn_put_u64be(token, 1);
@@ -342,10 +361,11 @@ static void reply_created(tn_object_reply *reply)
     reply->response = &out->base;
 }
 
-tn_object_meet tn_schedule_meets(const tn_ms *there, const ProtobufCMessage *request, tn_object_reply *reply,
-                                 const tn_fault **out_fault)
+tn_object_meet tn_schedule_meets(const tn_ms *there, const ProtobufCMessage *request,
+                                 tn_object_reply *reply, const tn_fault **out_fault)
 {
-    const Temporal__Api__Workflowservice__V1__CreateScheduleRequest *r = AS(request, CreateSchedule);
+    const Temporal__Api__Workflowservice__V1__CreateScheduleRequest *r =
+        AS(request, CreateSchedule);
     Temporal__Api__Errordetails__V1__WorkflowExecutionAlreadyStartedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__WORKFLOW_EXECUTION_ALREADY_STARTED_FAILURE__INIT;
 
@@ -359,9 +379,11 @@ tn_object_meet tn_schedule_meets(const tn_ms *there, const ProtobufCMessage *req
     return TN_OBJECT_ANSWER;
 }
 
-const tn_fault *tn_schedule_create(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply)
+const tn_fault *tn_schedule_create(tn_tx *tx, const ProtobufCMessage *request,
+                                   tn_object_reply *reply)
 {
-    const Temporal__Api__Workflowservice__V1__CreateScheduleRequest *r = AS(request, CreateSchedule);
+    const Temporal__Api__Workflowservice__V1__CreateScheduleRequest *r =
+        AS(request, CreateSchedule);
     tn_schedule *s;
 
     tn_object_begin(tx, &tn_schedule_kind,
@@ -383,8 +405,8 @@ const tn_fault *tn_schedule_create(tn_tx *tx, const ProtobufCMessage *request, t
 
 /* ---- listing ---- */
 
-static Temporal__Api__Common__V1__Payload *payload_of(tn_arena *arena, const char *encoding, const char *type,
-                                                      tn_blob data)
+static Temporal__Api__Common__V1__Payload *payload_of(tn_arena *arena, const char *encoding,
+                                                      const char *type, tn_blob data)
 {
     Temporal__Api__Common__V1__Payload *out = TN_MSG(arena, temporal__api__common__v1__payload);
     const char *const entries[][2] = {{"encoding", encoding}, {"type", type}};
@@ -408,20 +430,23 @@ static size_t at_most(size_t n, size_t most) { return n < most ? n : most; }
 static tn_blob list_info(const tn_ms *ms, tn_arena *arena)
 {
     const tn_schedule *s = tn_schedule_of(ms);
-    Temporal__Api__Schedule__V1__ScheduleListInfo out = TEMPORAL__API__SCHEDULE__V1__SCHEDULE_LIST_INFO__INIT;
+    Temporal__Api__Schedule__V1__ScheduleListInfo out =
+        TEMPORAL__API__SCHEDULE__V1__SCHEDULE_LIST_INFO__INIT;
     Temporal__Api__Schedule__V1__ScheduleSpec spec = *s->schedule->spec;
     const Temporal__Api__Schedule__V1__ScheduleAction *action = s->schedule->action;
 
     spec.timezone_data = (ProtobufCBinaryData){0, NULL};
     spec.n_structured_calendar = at_most(spec.n_structured_calendar, LISTED_SPEC_PARTS);
-    spec.n_exclude_structured_calendar = at_most(spec.n_exclude_structured_calendar, LISTED_SPEC_PARTS);
+    spec.n_exclude_structured_calendar =
+        at_most(spec.n_exclude_structured_calendar, LISTED_SPEC_PARTS);
     spec.n_interval = at_most(spec.n_interval, LISTED_SPEC_PARTS);
     out.spec = &spec;
     if (action->action_case == TEMPORAL__API__SCHEDULE__V1__SCHEDULE_ACTION__ACTION_START_WORKFLOW)
         out.workflow_type = action->start_workflow->workflow_type;
     out.notes = s->schedule->state->notes;
     out.paused = s->schedule->state->paused;
-    out.recent_actions = recent_actions(ms, arena, TN_SCHEDULE_RECENT_LISTED, &out.n_recent_actions);
+    out.recent_actions =
+        recent_actions(ms, arena, TN_SCHEDULE_RECENT_LISTED, &out.n_recent_actions);
     out.future_action_times = future_times(ms, arena, FUTURE_LISTED, &out.n_future_action_times);
     return tn_msg_pack(arena, &out);
 }
@@ -442,7 +467,7 @@ void tn_schedule_listing(const tn_ms *ms, tn_arena *arena, tn_object_listing *in
     field->value = payload_of(arena, "binary/plain", NULL, list_info(ms, arena));
     memo->fields = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Memo__FieldsEntry *, 1);
     memo->fields[memo->n_fields++] = field;
-    paused->key = (char *)(uintptr_t)"TemporalSchedulePaused";
+    paused->key = (char *)(uintptr_t) "TemporalSchedulePaused";
     paused->value = payload_of(arena, "json/plain", "Bool", tn_blob_of_str(tn_str_from(said)));
     attributes->indexed_fields =
         TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *, 1);

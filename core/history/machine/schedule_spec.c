@@ -30,10 +30,10 @@ typedef struct field {
     words words;
 } field;
 
-#define FIELD(NAME, name, otherwise, min, max, words)                                             \
-    {                                                                                              \
-        NAME, otherwise, offsetof(calendar, name), offsetof(structured, n_##name),                 \
-            offsetof(structured, name), min, max, words                                            \
+#define FIELD(NAME, name, otherwise, min, max, words) \
+    { \
+        NAME, otherwise, offsetof(calendar, name), offsetof(structured, n_##name), \
+            offsetof(structured, name), min, max, words \
     }
 /* In the order in which texts are read; structured ones are checked in the order of `checked`. */
 static const field fields[] = {
@@ -100,7 +100,8 @@ typedef struct gathered {
 
 static void add_error(gathered *errors, const char *error)
 {
-    errors->text = errors->text ? tn_arena_printf(errors->arena, "%s, %s", errors->text, error) : error;
+    errors->text =
+        errors->text ? tn_arena_printf(errors->arena, "%s, %s", errors->text, error) : error;
 }
 
 typedef enum number { NUMBER_OK, NUMBER_SYNTAX, NUMBER_RANGE } number;
@@ -190,7 +191,8 @@ static bool add_weekdays(range_list *list, int64_t start, int64_t *end, int64_t 
 static const char *add_part(range_list *list, const field *of, tn_str part)
 {
     tn_arena *arena = list->arena;
-    int64_t min = of->min, max = of->words == WEEKDAYS ? 7 : of->max, start = min, end = max, step = 1;
+    int64_t min = of->min, max = of->words == WEEKDAYS ? 7 : of->max, start = min, end = max,
+            step = 1;
     tn_str head, tail;
     bool stepped;
 
@@ -219,8 +221,8 @@ static const char *add_part(range_list *list, const field *of, tn_str part)
         if (dashes) {
             cut(part, '-', &head, &tail);
             if (!take_value(head, of->words, min, max, &start))
-                return tn_arena_printf(arena, "%s Start is not in range [%d-%d]", of->name, (int)min,
-                                       (int)max);
+                return tn_arena_printf(arena, "%s Start is not in range [%d-%d]", of->name,
+                                       (int)min, (int)max);
             if (!take_value(tail, of->words, start, max, &end))
                 return tn_arena_printf(arena, "%s End is before Start or not in range [%d-%d]",
                                        of->name, (int)min, (int)max);
@@ -333,9 +335,9 @@ static const char *duration_error(tn_arena *arena, tn_str text)
         return tn_arena_printf(arena, "time: missing unit in duration \"" TN_STR_FMT "\"",
                                TN_STR_ARG(text));
     if (from && i > from)
-        return tn_arena_printf(arena,
-                               "time: unknown unit \"" TN_STR_FMT "\" in duration \"" TN_STR_FMT "\"",
-                               (int)(i - from), text.p + from, TN_STR_ARG(text));
+        return tn_arena_printf(
+            arena, "time: unknown unit \"" TN_STR_FMT "\" in duration \"" TN_STR_FMT "\"",
+            (int)(i - from), text.p + from, TN_STR_ARG(text));
     return tn_arena_printf(arena, "time: invalid duration \"" TN_STR_FMT "\"", TN_STR_ARG(text));
 }
 

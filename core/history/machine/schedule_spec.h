@@ -28,8 +28,8 @@ typedef enum tn_schedule_next {
 } tn_schedule_next;
 /* The first moment after `after_ns`: as specified (a whole second), and with its jitter, which is the same every
  * time for the same seed. */
-tn_schedule_next tn_schedule_times_next(const tn_schedule_times *times, tn_str seed, int64_t after_ns,
-                                        int64_t *out_nominal_ns, int64_t *out_ns);
+tn_schedule_next tn_schedule_times_next(const tn_schedule_times *times, tn_str seed,
+                                        int64_t after_ns, int64_t *out_nominal_ns, int64_t *out_ns);
 
 /* 32 bits of a fingerprint (FarmHash's, of more than 24 bytes): what jitter is drawn from. */
 uint32_t tn_schedule_fingerprint(tn_blob bytes);

@@ -28,8 +28,8 @@ char *tn_schedule_workflow_id(tn_arena *arena, const char *base, int64_t nominal
 
 char *tn_schedule_identity(const tn_ms *ms, tn_str ns_name, tn_arena *arena)
 {
-    return tn_arena_printf(arena, "temporal-scheduler-" TN_STR_FMT "-" TN_STR_FMT, TN_STR_ARG(ns_name),
-                           TN_STR_ARG(tn_schedule_id(ms)));
+    return tn_arena_printf(arena, "temporal-scheduler-" TN_STR_FMT "-" TN_STR_FMT,
+                           TN_STR_ARG(ns_name), TN_STR_ARG(tn_schedule_id(ms)));
 }
 
 /* As Go's encoder quotes. */
@@ -58,7 +58,8 @@ static tn_blob json_text(tn_arena *arena, tn_str text)
 }
 
 static Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *attribute(tn_arena *arena,
-                                                                                 const char *name, tn_str text)
+                                                                                  const char *name,
+                                                                                  tn_str text)
 {
     Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *out =
         TN_MSG(arena, temporal__api__common__v1__search_attributes__indexed_fields_entry);
@@ -66,12 +67,13 @@ static Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *attribut
         TN_MSG(arena, temporal__api__common__v1__payload__metadata_entry);
     tn_blob json = json_text(arena, text);
 
-    meta->key = (char *)(uintptr_t)"encoding";
-    meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
+    meta->key = (char *)(uintptr_t) "encoding";
+    meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t) "json/plain"};
     out->key = (char *)(uintptr_t)name;
     out->value = TN_MSG(arena, temporal__api__common__v1__payload);
     out->value->n_metadata = 1;
-    out->value->metadata = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
+    out->value->metadata =
+        TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
     out->value->metadata[0] = meta;
     out->value->data = (ProtobufCBinaryData){json.n, (uint8_t *)(uintptr_t)json.p};
     return out;
@@ -85,8 +87,8 @@ static Temporal__Api__Common__V1__SearchAttributes *attributes_of(
         TN_MSG(arena, temporal__api__common__v1__search_attributes);
     size_t n = given ? given->n_indexed_fields : 0;
 
-    out->indexed_fields =
-        TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *, n + 2);
+    out->indexed_fields = TN_NEW_ARRAY(
+        arena, Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *, n + 2);
     for (size_t i = 0; i < n; i++)
         if (strcmp(given->indexed_fields[i]->key, "TemporalScheduledStartTime") != 0 &&
             strcmp(given->indexed_fields[i]->key, "TemporalScheduledById") != 0)
@@ -113,11 +115,11 @@ static char *request_id_of(const tn_ms *ms, const tn_schedule_action *action, tn
 static void give_outcome(const tn_schedule *s, tn_arena *arena,
                          Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r)
 {
-    if (s->last_result.n && TN_PROTO_UNPACK(temporal__api__common__v1__payloads, s->last_result, arena,
-                                            &r->last_completion_result, NULL) != TN_OK)
+    if (s->last_result.n && TN_PROTO_UNPACK(temporal__api__common__v1__payloads, s->last_result,
+                                            arena, &r->last_completion_result, NULL) != TN_OK)
         r->last_completion_result = NULL;
-    if (s->last_failure.n && TN_PROTO_UNPACK(temporal__api__failure__v1__failure, s->last_failure, arena,
-                                             &r->continued_failure, NULL) != TN_OK)
+    if (s->last_failure.n && TN_PROTO_UNPACK(temporal__api__failure__v1__failure, s->last_failure,
+                                             arena, &r->continued_failure, NULL) != TN_OK)
         r->continued_failure = NULL;
 }
 
@@ -146,8 +148,12 @@ Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *tn_schedule_s
     r->workflow_task_timeout = from->workflow_task_timeout;
     r->identity = tn_schedule_identity(ms, ns_name, arena);
     r->request_id = request_id_of(ms, action, arena);
-    r->workflow_id_reuse_policy = (Temporal__Api__Enums__V1__WorkflowIdReusePolicy)(
-        action->manual || s->schedule->policies->keep_original_workflow_id ? ALLOW_DUPLICATE : REJECT_DUPLICATE);
+    r->workflow_id_reuse_policy =
+        (Temporal__Api__Enums__V1__WorkflowIdReusePolicy)(action->manual ||
+                                                                  s->schedule->policies
+                                                                      ->keep_original_workflow_id
+                                                              ? ALLOW_DUPLICATE
+                                                              : REJECT_DUPLICATE);
     r->workflow_id_conflict_policy = (Temporal__Api__Enums__V1__WorkflowIdConflictPolicy)1;
     r->retry_policy = from->retry_policy;
     r->memo = from->memo;

@@ -263,8 +263,8 @@ static bool settle_clock(const calendar *c, seek *at)
 static int64_t calendar_next(const calendar *c, const tn_zone *zone, int64_t after_s)
 {
     tn_local now = tn_local_of(zone, after_s), hour_ago = tn_local_of(zone, after_s - HOUR_S);
-    seek at = {zone,       now.year,   now.month,      now.day,
-               now.hour,   now.minute, now.second + 1, hour_ago.hour == now.hour ? HOUR_S : 0};
+    seek at = {zone,     now.year,   now.month,      now.day,
+               now.hour, now.minute, now.second + 1, hour_ago.hour == now.hour ? HOUR_S : 0};
 
     if (c->second == 0 || c->minute == 0 || c->hour == 0 || c->day == 0 || c->month == 0 ||
         c->weekday == 0)
@@ -416,12 +416,12 @@ static int64_t jitter_ns(tn_str seed, int64_t at_s, int64_t most_ns)
     return (int64_t)(tn_schedule_fingerprint((tn_blob){bytes, 15 + n}) * most_ms >> 32) * 1000000;
 }
 
-tn_schedule_next tn_schedule_times_next(const tn_schedule_times *times, tn_str seed, int64_t after_ns,
-                                        int64_t *out_nominal_ns, int64_t *out_ns)
+tn_schedule_next tn_schedule_times_next(const tn_schedule_times *times, tn_str seed,
+                                        int64_t after_ns, int64_t *out_nominal_ns, int64_t *out_ns)
 {
     int64_t at_s, until_s, following_s, most_ns = times->jitter_ns, year;
-    int64_t from_ns = times->start_ns > INT64_MIN + SECOND_NS ? times->start_ns - SECOND_NS
-                                                              : times->start_ns;
+    int64_t from_ns =
+        times->start_ns > INT64_MIN + SECOND_NS ? times->start_ns - SECOND_NS : times->start_ns;
     int month, day;
 
     at_s = floor_s(after_ns > from_ns ? after_ns : from_ns);

@@ -47,8 +47,6 @@ IGNORED = {
 
 # Deliberate departures of tenond, each with its reason; README.md lists them.
 IGNORED |= {
-    # Claimed only where it works: schedules are not part of this release.
-    ("NamespaceInfo", "supports_schedules"),
     # No rate limit of task queues by default, so none is shown.
     ("DescribeTaskQueueResponse", "effective_rate_limit"),
     # The reference shows the year 1 for "never".

@@ -55,25 +55,50 @@ static void read_part(tn_arena *arena, char key, char *value, row *out)
     Temporal__Api__Schedule__V1__IntervalSpec *every;
 
     switch (key) {
-    case 'z': spec->timezone_name = value; break;
-    case 'c': spec->cron_string[spec->n_cron_string++] = value; break;
-    case 's': spec->calendar[spec->n_calendar++] = read_calendar(arena, value); break;
-    case 'x': spec->exclude_calendar[spec->n_exclude_calendar++] = read_calendar(arena, value); break;
+    case 'z':
+        spec->timezone_name = value;
+        break;
+    case 'c':
+        spec->cron_string[spec->n_cron_string++] = value;
+        break;
+    case 's':
+        spec->calendar[spec->n_calendar++] = read_calendar(arena, value);
+        break;
+    case 'x':
+        spec->exclude_calendar[spec->n_exclude_calendar++] = read_calendar(arena, value);
+        break;
     case 'i':
         every = fresh(arena, &temporal__api__schedule__v1__interval_spec__descriptor);
         every->interval = tn_duration_from_ns(arena, strtoll(value, &value, 10));
         every->phase = tn_duration_from_ns(arena, strtoll(value + 1, NULL, 10));
         spec->interval[spec->n_interval++] = every;
         break;
-    case 'S': spec->start_time = tn_ts_from_ns(arena, strtoll(value, NULL, 10)); break;
-    case 'E': spec->end_time = tn_ts_from_ns(arena, strtoll(value, NULL, 10)); break;
-    case 'j': spec->jitter = tn_duration_from_ns(arena, strtoll(value, NULL, 10)); break;
-    case 'e': out->seed = value; break;
-    case 'f': out->from_ns = strtoll(value, NULL, 10); break;
-    case 'h': out->digest = value; break;
-    case '!': out->error = value; break;
-    case '=': out->times = value; break;
-    default: fail_msg("unknown part %c", key);
+    case 'S':
+        spec->start_time = tn_ts_from_ns(arena, strtoll(value, NULL, 10));
+        break;
+    case 'E':
+        spec->end_time = tn_ts_from_ns(arena, strtoll(value, NULL, 10));
+        break;
+    case 'j':
+        spec->jitter = tn_duration_from_ns(arena, strtoll(value, NULL, 10));
+        break;
+    case 'e':
+        out->seed = value;
+        break;
+    case 'f':
+        out->from_ns = strtoll(value, NULL, 10);
+        break;
+    case 'h':
+        out->digest = value;
+        break;
+    case '!':
+        out->error = value;
+        break;
+    case '=':
+        out->times = value;
+        break;
+    default:
+        fail_msg("unknown part %c", key);
     }
 }
 
@@ -156,7 +181,8 @@ static void times_of(tn_arena *arena, const row *at, tn_buf *out)
     for (size_t i = 0; i < n; i++) {
         if (i)
             tn_buf_printf(out, ",");
-        if (tn_schedule_times_next(times, tn_str_from(at->seed), t, &nominal, &t) != TN_SCHEDULE_AT) {
+        if (tn_schedule_times_next(times, tn_str_from(at->seed), t, &nominal, &t) !=
+            TN_SCHEDULE_AT) {
             tn_buf_printf(out, "-");
             break;
         }
@@ -182,7 +208,8 @@ static bool agrees(const char *line)
             print_message("%s\n  says %s\n", line, error ? error : "nothing");
     } else {
         times_of(arena, &at, &got);
-        ok = digest(&at.spec) == strtoull(at.digest, NULL, 16) && strcmp((char *)got.p, at.times) == 0;
+        ok = digest(&at.spec) == strtoull(at.digest, NULL, 16) &&
+             strcmp((char *)got.p, at.times) == 0;
         if (!ok)
             print_message("%s\n  gives %s, digest %" PRIx64 "\n", line, (char *)got.p,
                           digest(&at.spec));
@@ -255,7 +282,8 @@ static void test_too_sparse(void **state)
     row at_all;
 
     (void)state;
-    read_row(arena, "z=|s=*;*;*;*;*;*;*|x=*/2;*;*;*;*;*;*|x=1-59/2;*;*;*;*;*;*|e=0123456789|f=0", &at_all);
+    read_row(arena, "z=|s=*;*;*;*;*;*;*|x=*/2;*;*;*;*;*;*|x=1-59/2;*;*;*;*;*;*|e=0123456789|f=0",
+             &at_all);
     assert_null(tn_schedule_spec_settle(arena, &at_all.spec));
     times = tn_schedule_times_make(arena, &at_all.spec, &error);
     assert_non_null(times);
