@@ -202,6 +202,7 @@ static const tn_fault *end_current(making *mk)
     tn_ms *ms = mk->current->ms;
     bool in_chain = mk->current == mk->base;
     tn_tx *tx = tn_txn_change(mk->txn, mk->current);
+    tx->now_ns = mk->tx.now_ns; /* one run ends when the other begins */
     if (mk->current == mk->base)
         tn_machine_was_reset(tx, tn_str_from(mk->ms->run_id_text));
     if (!tn_ms_running(ms))
@@ -232,7 +233,10 @@ static const tn_fault *make(making *mk)
     const tn_fault *fault = fold_common(mk, finish_id);
     if (fault)
         return fault;
-    tn_tx_init(&mk->tx, mk->ms, &mk->txn->env, mk->txn->arena, tn_now_wall_ns(), &mk->txn->hl->rng);
+    uint64_t now_ns = tn_now_wall_ns();
+    if (mk->current && mk->current->ms->last_event_ns > now_ns)
+        now_ns = mk->current->ms->last_event_ns;
+    tn_tx_init(&mk->tx, mk->ms, &mk->txn->env, mk->txn->arena, now_ns, &mk->txn->hl->rng);
     fault = tn_machine_reset(&mk->tx, &reset);
     if (mk->base->ms->owner) { /* whoever started the chain waits for its end still */
         tn_ms_set_owner(mk->ms, tn_str_from(mk->base->ms->owner), tn_str_from(mk->base->ms->owner_run_id),

@@ -8,6 +8,7 @@
     R7  a timer never fires early; none is lost
     R8  an activity limited to one attempt never runs twice
     R9  a signal that was sent again under its request id is there once; acknowledged ones in their order
+    R10 a run that a reset has made has every signal that its base run has
     R12 once faults have ended, everything ends
 """
 
@@ -71,15 +72,22 @@ class Judge:
         if len(requests) != len(set(requests)):
             self.violated("R9", f"{run}: a signal is there twice")
 
-    def signals(self, workflow, acknowledged, events):
-        numbers = [unpack(event.workflow_execution_signaled_event_attributes.input) for event in events
-                   if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
-        lost = set(acknowledged) - set(numbers)
+    def signals(self, workflow, acknowledged, histories):
+        seen = set()
+        for events in histories:
+            numbers = signal_numbers(events)
+            seen |= set(numbers)
+            kept = [number for number in numbers if number in acknowledged]
+            if kept != sorted(kept):
+                self.violated("R9", f"{workflow}: signals out of order {kept}")
+        lost = set(acknowledged) - seen
         if lost:
             self.violated("R1", f"{workflow}: acknowledged signals {sorted(lost)} are not in the history")
-        kept = [number for number in numbers if number in acknowledged]
-        if kept != sorted(kept):
-            self.violated("R9", f"{workflow}: signals out of order {kept}")
+
+    def resets(self, run, events, histories):
+        base = reset_of(run, events)[0]
+        if base in histories and set(signal_numbers(histories[base])) - set(signal_numbers(events)):
+            self.violated("R10", f"{run}: {signal_numbers(events)} of its base run's {signal_numbers(histories[base])}")
 
     def completions(self, entries, histories):
         for entry in entries:
@@ -109,6 +117,21 @@ class Judge:
             for (_, end, run), (begin, _, other) in zip(spans, spans[1:]):
                 if (end is None and not slack_ns) or (end is not None and begin + slack_ns < end):
                     self.violated("R4", f"{workflow}: runs {run} and {other} were open at the same time")
+
+
+def signal_numbers(events):
+    return [unpack(event.workflow_execution_signaled_event_attributes.input) for event in events
+            if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
+
+
+def reset_of(run, events):
+    """Of which run the reset was that has made this one, and when; the first event's time for one that none has made."""
+    for event in events:
+        if event.event_type == KIND.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+            attributes = event.workflow_task_failed_event_attributes
+            if attributes.new_run_id == run:
+                return attributes.base_run_id, nanos(event.event_time)
+    return None, nanos(events[0].event_time)
 
 
 def activity_completed(events, activity_id):
@@ -148,7 +171,7 @@ def known_runs(entries):
     """Of whom the log says that they must be there: the workflow ids by run id."""
     runs = {}
     for entry in entries:
-        if entry["what"] == "start" and entry["outcome"] == "ok":
+        if entry["what"] in ("start", "reset") and entry["outcome"] == "ok":
             runs[entry["run"]] = entry["workflow"]
         if entry["what"] in ("task", "activity") and entry["outcome"] == "ok":
             runs.setdefault(entry["of_run"], entry["workflow"])
@@ -173,7 +196,8 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
     for run, events in histories.items():
         verdict.history(f"{runs[run]}/{run}", events)
         closed = events[-1].event_type in CLOSING
-        spans.append((runs[run], nanos(events[0].event_time), nanos(events[-1].event_time) if closed else None, run))
+        verdict.resets(run, events, histories)
+        spans.append((runs[run], reset_of(run, events)[1], nanos(events[-1].event_time) if closed else None, run))
         started.setdefault(runs[run], []).append(run)
         if must_end and not closed and waits_for_nothing(events):
             verdict.violated("R12", f"{runs[run]}/{run} did not end: {len(events)} events")
@@ -183,8 +207,7 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
         if entry["what"] == "signal" and entry["outcome"] == "ok":
             acknowledged.setdefault(entry["workflow"], []).append(entry["number"])
     for workflow, numbers in acknowledged.items():
-        events = [event for run in started.get(workflow, []) for event in histories[run]]
-        verdict.signals(workflow, numbers, events)
+        verdict.signals(workflow, numbers, [histories[run] for run in started.get(workflow, [])])
     verdict.completions(entries, histories)
     side_effects(verdict, effects_path)
     ended = [workflow for workflow, its in started.items()

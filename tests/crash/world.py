@@ -59,7 +59,7 @@ class World:
         self.random = random.Random(seed)
         self.queue = "crash"
         self.stop = asyncio.Event()
-        self.acks = 0
+        self.acks = self.refusals = 0
         self.service = None
 
     async def connect(self):
@@ -80,9 +80,9 @@ class World:
             outcome, told = "unknown", str(error)
         if what:
             self.log.write(what=what, asked=asked, answered=time.time(), outcome=outcome, told=told,
-                           **facts, **({"run": response.run_id} if response is not None and what == "start" else {}))
-        if outcome == "ok":
-            self.acks += 1
+                           **facts, **({"run": response.run_id} if response is not None and what in ("start", "reset") else {}))
+        self.acks += outcome == "ok"
+        self.refusals += outcome == "no"
         return response
 
     # ---- clients ----
@@ -107,6 +107,18 @@ class World:
             await asyncio.sleep(0.05)
         return False
 
+    async def reset(self, workflow_id):
+        """To its first workflow task: what it was told since is told to the new run too."""
+        request_id = str(uuid.uuid4())
+        while not self.stop.is_set():
+            refusals = self.refusals
+            response = await self.call("reset", "reset_workflow_execution", ws.ResetWorkflowExecutionRequest(
+                namespace=NAMESPACE, workflow_execution=common.WorkflowExecution(workflow_id=workflow_id),
+                workflow_task_finish_event_id=3, reason="again", request_id=request_id), workflow=workflow_id)
+            if response is not None or self.refusals != refusals:  # its first task may not have begun
+                return
+            await asyncio.sleep(0.05)
+
     async def client(self, name):
         """Workflows one after another, each with its plan: signals to wait for, a timer, activities."""
         n = 0
@@ -121,6 +133,8 @@ class World:
             for number in range(1, plan["signals"] + 1):
                 if not await self.signal(workflow_id, number):
                     break
+            if self.random.random() < 0.2:
+                await self.reset(workflow_id)
 
     async def contender(self, workflow_id):
         """Many of these start the same id over and over: at most one run of it may be open at any time."""

@@ -11,7 +11,7 @@
 #define CLIENTS_MAX 8u
 #define QUEUE "q"
 
-typedef enum deed { START, SIGNAL, SIGNAL_START, CANCEL, TERMINATE, DESCRIBE, READ, LONG_READ, QUERY } deed;
+typedef enum deed { START, SIGNAL, SIGNAL_START, CANCEL, TERMINATE, DESCRIBE, READ, LONG_READ, QUERY, RESET } deed;
 
 typedef struct client {
     sim_event event;
@@ -112,6 +112,18 @@ static const ProtobufCMessage *external_request(client *c, tn_arena *arena)
     return &r->base;
 }
 
+/* To where it may go, or not: the machine says. */
+static const ProtobufCMessage *reset_request(client *c, tn_arena *arena)
+{
+    Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionRequest *r =
+        MAKE(arena, workflowservice__v1__reset_workflow_execution_request);
+    r->workflow_execution = execution(arena, c->wid);
+    r->workflow_task_finish_event_id = 3 + (int64_t)(c->seed % 4 ? c->seed % 24 : 0);
+    r->request_id = text(arena, c->request_id);
+    r->reason = text(arena, "again");
+    return &r->base;
+}
+
 static const ProtobufCMessage *read_request(client *c, tn_arena *arena)
 {
     if (c->what == DESCRIBE) {
@@ -155,6 +167,9 @@ static void remember(client *c, tn_hreq *req)
         sim_run_get(c->wid, r->run_id)->acked = true;
     } else if (c->what == SIGNAL_START && reply) {
         const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionResponse *r = (const void *)reply;
+        sim_run_get(c->wid, r->run_id)->acked = true;
+    } else if (c->what == RESET && reply) {
+        const Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *r = (const void *)reply;
         sim_run_get(c->wid, r->run_id)->acked = true;
     } else if (c->what == READ && reply) {
         const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *q = (const void *)req->request;
@@ -202,7 +217,7 @@ static void answered(tn_hreq *req)
 
 static const tn_hop hops[] = {TN_HOP_START,     TN_HOP_SIGNAL,   TN_HOP_SIGNAL_WITH_START, TN_HOP_REQUEST_CANCEL,
                               TN_HOP_TERMINATE, TN_HOP_DESCRIBE, TN_HOP_GET_HISTORY,       TN_HOP_GET_HISTORY,
-                              TN_HOP_QUERY};
+                              TN_HOP_QUERY,     TN_HOP_RESET};
 
 static void send_it(void *arg)
 {
@@ -216,6 +231,7 @@ static void send_it(void *arg)
     req->request = c->what == START          ? start_request(c, arena)
                    : c->what == SIGNAL_START ? signal_start_request(c, arena)
                    : c->what <= TERMINATE    ? external_request(c, arena)
+                   : c->what == RESET        ? reset_request(c, arena)
                                              : read_request(c, arena);
     req->workflow_id = tn_str_from(text(arena, c->wid));
     if (c->what == READ)
@@ -231,8 +247,8 @@ static void send_it(void *arg)
 
 static void choose(client *c)
 {
-    static const uint8_t weights[] = {25, 25, 12, 5, 3, 8, 15, 4, 5};
-    uint64_t at = sim_below(102);
+    static const uint8_t weights[] = {25, 25, 12, 5, 3, 8, 15, 4, 5, 6};
+    uint64_t at = sim_below(108);
     size_t what = 0;
     while (what + 1 < sizeof(weights) && at >= weights[what])
         at -= weights[what++];
