@@ -117,6 +117,9 @@ start_reference() {
     "$REFERENCE" server start-dev --headless --ip 127.0.0.1 --port "$2" \
         --db-filename "$1/reference.db" --log-level error \
         --dynamic-config-value frontend.WorkflowPauseEnabled=true \
+        --dynamic-config-value matching.enableFairness=true \
+        --dynamic-config-value matching.numTaskqueueReadPartitions=1 \
+        --dynamic-config-value matching.numTaskqueueWritePartitions=1 \
         "${SEARCH_ATTRIBUTES[@]}" >>"$1/reference.log" 2>&1 &
     SERVER_PID=$!
     TN_PIDS+=("$SERVER_PID")
