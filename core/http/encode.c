@@ -479,7 +479,10 @@ static void step(encoder *e)
         return;
     }
     f->field++;
-    if (!is_set(f->msg, field))
+    if (!is_set(f->msg, field) &&
+        /* The shorthand knows a payload in full by having both members. */
+        !(e->style.shorthand && f->field == 2 &&
+          http_known_of(f->msg->descriptor) == HTTP_KNOWN_PAYLOAD && f->any_member))
         return;
     name(e, f, field);
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)

@@ -331,7 +331,7 @@ int rpc_call_data(rpc_call *call, const uint8_t *p, size_t n)
     call->body_seen_ns = conn->now_ns;
     if (call->phase == RPC_REFUSED) {
         call->discarded += (uint32_t)n;
-        if (call->discarded > RPC_DISCARD_BYTES_MAX)
+        if (call->discarded > (conn->h1 ? RPC_HTTP_DISCARD_BYTES_MAX : RPC_DISCARD_BYTES_MAX))
             rpc_answer_submit(call);
         return 0;
     }
@@ -539,10 +539,9 @@ static void deadline_fired(tn_loop_timer *timer)
         rpc_call_detach(call);
         return;
     case RPC_ANSWERED:
+        if (call->http)
+            return; /* it is on its way */
         break;
     }
-    if (conn->h1)
-        rpc_conn_close(conn);
-    else
-        nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
+    nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
 }

@@ -213,6 +213,11 @@ void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why)
         rpc_h1_kill(conn, 408, why);
         return;
     }
+    if (conn->worker->server->options.http && !conn->session) {
+        log_end(conn, "connection ended for breaking a rule", why);
+        rpc_conn_close(conn); /* it has said nothing, and would not understand a GOAWAY */
+        return;
+    }
     TN_ASSERT(!conn->in_session);
     if (conn->pipe) { /* on which nothing of HTTP/2 may be said */
         log_end(conn, "a host's connection ended for breaking a rule", why);

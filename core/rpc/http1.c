@@ -162,7 +162,7 @@ static void head_whole(rpc_conn *conn, size_t n)
     rpc_call_headers_done(call);
     if (call->phase == RPC_INTAKE && head.length > conn->worker->server->options.message_bytes_max)
         rpc_call_refuse(call, TN_GRPC_INVALID_ARGUMENT, "http: request body too large");
-    if (call->phase == RPC_REFUSED && (head.expect || head.length > RPC_DISCARD_BYTES_MAX)) {
+    if (call->phase == RPC_REFUSED && (head.expect || head.length > RPC_HTTP_DISCARD_BYTES_MAX)) {
         h1->keep = false; /* nobody waits for the body */
         rpc_answer_submit(call);
     } else if (head.expect && call->phase == RPC_INTAKE && (head.length || head.chunked)) {

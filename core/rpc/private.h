@@ -45,6 +45,8 @@ struct rpc_tls;
 #define RPC_SOCKET_MARK (256u * 1024u)   /* unsent bytes above which no more frames are made */
 #define RPC_WRITE_BYTES (128u * 1024u)   /* gathered for one write */
 #define RPC_DISCARD_BYTES_MAX (1u << 20) /* read and dropped before a refused call is answered */
+#define RPC_HTTP_DISCARD_BYTES_MAX \
+    (16u << 20) /* over HTTP/1.1, whose clients seldom look for an answer while they send */
 #define RPC_STATUS_BYTES_MAX 7000u       /* grpc-message and details, encoded */
 #define RPC_BRIEF_MESSAGE 500u
 #define RPC_EXTRA_BYTES_MAX 512u /* of a value in tn_call_add_header */

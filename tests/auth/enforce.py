@@ -16,11 +16,12 @@ import time
 import grpc
 from api import UNAUTHORIZED, Api, is_denied, paths_to, put
 from keys import Key
+from over_http import OverHttp
 
 CONFIG = """\
 log: {{level: warn}}
 services:
-  frontend: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[0]}, membershipPort: {ports[5]}}}}}
+  frontend: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[0]}, httpPort: {ports[9]}, membershipPort: {ports[5]}}}}}
   history: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[2]}, membershipPort: {ports[6]}}}}}
   matching: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[3]}, membershipPort: {ports[7]}}}}}
   worker: {{rpc: {{bindOnIP: 127.0.0.1, grpcPort: {ports[4]}, membershipPort: {ports[8]}}}}}
@@ -69,10 +70,10 @@ def names_namespace(field, path):
     return bool(re.search(r"namespace(_id)?$", field.name)) or field.full_name.endswith("DescribeNamespaceRequest.id")
 
 
-class Suite:
+class Suite(OverHttp):
     def __init__(self, arguments):
         self.arguments, self.folder = arguments, arguments.folder
-        self.ports = arguments.ports.split(",")  # frontend, metrics, history, matching, worker, and four of membership
+        self.ports = arguments.ports.split(",")  # frontend, metrics, history, matching, worker, four of membership, HTTP
         self.key = Key(self.folder, "one")
         with open(os.path.join(self.folder, "keys.json"), "w") as out:
             json.dump({"keys": [self.key.jwk]}, out)
@@ -608,10 +609,17 @@ class Suite:
         with open(self.log_path) as log:
             assert "CANARY" not in log.read()
 
+    def every_binding_over_http(self):
+        self.every_binding_by_every_caller(TARGETS, CHANGING, CHANGED)
+
+    def a_foreign_namespace_in_bodies_and_queries(self):
+        self.a_foreign_namespace_over_http(names_namespace, TOLD)
+
     def run(self):
         passed = failed = 0
         self.start()
-        for case in (self.every_method_by_every_caller, self.a_foreign_namespace_in_every_field, self.tokens_of_another_namespace,
+        for case in (self.every_method_by_every_caller, self.a_foreign_namespace_in_every_field, self.every_binding_over_http,
+                     self.a_foreign_namespace_in_bodies_and_queries, self.tokens_of_another_namespace,
                      self.pages_of_another_namespace, self.run_ids_of_another_namespace, self.commands_on_another_namespace,
                      self.strangers_at_the_ports_between_hosts, self.lists_show_what_one_may_read, self.every_verdict_is_in_the_audit, self.texts_of_callers_stay_texts,
                      self.a_rotated_file_is_let_go, self.a_reader_that_sleeps_holds_nobody_up, self.syslog_and_back,
