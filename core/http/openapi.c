@@ -213,7 +213,7 @@ static void path_parameters(maker *m, const char *pattern, bool *any)
 
 static bool in_pattern(const char *pattern, const char *name)
 {
-    char braced[160];
+    char braced[170];
 
     snprintf(braced, sizeof(braced), "{%s}", name);
     return strstr(pattern, braced) != NULL;

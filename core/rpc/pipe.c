@@ -23,6 +23,7 @@ static rpc_worker *servers[LOOPS_MAX];
 void tn_pipes_identity(const uint8_t host_id[16], const char *secret)
 {
     memcpy(self.host_id, host_id, 16);
+    rpc_head_secret = rpc_pipe_secret;
     tn_str s = tn_str_from(secret);
     TN_ASSERT(s.n < sizeof(self.secret));
     memcpy(self.secret, secret, s.n + 1);

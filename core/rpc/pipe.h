@@ -94,6 +94,7 @@ void rpc_pipe_worker_drains(rpc_worker *worker);
 void rpc_pipe_worker_ends(rpc_worker *worker);
 void rpc_pipe_channel_ends(const tn_channel *ch);
 tn_str rpc_pipe_secret(void);
+extern tn_str (*rpc_head_secret)(void); /* head.c */
 
 /* pipe_calls.c */
 bool rpc_pipe_take_request(rpc_pipe *p, uint32_t id, tn_blob body);
