@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/settings_tls.h"
 #include "metrics/metrics.h"
@@ -275,6 +276,20 @@ static void test_no_client_certificate_wanted(void **state)
     unload();
 }
 
+static void see_idle(void *out) { *(bool *)out = tn_tls_idle(tls); }
+
+/* A reading of the files that is under way still looks at the settings. */
+static void wait_idle(void)
+{
+    bool idle = false;
+    for (int i = 0; i < 10000 && !idle; i++) {
+        tn_loop_call(tn_loops_get(1), see_idle, &idle);
+        if (!idle)
+            usleep(1000);
+    }
+    assert_true(idle);
+}
+
 /* New files are taken while a connection is in use; it goes on, the next one has them. */
 static void test_renewal(void **state)
 {
@@ -301,6 +316,7 @@ static void test_renewal(void **state)
     assert_int_equal(call(later, ECHO, 100).code, 0);
     tn_loop_call(tn_loops_get(0), channel_close, later);
     tn_loop_call(tn_loops_get(1), tn_tls_unwatch, tls);
+    wait_idle();
     end(kept);
     unload();
 }
