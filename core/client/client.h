@@ -62,8 +62,10 @@ typedef enum tn_hop {
     TN_HOP_OPERATE,
     TN_HOP_RESET, /* ResetWorkflowExecutionRequest -> ...Response */
     TN_HOP_NEXUS_COMPLETE, /* tenon.NexusCompletion: an operation of this run has ended */
+    /* parent -> child: whoever you told of your end may not have been me; u.child.child_run_id: the chain's first run */
+    TN_HOP_TELL_AGAIN,
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_NEXUS_COMPLETE /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_TELL_AGAIN /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 

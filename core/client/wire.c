@@ -119,7 +119,7 @@ static bool is_polled(tn_hop op)
     return op == TN_HOP_WFT_POLLED || op == TN_HOP_ACT_POLLED || op == TN_HOP_QUERY_POLLED;
 }
 
-static bool is_child(tn_hop op) { return op == TN_HOP_CHILD_STARTED || op == TN_HOP_CHILD_CLOSED; }
+static bool is_child(tn_hop op) { return op == TN_HOP_CHILD_STARTED || op == TN_HOP_CHILD_CLOSED || op == TN_HOP_TELL_AGAIN; }
 
 static bool is_external(tn_hop op)
 {

@@ -494,5 +494,6 @@ void tn_run_effects(tn_run *run)
     if (run->wf->shard->hl->stopping || run->doomed)
         return;
     tn_ms_wants(run->ms, tn_now_wall_ns(), do_want, run);
+    tn_reset_ask_children(run);
     set_timer(run);
 }

@@ -343,6 +343,9 @@ void tn_op_delete_run(tn_wf *wf, tn_hreq *req); /* its retention has ended: all 
 void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
 /* op_reset.c */
 void tn_op_reset(tn_wf *wf, tn_hreq *req);
+void tn_op_tell_again(tn_wf *wf, tn_hreq *req);
+/* Children that a reset run has of its base run may have ended while that was closed, and nobody heard: they are asked. */
+void tn_reset_ask_children(tn_run *run);
 void tn_reset_put_copied(tn_txn *txn, const tn_change *change);
 /* What a child tells a run that is closed may be meant for the one that a reset has made of it: true: for req->run_id now. */
 bool tn_reset_redirect(tn_hreq *req, const tn_run *run);

@@ -96,6 +96,9 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_OBJECT:
         tn_op_object(wf, req);
         break;
+    case TN_HOP_TELL_AGAIN:
+        tn_op_tell_again(wf, req);
+        break;
     case TN_HOP_RESET:
         tn_op_reset(wf, req);
         break;

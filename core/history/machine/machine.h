@@ -163,6 +163,8 @@ const tn_fault *tn_machine_post_reset(
     tn_tx *tx, const Temporal__Api__Workflow__V1__PostResetOperation *operation, tn_str identity);
 /* The last step: a workflow task. */
 void tn_machine_reset_end(tn_tx *tx);
+/* A closed child that has told its parent tells it once more. */
+void tn_machine_tell_again(tn_tx *tx);
 /* The base run learns which run the reset has made. */
 void tn_machine_was_reset(tn_tx *tx, tn_str new_run_id);
 

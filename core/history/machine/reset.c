@@ -144,6 +144,16 @@ const tn_fault *tn_machine_post_reset(
 
 void tn_machine_reset_end(tn_tx *tx) { tn_tx_schedule_wft_anyhow(tx); }
 
+void tn_machine_tell_again(tn_tx *tx)
+{
+    tn_ms *ms = tx->ms;
+
+    if (tn_ms_running(ms) || !ms->parent_told || ms->retention_due_ns <= tx->now_ns)
+        return;
+    ms->parent_told = ms->parent_dispatched = false;
+    tx->extras_dirty = true;
+}
+
 void tn_machine_was_reset(tn_tx *tx, tn_str new_run_id)
 {
     tn_ms_replace_str(tx->ms, &tx->ms->reset_run_id, new_run_id);

@@ -116,6 +116,7 @@ typedef struct tn_child {
     int64_t started_id;
     int32_t parent_close_policy;
     char request_id[64]; /* run id and initiated id: the same after a crash */
+    bool asked;          /* memory only: of a reset run: whether it has ended already */
     int lookups;         /* memory only: of a reset run: how many earlier runs have not started it */
     bool closing;        /* memory only: its closing event (or START_FAILED) waits in the buffer */
     bool started_buffered; /* memory only: CHILD_STARTED waits in the buffer, run_id is set */
