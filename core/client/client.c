@@ -9,11 +9,9 @@
 
 #include "client/partition.h"
 #include "client/remote.h"
+#include "client/retry.h"
 
 #define LOOPS_MAX 64
-#define TRIES_MAX 34
-#define TRIES_SOON 24             /* those of the first two seconds, in which an owner changes, ... */
-#define RETRY_MIN_NS (20 * TN_MS) /* ... are at most 4 times this apart, the others 64 times */
 
 static const tn_history_role *history_role;
 static const tn_matching_role *matching_role;
@@ -22,6 +20,7 @@ static uint32_t partition_count;
 static atomic_uint_fast64_t shard_map; /* version, shards: 32 bits each */
 static atomic_uint_fast64_t poll_ids = 1;
 static tn_list waiting[LOOPS_MAX];
+static tn_retry_budget budgets[LOOPS_MAX];
 static const tn_client_net *net; /* NULL: this process is all there is */
 
 void tn_client_use_net(const tn_client_net *use) { net = use; }
@@ -106,10 +105,12 @@ static void send_again(tn_loop_timer *timer)
 /* False: too late, or tried often enough. */
 static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn_hreq *hreq, tn_mreq *mreq)
 {
-    uint64_t wait = RETRY_MIN_NS << (*tries < 2 ? *tries : *tries < TRIES_SOON ? 2 : 6);
-    uint64_t at = tn_now_mono_ns() + wait;
+    uint64_t now = tn_now_mono_ns(), chance;
+    tn_random_bytes(&chance, sizeof(chance));
+    uint64_t wait = tn_retry_wait_ns(&budgets[tn_loop_index(tn_loop_current())], *tries, now, chance);
+    uint64_t at = now + wait;
     tn_arena_set_limit(arena, 0);
-    again *a = *tries < TRIES_MAX && at < deadline_mono_ns ? TN_NEW(arena, again) : NULL;
+    again *a = wait && at < deadline_mono_ns ? TN_NEW(arena, again) : NULL;
     if (!a)
         return false;
     (*tries)++;
@@ -371,6 +372,50 @@ void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
         net->credit(owner, shard, ns_id, queue, type);
     else if (any)
         (void)tn_client_credit_here(shard, ns_id, queue, type);
+}
+
+/* ---- a shard is handed over ---- */
+
+typedef struct handing {
+    tn_msg msg;
+    tn_arena *arena;
+    uint32_t shard;
+    const tn_run_key *runs;
+    size_t n;
+} handing;
+
+static void handing_arrive(tn_msg *msg)
+{
+    handing *h = TN_CONTAINER_OF(msg, handing, msg);
+    history_role->handed_over(h->shard, h->runs, h->n);
+    tn_arena_destroy(h->arena);
+}
+
+bool tn_client_handed_over_here(tn_arena *arena, uint32_t shard, const tn_run_key *runs, size_t n)
+{
+    handing *h = history_role && shard > 0 && shard <= tn_client_shard_count() ? TN_NEW(arena, handing) : NULL;
+    if (!h) {
+        tn_arena_destroy(arena);
+        return false;
+    }
+    *h = (handing){.msg.run = handing_arrive, .arena = arena, .shard = shard, .runs = runs, .n = n};
+    travel(tn_client_shard_loop(shard), &h->msg);
+    return true;
+}
+
+void tn_client_hand_over(uint32_t shard, const tn_run_key *runs, size_t n)
+{
+    bool any;
+    const tn_member *owner = tn_client_shard_owner(shard, &any);
+    if (owner && net->hand_over)
+        net->hand_over(owner, shard, runs, n);
+}
+
+bool tn_client_shard_is_handed(uint32_t shard)
+{
+    uint8_t key[4];
+    tn_put_u32be(key, shard);
+    return net && net->handed && net->handed(TN_SERVICE_HISTORY, tn_blob_from(key, sizeof(key)));
 }
 
 /* ---- an operator closes a shard ---- */

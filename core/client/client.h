@@ -248,6 +248,15 @@ void tn_client_give_back(const ProtobufCMessage *answer, uint32_t type, tn_loop 
 /* Matching -> history: a queue whose window was full has room again; history offers what waits. */
 void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
 
+/* [loop] History -> history: this host has let the shard go, whose next owner may take it; the runs were in use. */
+typedef struct tn_run_key {
+    tn_str ns_id, workflow_id;
+    uint8_t run_id[16];
+} tn_run_key;
+void tn_client_hand_over(uint32_t shard, const tn_run_key *runs, size_t n);
+/* [loop, when members have changed] The shard's owner before was another host, which lives and will say when it lets go. */
+bool tn_client_shard_is_handed(uint32_t shard);
+
 /* [loop] To a shard's owner: forget what memory holds of the shard and take it anew, as an operator wishes. */
 void tn_client_close_shard(uint32_t shard);
 
@@ -257,6 +266,7 @@ typedef struct tn_history_role {
     void (*credit)(uint32_t shard, tn_str ns_id, tn_str queue,
                    uint32_t type); /* on the shard's loop */
     void (*close_shard)(uint32_t shard); /* on the shard's loop */
+    void (*handed_over)(uint32_t shard, const tn_run_key *runs, size_t n); /* on the shard's loop */
 } tn_history_role;
 typedef struct tn_matching_role {
     void (*submit)(tn_mreq *req); /* on the partition's loop */

@@ -3,9 +3,12 @@
  * answers go back.  What this host does not own is said so and never sent on: the caller's ring is asked again. */
 #include <stdatomic.h>
 
+#include "client/load.h"
 #include "client/remote.h"
 #include "client/shardmap.h"
 #include "client/wire.h"
+#include "config/dynconfig.h"
+#include "metrics/metrics.h"
 #include "namespace/endpoint.h"
 #include "proto/proto.h"
 
@@ -18,6 +21,8 @@ typedef struct intake {
 } intake;
 
 static atomic_bool ready; /* pairs with whatever the roles did before */
+static atomic_int_fast64_t in_service; /* history calls that count as load */
+static tn_counter *shed_calls;
 
 void tn_intake_ready(void) { atomic_store_explicit(&ready, true, memory_order_release); }
 
@@ -77,6 +82,8 @@ static bool have_namespace(intake *in, const char *ns_id, const tn_namespace **n
 
 /* ---- history ---- */
 
+enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 }; /* temporal.api.enums.v1.ResourceExhausted... */
+
 static void too_large(tn_call *call)
 {
     tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the answer is too large"));
@@ -87,6 +94,8 @@ static void history_served(tn_hreq *req)
     intake *in = req->user;
     tn_call *call = in->call;
     Tenon__HistoryAnswer answer = TENON__HISTORY_ANSWER__INIT;
+    if (tn_load_counts(req->op))
+        atomic_fetch_sub_explicit(&in_service, 1, memory_order_relaxed);
     tn_namespace_unref(req->ns);
     answer.not_owner = req->not_owner;
     if (req->fault && !req->not_owner)
@@ -108,8 +117,17 @@ static void history_go(intake *in)
         return;
     }
     const Tenon__HistoryCall *call = (const Tenon__HistoryCall *)in->call->request;
-    if (have_namespace(in, call->ns_id, &in->hreq.ns))
+    if (!have_namespace(in, call->ns_id, &in->hreq.ns))
+        return;
+    bool counts = tn_load_counts(in->hreq.op);
+    int64_t n = counts ? atomic_fetch_add_explicit(&in_service, 1, memory_order_relaxed) + 1 : 0;
+    if (!tn_load_sheds(in->hreq.op, call->by_call, n, tn_dyn_i64(TN_DYN_HISTORY_CALLS_MAX, TN_STR(""), TN_STR("")))) {
         tn_client_history_here(&in->hreq);
+        return;
+    }
+    tn_counter_inc(shed_calls);
+    in->hreq.fault = tn_fault_exhausted(in->call->arena, CAUSE_SYSTEM_OVERLOADED, SCOPE_SYSTEM, "the history host has too many calls to answer");
+    history_served(&in->hreq);
 }
 
 static void history_call(tn_call *call)
@@ -346,7 +364,7 @@ static void evict_call(tn_call *call)
 /* Calls to history and matching are answered in their own way by a host that is not ready. */
 static bool needs_roles(void (*handle)(tn_call *call))
 {
-    return handle == credit_call || handle == close_shard_call || handle == retire_call || handle == evict_call ||
+    return handle == credit_call || handle == tn_intake_handover || handle == close_shard_call || handle == retire_call || handle == evict_call ||
            handle == set_shards_call;
 }
 
@@ -371,6 +389,8 @@ void tn_intake_register(void)
         {TN_INTERNAL_HISTORY, &tenon__history_call__descriptor, &tenon__history_answer__descriptor, TN_RPC_INTERNAL,
          history_call, NULL},
         {TN_INTERNAL_CREDIT, &tenon__credit_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, credit_call, NULL},
+        {TN_INTERNAL_HANDOVER, &tenon__handover_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL,
+         tn_intake_handover, NULL},
         {TN_INTERNAL_CLOSE_SHARD, &tenon__shard_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
          close_shard_call, NULL},
         {TN_INTERNAL_SHARD_MAP, &tenon__done__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
@@ -387,5 +407,6 @@ void tn_intake_register(void)
         {TN_INTERNAL_NAMESPACE, &tenon__namespace_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, namespace_call, NULL},
     };
+    shed_calls = tn_metrics_counter("tenon_internode_calls_shed", "calls of other hosts that were refused since too many wait", NULL, 0);
     tn_rpc_register(methods, TN_COUNT_OF(methods));
 }

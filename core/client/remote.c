@@ -201,8 +201,8 @@ typedef struct notice {
 
 static void notice_taken(tn_outcall *out) { tn_arena_destroy(out->arena); }
 
-static void send_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena,
-                        const ProtobufCMessage *message)
+void tn_remote_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena,
+                      const ProtobufCMessage *message)
 {
     notice *n = TN_NEW(arena, notice);
     n->out = (tn_outcall){.arena = arena,
@@ -225,14 +225,14 @@ static void send_credit(const tn_member *owner, uint32_t shard, tn_str ns_id, tn
     call.ns_id = text(arena, ns_id);
     call.queue = text(arena, queue);
     call.type = type;
-    send_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CREDIT, arena, &call.base);
+    tn_remote_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CREDIT, arena, &call.base);
 }
 
 static void send_close_shard(const tn_member *owner, uint32_t shard)
 {
     Tenon__ShardCall call = TENON__SHARD_CALL__INIT;
     call.shard = shard;
-    send_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CLOSE_SHARD, tn_arena_create(0), &call.base);
+    tn_remote_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CLOSE_SHARD, tn_arena_create(0), &call.base);
 }
 
 static void send_retire(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
@@ -242,7 +242,7 @@ static void send_retire(const tn_member *owner, const tn_namespace *ns, tn_str w
     call.ns_id = text(arena, ns->id);
     call.workflow_id = text(arena, workflow_id);
     call.run_id = text(arena, run_id);
-    send_notice(owner, TN_SERVICE_WORKER, TN_INTERNAL_RETIRE, arena, &call.base);
+    tn_remote_notice(owner, TN_SERVICE_WORKER, TN_INTERNAL_RETIRE, arena, &call.base);
 }
 
 /* ---- a namespace was written: all other hosts read it before the writer is told ---- */
@@ -317,7 +317,7 @@ static void announce_map(void)
         Tenon__Done done = TENON__DONE__INIT;
         uint32_t service = some_service(members[i]);
         if (memcmp(members[i]->host_id, tn_members_self_id(), 16) != 0)
-            send_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_SHARD_MAP,
+            tn_remote_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_SHARD_MAP,
                         tn_arena_create(0), &done.base);
     }
 }
@@ -332,7 +332,7 @@ static void announce_endpoints(uint64_t version)
         uint32_t service = some_service(members[i]);
         call.version = version;
         if (memcmp(members[i]->host_id, tn_members_self_id(), 16) != 0)
-            send_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_ENDPOINTS,
+            tn_remote_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_ENDPOINTS,
                         tn_arena_create(0), &call.base);
     }
 }
@@ -341,6 +341,13 @@ static bool moved(uint32_t service, tn_blob key)
 {
     const tn_member *before = tn_members_owner_before(service, key), *now = tn_members_owner_now(service, key);
     return !before || !now ? before != now : memcmp(before->host_id, now->host_id, 16) != 0;
+}
+
+static bool handed(uint32_t service, tn_blob key)
+{
+    const tn_member *before = tn_members_owner_before(service, key);
+    const tn_member *now = before ? tn_members_find(before->host_id) : NULL;
+    return now && now->state <= TN_MEMBER_SUSPECT && memcmp(before->host_id, tn_members_self_id(), 16) != 0;
 }
 
 /* ---- figures ---- */
@@ -398,6 +405,8 @@ void tn_remote_start(void)
                                       .credit = send_credit,
                                       .close_shard = send_close_shard,
                                       .retire = send_retire,
+                                      .hand_over = tn_remote_hand_over,
+                                      .handed = handed,
                                       .lost = tn_shardmap_refresh,
                                       .cancel_poll = cancel_poll};
     tn_members_begin();

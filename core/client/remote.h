@@ -21,6 +21,10 @@ typedef struct tn_client_net {
     void (*credit)(const tn_member *owner, uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
     void (*close_shard)(const tn_member *owner, uint32_t shard);
     void (*retire)(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
+    /* The next owner of a shard is told (client/handover.c). */
+    void (*hand_over)(const tn_member *owner, uint32_t shard, const tn_run_key *runs, size_t n);
+    /* Whether the key's owner before the last change lives. */
+    bool (*handed)(uint32_t service, tn_blob key);
     /* Calls come back from hosts that do not own what they should: the shard map is read again. */
     void (*lost)(void);
     /* True when that poll was on its way to another host: it comes back cancelled. */
@@ -44,7 +48,15 @@ void tn_client_history_here(tn_hreq *req);
 void tn_client_matching_here(tn_mreq *req);
 bool tn_client_credit_here(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type);
 bool tn_client_close_shard_here(uint32_t shard);
+/* The runs lie in the arena, which goes along. */
+bool tn_client_handed_over_here(tn_arena *arena, uint32_t shard, const tn_run_key *runs, size_t n);
 bool tn_client_retire_here(const tn_namespace *ns, tn_str workflow_id, tn_str run_id);
+
+/* handover.c */
+void tn_remote_hand_over(const tn_member *owner, uint32_t shard, const tn_run_key *runs, size_t n);
+void tn_intake_handover(tn_call *call);
+/* remote.c: a word that needs no answer; the arena goes with it. */
+void tn_remote_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena, const ProtobufCMessage *message);
 
 /* intake.c: the internal services' methods and their dispatcher (checks the secret). */
 void tn_intake_register(void); /* [main] */

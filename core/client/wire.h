@@ -23,6 +23,7 @@ tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req) TN_WARN_UNUSED;
 #define TN_INTERNAL_HISTORY "/tenon.History/Call"
 #define TN_INTERNAL_CREDIT "/tenon.History/Credit"
 #define TN_INTERNAL_CLOSE_SHARD "/tenon.History/CloseShard"
+#define TN_INTERNAL_HANDOVER "/tenon.History/Handover"
 #define TN_INTERNAL_MATCHING "/tenon.Matching/Call"
 #define TN_INTERNAL_RETIRE "/tenon.Host/Retire"
 #define TN_INTERNAL_SHARD_MAP "/tenon.Host/ShardMapChanged"

@@ -158,6 +158,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(FRONTEND_FAIL_HEALTH, "frontend.shutdownFailHealthCheckDuration", DURATION, GLOBAL, 0) \
     X(FRONTEND_HTTP_ALLOWED_HOSTS, "frontend.httpAllowedHosts", TEXT, GLOBAL, "*") \
     /* history */ \
+    X(HISTORY_CALLS_MAX, "history.maxConcurrentCalls", INT, GLOBAL, 20000) \
     X(HISTORY_RPS, "history.rps", INT, GLOBAL, 3000) \
     X(HISTORY_LONG_POLL, "history.longPollExpirationInterval", \
       DURATION, NAMESPACE, 20 * TN_DYN_SEC) \

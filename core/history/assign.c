@@ -16,7 +16,7 @@ void tn_shard_assign(tn_shard *shard)
     bool ours = tn_shard_is_ours(shard->id);
     (void)tn_client_shard_map(&map);
     if (shard->owned ? !ours || shard->map != map : ours && !shard->renewing)
-        shard->owned ? tn_shard_release(shard) : tn_shard_regain_now(shard);
+        shard->owned ? tn_shard_release(shard) : tn_shard_take_handed(shard);
 }
 
 static bool queue_moved(const tn_wf *wf, const char *queue, uint32_t type, bool sticky)

@@ -127,6 +127,11 @@ struct tn_shard {
     tn_loop_timer regain_timer, release_timer;
     uint64_t regain_delay_ns, regained_ns; /* mono */
     bool reopening; /* let go by an operator's word, though the ring says that it is ours */
+    bool closing; /* it moves: nobody is served any more, what only memory knows is being written (handover.c) */
+    uint64_t closing_until_ns;
+    tn_arena *handed; /* by its last owner: the runs that were in use there, read when it has been taken */
+    const tn_run_key *handed_runs;
+    size_t n_handed;
     bool missed; /* taken by a host that thought this one dead, and gives it back */
     tn_list paused; /* workflows with requests meanwhile */
     bool rejected; /* matching has refused tasks: scan again on credit */
@@ -256,6 +261,16 @@ void tn_shard_regain_init(tn_shard *shard);
 void tn_shard_regain_now(tn_shard *shard); /* it is to be ours: takes it, whoever had it */
 void tn_shard_reopen(tn_shard *shard);     /* let go, and taken again at once */
 void tn_shard_release(tn_shard *shard);    /* it is another's from now on: soon nothing of it is served or believed */
+
+/* ---- handover.c: a planned move ---- */
+void tn_shard_flush(tn_shard *shard); /* what only memory knows is to be written */
+/* Nobody is served any more.  True: all is written, or it takes too long; else release_timer fires again. */
+bool tn_shard_settles(tn_shard *shard);
+void tn_shard_hand_over(tn_shard *shard);
+void tn_shard_take_handed(tn_shard *shard); /* it is ours: at the word of the last owner, if that lives */
+void tn_shard_read_handed(tn_shard *shard); /* it has been taken, or has not */
+void tn_shard_drop_handed(tn_shard *shard);
+void tn_history_handed_over(uint32_t shard_id, const tn_run_key *runs, size_t n);
 void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
 void tn_shard_go_on(tn_shard *shard);
 

@@ -59,6 +59,7 @@ static void finish(renewal *renew)
     shard->hl->txns--;
     if (shard->owned && !shard->hl->stopping)
         tn_shard_take_over(shard); /* an outbox row that was written after all, runs nobody has told us of */
+    tn_shard_read_handed(shard);
     tn_shard_go_on(shard);
     /* Ring and map may have changed meanwhile. */
     if (!shard->hl->stopping && (shard->owned || (!moved && !tn_loop_timer_active(&shard->regain_timer))))
@@ -127,33 +128,29 @@ static void release_now(tn_loop_timer *timer)
     uint64_t map;
     bool reopen = shard->reopening && !shard->renewing, ours = tn_shard_is_ours(shard->id);
     (void)tn_client_shard_map(&map);
-    shard->reopening = false;
-    if (!shard->owned || shard->hl->stopping || (ours && !reopen && shard->map == map))
+    if (!shard->owned || shard->hl->stopping || (ours && !reopen && shard->map == map)) {
+        shard->reopening = shard->closing = false;
         return;
+    }
+    if (!tn_shard_settles(shard))
+        return; /* it comes back here */
+    shard->reopening = shard->closing = false;
+    if (!ours)
+        tn_shard_hand_over(shard);
     release(shard);
     if (ours)
         tn_shard_regain_now(shard);
 }
 
-static void flush(void *user, tn_map_link *link)
-{
-    tn_wf *wf = TN_CONTAINER_OF(link, tn_wf, link);
-    if (wf->shard != user)
-        return;
-    TN_LIST_FOREACH (item, &wf->runs) {
-        const tn_run *run = TN_CONTAINER_OF(item, tn_run, in_wf);
-        if (run->tail_events || run->extras_pending)
-            tn_iop_send(tn_iop_create(wf, run->run_id, TN_IOP_FLUSH));
-    }
-}
-
-/* First what is only in memory is written: a task that was handed out is then still known where the shard goes. */
+/* To another host: at once, since that one waits for it.  Else what is only in memory is written first, while it still serves. */
 void tn_shard_release(tn_shard *shard)
 {
     if (tn_loop_timer_active(&shard->release_timer))
         return;
-    tn_map_each(&shard->hl->wfs, flush, shard);
-    tn_loop_timer_start(&shard->release_timer, tn_now_mono_ns() + RELEASE_NS);
+    bool ours = tn_shard_is_ours(shard->id);
+    if (ours)
+        tn_shard_flush(shard);
+    tn_loop_timer_start(&shard->release_timer, tn_now_mono_ns() + (ours ? RELEASE_NS : 0));
 }
 
 void tn_shard_reopen(tn_shard *shard)

@@ -147,7 +147,7 @@ void tn_wf_step(tn_wf *wf)
         if (!link)
             break;
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        if (!wf->shard->owned || wf->shard->renewing || !ours) { /* stopping in doubt: a write now could part the truth */
+        if (!wf->shard->owned || wf->shard->renewing || !ours || (wf->shard->closing && req->op < 100)) { /* stopping in doubt: a write now could part the truth */
             req->not_owner = true;
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         }
@@ -221,7 +221,7 @@ void tn_history_submit(tn_hreq *req)
     tn_shard *shard = whole ? tn_shard_find(req->u.task.ref.shard) : tn_shard_here(req->ns->id, req->workflow_id);
     if (whole && shard && (shard->hl != tn_hloop_current() || shard->map != req->u.task.ref.stamp))
         shard = NULL; /* a shard of another map is not what was meant */
-    if (!shard || !shard->owned || shard->hl->stopping) {
+    if (!shard || !shard->owned || shard->closing || shard->hl->stopping) {
         req->not_owner = !tn_hloop_current()->stopping || !shard || !tn_shard_is_ours(shard->id);
         tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         return;

@@ -405,7 +405,8 @@ static void close_shard(uint32_t shard_id)
 
 const tn_history_role *tn_history_role_table(void)
 {
-    static const tn_history_role role = {.submit = tn_history_submit, .credit = credit, .close_shard = close_shard};
+    static const tn_history_role role = {.submit = tn_history_submit, .credit = credit, .close_shard = close_shard,
+                                         .handed_over = tn_history_handed_over};
     return &role;
 }
 
@@ -505,6 +506,7 @@ static void loop_clear(void *arg)
         tn_loop_timer_stop(&tn_shard_find(id)->wake_timer);
         tn_loop_timer_stop(&tn_shard_find(id)->regain_timer);
         tn_loop_timer_stop(&tn_shard_find(id)->release_timer);
+        tn_shard_drop_handed(tn_shard_find(id));
     }
 }
 
