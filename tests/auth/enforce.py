@@ -613,7 +613,7 @@ class Suite(OverHttp):
         self.every_binding_by_every_caller(TARGETS, CHANGING, CHANGED)
 
     def a_foreign_namespace_in_bodies_and_queries(self):
-        self.a_foreign_namespace_over_http(names_namespace, TOLD)
+        self.a_foreign_namespace_over_http(names_namespace, TOLD, CHANGING)
 
     def run(self):
         passed = failed = 0

@@ -16,12 +16,15 @@ FREE = "GetSystemInfo"
 class OverHttp:
     """Of enforce.py's Suite: api, callers, table, ids, ports, verdicts, freely."""
 
-    def ask_http(self, calls):
-        """calls: (binding, request, metadata). Answers in their order; None where a query cannot say the request."""
+    def ask_http(self, calls, changing):
+        """calls: (binding, request, metadata). Answers in their order; None where a query cannot say the request. Calls
+        of the methods in `changing` come one after the other."""
         begun = []
         for binding, request, metadata in calls:
             try:
                 begun.append((binding, binding.begin(request, metadata)))
+                if binding.name in changing:
+                    begun[-1][1].result()
             except NoForm:
                 begun.append((None, None))
         answers = [binding and binding.end(each) for binding, each in begun]
@@ -40,7 +43,7 @@ class OverHttp:
                         request.namespace = changed.get(target, target) if binding.name in changing else target
                     calls.append((binding, request, metadata))
                     at.append((caller, index))
-        for (binding, _, _), (caller, index), answer in zip(calls, at, self.ask_http(calls)):
+        for (binding, _, _), (caller, index), answer in zip(calls, at, self.ask_http(calls, changing)):
             wanted = self.table[binding.path][caller][index] == "-"
             assert is_denied(answer) == wanted, f"{binding} {caller} {targets[index]}: {answer[:3]}"
             if wanted:
@@ -50,7 +53,7 @@ class OverHttp:
         assert len(methods) > 90, len(methods)
         print(f"# {len(self.http.bindings)} bindings of {len(methods)} methods, {len(calls)} calls")
 
-    def a_foreign_namespace_over_http(self, names_namespace, told):
+    def a_foreign_namespace_over_http(self, names_namespace, told, changing):
         admin, calls, at, wrong, fields = self.callers["admin"], [], [], [], set()
         for binding in self.http.bindings:
             if not binding.pattern.startswith("/api/v1"):
@@ -64,7 +67,7 @@ class OverHttp:
                     put(request, path, self.ids[value] if by_id else value)
                     calls.append((binding, request, admin))
                     at.append((value, path))
-        for (binding, _, _), (value, path), answer in zip(calls, at, self.ask_http(calls)):
+        for (binding, _, _), (value, path), answer in zip(calls, at, self.ask_http(calls, changing)):
             if answer is None:
                 continue
             may = self.table[binding.path]["admin"][0] == "y"

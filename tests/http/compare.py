@@ -122,11 +122,10 @@ class Suite:
                     holder.SetInParent()
         metadata = (("grpc-timeout", "3S"),)
         try:
-            over_http = binding.begin(requests["h"], metadata)
+            over_http = binding.end(binding.begin(requests["h"], metadata))
         except NoForm:
             return False
-        over_grpc = binding.method.begin(requests["g"], (), 3)
-        answers = {"g": binding.method.end(over_grpc), "h": binding.end(over_http)}
+        answers = {"h": over_http, "g": binding.method.end(binding.method.begin(requests["g"], (), 3))}
         for tag, (code, text, data, response) in answers.items():
             same = [code, normal(text), details(data)]
             answers[tag] = same + ([shape(response)] if response is not None else [])
