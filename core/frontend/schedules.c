@@ -311,7 +311,7 @@ static void fill_memo(tn_arena *arena, tn_blob packed,
         }
     }
     memo->n_fields = n;
-    out->memo = n ? memo : NULL;
+    out->memo = memo; /* there even when it is empty */
 }
 
 typedef struct listing {
