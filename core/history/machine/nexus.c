@@ -160,6 +160,8 @@ static int64_t operation_of(const tn_event *event)
     }
 }
 
+int64_t tn_nexus_scheduled_id(const tn_event *event) { return operation_of(event); }
+
 tn_status tn_apply_nexus(tn_ms *ms, const tn_event *event, tn_error *err)
 {
     tn_nexus_op *op;

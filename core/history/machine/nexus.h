@@ -69,6 +69,7 @@ void tn_callbacks_attach(tn_ms *ms, size_t n, Temporal__Api__Common__V1__Callbac
 void tn_callbacks_trigger(tn_ms *ms); /* the last run of the chain has closed */
 tn_nexus_op *tn_ms_nexus_op_any(const tn_ms *ms, int64_t scheduled_id);
 tn_nexus_op *tn_ms_nexus_op(const tn_ms *ms, int64_t scheduled_id); /* not if it is closing */
+int64_t tn_nexus_scheduled_id(const tn_event *event); /* of the operation that it is about; 0: none */
 tn_status tn_apply_nexus(tn_ms *ms, const tn_event *event, tn_error *err);
 /* An event enters or leaves the buffer: true when it was of an operation. */
 bool tn_nexus_mark_closing(tn_ms *ms, const tn_event *event, bool closing);

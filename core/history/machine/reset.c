@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "history/machine/nexus.h"
 #include "history/machine/parts.h"
 #include "proto/proto.h"
 #include "temporal/api/update/v1/message.pb-c.h"
@@ -229,7 +230,7 @@ static const tn_fault *reapply_options(tn_tx *tx, const tn_event *from)
     return NULL;
 }
 
-/* ---- children: those that the new run has too ------------------------------------------------- */
+/* ---- children and operations: those that the new run has too ------------------------------------------------- */
 
 static int64_t initiated_by(const tn_event *event)
 {
@@ -282,6 +283,18 @@ static void reapply_child(tn_tx *tx, const tn_event *from)
     reapply_whole(tx, from);
 }
 
+/* An operation that the new run waits for too goes on as it has gone on for the base run. */
+static void reapply_nexus(tn_tx *tx, const tn_event *from)
+{
+    const tn_nexus_op *op = tn_ms_nexus_op(tx->ms, tn_nexus_scheduled_id(from));
+    bool of_cancel = from->event_type >= 56;
+
+    if (!op || (from->event_type == 49 && op->started_ns) ||
+        (of_cancel && (!op->cancel_requested_id || op->cancel_done)))
+        return;
+    reapply_whole(tx, from);
+}
+
 /* ---- by type --------------------------------------------------------------------------------- */
 
 const tn_fault *tn_machine_reapply(tn_tx *tx, const tn_event *event, uint32_t excluded)
@@ -315,6 +328,16 @@ const tn_fault *tn_machine_reapply(tn_tx *tx, const tn_event *event, uint32_t ex
     case 35:
     case 36:
         reapply_child(tx, event);
+        return NULL;
+    case 49:
+    case 50:
+    case 51:
+    case 52:
+    case 53:
+    case 56:
+    case 57:
+        if (!(excluded & TN_REAPPLY_NO_NEXUS))
+            reapply_nexus(tx, event);
         return NULL;
     default:
         return NULL;
