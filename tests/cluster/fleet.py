@@ -25,6 +25,7 @@ SHARDS = 16
 PARTED = "".join(f"matching.numTaskqueue{way}Partitions: [{{{{value: 4{{}}}}}}]\n" for way in ("Read", "Write"))
 ONE_PARTED = PARTED.format(*2 * [", constraints: {taskQueueName: parted}"])
 LIMITED = "frontend.globalNamespaceRPS: [{value: 30, constraints: {namespace: limited}}]\n"  # 10 a frontend
+LISTED = "frontend.namespaceRPS.visibility: [{value: 1000}]\n"  # suites list in loops until they see what they wait for
 ALL_PARTED = PARTED.format("", "")
 
 CONFIG = """\
@@ -32,7 +33,7 @@ log: {{level: info}}
 plugins: {{dirs: [{plugins}]}}
 services:
 {services}
-global: {{membership: {{enabled: true}}}}
+global: {{membership: {{enabled: true}}{security}}}
 metrics: {{prometheus: {{listenAddress: "{ip}:{metrics}"}}}}
 threads: 1
 persistence:
@@ -73,7 +74,7 @@ class Member:
         self.tenond = tenond
         with open(self.config, "w") as out:
             out.write(CONFIG.format(plugins=plugins, services=self.services, ip=self.ip, metrics=self.metrics_port,
-                                    shards=SHARDS, dynamic=self.fleet.dynamic, db_ip=self.fleet.db_ip, db_port=self.fleet.db.port))
+                                    shards=SHARDS, security=self.fleet.security, dynamic=self.fleet.dynamic, db_ip=self.fleet.db_ip, db_port=self.fleet.db.port))
 
     @property
     def pid(self):
@@ -145,7 +146,8 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, arguments, folder, net=None, dynamic=""):
+    def __init__(self, arguments, folder, net=None, dynamic="", security=""):
+        self.security = security
         self.dynamic = os.path.join(folder, "dynamic.yaml")
         with open(self.dynamic, "w") as out:
             out.write(dynamic)

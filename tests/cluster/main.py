@@ -15,7 +15,8 @@ import traceback
 import chaos
 import cost
 import parts
-from fleet import ALL_PARTED, LIMITED, ONE_PARTED, Fleet
+import secured
+from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
 
@@ -43,7 +44,7 @@ class Report:
 
 async def on_one_fleet(arguments, report, folder, wanted):
     """The parts that need thirteen healthy processes share them."""
-    fleet = Fleet(arguments, folder, dynamic=ONE_PARTED + LIMITED).fill()
+    fleet = Fleet(arguments, folder, dynamic=ONE_PARTED + LIMITED + LISTED).fill()
     try:
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
@@ -78,7 +79,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "tls", "chaos"] + ["cpu"] * arguments.long
 
     def folder(name):
         path = os.path.join(base, name)
@@ -88,6 +89,8 @@ async def play(arguments, report, base):
 
     if set(wanted) & {"start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split"}:
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
+    if "tls" in wanted:
+        await secured.play(arguments, report, folder("tls"))
     if "skew" in wanted:
         fleet = Fleet(arguments, folder("skew")).fill()
         try:
@@ -113,7 +116,7 @@ def main():
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "tls", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)
