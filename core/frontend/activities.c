@@ -322,7 +322,7 @@ static const char *wrong_options(tn_fcall *f,
         "task_queue.name", "schedule_to_close_timeout", "schedule_to_start_timeout", "start_to_close_timeout",
         "heartbeat_timeout", "priority", "priority.priority_key", "priority.fairness_key", "priority.fairness_weight",
         "retry_policy", "retry_policy.initial_interval", "retry_policy.backoff_coefficient",
-        "retry_policy.maximum_interval", "retry_policy.maximum_attempts",
+        "retry_policy.maximum_interval", "retry_policy.maximum_attempts", "start_delay",
     };
     if (r->update_mask && r->update_mask->n_paths && r->restore_original)
         return "Both UpdateMask and RestoreOriginal are provided";

@@ -189,18 +189,27 @@ static Temporal__Api__Failure__V1__Failure *unpack_failure(tn_arena *arena, tn_b
     return failure;
 }
 
+/* Of an activity of its own a time-out does not say that the server told it. */
+static void nameless(const tn_tx *tx, Temporal__Api__Failure__V1__Failure *failure)
+{
+    if (tx->ms->kind)
+        failure->source = (char *)(uintptr_t) "";
+}
+
 /* True when the activity has ended. */
 static bool time_out(tn_tx *tx, tn_activity *activity, int32_t type)
 {
     Temporal__Api__Failure__V1__Failure *failure = tn_failure_timeout(
         tx->arena, tn_arena_printf(tx->arena, "activity %s timeout", tn_timeout_type_name(type)),
         type);
-    int32_t state = tn_activity_retry(tx, activity, failure);
+    int32_t state;
     Temporal__Api__History__V1__ActivityTaskTimedOutEventAttributes *attrs;
     Temporal__Api__Common__V1__Payloads *details;
     int64_t started_id;
     tn_event *event;
 
+    nameless(tx, failure);
+    state = tn_activity_retry(tx, activity, failure);
     if (state == TN_RETRY_IN_PROGRESS)
         return false;
     /* No time for another attempt is told as schedule-to-close, whatever struck. */
@@ -215,6 +224,7 @@ static bool time_out(tn_tx *tx, tn_activity *activity, int32_t type)
                         &details, NULL) == TN_OK)
         failure->timeout_failure_info->last_heartbeat_details = details;
     failure->cause = unpack_failure(tx->arena, activity->last_failure);
+    nameless(tx, failure);
     if (tx->ms->kind) {
         tn_solo_timed_out(tx, activity, failure, state,
                           type == TN_TIMEOUT_START_TO_CLOSE || type == TN_TIMEOUT_HEARTBEAT);

@@ -14,6 +14,8 @@ typedef Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest fai
 
 static const tn_fault *not_found(tn_tx *tx)
 {
+    if (tx->ms->kind)
+        return tn_solo_not_found(tx->arena, tn_str_from(tn_solo_activity(tx->ms)->activity_id));
     return tn_fault_make(
         tx->arena, TN_GRPC_NOT_FOUND,
         "invalid activityID or activity already timed out or invoking workflow is completed");

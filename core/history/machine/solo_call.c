@@ -356,6 +356,37 @@ static const tn_fault *reset_it(
     return NULL;
 }
 
+/* The start delay counts until some worker has had it, or would have: dispatch_ns and what follows from it. */
+static void set_dispatch(tn_tx *tx, uint64_t delay_ns)
+{
+    tn_solo *solo = tn_solo_of(tx->ms);
+    tn_activity *activity = tn_solo_activity(tx->ms);
+
+    solo->dispatch_ns = tx->ms->start_ns + delay_ns;
+    activity->first_scheduled_ns = solo->dispatch_ns;
+    activity->attempt_scheduled_ns =
+        solo->dispatch_ns > tx->now_ns ? solo->dispatch_ns : tx->now_ns;
+    if (activity->expire_ns)
+        activity->expire_ns = solo->dispatch_ns + activity->schedule_to_close_ns;
+    activity->dispatched = false;
+}
+
+static const tn_fault *check_delay(
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateActivityExecutionOptionsRequest *r)
+{
+    const tn_solo *solo = tn_solo_of(tx->ms);
+    const char *text = r->activity_options && r->activity_options->start_delay
+                           ? tn_duration_settle(r->activity_options->start_delay)
+                           : NULL;
+
+    if (text)
+        return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT, "invalid StartDelay: %s", text);
+    if (solo->begun || (solo->dispatch_ns <= tx->now_ns && !tn_solo_activity(tx->ms)->pause))
+        return refuse(tx->arena, "cannot update start_delay: the first activity attempt has already "
+                                 "been dispatched");
+    return NULL;
+}
+
 static const tn_fault *update_it(
     tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateActivityExecutionOptionsRequest *r,
     tn_object_reply *reply)
@@ -364,6 +395,7 @@ static const tn_fault *update_it(
         TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__INIT;
     Temporal__Api__Workflowservice__V1__UpdateActivityExecutionOptionsResponse *out = TN_MSG(
         tx->arena, temporal__api__workflowservice__v1__update_activity_execution_options_response);
+    bool delayed = tn_mask_has(r->update_mask, "start_delay");
     const tn_fault *fault;
 
     if (!tn_ms_running(tx->ms) || tn_solo_of(tx->ms)->cancel)
@@ -375,9 +407,17 @@ static const tn_fault *update_it(
     as.activity_options = r->activity_options;
     as.update_mask = r->update_mask;
     as.restore_original = r->restore_original;
-    fault = tn_machine_update_activity_options(tx, &as, &out->activity_options);
+    fault = delayed ? check_delay(tx, r) : NULL;
+    if (!fault)
+        fault = tn_machine_update_activity_options(tx, &as, &out->activity_options);
     if (fault)
         return fault;
+    if (delayed)
+        set_dispatch(tx, tn_duration_ns(r->activity_options->start_delay));
+    else if (r->restore_original && !tn_solo_of(tx->ms)->begun)
+        set_dispatch(tx, tn_duration_ns(tn_solo_request(tx->ms, tx->arena)->start_delay));
+    out->activity_options->start_delay = tn_duration_from_ns(
+        tx->arena, (int64_t)(tn_solo_of(tx->ms)->dispatch_ns - tx->ms->start_ns));
     changed(tx);
     tx->visibility_dirty = true; /* the task queue is listed */
     reply->response = &out->base;

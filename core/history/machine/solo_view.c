@@ -163,7 +163,9 @@ static info_msg *info_of(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
     fill_links(ms, arena, start, out);
     out->header = attrs->header;
     out->user_metadata = start->user_metadata;
-    out->start_delay = start->start_delay;
+    if (start->start_delay || tn_solo_of(ms)->dispatch_ns != ms->start_ns)
+        out->start_delay =
+            tn_duration_from_ns(arena, (int64_t)(tn_solo_of(ms)->dispatch_ns - ms->start_ns));
     out->search_attributes = tn_machine_search_attributes(ms, arena);
     if (request->include_heartbeat_details && activity->heartbeat_details.n)
         TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payloads, activity->heartbeat_details,

@@ -26,6 +26,7 @@ import cases_operate
 import cases_reset
 import cases_schedule
 import cases_sdk
+import cases_solo
 import cases_task
 import cases_update
 import cases_view
@@ -33,7 +34,8 @@ from driver import Case, Server
 from normal import differences
 
 MODULES = (cases_flow, cases_task, cases_activity, cases_child, cases_view,
-           cases_errors, cases_sdk, cases_update, cases_operate, cases_reset, cases_schedule)
+           cases_errors, cases_sdk, cases_update, cases_operate, cases_reset, cases_schedule,
+           cases_solo)
 AT_ONCE = 12
 TRIES = 3
 CASE_LIMIT_S = 90

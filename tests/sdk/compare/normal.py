@@ -24,6 +24,8 @@ OPAQUE = {
     ("WorkflowExecutionInfo", "history_size_bytes"),
     ("WorkflowExecutionInfo", "state_transition_count"),
     ("WorkflowExecutionInfo", "execution_duration"),
+    ("ActivityExecutionInfo", "execution_duration"),
+    ("ActivityExecutionInfo", "state_size_bytes"),
     ("PendingActivityInfo", "current_retry_interval"),
     ("WorkflowExecutionStartedEventAttributes", "first_workflow_task_backoff"),
     ("WorkflowTaskCompletedEventAttributes", "binary_checksum"),
@@ -62,7 +64,7 @@ UNORDERED = {
 # Marks of worker versioning, which this comparison leaves to that feature's own tests.
 VERSIONING_ATTRIBUTES = ("BuildIds",)
 
-TOKENS = {"task_token", "next_page_token"}
+TOKENS = {"task_token", "next_page_token", "long_poll_token"}
 
 
 class Names:

@@ -362,6 +362,33 @@ static void test_start_delay(void **state)
     over();
 }
 
+static void test_start_delay_changed(void **state)
+{
+    Temporal__Api__Workflowservice__V1__UpdateActivityExecutionOptionsRequest update =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_EXECUTION_OPTIONS_REQUEST__INIT;
+    static char *paths[] = {(char *)"start_delay"};
+    start_request *r;
+
+    (void)state;
+    kit_open(k, 11);
+    r = request();
+    r->start_delay = kit_seconds(k, 3600);
+    start_with(r);
+    update.activity_id = (char *)"solo";
+    update.update_mask = TN_MSG(k->arena, google__protobuf__field_mask);
+    update.update_mask->paths = paths;
+    update.update_mask->n_paths = 1;
+    update.activity_options = TN_MSG(k->arena, temporal__api__activity__v1__activity_options);
+    update.activity_options->start_delay = kit_seconds(k, 5);
+    assert_true(ask(&update.base));
+    assert_int_equal(look()->info->start_delay->seconds, 5);
+    assert_false(poll_task());
+    k->now_ns += 6 * TN_SEC;
+    assert_false(ask(&update.base)); /* it has gone out */
+    assert_true(poll_task());
+    over();
+}
+
 static void test_cancel(void **state)
 {
     Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *r;
@@ -556,7 +583,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_completes),       cmocka_unit_test(test_completes_by_id_unseen),
         cmocka_unit_test(test_retries_and_fails), cmocka_unit_test(test_times_out),
-        cmocka_unit_test(test_start_delay),     cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_start_delay),     cmocka_unit_test(test_start_delay_changed),
+        cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_terminate),       cmocka_unit_test(test_watch),
         cmocka_unit_test(test_ids),             cmocka_unit_test(test_operators),
         cmocka_unit_test(test_refused),         cmocka_unit_test(test_delete),
