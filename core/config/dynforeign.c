@@ -5,8 +5,8 @@
 
 /* clang-format off */
 const char *const tn_dyn_foreign_keys[] = {
-    "activity.enableCallbacks", "activity.enableStandalone", "activity.longPollBuffer",
-    "activity.longPollTimeout", "activity.startDelayEnabled", "admin.enableListHistoryTasks",
+    "activity.enableCallbacks", "activity.longPollBuffer",
+    "activity.longPollTimeout", "admin.enableListHistoryTasks",
     "admin.matchingNamespaceTaskqueueToPartitionDispatchRate",
     "admin.matchingNamespaceToPartitionDispatchRate",
     "callback.encodeInternalTokenWithEnvelope",
@@ -38,7 +38,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "frontend.throttledLogRPS", "frontend.visibilityArchivalQueryMaxPageSize",
     "frontend.WorkerCommandsEnabled", "frontend.workerVersioningDataAPIs",
     "frontend.workerVersioningRuleAPIs", "frontend.workerVersioningWorkflowAPIs",
-    "frontend.WorkflowPauseEnabled", "frontend.workflowRulesAPIsEnabled",
+    "frontend.workflowRulesAPIsEnabled",
     "frontend.WorkflowTimeSkippingEnabled", "frontend.WorkflowTimeSkippingMaxSkipPerSession",
     "history.acquireShardConcurrency", "history.acquireShardInterval",
     "history.alignMembershipChange", "history.allowResetWithPendingChildren",
@@ -75,7 +75,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "history.EnableReplicationReceiverSlowSubmissionFlowControl", "history.enableReplicationStream",
     "history.EnableReplicationTaskBatching", "history.EnableReplicationTaskTieredProcessing",
     "history.enableSeparateReplicationEnableFlag", "history.enableSignalWithStartFromWorkflow",
-    "history.enableStandaloneActivityOperatorCommands", "history.enableTransitionHistory",
+    "history.enableTransitionHistory",
     "history.enableUpdateCallbacks",
     "history.enableUpdateWithStartRetryableErrorOnClosedWorkflowAbort",
     "history.enableUpdateWithStartRetryOnClosedWorkflowAbort",

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
 
+import operate  # noqa: E402
 import cases_update  # noqa: E402
 import flows  # noqa: E402
 from harness import Env, Score, run_cases  # noqa: E402
@@ -375,6 +376,8 @@ async def run(arguments):
     score = Score("cli")
     cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")
              and (not arguments.only or arguments.only in name)}
+    cases.update({name: f for name, f in operate.cases(cli, start).items()
+                  if not arguments.only or arguments.only in name})
     worker = Worker(env.client, task_queue=env.queue, workflows=flows.WORKFLOWS + cases_update.WORKFLOWS,
                     activities=[a for a in flows.ACTIVITIES if a is not flows.echo_in_thread],
                     workflow_runner=UnsandboxedWorkflowRunner(),

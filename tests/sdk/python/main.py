@@ -21,6 +21,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 import cases_activity
 import cases_flow
 import cases_manage
+import cases_operate
 import cases_queues
 import cases_reset
 import cases_schedule
@@ -68,7 +69,8 @@ async def run(arguments):
     await env.connect()
     await cases_flow.prepare(env)
     cases = {}
-    for module in (cases_activity, cases_flow, cases_manage, cases_queues, cases_reset, cases_schedule, cases_update, cases_worker):
+    for module in (cases_activity, cases_flow, cases_manage, cases_operate, cases_queues, cases_reset,
+                   cases_schedule, cases_update, cases_worker):
         for name, function in vars(module).items():
             if name.startswith("case_") and fnmatch.fnmatch(name[5:], arguments.only or "*"):
                 cases[name[5:]] = function
