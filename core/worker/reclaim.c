@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "config/dynconfig.h"
+#include "store/store.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 #include "worker/worker.h"
 
@@ -21,6 +22,7 @@ static struct { /* loop 0 */
     tn_arena *arena; /* of the request or write in flight */
     tn_hreq req;
     tn_namespace_write write;
+    tn_store_op store;
 } job;
 
 static void set_alarm(uint64_t delay_ns)
@@ -68,10 +70,17 @@ static void removed(tn_namespace_write *write)
     set_alarm(write->fault ? LOOK_AGAIN_NS : 0);
 }
 
-static void remove_record(void)
+static void remove_record(tn_store_op *op)
 {
-    job.arena = tn_arena_create(0);
-    job.in_flight = true;
+    if (op->status != TN_OK) {
+        TN_LOG(TN_LOG_WARN, "worker", "a deleted namespace's settings of task queues could not be removed, trying again",
+               TN_LOG_S("namespace", job.ns->name), TN_LOG_Z("why", op->error.text));
+        job.in_flight = false;
+        tn_arena_destroy(job.arena);
+        let_go();
+        set_alarm(LOOK_AGAIN_NS);
+        return;
+    }
     job.write = (tn_namespace_write){.arena = job.arena,
                                      .home = tn_loop_current(),
                                      .verb = TN_NS_REMOVE,
@@ -79,6 +88,26 @@ static void remove_record(void)
                                      .expect_version = job.ns->row_version,
                                      .done = removed};
     tn_namespace_submit(&job.write);
+}
+
+/* What operators have set for its task queues goes first: without the record nobody would look for it. */
+static void remove_settings(void)
+{
+    tn_store_batch batch;
+    job.arena = tn_arena_create(0);
+    job.in_flight = true;
+    tn_blob first = tn_store_row_current(job.arena, job.ns->id, TN_STR(""));
+    uint8_t *end = tn_arena_alloc(job.arena, first.n);
+    memcpy(end, first.p, first.n);
+    for (size_t i = first.n; i-- && !++end[i];) /* the next id's: all names of this one are before it */
+        ;
+    tn_store_batch_init(&batch, job.arena);
+    tn_store_batch_delete_range(&batch,
+                                tn_store_key(job.arena, TN_TABLE_TASKQUEUE, TN_PARTITION_CLUSTER, first),
+                                tn_blob_from(end, first.n));
+    job.store = (tn_store_op){.arena = job.arena, .done = remove_record};
+    job.store.u.commit.batch = tn_store_batch_finish(&batch);
+    tn_store_commit(&job.store);
 }
 
 /* ---- the runs ---- */
@@ -94,7 +123,7 @@ static void round_over(void)
         job.waited = true;
         set_alarm(job.ns->delete_delay_ns);
     } else {
-        remove_record();
+        remove_settings();
     }
 }
 
