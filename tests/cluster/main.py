@@ -15,6 +15,7 @@ import traceback
 import chaos
 import cost
 import parts
+import queues
 import secured
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
@@ -44,15 +45,16 @@ class Report:
 
 async def on_one_fleet(arguments, report, folder, wanted):
     """The parts that need thirteen healthy processes share them."""
-    fleet = Fleet(arguments, folder, dynamic=ONE_PARTED + LIMITED + LISTED).fill()
+    fleet = Fleet(arguments, folder, dynamic=ONE_PARTED + LIMITED + LISTED + queues.GRACEFUL).fill()
     try:
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
         await parts.told(arguments, report, fleet)
-        for name in ("sdk", "partitions", "limits", "detection", "fence", "restart", "split"):
+        for name in ("sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"):
             if name in wanted:
                 began = time.monotonic()
-                await getattr(parts, name)(arguments, report, fleet)
+                part = queues.play if name == "queues" else getattr(parts, name)
+                await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         bad = fleet.end()
         report.check("stop", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
@@ -79,7 +81,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "tls", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "chaos"] + ["cpu"] * arguments.long
 
     def folder(name):
         path = os.path.join(base, name)
@@ -87,7 +89,7 @@ async def play(arguments, report, base):
         os.chmod(path, 0o755)
         return path
 
-    if set(wanted) & {"start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split"}:
+    if set(wanted) & {"start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"}:
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
     if "tls" in wanted:
         await secured.play(arguments, report, folder("tls"))
@@ -116,7 +118,7 @@ def main():
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "limits", "detection", "fence", "restart", "split", "tls", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

@@ -101,13 +101,21 @@ func (l *load) start(ctx context.Context, client workflowservice.WorkflowService
 		Namespace: l.namespace, WorkflowId: fmt.Sprintf("%s-%d", l.queue.Name, i),
 		WorkflowType: &commonpb.WorkflowType{Name: l.word}, TaskQueue: l.queue, Input: l.input,
 		RequestId: fmt.Sprintf("%s-request-%d", l.queue.Name, i), Identity: identity,
-		WorkflowTaskTimeout: durationpb.New(10 * time.Second)})
+		WorkflowTaskTimeout: durationpb.New(10 * time.Second), Priority: l.priority(i)})
 	l.started[i] = time.Since(l.began[i])
 	if err != nil {
 		l.failed("start", err)
 	} else if l.mode == "start" {
 		l.oneMore()
 	}
+}
+
+// With -tenants: one of five priorities, and one of so many fairness keys.
+func (l *load) priority(i int) *commonpb.Priority {
+	if l.tenants == 0 {
+		return nil
+	}
+	return &commonpb.Priority{PriorityKey: int32(1 + i%5), FairnessKey: fmt.Sprintf("tenant-%d", i%l.tenants)}
 }
 
 func has(events []eventKind, wanted enumspb.EventType) bool {

@@ -29,6 +29,7 @@ import (
 type settings struct {
 	addr, namespace, mode, word string
 	n, starters, pollers, conns int
+	tenants                     int
 	payload                     int
 	rate                        float64
 	pids                        []int
@@ -48,6 +49,7 @@ func parse() settings {
 	flag.IntVar(&s.conns, "conns", 4, "connections")
 	flag.Float64Var(&s.rate, "rate", 0, "starts a second at most, evenly spaced; 0: as fast as the starters can")
 	flag.IntVar(&s.payload, "payload", 128, "input bytes")
+	flag.IntVar(&s.tenants, "tenants", 0, "fairness keys, with all priorities; 0: neither")
 	flag.DurationVar(&s.limit, "limit", 120*time.Second, "give up after")
 	flag.DurationVar(&s.hold, "hold", 5*time.Second, "how long -mode park holds its polls")
 	flag.BoolVar(&s.asJSON, "json", false, "print JSON")
