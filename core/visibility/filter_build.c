@@ -189,6 +189,8 @@ static tn_blob status_value(tn_filter_build *b, const tn_filter_value *v)
         else
             mistake(b, "invalid expression: invalid ExecutionStatus value '" TN_STR_FMT "'",
                     TN_STR_ARG(v->text));
+    } else if (v->kind == TN_FILTER_BOOL) {
+        wrong_type(b, TN_STR("ExecutionStatus"), TN_ATTR_KEYWORD, v);
     } else {
         mistake(b,
                 "invalid expression: unexpected value type %s for search attribute ExecutionStatus",
@@ -206,6 +208,8 @@ static tn_blob duration_value(tn_filter_build *b, const tn_filter_value *v)
                     "invalid expression: invalid duration value for search attribute "
                     "ExecutionDuration: " TN_STR_FMT,
                     TN_STR_ARG(v->text));
+    } else if (v->kind == TN_FILTER_BOOL) {
+        wrong_type(b, TN_STR("ExecutionDuration"), TN_ATTR_INT, v);
     } else if (v->kind != TN_FILTER_INT) {
         mistake(
             b,
