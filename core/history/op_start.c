@@ -168,7 +168,6 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
     const tn_parent_ref *parent = req->op == TN_HOP_START ? req->u.start.parent : NULL;
     if (parent && parent->workflow_id.n && parent->workflow_id.p[0] == TN_OBJECT_MARK) {
         tn_ms_set_owner(ms, parent->workflow_id, parent->run_id, (uint64_t)parent->initiated_id);
-        tx->extras_dirty = true;
         parent = NULL;
     }
     if (parent) {
@@ -184,6 +183,8 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
     start.eager = !parent && wants_eager_task(req, request);
     if (!fault)
         fault = tn_machine_start(tx, &start);
+    if (ms->owner)
+        tx->extras_dirty = true; /* no event says so */
     if (!fault && req->op == TN_HOP_UPDATE_WITH_START)
         fault = tn_update_start_admit(req, tx);
     if (!fault && start.eager)

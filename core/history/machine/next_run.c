@@ -100,11 +100,9 @@ static tn_tx *make_next(tn_tx *tx, const char *run_id)
     ms = tn_ms_create(tn_str_from(tx->ms->ns_id), tn_str_from(tx->ms->workflow_id), id);
     /* The next run starts when this one ends, by this run's clock too. */
     tn_tx_init(next, ms, tx->env, tx->arena, tn_tx_event_time(tx), tx->rng);
-    if (tx->ms->owner) {
+    if (tx->ms->owner)
         tn_ms_set_owner(ms, tn_str_from(tx->ms->owner), tn_str_from(tx->ms->owner_run_id),
                         tx->ms->owner_ref);
-        next->extras_dirty = true;
-    }
     tx->next_run = next;
     return next;
 }
@@ -124,6 +122,8 @@ static void begin(tn_tx *tx, tn_tx *next, tn_event *event)
     tn_uuid_format(id, request_id);
     tn_ms_set_create_request_id(next->ms, tn_str_from(request_id));
     tn_tx_schedule_wft(next);
+    if (next->ms->owner)
+        next->extras_dirty = true; /* no event says so */
 }
 
 /* ---- retry and cron -------------------------------------------------------------------------- */
