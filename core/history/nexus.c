@@ -173,7 +173,8 @@ static void put_header(tn_arena *arena, nexus_request *request, const char *key,
 }
 
 /* What the workflow gave, and how long the operation may take as a whole. */
-static void fill_header(tn_arena *arena, nexus_request *request, const scheduled_attrs *a, const tn_nexus_op *op)
+static void fill_header(tn_arena *arena, nexus_request *request, const scheduled_attrs *a, const tn_nexus_op *op,
+                        bool cancel)
 {
     uint64_t now = tn_now_wall_ns(), left = op->start_to_close_ns ? op->start_to_close_ns : UINT64_MAX;
     bool given = false;
@@ -186,7 +187,7 @@ static void fill_header(tn_arena *arena, nexus_request *request, const scheduled
         uint64_t at = op->scheduled_ns + op->schedule_to_close_ns, rest = at > now ? at - now : 0;
         left = rest < left ? rest : left;
     }
-    if (!given && left != UINT64_MAX)
+    if (!cancel && !given && left != UINT64_MAX)
         put_header(arena, request, "operation-timeout",
                    tn_arena_printf(arena, "%llums", (unsigned long long)(left / TN_MS)));
 }
@@ -238,7 +239,7 @@ static nexus_request *request_of(tn_arena *arena, const tn_run *run, const tn_ne
     tn_status status = TN_PROTO_UNPACK(temporal__api__history__v1__nexus_operation_scheduled_event_attributes,
                                        op->attrs, arena, &a, NULL);
     TN_ASSERT(status == TN_OK); /* our own bytes, checked when the event was folded */
-    fill_header(arena, request, a, op);
+    fill_header(arena, request, a, op, cancel);
     request->endpoint = a->endpoint;
     request->scheduled_time = tn_ts_from_ns(arena, (int64_t)tn_now_wall_ns());
     request->capabilities = MAKE(arena, temporal__api__nexus__v1__request__capabilities);
@@ -284,6 +285,40 @@ static const Tenon__NexusEndpointRecord *endpoint_of(const tn_endpoints *list, c
     return endpoint ? endpoint : tn_endpoints_by_name(list, tn_str_from(op->endpoint));
 }
 
+/* Where a handler outside reports what became of an operation; NULL: nobody has said. */
+static const char *callback_url(tn_arena *arena, const tn_namespace *ns)
+{
+    const char *rest = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(tn_dyn_text(TN_DYN_NEXUS_CALLBACK_TEMPLATE)));
+    const char *out = "", *open, *close;
+    if (strcmp(rest, "unset") == 0 || !ns)
+        return NULL;
+    while ((open = strstr(rest, "{{")) && (close = strstr(open, "}}"))) {
+        const char *name = tn_arena_printf(arena, "%.*s", (int)(close - open - 2), open + 2);
+        tn_str value = strstr(name, ".NamespaceName") ? ns->name : strstr(name, ".NamespaceID") ? ns->id : TN_STR("");
+        out = tn_arena_printf(arena, "%s%.*s" TN_STR_FMT, out, (int)(open - rest), rest, TN_STR_ARG(value));
+        rest = close + 2;
+    }
+    return tn_arena_printf(arena, "%s%s", out, rest);
+}
+
+static void to_url(ncall *c, const tn_run *run, const tn_nexus_op *op, const Tenon__NexusEndpointRecord *endpoint,
+                   const tn_namespace *ns, bool cancel, uint64_t timeout_ns)
+{
+    const char *callback = callback_url(c->arena, ns);
+    if (!callback && !cancel) {
+        tn_nexus_result result = {.kind = TN_NEXUS_AGAIN};
+        result.failure = tn_nexus_call_failure(
+            c->arena,
+            "dynamic config \"component.nexusoperations.callback.endpoint.template\" is unset: no callback URL for "
+            "handlers outside",
+            false);
+        ncall_answer(c, &result, 0);
+        return;
+    }
+    tn_nexus_to_url(c->arena, c, request_of(c->arena, run, op, ns ? ns->name : TN_STR(""), cancel, callback),
+                    tn_arena_strdup(c->arena, endpoint->url), timeout_ns);
+}
+
 static void ask_handler(tn_run *run, const tn_nexus_op *op, bool cancel)
 {
     ncall *c = ncall_begin(run, cancel ? TN_IOP_NEXUS_CANCELED : TN_IOP_NEXUS_STARTED, op->scheduled_id,
@@ -306,7 +341,7 @@ static void ask_handler(tn_run *run, const tn_nexus_op *op, bool cancel)
         ncall_answer(c, &result, 0);
     } else if (!held_back(c)) {
         if (*endpoint->url)
-            tn_nexus_to_url(c->arena, c, run, op, endpoint, ns_name, cancel, timeout_ns);
+            to_url(c, run, op, endpoint, ns, cancel, timeout_ns);
         else
             to_worker(c, endpoint, request_of(c->arena, run, op, ns_name, cancel, SYSTEM_URL), timeout_ns);
     }

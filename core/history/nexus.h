@@ -21,8 +21,8 @@ Tenon__NexusCallbackToken *tn_nexus_open_token(tn_arena *arena, const char *text
 void tn_nexus_http_answered(void *call, const tn_nexus_result *result);
 
 /* ---- nexus_http.c: the same to addresses outside.  The answer comes by tn_nexus_http_answered. ---- */
-void tn_nexus_to_url(tn_arena *arena, void *call, const tn_run *run, const tn_nexus_op *op,
-                     const Tenon__NexusEndpointRecord *endpoint, tn_str ns_name, bool cancel, uint64_t timeout_ns);
+void tn_nexus_to_url(tn_arena *arena, void *call, const Temporal__Api__Nexus__V1__Request *request, const char *url,
+                     uint64_t timeout_ns);
 void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__Common__V1__Callback__Nexus *callback,
                               const Tenon__NexusCompletion *completion, uint64_t close_ns, tn_str ns_name);
 

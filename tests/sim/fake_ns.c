@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The registry of namespaces, played: there is one. */
+#include "http/client.h"
 #include "namespace/endpoint.h"
 #include "namespace/namespace.h"
 
@@ -36,4 +37,11 @@ const Tenon__NexusEndpointRecord *tn_endpoints_by_name(const tn_endpoints *list,
 {
     (void)list, (void)name;
     return NULL;
+}
+
+/* Nobody is outside. */
+void tn_http_post(tn_http_out *out)
+{
+    out->problem = "no route";
+    out->done(out);
 }
