@@ -201,7 +201,8 @@ static const tn_fault *already_there(tn_arena *arena, const tn_ms *there)
         TEMPORAL__API__ERRORDETAILS__V1__WORKFLOW_EXECUTION_ALREADY_STARTED_FAILURE__INIT;
     tn_str id = tn_object_id_of(tn_str_from(there->workflow_id));
 
-    detail.run_id = (char *)(uintptr_t)there->run_id_text;
+    detail.run_id = detail.first_execution_run_id = (char *)(uintptr_t)there->run_id_text;
+    detail.start_request_id = there->create_request_id ? there->create_request_id : (char *)(uintptr_t) "";
     if (tn_ms_running(there))
         return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base,
                                  "Workflow execution is already running. WorkflowId: " TN_STR_FMT
@@ -278,7 +279,11 @@ static const tn_fault *create(tn_tx *tx, const ProtobufCMessage *message, tn_obj
     Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *user =
         TN_MSG(tx->arena, temporal__api__common__v1__search_attributes__indexed_fields_entry);
     tn_batch_job *batch = fresh(tx->ms);
+    char request_id[37];
+    uint8_t id[16];
 
+    tn_uuid_v4(tx->rng, id);
+    tn_uuid_format(id, request_id);
     memo_put(tx->arena, memo, "batch_operation_type", text_payload(tx->arena, tn_batch_type_name(request), NULL));
     memo_put(tx->arena, memo, "batch_operation_reason", text_payload(tx->arena, request->reason, NULL));
     if (*request->visibility_query)
@@ -292,7 +297,7 @@ static const tn_fault *create(tn_tx *tx, const ProtobufCMessage *message, tn_obj
                     &(tn_object_start){.type = "temporal-sys-batch-workflow-protobuf",
                                        .task_queue = "temporal-sys-per-ns-tq",
                                        .identity = tn_batch_identity(request),
-                                       .request_id = "",
+                                       .request_id = request_id,
                                        .memo = memo,
                                        .attributes = attributes});
     tx->ms->object = batch;

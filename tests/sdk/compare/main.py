@@ -19,6 +19,7 @@ import time
 import traceback
 
 import cases_activity
+import cases_batch
 import cases_child
 import cases_errors
 import cases_flow
@@ -34,7 +35,7 @@ from driver import Case, Server
 from normal import differences
 
 MODULES = (cases_flow, cases_task, cases_activity, cases_child, cases_view,
-           cases_errors, cases_sdk, cases_update, cases_operate, cases_reset, cases_schedule,
+           cases_errors, cases_sdk, cases_update, cases_operate, cases_reset, cases_batch, cases_schedule,
            cases_solo)
 AT_ONCE = 12
 TRIES = 3
