@@ -158,6 +158,7 @@ static void conn_free(rpc_conn *conn)
     rpc_tls_destroy(conn->tls);
     rpc_peer_unref(conn->peer);
     free(conn);
+    worker->conn_count--; /* not before: a flush that waits for the end of the turn still comes back to the worker */
     rpc_worker_maybe_done(worker);
 }
 
@@ -182,7 +183,6 @@ static void conn_closed(tn_stream *stream)
     conn->state = RPC_CONN_GONE;
     conn->stream = NULL;
     tn_list_remove(&conn->link);
-    conn->worker->conn_count--;
     if (!conn->flush_queued)
         conn_free(conn);
 }
