@@ -195,7 +195,7 @@ static void judge_current(tn_vfy_replay *r)
         tn_vfy_complain(r->report, TN_TABLE_CURRENT, current_row(r),
                         "the current-run row says status %d, the state is %d", run->current_status,
                         status);
-    else if (run->current_start_ns != ms->start_ns || run->current_close_ns != ms->close_ns)
+    else if (run->current_start_ns != tn_ms_shown_start_ns(ms) || run->current_close_ns != ms->close_ns)
         tn_vfy_complain(r->report, TN_TABLE_CURRENT, current_row(r),
                         "the current-run row's start or close time is not the state's");
     if (tn_uuid_parse(tn_str_from(ms->first_run_id), first) &&
