@@ -12,6 +12,7 @@
 #include "rpc/private.h"
 
 #define AHEAD_BYTES_MAX (64u * 1024u) /* kept while a request is being answered */
+#define IDLE_BYTES_MAX (8u * 1024u)   /* of room that a connection keeps between requests */
 #define EMPTY_LINES_MAX 4             /* before a request line */
 
 typedef enum h1_state { H1_HEAD, H1_BODY, H1_CHUNKS, H1_ANSWER } h1_state;
@@ -286,9 +287,12 @@ static void feed(rpc_conn *conn)
         h1->keep = false;
         h1->in.n = h1->at = 0;
     }
-    memmove(h1->in.p, h1->in.p + h1->at, h1->in.n - h1->at);
+    if (h1->at)
+        memmove(h1->in.p, h1->in.p + h1->at, h1->in.n - h1->at);
     h1->in.n -= h1->at;
     h1->at = 0;
+    if (!h1->in.n && h1->in.cap > IDLE_BYTES_MAX)
+        tn_buf_done(&h1->in);
 }
 
 /* What is kept goes to HTTP/2, which begins with these bytes. */
