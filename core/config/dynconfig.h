@@ -142,6 +142,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(ACTIVITY_START_DELAY, "activity.startDelayEnabled", BOOL, NAMESPACE, true) \
     X(ACTIVITY_OPERATORS, "history.enableStandaloneActivityOperatorCommands", \
       BOOL, NAMESPACE, true) \
+    X(FRONTEND_BATCH_ACTIVITIES, "frontend.enableBatchOperationsForStandaloneActivities", BOOL, NAMESPACE, true) \
     X(FRONTEND_WORKFLOW_PAUSE, "frontend.WorkflowPauseEnabled", BOOL, NAMESPACE, true) \
     X(FRONTEND_KEEPALIVE_MIN, "frontend.keepAliveMinTime", DURATION, GLOBAL, 10 * TN_DYN_SEC) \
     X(FRONTEND_KEEPALIVE_WITHOUT_STREAM, "frontend.keepAlivePermitWithoutStream", \

@@ -21,7 +21,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "frontend.deleteNamespaceConcurrentDeleteExecutionsActivities",
     "frontend.deleteNamespaceDeletePageSize", "frontend.deleteNamespacePagesPerExecution",
     "frontend.deleteNamespaceUseChasmDeleteExecution", "frontend.disabledScheduleValidations",
-    "frontend.enableBatchOperationsForStandaloneActivities",
+    
     "frontend.enableMatchingFanOutForPollCancellation", "frontend.enablePrincipalPropagation",
     "frontend.enableSchedules", "frontend.enableServerVersionCheck",
     "frontend.globalNamespaceWorkerDeploymentReadBurstRatio",

@@ -385,9 +385,6 @@ void tn_do_update_activity_execution_options(tn_fcall *f)
 
 /* ---- many ---- */
 
-static const tn_vis_division division = {
-    .value = TN_SOLO_DIVISION, .id_name = "ActivityId", .type_name = "ActivityType"};
-
 typedef struct listing {
     tn_fcall *f;
     tn_vis_op op;
@@ -463,7 +460,7 @@ void tn_do_list_activities(tn_fcall *f)
     int64_t page_max = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE);
     page_max = page_max > 0 && page_max <= UINT32_MAX ? page_max : 1;
     const tn_fault *fault =
-        tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_LIST, &division, q);
+        tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_LIST, &tn_solo_division, q);
     if (!fault)
         fault = tn_vis_page_open(arena, tn_blob_from(r->next_page_token.data, r->next_page_token.len), q);
     if (fault) {
@@ -513,7 +510,7 @@ void tn_do_count_activities(tn_fcall *f)
     if (!enabled(f))
         return;
     listing *l = begin_listing(f, counted);
-    const tn_fault *fault = tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_COUNT, &division,
+    const tn_fault *fault = tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_COUNT, &tn_solo_division,
                                                   &l->op.u.list.query);
     if (fault) {
         tn_front_fail(f, fault);

@@ -2,6 +2,7 @@
 /* Batch operations: jobs that are objects of the history role (history/machine/batch.h); what they are to do is checked here. */
 #include "frontend/priv.h"
 #include "history/machine/batch.h"
+#include "history/machine/solo.h"
 #include "visibility/visibility.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
@@ -37,13 +38,6 @@ static const char *go_name(const start_request *r)
     return "";
 }
 
-/* The reference does these where its configuration says so, which by default it does not. */
-static bool of_activities_alone(const start_request *r)
-{
-    return r->operation_case == OP(CANCEL_ACTIVITIES) || r->operation_case == OP(TERMINATE_ACTIVITIES) ||
-           r->operation_case == OP(DELETE_ACTIVITIES);
-}
-
 static const char *check_targets(tn_arena *arena, const start_request *r)
 {
     static const char *const types[] = {"Unspecified", "Workflow", "Activity"};
@@ -55,13 +49,16 @@ static const char *check_targets(tn_arena *arena, const start_request *r)
         return "JobId is not set on request.";
     if (selectors > 1)
         return "visibility query, executions, and target executions are mutually exclusive";
+    unsigned expected = tn_batch_of_activities(r) ? TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_ACTIVITY
+                                                  : TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_WORKFLOW;
     for (size_t i = 0; i < r->n_target_executions; i++) {
         unsigned type = (unsigned)r->target_executions[i]->type;
-        if (type != TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_WORKFLOW)
+        if (type != expected)
             return tn_arena_printf(arena,
                                    "target_executions[%zu] has type %s, but operation "
-                                   "*workflowservice.StartBatchOperationRequest_%s requires Workflow",
-                                   i, type < TN_COUNT_OF(types) ? types[type] : "Unspecified", go_name(r));
+                                   "*workflowservice.StartBatchOperationRequest_%s requires %s",
+                                   i, type < TN_COUNT_OF(types) ? types[type] : "Unspecified", go_name(r),
+                                   types[expected]);
     }
     if (strlen(r->job_id) > tn_front_id_max())
         return "WorkflowId length exceeds limit.";
@@ -180,13 +177,15 @@ static void counted(tn_vis_op *op)
         to_job(f, REQUEST(f, StartBatchOperationRequest)->job_id);
 }
 
-static const tn_fault *check_query(tn_fcall *f, const char *query)
+static const tn_fault *check_query(tn_fcall *f, const start_request *r)
 {
+    const char *query = r->visibility_query;
     tn_vis_query parsed = {0};
     if (!*query)
         return NULL;
     const tn_fault *fault =
-        tn_vis_query_parse(f->call->arena, f->ns, tn_str_from(query), TN_VIS_FOR_COUNT, &parsed);
+        tn_vis_query_parse_in(f->call->arena, f->ns, tn_str_from(query), TN_VIS_FOR_COUNT,
+                              tn_batch_of_activities(r) ? &tn_solo_division : NULL, &parsed);
     if (!fault)
         return NULL;
     return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "invalid visibility query: " TN_STR_FMT,
@@ -199,7 +198,8 @@ void tn_do_start_batch(tn_fcall *f)
     tn_arena *arena = f->call->arena;
     if (disabled(f))
         return;
-    if (of_activities_alone(r)) {
+    if (tn_batch_of_activities(r) && !(tn_dyn_bool(TN_DYN_FRONTEND_BATCH_ACTIVITIES, f->ns->name, TN_STR("")) &&
+                                       tn_dyn_bool(TN_DYN_ACTIVITY_STANDALONE, f->ns->name, TN_STR("")))) {
         tn_front_invalid(f,
                          "The operation type *workflowservice.StartBatchOperationRequest_%s is not supported for this "
                          "namespace",
@@ -218,7 +218,7 @@ void tn_do_start_batch(tn_fcall *f)
     v->op.arena = arena;
     v->op.user = v;
     v->op.done = counted;
-    const tn_fault *fault = check_query(f, r->visibility_query);
+    const tn_fault *fault = check_query(f, r);
     if (!fault)
         fault = tn_vis_query_parse(arena, f->ns, TN_STR(DIVISION " AND ExecutionStatus = 'Running'"), TN_VIS_FOR_COUNT,
                                    &v->op.u.list.query);

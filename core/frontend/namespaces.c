@@ -45,6 +45,14 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
         tn_dyn_bool(TN_DYN_FRONTEND_ASYNC_UPDATES, ns->name, TN_STR(""));
     info->capabilities->standalone_activities =
         tn_dyn_bool(TN_DYN_ACTIVITY_STANDALONE, ns->name, TN_STR(""));
+    if (info->capabilities->standalone_activities) {
+        info->capabilities->standalone_activity_start_delay =
+            tn_dyn_bool(TN_DYN_ACTIVITY_START_DELAY, ns->name, TN_STR(""));
+        info->capabilities->standalone_activity_operator_commands =
+            tn_dyn_bool(TN_DYN_ACTIVITY_OPERATORS, ns->name, TN_STR(""));
+        info->capabilities->standalone_activity_batch_operations =
+            tn_dyn_bool(TN_DYN_FRONTEND_BATCH_ACTIVITIES, ns->name, TN_STR(""));
+    }
     info->capabilities->workflow_pause =
         tn_dyn_bool(TN_DYN_FRONTEND_WORKFLOW_PAUSE, ns->name, TN_STR(""));
     info->capabilities->worker_heartbeats = tn_dyn_bool(TN_DYN_FRONTEND_WORKER_HEARTBEATS, ns->name, TN_STR(""));

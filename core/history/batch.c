@@ -4,6 +4,7 @@
 #include "history/batch.h"
 
 #include "config/dynconfig.h"
+#include "history/machine/solo.h"
 #include "proto/proto.h"
 #include "visibility/visibility.h"
 
@@ -37,13 +38,18 @@ static void lookup_end(lookup *l, const tn_fault *fault)
     tn_object_effect_end(l->effect, fault, fault ? NULL : &l->page.base);
 }
 
+const tn_vis_division tn_solo_division = {
+    .value = TN_SOLO_DIVISION, .id_name = "ActivityId", .type_name = "ActivityType"};
+
 /* Operations on what runs find nothing to do in a closed run. */
 static bool wants_running(const start_request *request)
 {
     return request->operation_case !=
                TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_DELETION_OPERATION &&
            request->operation_case !=
-               TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_RESET_OPERATION;
+               TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_RESET_OPERATION &&
+           request->operation_case !=
+               TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_DELETE_ACTIVITIES_OPERATION;
 }
 
 static char *quoted(tn_arena *arena, const char *s)
@@ -116,8 +122,9 @@ static void ask_visibility(lookup *l, const tn_batch_job *batch, const start_req
     tn_arena *arena = l->effect->arena;
     const char *text = query_of(arena, request);
     tn_vis_query *query = &l->op.u.list.query;
-    const tn_fault *fault = tn_vis_query_parse(arena, l->ns, tn_str_from(text),
-                                               count ? TN_VIS_FOR_COUNT : TN_VIS_FOR_LIST, query);
+    const tn_fault *fault =
+        tn_vis_query_parse_in(arena, l->ns, tn_str_from(text), count ? TN_VIS_FOR_COUNT : TN_VIS_FOR_LIST,
+                              tn_batch_of_activities(request) ? &tn_solo_division : NULL, query);
     if (fault) {
         lookup_end(l, fault);
         return;
@@ -334,6 +341,41 @@ static const ProtobufCMessage *activity_options_request(action *a)
     return &r->base;
 }
 
+static const ProtobufCMessage *terminate_activity_request(action *a)
+{
+    NEW(a->arena, r, TerminateActivityExecutionRequest, terminate_activity_execution_request);
+    r->activity_id = a->execution->workflow_id;
+    r->run_id = a->execution->run_id;
+    r->identity = a->job->terminate_activities_operation->identity;
+    r->reason = a->job->terminate_activities_operation->reason;
+    r->request_id =
+        tn_batch_request_id(a->arena, a->effect, "terminate activity", a->target->workflow_id, a->target->run_id);
+    a->op = TN_HOP_OBJECT;
+    return &r->base;
+}
+
+static const ProtobufCMessage *cancel_activity_request(action *a)
+{
+    NEW(a->arena, r, RequestCancelActivityExecutionRequest, request_cancel_activity_execution_request);
+    r->activity_id = a->execution->workflow_id;
+    r->run_id = a->execution->run_id;
+    r->identity = a->job->cancel_activities_operation->identity;
+    r->reason = a->job->cancel_activities_operation->reason;
+    r->request_id =
+        tn_batch_request_id(a->arena, a->effect, "cancel activity", a->target->workflow_id, a->target->run_id);
+    a->op = TN_HOP_OBJECT;
+    return &r->base;
+}
+
+static const ProtobufCMessage *delete_activity_request(action *a)
+{
+    NEW(a->arena, r, DeleteActivityExecutionRequest, delete_activity_execution_request);
+    r->activity_id = a->execution->workflow_id;
+    r->run_id = a->execution->run_id;
+    a->op = TN_HOP_DELETE;
+    return &r->base;
+}
+
 #define OP(UPPER) TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
 
 static const ProtobufCMessage *request_of(action *a)
@@ -355,6 +397,12 @@ static const ProtobufCMessage *request_of(action *a)
         return reset_activity_request(a);
     case OP(UPDATE_ACTIVITY_OPTIONS):
         return activity_options_request(a);
+    case OP(TERMINATE_ACTIVITIES):
+        return terminate_activity_request(a);
+    case OP(CANCEL_ACTIVITIES):
+        return cancel_activity_request(a);
+    case OP(DELETE_ACTIVITIES):
+        return delete_activity_request(a);
     default:
         return NULL;
     }
@@ -378,7 +426,10 @@ static void act(tn_object_effect *effect, const tn_batch_job *batch, const tn_ba
         tn_object_effect_end(effect, tn_fault_make(arena, TN_GRPC_UNIMPLEMENTED, "unknown batch type"), NULL);
         return;
     }
-    tn_object_effect_call(effect, a.op, tn_str_from(effect->ns_id), tn_str_from(a.execution->workflow_id),
+    tn_str id = tn_str_from(a.execution->workflow_id);
+    if (tn_batch_of_activities(a.job))
+        id = tn_object_workflow_id(arena, &tn_solo_kind, id);
+    tn_object_effect_call(effect, a.op, tn_str_from(effect->ns_id), id,
                           tn_str_from(a.execution->run_id), request);
 }
 

@@ -47,6 +47,8 @@ const tn_batch_target *tn_batch_target_of(const tn_batch_job *batch, uint64_t nu
 /* "terminate" ...; NULL: none.  And the enum that stands for it. */
 const char *tn_batch_type_name(const Temporal__Api__Workflowservice__V1__StartBatchOperationRequest *request);
 int32_t tn_batch_type_of(tn_str name);
+/* Its targets are activities of their own, no runs of workflows. */
+bool tn_batch_of_activities(const Temporal__Api__Workflowservice__V1__StartBatchOperationRequest *request);
 const char *tn_batch_identity(const Temporal__Api__Workflowservice__V1__StartBatchOperationRequest *request);
 int32_t tn_batch_state(int32_t status); /* BatchOperationState */
 

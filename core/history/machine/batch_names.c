@@ -20,6 +20,9 @@ static const struct {
     {OP(UNPAUSE_ACTIVITIES), 7, "unpause_activities"},
     {OP(UPDATE_ACTIVITY_OPTIONS), 8, "update_activity_options"},
     {OP(RESET_ACTIVITIES), 9, "reset_activities"},
+    {OP(TERMINATE_ACTIVITIES), 10, "terminate_activities"},
+    {OP(CANCEL_ACTIVITIES), 11, "cancel_activities"},
+    {OP(DELETE_ACTIVITIES), 12, "delete_activities"},
 };
 
 const char *tn_batch_type_name(const start_request *request)
@@ -28,6 +31,12 @@ const char *tn_batch_type_name(const start_request *request)
         if (names[i].operation == (int)request->operation_case)
             return names[i].name;
     return NULL;
+}
+
+bool tn_batch_of_activities(const start_request *request)
+{
+    return request->operation_case == OP(CANCEL_ACTIVITIES) || request->operation_case == OP(TERMINATE_ACTIVITIES) ||
+           request->operation_case == OP(DELETE_ACTIVITIES);
 }
 
 int32_t tn_batch_type_of(tn_str name)
@@ -59,6 +68,10 @@ const char *tn_batch_identity(const start_request *request)
         return request->update_activity_options_operation->identity;
     case OP(RESET_ACTIVITIES):
         return request->reset_activities_operation->identity;
+    case OP(TERMINATE_ACTIVITIES):
+        return request->terminate_activities_operation->identity;
+    case OP(CANCEL_ACTIVITIES):
+        return request->cancel_activities_operation->identity;
     default:
         return "";
     }

@@ -8,6 +8,7 @@
 
 #define TN_SOLO_LETTER 'a'
 #define TN_SOLO_DIVISION "3332429922" /* as the reference names its kind of execution */
+extern const struct tn_vis_division tn_solo_division; /* by which lists find them (history/batch.c) */
 #define TN_SOLO_SCHEDULED_ID 1
 
 typedef struct tn_solo {

@@ -9,13 +9,15 @@ from datetime import timedelta
 from google.protobuf.field_mask_pb2 import FieldMask
 from temporalio import activity
 from temporalio.api.activity.v1 import ActivityOptions
-from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.batch.v1 import BatchOperationDeleteActivities, BatchOperationTerminateActivities
+from temporalio.api.enums.v1 import BatchOperationState, PendingActivityState
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
-    DeleteActivityExecutionRequest, DescribeNamespaceRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest,
-    PauseWorkflowExecutionRequest, QueryWorkflowRequest, ResetActivityRequest, UnpauseActivityRequest,
-    UnpauseWorkflowExecutionRequest, UpdateActivityOptionsRequest)
+    DeleteActivityExecutionRequest, DescribeBatchOperationRequest, DescribeNamespaceRequest,
+    DescribeWorkflowExecutionRequest, PauseActivityRequest, PauseWorkflowExecutionRequest, QueryWorkflowRequest,
+    ResetActivityRequest, StartBatchOperationRequest, UnpauseActivityRequest, UnpauseWorkflowExecutionRequest,
+    UpdateActivityOptionsRequest)
 from temporalio.client import (
     ActivityExecutionStatus, ActivityFailureError, WorkflowExecutionStatus)
 from temporalio.common import ActivityIDConflictPolicy, ActivityIDReusePolicy, RetryPolicy
@@ -147,6 +149,33 @@ async def case_solo_waits_long(env):
     assert not waiting.done()
     async with env.worker(activities=ACTIVITIES, queue=queue):
         assert (await waiting)["id"] == name
+
+
+async def case_solo_batches(env):
+    """Jobs on many activities: ended, asked to end, deleted."""
+    queue = env.id("nobody")
+    handles = [await env.client.start_activity(solo_info, id=env.id("solo"), task_queue=queue, **SHORT)
+               for _ in range(5)]
+    query = " OR ".join(f"ActivityId = '{handle.id}'" for handle in handles)
+
+    async def listed(extra, count):
+        return (await env.client.count_activities(f"({query}){extra}")).count == count
+
+    async def job(**operation):
+        name = env.id("job")
+        await env.client.workflow_service.start_batch_operation(StartBatchOperationRequest(
+            namespace=env.namespace, job_id=name, reason="many", visibility_query=query, **operation))
+
+        async def over():
+            return (await env.client.workflow_service.describe_batch_operation(DescribeBatchOperationRequest(
+                namespace=env.namespace, job_id=name))).state == BatchOperationState.BATCH_OPERATION_STATE_COMPLETED
+        await env.until(over, "the job's end", 30, 0.2)
+    await env.until(lambda: listed("", 5), "the activities to be listed", 20, 0.2)
+    await job(terminate_activities_operation=BatchOperationTerminateActivities(identity="operator", reason="many"))
+    for handle in handles:
+        assert (await handle.describe()).status == ActivityExecutionStatus.TERMINATED
+    await job(delete_activities_operation=BatchOperationDeleteActivities())
+    await env.until(lambda: listed("", 0), "the activities to be gone", 20, 0.2)
 
 
 # ---- activities of workflows -----------------------------------------------------------------------
