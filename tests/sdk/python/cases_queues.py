@@ -13,6 +13,7 @@ import temporalio.api.workflowservice.v1 as ws
 from temporalio import activity, workflow
 from temporalio.common import Priority
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import PollerBehaviorAutoscaling
 
 import flows
 
@@ -216,6 +217,45 @@ async def case_bad_settings(env):
 
 
 # ---- workers ----
+
+
+async def case_pollers_that_scale(env):
+    """A worker that makes as many polls as the server advises does what a worker does."""
+    async with env.worker([flows.Hello], [flows.echo], workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=1),
+                          activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=1)) as queue:
+        results = await asyncio.gather(*[env.run(flows.Hello.run, str(i), task_queue=queue) for i in range(40)])
+        assert len(set(results)) == 40, results
+
+
+async def case_advice_to_pollers(env):
+    """A poll that meets an old backlog is told to have company; one that waited for long is told that it is one too many."""
+    queue = env.id("advised")
+
+    def poll(identity):
+        return env.client.workflow_service.poll_workflow_task_queue(ws.PollWorkflowTaskQueueRequest(
+            namespace=env.namespace, identity=identity, task_queue=taskqueue.TaskQueue(name=queue)),
+            timeout=timedelta(seconds=60))
+
+    async def start():
+        handle = await env.start("Nobody", task_queue=queue, run_timeout=timedelta(seconds=300),
+                                 task_timeout=timedelta(seconds=100))
+        env.forget(handle)
+        return handle
+    for _ in range(2):
+        await start()
+    await asyncio.sleep(1)  # the age of the backlog is what is asked for
+    advice = [(await poll("busy")).poller_scaling_decision.poll_request_delta_suggestion for _ in range(2)]
+    assert 1 in advice, advice
+    waiting = asyncio.ensure_future(poll("idle"))
+
+    async def parked():
+        return any(p.identity == "idle" for p in (await described(env, queue, WORKFLOW)).pollers)
+    await env.until(parked, "the poll that waits")
+    await asyncio.sleep(1.5)
+    handle = await start()
+    answer = await waiting
+    assert answer.workflow_execution.workflow_id == handle.id, answer
+    assert answer.poller_scaling_decision.poll_request_delta_suggestion == -1, answer
 
 
 def beat(env, instance, queue, status=enums.WorkerStatus.WORKER_STATUS_RUNNING):
