@@ -94,6 +94,12 @@ typedef struct tn_task_priority {
     tn_str fairness_key;
 } tn_task_priority;
 
+/* A request's bytes, where they are at hand and it was not changed: sent to another host as they are. */
+typedef struct tn_packed {
+    const ProtobufCMessage *of; /* that request and no other one */
+    tn_blob bytes;
+} tn_packed;
+
 typedef struct tn_hreq {
     tn_msg msg;
     tn_arena *arena; /* of the call, or the requester's own */
@@ -102,6 +108,7 @@ typedef struct tn_hreq {
     const tn_namespace *ns;     /* the caller holds the reference until done */
     tn_str workflow_id, run_id; /* run_id text, empty: current */
     const ProtobufCMessage *request;
+    tn_packed packed;
     tn_call *call; /* the RPC behind it, NULL for internal ones */
     uint64_t deadline_mono_ns;
     const tn_task_token *token;
@@ -211,6 +218,7 @@ typedef struct tn_mreq {
     bool sticky;         /* queue is a worker's sticky queue */
     tn_str normal_queue; /* of a sticky one */
     const ProtobufCMessage *request;
+    tn_packed packed;
     tn_call *call;
     uint64_t deadline_mono_ns;
     uint64_t poll_id; /* POLL, CANCEL_POLL: unique in this process (tn_client_next_poll_id) */

@@ -37,6 +37,16 @@ bool tn_wire_put_message(tn_arena *arena, const ProtobufCMessage *message, char 
     return true;
 }
 
+static bool put_request(tn_arena *arena, const ProtobufCMessage *request, tn_packed packed, char **out_type,
+                        ProtobufCBinaryData *out)
+{
+    if (!request || packed.of != request || !packed.bytes.n)
+        return tn_wire_put_message(arena, request, out_type, out);
+    *out_type = (char *)(uintptr_t)request->descriptor->name;
+    *out = bytes_of(packed.bytes);
+    return true;
+}
+
 static bool take_message(tn_arena *arena, const char *type, ProtobufCBinaryData bytes,
                          ProtobufCMessage **out)
 {
@@ -171,7 +181,7 @@ tn_blob tn_wire_pack_history(tn_hreq *req)
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
     out.by_call = req->call != NULL;
-    bool ok = tn_wire_put_message(arena, req->request, &out.request_type, &out.request);
+    bool ok = put_request(arena, req->request, req->packed, &out.request_type, &out.request);
     if (req->token && tn_proto_pack(&req->token->msg->base, arena, &packed) == TN_OK)
         out.token = bytes_of(packed);
     if (is_polled(req->op))
@@ -334,7 +344,7 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
     out.forwarded = req->forwarded;
-    bool ok = tn_wire_put_message(arena, req->request, &out.request_type, &out.request);
+    bool ok = put_request(arena, req->request, req->packed, &out.request_type, &out.request);
     if (req->op == TN_MOP_ADD) {
         uint64_t now = tn_now_mono_ns();
         out.task = put_task(arena, &req->task);
@@ -385,6 +395,7 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
         !take_message(req->arena, in->query_type, in->query, &query))
         return false;
     req->request = request;
+    req->packed = (tn_packed){request, blob_of(in->request)};
     if (req->op == TN_MOP_ADD) { /* task and query share their place */
         req->expire_mono_ns = in->expire_in_ns ? tn_now_mono_ns() + in->expire_in_ns : UINT64_MAX;
         req->priority = take_priority(req->arena, in);

@@ -120,6 +120,7 @@ static void poll(tn_fcall *f, const polling *p)
 {
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = NULL;
+    bool whole = p->queue && p->queue->kind; /* no default is to be filled in */
     if ((fault = check_wait(f)) || (fault = tn_front_check_identity(arena, p->identity)) ||
         (fault = tn_front_check_version(f, p->version ? p->version->build_id : "",
                                         p->version && p->version->use_versioning, p->deployment,
@@ -130,6 +131,8 @@ static void poll(tn_fcall *f, const polling *p)
     }
     f->mreq.poll_id = tn_client_next_poll_id();
     f->call->on_cancel = poll_cancelled;
+    if (whole)
+        f->mreq.packed = (tn_packed){f->call->request, f->call->message};
     tn_front_matching(f, TN_MOP_POLL, p->queue, p->type);
     f->mreq.done = poll_answered;
 }

@@ -73,6 +73,8 @@ static void with_token(tn_fcall *f, tn_hop op, ProtobufCBinaryData bytes, uint32
     if (fault) {
         tn_front_fail(f, fault);
     } else if (token) {
+        if (request == f->call->request && (op == TN_HOP_WFT_COMPLETED || op == TN_HOP_ACT_COMPLETED || op == TN_HOP_ACT_HEARTBEAT))
+            f->hreq.packed = (tn_packed){request, f->call->message}; /* nothing was changed in it */
         tn_front_history(f, op, token->workflow_id, token->run_id, request);
         if (f->user)
             f->hreq.done = answered_otherwise;

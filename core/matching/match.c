@@ -246,6 +246,7 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
         .workflow_id = tn_wtask_workflow_id(task),
         .run_id = {out->run_id, 36},
         .request = req->request,
+        .packed = req->packed,
         .call = req->call,
         .deadline_mono_ns = req->deadline_mono_ns,
         .pass_on = true,

@@ -143,7 +143,7 @@ async def play(arguments, report, fleet):
     took = await asyncio.to_thread(fleet.wait, len(fleet.members))
     report.check("all meet again", True, f"{took:.2f} s after the last fault")
     faults = ", ".join(f"{count} {name}" for name, count in sorted(chaos.counts.items()))
-    await judged(report, "chaos", world, tasks, paths, 90 + arguments.seconds,
+    await judged(report, "chaos", world, tasks, paths, 120,
                  f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({faults})",
                  clock_slack_ns=2 * CLOCK_NS if fleet.clock_library else 0)
     bad = fleet.end()

@@ -45,8 +45,12 @@ class Report:
 
 async def on_one_fleet(arguments, report, folder, wanted):
     """The parts that need thirteen healthy processes share them."""
-    fleet = Fleet(arguments, folder, dynamic=ONE_PARTED + LIMITED + LISTED + queues.GRACEFUL).fill()
+    why = Net.why_not() if arguments.net else None
+    if why:
+        raise RuntimeError(f"no network of the test's own: {why}")
+    net, fleet = Net(os.getpid() % 10000) if arguments.net else None, None
     try:
+        fleet = Fleet(arguments, folder, net, ONE_PARTED + LIMITED + LISTED + queues.GRACEFUL).fill()
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
         await parts.told(arguments, report, fleet)
@@ -59,7 +63,10 @@ async def on_one_fleet(arguments, report, folder, wanted):
         bad = fleet.end()
         report.check("stop", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
     finally:
-        fleet.abandon()
+        if fleet:
+            fleet.abandon()
+        if net:
+            net.end()
 
 
 async def shaken(arguments, report, folder):
@@ -116,6 +123,7 @@ def main():
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seconds", type=int, help="of chaos")
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
+    parser.add_argument("--net", action="store_true", help="all parts in network namespaces, not chaos alone")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "chaos", "cpu", "skew", []])

@@ -268,7 +268,7 @@ def load_of(world):
 
 
 async def judged(report, name, world, tasks, paths, seconds, told, clock_slack_ns=0):
-    await until_quiet(world, tasks, paths[0], seconds)
+    await until_quiet(world, tasks, paths[0], seconds, 20 * seconds)
     verdict, runs, oks = await judge(world.address, *paths, clock_slack_ns=clock_slack_ns)
     for violation in verdict.violations[:20]:
         print("  " + violation)

@@ -37,18 +37,22 @@ async def unfinished(world, log_path, ended):
     return False
 
 
-async def until_quiet(world, tasks, log_path, seconds):
-    """Clients stop, workers go on until nothing is left to do (R12); that a long campaign has left much is no fault."""
-    end = time.monotonic() + seconds
+async def until_quiet(world, tasks, log_path, seconds, most=0):
+    """Clients stop, workers go on until nothing is left to do (R12); that a long campaign has left much is no fault: with
+    `most`, the seconds count anew from each step that is made, so that what is judged is standing still and not being slow."""
+    began = time.monotonic()
+    end = began + seconds
     for task in tasks["clients"]:
         task.cancel()
     await asyncio.gather(*tasks["clients"], return_exceptions=True)
-    before, ended = -1, set()
+    before, done, ended = -1, 0, set()
     while time.monotonic() < end:
         size = os.path.getsize(log_path)
         if size == before and not await unfinished(world, log_path, ended):
             break
-        before = size
+        if size != before or len(ended) > done:
+            end = max(end, min(time.monotonic() + seconds, began + most))
+        before, done = size, len(ended)
         await asyncio.sleep(4)  # longer than any timer, time-out and back-off of the scenario
     world.stop.set()
     for task in tasks["workers"]:
