@@ -31,6 +31,8 @@ void tn_history_drain(void);
 /* [main] Drains: refuses new work, makes in-memory starts durable so that nothing is handed out twice after a
  * planned restart, ends parked calls. */
 void tn_history_stop(void);
+/* [main] The HTTP routes by which handlers outside report what became of Nexus operations. */
+void tn_history_register_http(void);
 
 /* [any] The visibility document that a run's state asks for, in an arena without a cap.  ns: the run's namespace, or NULL:
  * then the types that payloads name count. */

@@ -371,8 +371,7 @@ static void delivered(ncall *c, const char *message, bool again)
     ncall_answer(c, &result, 0);
 }
 
-/* A fault in the words of the Nexus protocol. */
-static void say_fault(ncall *c, const tn_fault *fault)
+void tn_nexus_fault_words(tn_arena *arena, const tn_fault *fault, const char **out_type, const char **out_text)
 {
     static const struct {
         int code;
@@ -393,8 +392,14 @@ static void say_fault(ncall *c, const tn_fault *fault)
             type = words[i].type;
             text = words[i].text;
         }
-    if (!text)
-        text = tn_arena_printf(c->arena, TN_STR_FMT, TN_STR_ARG(fault->message));
+    *out_type = type;
+    *out_text = text ? text : tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(fault->message));
+}
+
+static void say_fault(ncall *c, const tn_fault *fault)
+{
+    const char *type, *text;
+    tn_nexus_fault_words(c->arena, fault, &type, &text);
     delivered(c, tn_arena_printf(c->arena, "handler error (%s): %s", type, text), tn_nexus_retryable(type, 0));
 }
 

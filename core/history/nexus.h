@@ -6,6 +6,7 @@
 #include "config/dynconfig.h"
 #include "history/machine/nexus.h"
 #include "history/priv.h"
+#include "http/client.h"
 
 /* ---- nexus.c ---- */
 void tn_nexus_start_operation(tn_run *run, tn_nexus_op *op);
@@ -17,6 +18,8 @@ void tn_op_nexus_complete(tn_wf *wf, tn_hreq *req);
 void tn_nexus_describe_blocked(const tn_run *run,
                                Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);
 Tenon__NexusCallbackToken *tn_nexus_open_token(tn_arena *arena, const char *text); /* NULL: none of ours */
+/* A fault in the words of the Nexus protocol. */
+void tn_nexus_fault_words(tn_arena *arena, const tn_fault *fault, const char **out_type, const char **out_text);
 /* nexus_http.c's answer; of a callback: SYNC, or the message in `token`. */
 void tn_nexus_http_answered(void *call, const tn_nexus_result *result);
 
@@ -25,5 +28,11 @@ void tn_nexus_to_url(tn_arena *arena, void *call, const Temporal__Api__Nexus__V1
                      uint64_t timeout_ns);
 void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__Common__V1__Callback__Nexus *callback,
                               const Tenon__NexusCompletion *completion, uint64_t close_ns, tn_str ns_name);
+
+/* What a body and its headers hold; failure: NULL when it is none. */
+Temporal__Api__Common__V1__Payload *tn_nexus_http_payload(const tn_http_out *out);
+Temporal__Api__Failure__V1__Failure *tn_nexus_http_failure(const tn_http_out *out);
+void tn_nexus_http_links(const tn_http_out *out, tn_nexus_result *result);
+int tn_nexus_http_status(const char *type); /* of a handler error; 500: no type that we know */
 
 #endif

@@ -143,7 +143,7 @@ static const char *type_parameter(tn_arena *arena, const char *type, const char 
     return tn_arena_printf(arena, "%.*s", (int)strcspn(at + 1, "\""), at + 1);
 }
 
-static payload_msg *payload_of(const tn_http_out *out)
+payload_msg *tn_nexus_http_payload(const tn_http_out *out)
 {
     tn_arena *arena = out->arena;
     payload_msg *to = TN_MSG(arena, temporal__api__common__v1__payload), *whole;
@@ -204,7 +204,7 @@ static failure_msg *temporal_failure(const tn_json_tape *tape, uint32_t object, 
 }
 
 /* The failure that a body holds, and that have caused it; NULL: it holds none. */
-static failure_msg *failure_of(const tn_http_out *out)
+failure_msg *tn_nexus_http_failure(const tn_http_out *out)
 {
     tn_arena *arena = out->arena;
     failure_msg *first = NULL, **at = &first;
@@ -260,19 +260,28 @@ static void put_failure(hcall *h, tn_blob packed)
 
 /* ---- what an answer says --------------------------------------------------------------------- */
 
+static const struct {
+    int status;
+    const char *type;
+} error_types[] = {{400, "BAD_REQUEST"},     {401, "UNAUTHENTICATED"}, {403, "UNAUTHORIZED"},
+                   {404, "NOT_FOUND"},       {408, "REQUEST_TIMEOUT"}, {409, "CONFLICT"},
+                   {429, "RESOURCE_EXHAUSTED"}, {500, "INTERNAL"},     {501, "NOT_IMPLEMENTED"},
+                   {503, "UNAVAILABLE"},     {520, "UPSTREAM_TIMEOUT"}};
+
 static const char *error_type(int status)
 {
-    static const struct {
-        int status;
-        const char *type;
-    } types[] = {{400, "BAD_REQUEST"},        {401, "UNAUTHENTICATED"}, {403, "UNAUTHORIZED"}, {404, "NOT_FOUND"},
-                 {408, "REQUEST_TIMEOUT"},    {409, "CONFLICT"},        {429, "RESOURCE_EXHAUSTED"},
-                 {500, "INTERNAL"},           {501, "NOT_IMPLEMENTED"}, {503, "UNAVAILABLE"},
-                 {520, "UPSTREAM_TIMEOUT"}};
-    for (size_t i = 0; i < TN_COUNT_OF(types); i++)
-        if (types[i].status == status)
-            return types[i].type;
+    for (size_t i = 0; i < TN_COUNT_OF(error_types); i++)
+        if (error_types[i].status == status)
+            return error_types[i].type;
     return NULL;
+}
+
+int tn_nexus_http_status(const char *type)
+{
+    for (size_t i = 0; i < TN_COUNT_OF(error_types); i++)
+        if (strcmp(error_types[i].type, type) == 0)
+            return error_types[i].status;
+    return 500;
 }
 
 static int32_t retry_of(const tn_http_out *out)
@@ -289,7 +298,7 @@ static void take_error(const tn_http_out *out, tn_nexus_result *result)
 {
     tn_arena *arena = out->arena;
     const char *type = error_type(out->status);
-    failure_msg *cause = type ? failure_of(out) : NULL;
+    failure_msg *cause = type ? tn_nexus_http_failure(out) : NULL;
     int32_t retry = retry_of(out);
     if (!type) { /* a wrong address, a proxy: none of the protocol's words */
         bool again = out->status < 400 || out->status >= 500;
@@ -311,7 +320,7 @@ static void take_error(const tn_http_out *out, tn_nexus_result *result)
 }
 
 /* Nexus-Link: <url>; type="t", <url>; type="t" */
-static void take_links(const tn_http_out *out, tn_nexus_result *result)
+void tn_nexus_http_links(const tn_http_out *out, tn_nexus_result *result)
 {
     tn_arena *arena = out->arena;
     result->links = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Link *, out->n_got + 1);
@@ -355,14 +364,14 @@ static void handler_answered(tn_http_out *out)
         result.kind = TN_NEXUS_CANCEL_OK;
     } else if (out->status == 200) {
         result.kind = TN_NEXUS_SYNC;
-        result.payload = payload_of(out);
-        take_links(out, &result);
+        result.payload = tn_nexus_http_payload(out);
+        tn_nexus_http_links(out, &result);
     } else if (out->status == 201) {
         take_token(out, &result);
-        take_links(out, &result);
+        tn_nexus_http_links(out, &result);
     } else if (out->status == 424 && !h->cancel) {
         result.kind = tn_str_is(tn_http_got(out, "nexus-operation-state"), "canceled") ? TN_NEXUS_CANCELED : TN_NEXUS_FAILED;
-        result.failure = failure_of(out);
+        result.failure = tn_nexus_http_failure(out);
         if (!result.failure)
             result.failure = TN_MSG(out->arena, temporal__api__failure__v1__failure);
     } else {

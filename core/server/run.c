@@ -483,6 +483,7 @@ static void register_methods(void)
     tn_rpc_register_builtin();
     tn_intake_register();
     tn_frontend_register();
+    tn_history_register_http();
 }
 
 static int open_ports(server *s)
