@@ -94,6 +94,8 @@ static void start_with(const start_request *r)
     tn_tx_finish(tx);
     assert_int_equal(tx->n_events, 1);
     k->ms->transition++;
+    if (reply.response)
+        reply.response = tn_proto_copy(reply.response, k->arena);
     reload(true);
     tn_tx_done(&k->tx);
     tn_arena_destroy(k->tx_arena);
