@@ -373,7 +373,6 @@ uint64_t tn_schedule_deadline_ns(const tn_ms *ms)
 void tn_schedule_fire(tn_tx *tx)
 {
     tn_schedule *s = tn_schedule_of(tx->ms);
-    size_t before = s->n_actions;
 
     if (tn_schedule_deadline_ns(tx->ms) > tx->now_ns)
         return;
@@ -382,9 +381,7 @@ void tn_schedule_fire(tn_tx *tx)
         return;
     }
     tn_schedule_proceed(tx);
-    tx->extras_dirty = true;
-    if (s->n_actions == before)
-        tx->visibility_dirty = true; /* else the answers of its starts are shown, too */
+    tx->extras_dirty = tx->visibility_dirty = true; /* the next moments are shown in lists */
 }
 
 /* ---- effects ---- */
