@@ -163,7 +163,7 @@ async def case_solo_batches(env):
 
     async def job(**operation):
         name = env.id("job")
-        await env.client.workflow_service.start_batch_operation(StartBatchOperationRequest(
+        await env.start_batch(StartBatchOperationRequest(
             namespace=env.namespace, job_id=name, reason="many", visibility_query=query, **operation))
 
         async def over():

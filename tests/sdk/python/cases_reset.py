@@ -99,7 +99,7 @@ async def case_reset_of_a_closed_run(env):
 
 async def batch(env, **fields):
     job = str(uuid.uuid4())
-    await env.client.workflow_service.start_batch_operation(StartBatchOperationRequest(
+    await env.start_batch(StartBatchOperationRequest(
         namespace=env.client.namespace, job_id=job, reason="test", **fields))
     for _ in range(200):
         told = await env.client.workflow_service.describe_batch_operation(

@@ -11,6 +11,7 @@ import uuid
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, Interceptor, OutboundInterceptor, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 CASE_LIMIT_S = 100
@@ -92,6 +93,17 @@ class Env:
             if time.monotonic() > end:
                 raise AssertionError(f"not within {seconds:g} s: {what}")
             await asyncio.sleep(pause)
+
+    async def start_batch(self, request):
+        """One job at a time is what a namespace may have, and the cases run side by side."""
+        async def taken():
+            try:
+                return await self.client.workflow_service.start_batch_operation(request)
+            except RPCError as error:
+                if "Max concurrent batch operations" not in str(error):
+                    raise
+                return None
+        return await self.until(taken, "the batch job to be taken", 60, 0.3)
 
     async def until_kind(self, handle, kind, count=1):
         async def seen():
