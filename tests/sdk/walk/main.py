@@ -28,7 +28,7 @@ COMMAND_LIMIT_S = 60
 UNTIL_LIMIT_S = 60
 # What a server may choose, or what the machine's time decides.
 FREE = re.compile(r"^(nextPageToken|.*[sS]ize.*|.*[lL]ength.*|conflictToken|attempt|historyShardCount|serverVersion|"
-                  r"persistenceStore|httpAddress|visibilityStore|clusterId|.*Rate|.*Age|approximateBacklogCount)$")
+                  r"persistenceStore|httpAddress|serverScaledDeployments|visibilityStore|clusterId|.*Rate|.*Age|approximateBacklogCount)$")
 
 
 def tree(cli, path=()):
