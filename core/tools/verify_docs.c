@@ -83,6 +83,10 @@ static void compare(tn_verify *v, const tn_vis_doc *doc)
                                doc->version <= expected->transition));
     if (expected)
         expected->seen = true;
+    if (expected && expected->workflow_id) { /* an object is kept under another id than it is listed by */
+        shard = expected->shard;
+        workflow_id = tn_arena_strdup(arena, expected->workflow_id);
+    }
     pthread_mutex_unlock(&v->lock);
     if (!fine)
         suspect(v, shard, id, ns_id, workflow_id);
