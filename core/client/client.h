@@ -11,6 +11,7 @@
 #include <protobuf-c/protobuf-c.h>
 
 #include "base/base.h"
+#include "deployment/deployment.h"
 #include "loop/loop.h"
 #include "namespace/namespace.h"
 #include "proto/fault.h"
@@ -74,6 +75,9 @@ typedef struct tn_parent_ref { /* who started a child */
     int64_t initiated_id;
     tn_str root_workflow_id, root_run_id;
     tn_str original_run_id; /* of a run that a reset has made: the one that began its history; may be empty */
+    tn_dver pinned;  /* the child begins pinned to this version; empty: not */
+    tn_dver upgrade; /* ... or auto-upgrade, from this one */
+    int64_t upgrade_revision;
 } tn_parent_ref;
 
 /* A task as matching knows it: enough to find the run again, nothing more (copied by value; the
@@ -223,6 +227,7 @@ typedef struct tn_mreq {
     uint64_t deadline_mono_ns;
     uint64_t poll_id; /* POLL, CANCEL_POLL: unique in this process (tn_client_next_poll_id) */
     tn_str workflow_id, run_id; /* ADD, QUERY (text) */
+    tn_directive directive;     /* ADD, QUERY: which version's workers may have it */
     union {
         struct { /* ADD */
             tn_task_ref task;

@@ -275,8 +275,14 @@ static void retire_call(tn_call *call)
 
 static void namespace_read(intake *in) { done_reply(in->call); }
 
+static void deployments_read(void *user) { done_reply(user); }
+
 static void namespace_call(tn_call *call)
 {
+    if (((const Tenon__NamespaceCall *)call->request)->deployments) {
+        tn_deployments_refresh(deployments_read, call);
+        return;
+    }
     intake *in = begin(call);
     if (in)
         refresh_then(in, namespace_read);

@@ -66,6 +66,8 @@ static void members_changed(void)
 {
     remote_loop *rl = mine();
     tn_client_ring_changed();
+    if (tn_loop_index(tn_loop_current()) == 0) /* who was away may have missed a change, or we */
+        tn_deployments_refresh(NULL, NULL);
     TN_LIST_FOREACH_SAFE (link, &rl->channels) {
         host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
         const tn_member *member = tn_members_find(hc->host_id);
@@ -278,13 +280,14 @@ static uint32_t some_service(const tn_member *member)
     return service;
 }
 
-static void announce(tn_str ns_id, void (*told)(void *user), void *user)
+static void announce_what(tn_str ns_id, bool deployments, void (*told)(void *user), void *user)
 {
     tn_arena *arena = tn_arena_create(0);
     telling *all = TN_NEW(arena, telling);
     *all = (telling){.arena = arena, .waiting = 1, .told = told, .user = user};
     Tenon__NamespaceCall call = TENON__NAMESPACE_CALL__INIT;
     call.ns_id = text(arena, ns_id);
+    call.deployments = deployments;
     tn_blob packed = {0};
     bool ok = tn_proto_pack(&call.base, arena, &packed) == TN_OK;
     size_t count = 0;
@@ -306,6 +309,13 @@ static void announce(tn_str ns_id, void (*told)(void *user), void *user)
         tn_outcall_send(channel_to(members[i], service), &tc->out);
     }
     one_told(all);
+}
+
+static void announce(tn_str ns_id, void (*told)(void *user), void *user) { announce_what(ns_id, false, told, user); }
+
+static void announce_deployments(tn_str ns_id, void (*told)(void *user), void *user)
+{
+    announce_what(ns_id, true, told, user);
 }
 
 /* Another number of shards: whoever does not hear of it learns it from the calls that come back to it. */
@@ -415,6 +425,7 @@ void tn_remote_start(void)
     show_stats();
     tn_members_listen(members_changed);
     tn_namespace_announce(announce);
+    tn_deployments_announce(announce_deployments);
     tn_shardmap_announce(announce_map);
     tn_endpoint_announce(announce_endpoints);
 }

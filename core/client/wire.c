@@ -73,6 +73,11 @@ static Tenon__ParentRef *put_parent(tn_arena *arena, const tn_parent_ref *parent
     out->root_workflow_id = text(arena, parent->root_workflow_id);
     out->root_run_id = text(arena, parent->root_run_id);
     out->original_run_id = text(arena, parent->original_run_id);
+    out->pinned_deployment = text(arena, parent->pinned.deployment);
+    out->pinned_build_id = text(arena, parent->pinned.build_id);
+    out->upgrade_deployment = text(arena, parent->upgrade.deployment);
+    out->upgrade_build_id = text(arena, parent->upgrade.build_id);
+    out->upgrade_revision = parent->upgrade_revision;
     return out;
 }
 
@@ -88,7 +93,10 @@ static const tn_parent_ref *take_parent(tn_arena *arena, const Tenon__ParentRef 
                            .initiated_id = in->initiated_id,
                            .root_workflow_id = tn_str_from(in->root_workflow_id),
                            .root_run_id = tn_str_from(in->root_run_id),
-                           .original_run_id = tn_str_from(in->original_run_id)};
+                           .original_run_id = tn_str_from(in->original_run_id),
+                           .pinned = {tn_str_from(in->pinned_deployment), tn_str_from(in->pinned_build_id)},
+                           .upgrade = {tn_str_from(in->upgrade_deployment), tn_str_from(in->upgrade_build_id)},
+                           .upgrade_revision = in->upgrade_revision};
     return out;
 }
 
@@ -344,6 +352,11 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
     out.forwarded = req->forwarded;
+    out.behavior = req->directive.behavior;
+    out.deployment = text(arena, req->directive.version.deployment);
+    out.build_id = text(arena, req->directive.version.build_id);
+    out.revision = req->directive.revision;
+    out.use_ramping = req->directive.use_ramping;
     bool ok = put_request(arena, req->request, req->packed, &out.request_type, &out.request);
     if (req->op == TN_MOP_ADD) {
         uint64_t now = tn_now_mono_ns();
@@ -390,6 +403,10 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
     req->workflow_id = tn_str_from(in->workflow_id);
     req->run_id = tn_str_from(in->run_id);
     req->forwarded = in->forwarded;
+    req->directive = (tn_directive){.behavior = in->behavior,
+                                    .version = {tn_str_from(in->deployment), tn_str_from(in->build_id)},
+                                    .revision = in->revision,
+                                    .use_ramping = in->use_ramping};
     req->placed = true;
     if (!take_message(req->arena, in->request_type, in->request, &request) ||
         !take_message(req->arena, in->query_type, in->query, &query))

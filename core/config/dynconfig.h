@@ -103,6 +103,9 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(FRONTEND_GLOBAL_VISIBILITY_RPS, "frontend.globalNamespaceRPS.visibility", INT, NAMESPACE, 0) \
     X(FRONTEND_GLOBAL_REPLICATION_RPS, "frontend.globalNamespaceRPS.namespaceReplicationInducingAPIs", \
       INT, NAMESPACE, 10) \
+    X(FRONTEND_DEPLOYMENT_READ_RPS, "frontend.globalNamespaceWorkerDeploymentReadRPS", INT, NAMESPACE, 50) \
+    X(FRONTEND_DEPLOYMENT_READ_BURST, "frontend.globalNamespaceWorkerDeploymentReadBurstRatio", \
+      FLOAT, NAMESPACE, 10) \
     X(FRONTEND_GLOBAL_NAMESPACE_COUNT, "frontend.globalNamespaceCount", INT, NAMESPACE, 0) \
     X(FRONTEND_NAMESPACE_BURST, "frontend.namespaceBurstRatio", FLOAT, NAMESPACE, 2) \
     X(FRONTEND_NAMESPACE_COUNT, "frontend.namespaceCount", INT, NAMESPACE, 1200) \
@@ -216,6 +219,15 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(MATCHING_WORKERS_MAX, "matching.workerRegistryMaxEntries", INT, GLOBAL, 1000000) \
     X(MATCHING_WORKERS_TTL, "matching.workerRegistryEntryTTL", DURATION, GLOBAL, 5 * TN_DYN_MIN) \
     X(MATCHING_WORKERS_MIN_AGE, "matching.workerRegistryMinEvictAge", DURATION, GLOBAL, TN_DYN_MIN) \
+    X(MATCHING_MAX_DEPLOYMENTS, "matching.maxDeployments", INT, NAMESPACE, 100) \
+    X(MATCHING_MAX_VERSIONS, "matching.maxVersionsInDeployment", INT, NAMESPACE, 100) \
+    X(MATCHING_MAX_VERSION_QUEUES, "matching.maxTaskQueuesInDeploymentVersion", INT, NAMESPACE, 100) \
+    X(MATCHING_MAX_QUEUE_VERSIONS, "matching.maxVersionsInTaskQueue", INT, NAMESPACE, 200) \
+    X(MATCHING_DRAINAGE_GRACE, "matching.wv.VersionDrainageStatusVisibilityGracePeriod", \
+      DURATION, NAMESPACE, 3 * TN_DYN_MIN) \
+    X(MATCHING_DRAINAGE_REFRESH, "matching.wv.VersionDrainageStatusRefreshInterval", \
+      DURATION, NAMESPACE, 3 * TN_DYN_MIN) \
+    X(SYSTEM_DEPLOYMENT_VERSIONS, "system.enableDeploymentVersions", BOOL, NAMESPACE, true) \
     X(MATCHING_QUERY_POLLER_WINDOW, "matching.queryPollerUnavailableWindow", \
       DURATION, GLOBAL, 20 * TN_DYN_SEC) \
     X(FRONTEND_NS_DELETE_RPS, "frontend.deleteNamespaceDeleteActivityRPS", INT, GLOBAL, 100) \

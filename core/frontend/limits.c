@@ -23,6 +23,7 @@ typedef struct ns_place {
     atomic_uint_fast64_t key; /* hash of the namespace's id; 0: free */
     tn_rate_buckets rates[RATES];
     tn_rate_buckets shares[RATES]; /* of the host's rates */
+    tn_rate_buckets deployments; /* being read */
     atomic_uint_fast64_t seen;
     atomic_int waiting[TN_WAITS];
 } ns_place;
@@ -243,6 +244,19 @@ const tn_fault *tn_front_admit(tn_fcall *f, const tn_fmethod *method)
     if (fault)
         tn_front_release(f);
     return fault;
+}
+
+const tn_fault *tn_front_deployment_read_rate(tn_fcall *f)
+{
+    size_t frontends = tn_members_count(TN_SERVICE_FRONTEND);
+    double rps = (double)tn_dyn_i64(TN_DYN_FRONTEND_DEPLOYMENT_READ_RPS, f->ns->name, TN_STR("")) /
+                 (double)(frontends ? frontends : 1);
+    tn_rate rate = {rps, rps * tn_dyn_f64(TN_DYN_FRONTEND_DEPLOYMENT_READ_BURST, f->ns->name, TN_STR(""))};
+    if (tn_rate_allows(&place_of(f->ns)->deployments, rate, 1, 0, tn_now_mono_ns()))
+        return NULL;
+    return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE,
+                              "Worker Deployment Read API rate limit exceeded for namespace \"" TN_STR_FMT "\"",
+                              TN_STR_ARG(f->ns->name));
 }
 
 void tn_front_release(tn_fcall *f)

@@ -116,6 +116,29 @@ typedef struct polling {
     const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *deployment;
 } polling;
 
+static void poll_go(tn_fcall *f, const polling *p)
+{
+    f->mreq.poll_id = tn_client_next_poll_id();
+    f->call->on_cancel = poll_cancelled;
+    tn_front_matching(f, TN_MOP_POLL, p->queue, p->type);
+    f->mreq.done = poll_answered;
+}
+
+static void poll_workflow_go(tn_fcall *f)
+{
+    poll_go(f, &(polling){.queue = REQUEST(f, PollWorkflowTaskQueueRequest)->task_queue, .type = TN_TASK_WORKFLOW});
+}
+
+static void poll_activity_go(tn_fcall *f)
+{
+    poll_go(f, &(polling){.queue = REQUEST(f, PollActivityTaskQueueRequest)->task_queue, .type = TN_TASK_ACTIVITY});
+}
+
+static void poll_nexus_go(tn_fcall *f)
+{
+    poll_go(f, &(polling){.queue = REQUEST(f, PollNexusTaskQueueRequest)->task_queue, .type = TN_TASK_NEXUS});
+}
+
 static void poll(tn_fcall *f, const polling *p)
 {
     tn_arena *arena = f->call->arena;
@@ -129,12 +152,12 @@ static void poll(tn_fcall *f, const polling *p)
         tn_front_fail(f, fault);
         return;
     }
-    f->mreq.poll_id = tn_client_next_poll_id();
-    f->call->on_cancel = poll_cancelled;
     if (whole)
         f->mreq.packed = (tn_packed){f->call->request, f->call->message};
-    tn_front_matching(f, TN_MOP_POLL, p->queue, p->type);
-    f->mreq.done = poll_answered;
+    tn_front_poll_version(f, p->deployment, p->queue, p->type,
+                          p->type == TN_TASK_WORKFLOW ? poll_workflow_go
+                          : p->type == TN_TASK_NEXUS  ? poll_nexus_go
+                                                      : poll_activity_go);
 }
 
 void tn_do_poll_workflow(tn_fcall *f)

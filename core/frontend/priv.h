@@ -107,6 +107,20 @@ const tn_fault *tn_front_check_start(
     tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 const tn_fault *tn_front_check_signal_with_start(
     tn_fcall *f, Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r);
+/* versioning.c: is it one, and does its version serve the queue?  Then that version is taken as in use again. */
+const tn_fault *tn_front_use_override(tn_fcall *f, const Temporal__Api__Workflow__V1__VersioningOverride *override,
+                                      const char *queue);
+const tn_fault *tn_front_check_override(tn_arena *arena,
+                                        const Temporal__Api__Workflow__V1__VersioningOverride *override);
+/* NULL, or why such a worker may not poll. */
+const tn_fault *tn_front_check_worker(const tn_fcall *f,
+                                      const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
+/* Goes on when the worker's version is known to serve the queue, or fails the call. */
+void tn_front_poll_version(tn_fcall *f, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+                           const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type,
+                           void (*go)(tn_fcall *f));
+/* limits.c: reading of worker deployments has a rate of its own. */
+const tn_fault *tn_front_deployment_read_rate(tn_fcall *f);
 /* Against limit.blobSize.error of the call's namespace. */
 bool tn_front_blob_too_large(const tn_fcall *f, const ProtobufCMessage *blob);
 /* A worker's version: what a poll or an answer says of build id and deployment. */
@@ -192,6 +206,18 @@ void tn_do_list_namespaces(tn_fcall *f);
 void tn_do_update_namespace(tn_fcall *f);
 void tn_do_deprecate_namespace(tn_fcall *f);
 void tn_do_delete_namespace(tn_fcall *f);
+void tn_do_describe_deployment(tn_fcall *f);
+void tn_do_describe_deployment_version(tn_fcall *f);
+void tn_do_list_deployments(tn_fcall *f);
+void tn_do_set_current(tn_fcall *f);
+void tn_do_set_ramping(tn_fcall *f);
+void tn_do_set_deployment_manager(tn_fcall *f);
+void tn_do_create_deployment(tn_fcall *f);
+void tn_do_create_deployment_version(tn_fcall *f);
+void tn_do_delete_deployment(tn_fcall *f);
+void tn_do_delete_deployment_version(tn_fcall *f);
+void tn_do_set_deployment_metadata(tn_fcall *f);
+void tn_do_old_deployments(tn_fcall *f);
 void tn_do_list(tn_fcall *f);
 void tn_do_scan(tn_fcall *f);
 void tn_do_list_open(tn_fcall *f);

@@ -130,7 +130,7 @@ static const tn_fault *check_start_part(tn_fcall *f, start_request *r)
     if (r->workflow_start_delay &&
         (r->workflow_start_delay->seconds > 0 || r->workflow_start_delay->nanos > 0))
         return invalid(f, "WorkflowStartDelay is not supported.");
-    return NULL;
+    return tn_front_use_override(f, r->versioning_override, r->task_queue->name);
 }
 
 static const tn_fault *check_update_part(tn_fcall *f, update_request *r)

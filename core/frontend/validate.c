@@ -106,7 +106,7 @@ const tn_fault *tn_front_check_version(
     int64_t build_max = tn_front_limit(f, TN_DYN_LIMIT_BUILD_ID_LENGTH);
     Temporal__Api__Errordetails__V1__PermissionDeniedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__PERMISSION_DENIED_FAILURE__INIT;
-    if (use_versioning)
+    if (use_versioning && !(options && (int)options->worker_versioning_mode == 2))
         return tn_fault_detailed(
             arena, TN_GRPC_PERMISSION_DENIED, &detail.base,
             "Worker versioning in workflow progress APIs is disabled on this namespace.");
@@ -121,7 +121,7 @@ const tn_fault *tn_front_check_version(
     if (options && (int)options->worker_versioning_mode == 2 &&
         (!*options->deployment_name || !*options->build_id))
         return INVALID(arena, "Deployment name and build id must be set together.");
-    return NULL;
+    return tn_front_check_worker(f, options);
 }
 
 /* ---- links and priority ---- */

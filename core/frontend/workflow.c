@@ -9,6 +9,8 @@ void tn_do_start(tn_fcall *f)
     Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r =
         REQUEST(f, StartWorkflowExecutionRequest);
     const tn_fault *fault = tn_front_check_start(f, r);
+    if (!fault)
+        fault = tn_front_use_override(f, r->versioning_override, r->task_queue->name);
     if (fault)
         tn_front_fail(f, fault);
     else
@@ -20,6 +22,8 @@ void tn_do_signal_with_start(tn_fcall *f)
     Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r =
         REQUEST(f, SignalWithStartWorkflowExecutionRequest);
     const tn_fault *fault = tn_front_check_signal_with_start(f, r);
+    if (!fault)
+        fault = tn_front_use_override(f, r->versioning_override, r->task_queue->name);
     if (fault)
         tn_front_fail(f, fault);
     else

@@ -101,6 +101,7 @@ static void offer_wft(tn_run *run)
     m->normal_queue = tn_arena_str(m->arena, tn_str_from(ms->task_queue));
     m->queue = m->sticky ? tn_arena_str(m->arena, tn_str_from(ms->sticky_queue)) : m->normal_queue;
     m->priority = priority_of(ms, NULL, m->arena);
+    m->directive = tn_run_directive(ms, m->arena, true);
     m->task.scheduled_id = ms->wft.scheduled_id;
     m->task.attempt = ms->wft.attempt;
     m->task.stamp = ms->wft.stamp;
@@ -118,6 +119,7 @@ static void offer_activity(tn_run *run, tn_activity *activity)
     m->type = TN_TASK_ACTIVITY;
     m->queue = tn_arena_str(m->arena, tn_str_from(activity->task_queue));
     m->priority = priority_of(run->ms, activity, m->arena);
+    m->directive = tn_run_directive(run->ms, m->arena, false);
     m->task.scheduled_id = activity->scheduled_id;
     m->task.attempt = activity->attempt;
     m->task.stamp = activity->stamp;
@@ -207,7 +209,9 @@ static void xcall_done(tn_hreq *req)
     tn_iop *iop = tn_iop_create(wf, x->run_id, iops[x->want]);
     iop->initiated_id = x->initiated_id;
     iop->again = x->req.ns && worth_retrying(fault);
-    if (fault && x->want == TN_WANT_CHILD_START)
+    if (fault && x->want == TN_WANT_CHILD_START && fault->code == TN_GRPC_FAILED_PRECONDITION)
+        iop->cause = 3; /* INVALID_VERSIONING_OVERRIDE */
+    else if (fault && x->want == TN_WANT_CHILD_START)
         iop->cause = x->req.ns ? 1 : 2; /* WORKFLOW_ALREADY_EXISTS, NAMESPACE_NOT_FOUND */
     else if (fault)
         iop->cause = external_cause(x, fault);
@@ -235,6 +239,13 @@ static void not_there(tn_msg *msg)
     tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
     req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "%s",
                                req->ns ? "workflow execution not found" : "namespace not found");
+    xcall_done(req);
+}
+
+static void bad_override(tn_msg *msg)
+{
+    tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
+    req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION, "the version does not serve that task queue");
     xcall_done(req);
 }
 
@@ -300,6 +311,12 @@ static void start_child(tn_run *run, tn_child *child)
     r->priority = tn_machine_child_priority(run->ms, x->req.arena, a->priority);
     x->req.request = &r->base;
     x->req.u.start.parent = &x->self;
+    if (x->req.ns && !tn_child_versioning(run->ms, &x->self, a, x->req.ns->id, x->req.arena, r)) {
+        x->req.done = xcall_done;
+        x->req.msg.run = bad_override;
+        tn_loop_defer(&x->req.msg);
+        return;
+    }
     xcall_send(x, TN_HOP_START);
 }
 

@@ -76,6 +76,7 @@ void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
     }
     tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(req->progress)};
     tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
+    tn_poller_set_version(&poller, req->ns, run->ms, false, poll->deployment_options);
     bool durable = false;
     txn->activity_id = req->u.task.ref.scheduled_id;
     const tn_fault *fault =

@@ -114,6 +114,7 @@ static bool wants_eager_task(const tn_hreq *req, const start_request *request)
 static const tn_fault *start_eager_task(tn_txn *txn, tn_tx *tx, const start_request *request)
 {
     tn_poller poller = {.identity = tn_str_from(request->identity), .request_id = tn_str_from(request->request_id)};
+    tn_poller_set_version(&poller, txn->ns, tx->ms, true, request->eager_worker_deployment_options);
     const tn_fault *fault = tn_machine_wft_start(tx, tx->ms->wft.scheduled_id, tx->ms->wft.stamp, &poller);
     tx->rides_along = false; /* it is part of the run's first record */
     txn->user = tx;
@@ -178,6 +179,9 @@ static void create(tn_wf *wf, tn_hreq *req, const start_request *request, tn_run
         start.root_workflow_id = parent->root_workflow_id;
         start.root_run_id = parent->root_run_id;
         start.parent_initiated_id = parent->initiated_id;
+        start.parent_pinned = parent->pinned;
+        start.parent_upgrade = parent->upgrade;
+        start.parent_upgrade_revision = parent->upgrade_revision;
         start.hold = true;
     }
     start.eager = !parent && wants_eager_task(req, request);

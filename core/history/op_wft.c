@@ -81,6 +81,7 @@ void tn_op_wft_polled(tn_wf *wf, tn_hreq *req)
     tn_uuid_format(id, request_id);
     tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(request_id)};
     tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
+    tn_poller_set_version(&poller, req->ns, run->ms, true, poll->deployment_options);
     const tn_fault *fault =
         start_wft(txn, run, req->u.task.ref.scheduled_id, req->u.task.ref.stamp, &poller);
     txn->after = polled;

@@ -478,5 +478,15 @@ const tn_fault *tn_fault_unavailable(tn_arena *arena, const char *text);
 /* ---- op_wft.c ---- */
 void tn_poller_set_build(tn_poller *poller, const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
                          const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
+/* versions.c */
+tn_directive tn_run_directive(const tn_ms *ms, tn_arena *arena, bool workflow_task);
+void tn_poller_set_version(tn_poller *poller, const tn_namespace *ns, const tn_ms *ms, bool workflow_task,
+                           const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
+bool tn_history_queue_in_version(void *user, tn_str ns_id, tn_str queue, tn_dver version);
+/* False: its override names a version that does not serve its queue. */
+bool tn_child_versioning(const tn_ms *ms, tn_parent_ref *self,
+                         const Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *a,
+                         tn_str ns_id, tn_arena *arena,
+                         Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 
 #endif

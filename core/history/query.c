@@ -96,6 +96,7 @@ static void send_direct(tn_hreq *req, const tn_ms *ms, bool sticky)
     m->deadline_mono_ns = req->deadline_mono_ns;
     m->workflow_id = tn_arena_str(req->arena, tn_str_from(ms->workflow_id));
     m->run_id = tn_arena_str(req->arena, tn_str_from(ms->run_id_text));
+    m->directive = tn_run_directive(ms, req->arena, false);
     m->query.ns_id = req->ns->id;
     m->query.workflow_id = m->workflow_id;
     m->query.run_id = m->run_id;
@@ -211,6 +212,8 @@ void tn_op_query(tn_wf *wf, tn_hreq *req)
         return;
     }
     bool sticky = ms->sticky_queue && !w->tried_sticky && tn_ms_running(ms);
+    if (w->tried_sticky && tn_machine_forget_sticky(run->ms))
+        run->extras_pending = true;
     send_direct(req, ms, sticky);
 }
 

@@ -93,6 +93,7 @@ tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
         .nexus_endpoint = env_nexus_endpoint,
         .nexus_header_allowed = env_nexus_header_allowed,
         .check_search_attributes = env_check_search_attributes,
+        .queue_in_version = tn_history_queue_in_version,
         .user = txn,
     };
     txn->epoch = wf->shard->epoch;

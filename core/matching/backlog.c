@@ -49,7 +49,7 @@ tn_wtask *tn_backlog_task(const tn_mreq *req)
 {
     const tn_task_priority *p = req->priority;
     size_t n = req->workflow_id.n, key_n = p && p->fairness_key.n <= UINT8_MAX ? p->fairness_key.n : 0;
-    tn_wtask *task = tn_xmalloc(sizeof(*task) + n + key_n + 2);
+    tn_wtask *task = tn_xmalloc(sizeof(*task) + n + key_n + 2 + tn_wtask_directive_size(&req->directive));
     tn_list_init(&task->link);
     task->ref = req->task;
     task->expire_mono_ns = req->expire_mono_ns;
@@ -63,6 +63,7 @@ tn_wtask *tn_backlog_task(const tn_mreq *req)
     if (key_n)
         memcpy(task->text + n + 1, p->fairness_key.p, key_n);
     task->text[n + 1 + key_n] = '\0';
+    tn_wtask_put_directive(task, &req->directive);
     return task;
 }
 

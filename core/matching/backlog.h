@@ -22,8 +22,9 @@ typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
     uint8_t fairness_key_n;
     uint8_t priority; /* 1 to TN_PRIORITIES */
     bool paid;        /* has counted in another partition's rate */
+    bool versioned;   /* its directive comes last (versions.c) */
     float weight;     /* above 0 */
-    char text[];      /* workflow id, NUL, fairness key, NUL */
+    char text[];      /* workflow id, NUL, fairness key, NUL, directive */
 } tn_wtask;
 
 static inline tn_str tn_wtask_workflow_id(const tn_wtask *task)
@@ -34,6 +35,11 @@ static inline tn_str tn_wtask_fairness_key(const tn_wtask *task)
 {
     return (tn_str){task->text + task->workflow_id_n + 1, task->fairness_key_n};
 }
+
+/* versions.c */
+size_t tn_wtask_directive_size(const tn_directive *directive);
+void tn_wtask_put_directive(tn_wtask *task, const tn_directive *directive);
+void tn_wtask_get_directive(const tn_wtask *task, tn_directive *out);
 
 typedef struct tn_fair_weight { /* sorted by key */
     tn_str key;

@@ -237,6 +237,8 @@ void tn_match_config_changed(tn_mloop *ml, tn_mreq *req)
         tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, req->type++);
         if (!tq || tq->sticky || ml->stopping)
             continue;
+        TN_LIST_FOREACH (link, &tq->versions)
+            tn_tq_config_load(TN_CONTAINER_OF(link, tn_tq, in_versions));
         tn_tq_config_load(tq);
         tn_list_init(&req->link);
         tn_list_push_back(&tq->config->waiters, &req->link);

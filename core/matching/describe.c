@@ -12,7 +12,50 @@ typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPr
 typedef Temporal__Api__Taskqueue__V1__PollerInfo poller_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueStats stats_info;
 
-static poller_info **pollers_of(const tn_tq *tq, tn_arena *arena, size_t *out_count)
+/* What is shown of a queue: its unversioned line and those of all versions, or one of them. */
+typedef struct lines {
+    const tn_tq *plain; /* NULL: there is none */
+    const tn_tq *one;   /* only that; NULL with `only`: it does not exist */
+    bool only;
+} lines;
+
+static lines all_lines(const tn_tq *plain) { return (lines){.plain = plain}; }
+
+static lines one_line(const tn_tq *plain, tn_dver version)
+{
+    lines out = {.plain = plain, .only = true};
+    if (!tn_dver_is(version))
+        out.one = plain;
+    else if (plain)
+        TN_LIST_FOREACH (link, &plain->versions)
+            if (tn_dver_eq(TN_CONTAINER_OF(link, tn_tq, in_versions)->version, version))
+                out.one = TN_CONTAINER_OF(link, tn_tq, in_versions);
+    return out;
+}
+
+static void each_line(const lines *l, void (*each)(void *user, const tn_tq *tq), void *user)
+{
+    const tn_tq *first = l->only ? l->one : l->plain;
+    if (first)
+        each(user, first);
+    if (l->only || !l->plain)
+        return;
+    TN_LIST_FOREACH (link, &l->plain->versions)
+        each(user, TN_CONTAINER_OF(link, tn_tq, in_versions));
+}
+
+static void show_options(tn_arena *arena, const tn_poller_seen *seen, poller_info *info)
+{
+    if (!seen->mode)
+        return;
+    info->deployment_options = tn_arena_alloc(arena, sizeof(*info->deployment_options));
+    temporal__api__deployment__v1__worker_deployment_options__init(info->deployment_options);
+    info->deployment_options->deployment_name = tn_arena_strdup(arena, seen->deployment);
+    info->deployment_options->build_id = tn_arena_strdup(arena, seen->build_id);
+    info->deployment_options->worker_versioning_mode = (Temporal__Api__Enums__V1__WorkerVersioningMode)seen->mode;
+}
+
+static poller_info **pollers_of_one(const tn_tq *tq, tn_arena *arena, size_t *out_count)
 {
     *out_count = 0;
     if (!tq || !tq->n_pollers)
@@ -29,31 +72,74 @@ static poller_info **pollers_of(const tn_tq *tq, tn_arena *arena, size_t *out_co
         info->identity = tn_arena_strdup(arena, seen->identity);
         info->last_access_time = tn_ts_from_ns(arena, (int64_t)seen->last_wall_ns);
         info->rate_per_second = seen->rate > 0 ? seen->rate : 100000;
+        show_options(arena, seen, info);
         out[(*out_count)++] = info;
     }
     return out;
 }
 
-/* Of one priority, or of all (0). */
-static stats_info *stats_of(const tn_tq *tq, uint32_t priority, tn_arena *arena)
+typedef struct pollers_sum {
+    tn_arena *arena;
+    poller_info **items;
+    size_t count;
+} pollers_sum;
+
+static void add_pollers_of(void *user, const tn_tq *tq)
 {
-    stats_info *out = tn_arena_alloc(arena, sizeof(*out));
-    temporal__api__taskqueue__v1__task_queue_stats__init(out);
-    uint64_t age_ns = 0;
-    if (tq) {
-        out->approximate_backlog_count = (int64_t)tn_backlog_count(&tq->backlog, priority);
-        uint64_t now = tn_now_mono_ns(), oldest = tn_backlog_oldest_ns(&tq->backlog, priority);
-        age_ns = oldest < now ? now - oldest : 0;
-        out->tasks_add_rate = tn_tq_rate(tq, priority, false);
-        out->tasks_dispatch_rate = tn_tq_rate(tq, priority, true);
-        out->rate_limiting_active = tn_rates_limited(tq);
+    pollers_sum *sum = user;
+    size_t n;
+    poller_info **more = pollers_of_one(tq, sum->arena, &n);
+    if (!sum->count) {
+        sum->items = more;
+        sum->count = n;
+        return;
     }
-    out->approximate_backlog_age = tn_duration_from_ns(arena, (int64_t)age_ns);
-    return out;
+    poller_info **both = TN_NEW_ARRAY(sum->arena, poller_info *, sum->count + n);
+    memcpy(both, sum->items, sum->count * sizeof(both[0]));
+    for (size_t i = 0; i < n; i++)
+        both[sum->count++] = more[i];
+    sum->items = both;
+}
+
+static poller_info **pollers_of(lines l, tn_arena *arena, size_t *out_count)
+{
+    pollers_sum sum = {.arena = arena};
+    each_line(&l, add_pollers_of, &sum);
+    *out_count = sum.count;
+    return sum.items;
+}
+
+typedef struct stats_sum {
+    stats_info *out;
+    uint32_t priority;
+    uint64_t age_ns;
+} stats_sum;
+
+static void add_stats_of(void *user, const tn_tq *tq)
+{
+    stats_sum *sum = user;
+    stats_info *out = sum->out;
+    uint64_t now = tn_now_mono_ns(), oldest = tn_backlog_oldest_ns(&tq->backlog, sum->priority);
+    uint64_t age_ns = oldest < now ? now - oldest : 0;
+    out->approximate_backlog_count += (int64_t)tn_backlog_count(&tq->backlog, sum->priority);
+    out->tasks_add_rate += tn_tq_rate(tq, sum->priority, false);
+    out->tasks_dispatch_rate += tn_tq_rate(tq, sum->priority, true);
+    out->rate_limiting_active = out->rate_limiting_active || tn_rates_limited(tq);
+    sum->age_ns = age_ns > sum->age_ns ? age_ns : sum->age_ns;
+}
+
+/* Of one priority, or of all (0). */
+static stats_info *stats_of(lines l, uint32_t priority, tn_arena *arena)
+{
+    stats_sum sum = {.out = tn_arena_alloc(arena, sizeof(*sum.out)), .priority = priority};
+    temporal__api__taskqueue__v1__task_queue_stats__init(sum.out);
+    each_line(&l, add_stats_of, &sum);
+    sum.out->approximate_backlog_age = tn_duration_from_ns(arena, (int64_t)sum.age_ns);
+    return sum.out;
 }
 
 /* The default priority always, the others where something is or has been. */
-static void stats_by_priority(const tn_tq *tq, tn_arena *arena, describe_response *out)
+static void stats_by_priority(lines tq, tn_arena *arena, describe_response *out)
 {
     out->stats_by_priority_key = TN_NEW_ARRAY(arena, priority_entry *, TN_PRIORITIES);
     for (uint32_t priority = 1; priority <= TN_PRIORITIES; priority++) {
@@ -93,11 +179,13 @@ static void settings_of(const tn_tq *tq, const describe_request *request, tn_are
     out->effective_rate_limit->rate_limit_source = (Temporal__Api__Enums__V1__RateLimitSource)source;
 }
 
-/* The enhanced mode: a map of versions, of which there is one, the unversioned "". */
-static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request,
-                              describe_response *out)
+/* The enhanced mode: a map of versions, the unversioned one is "". */
+static void describe_version(tn_mloop *ml, tn_mreq *req, const describe_request *request, char *name,
+                             describe_response *out)
 {
     tn_arena *arena = req->arena;
+    tn_dver version = {0};
+    bool known = !*name || tn_dver_parse(tn_str_from(name), &version);
     Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo *info = tn_arena_alloc(arena, sizeof(*info));
     temporal__api__taskqueue__v1__task_queue_version_info__init(info);
     size_t n = request->n_task_queue_types ? request->n_task_queue_types : 2;
@@ -106,7 +194,7 @@ static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request
     for (size_t i = 0; i < n; i++) {
         uint32_t type = request->n_task_queue_types ? (uint32_t)request->task_queue_types[i]
                                                     : (uint32_t)(i + 1);
-        tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
+        lines tq = one_line(known ? tn_tq_find(ml, req->ns, req->queue, type) : NULL, version);
         Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo__TypesInfoEntry *entry =
             tn_arena_alloc(arena, sizeof(*entry));
         temporal__api__taskqueue__v1__task_queue_version_info__types_info_entry__init(entry);
@@ -119,16 +207,46 @@ static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request
             entry->value->stats = stats_of(tq, 0, arena);
         info->types_info[info->n_types_info++] = entry;
     }
-    Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *version =
-        tn_arena_alloc(arena, sizeof(*version));
-    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(
-        version);
-    version->value = info;
+    Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *item =
+        tn_arena_alloc(arena, sizeof(*item));
+    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(item);
+    item->key = name;
+    item->value = info;
+    out->versions_info[out->n_versions_info++] = item;
+}
+
+static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request, describe_response *out)
+{
+    const Temporal__Api__Taskqueue__V1__TaskQueueVersionSelection *wanted = request->versions;
+    size_t n = wanted ? wanted->n_build_ids : 0;
     out->versions_info = TN_NEW_ARRAY(
-        arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *,
-        1);
-    out->versions_info[0] = version;
-    out->n_versions_info = 1;
+        req->arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *, n + 1);
+    for (size_t i = 0; i < n; i++)
+        describe_version(ml, req, request, wanted->build_ids[i], out);
+    if (!n || wanted->unversioned)
+        describe_version(ml, req, request, (char *)(uintptr_t) "", out);
+}
+
+static Temporal__Api__Taskqueue__V1__TaskQueueVersioningInfo *versioning_of(const tn_mreq *req, uint32_t type)
+{
+    tn_arena *arena = req->arena;
+    Temporal__Api__Taskqueue__V1__TaskQueueVersioningInfo *out = tn_arena_alloc(arena, sizeof(*out));
+    temporal__api__taskqueue__v1__task_queue_versioning_info__init(out);
+    const tn_routing *r = tn_deployment_routing(req->ns->id, req->queue, type);
+    out->current_version = (char *)"__unversioned__";
+    if (!r)
+        return out;
+    uint64_t changed_ns = r->current_changed_ns;
+    out->current_version = tn_dver_text_old(arena, r->current);
+    out->current_deployment_version = tn_dver_message(arena, r->current);
+    if (r->ramps) {
+        out->ramping_version = tn_dver_text_old(arena, r->ramping);
+        out->ramping_deployment_version = tn_dver_message(arena, r->ramping);
+        out->ramping_version_percentage = r->percentage;
+        changed_ns = r->ramping_changed_ns > changed_ns ? r->ramping_changed_ns : changed_ns;
+    }
+    out->update_time = tn_ts_from_ns(arena, (int64_t)changed_ns);
+    return out;
 }
 
 static uint32_t partitions_of(const tn_mreq *req, uint32_t type)
@@ -148,17 +266,14 @@ static bool describe_one(tn_mloop *ml, tn_mreq *req, const describe_request *req
                                : tn_tq_get(ml, req->ns, req->queue, type, req->sticky);
     if (tq && !req->forwarded && tn_tq_config_wait(tq, req))
         return false;
-    out->pollers = pollers_of(tq, arena, &out->n_pollers);
-    if (!req->sticky) {
-        out->versioning_info = tn_arena_alloc(arena, sizeof(*out->versioning_info));
-        temporal__api__taskqueue__v1__task_queue_versioning_info__init(out->versioning_info);
-        out->versioning_info->current_version = (char *)"__unversioned__";
-    }
+    out->pollers = pollers_of(all_lines(tq), arena, &out->n_pollers);
+    if (!req->sticky)
+        out->versioning_info = versioning_of(req, type);
     if (request->include_task_queue_status)
         out->task_queue_status = status_of(tq, arena);
     if (request->report_stats) {
-        out->stats = stats_of(tq, 0, arena);
-        stats_by_priority(tq, arena, out);
+        out->stats = stats_of(all_lines(tq), 0, arena);
+        stats_by_priority(all_lines(tq), arena, out);
     }
     if (!req->forwarded)
         settings_of(tq, request, arena, out);

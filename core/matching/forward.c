@@ -219,6 +219,7 @@ static void send_task(tn_tq_forward *f, tn_wtask *task)
     m->priority = priority_of(task, arena);
     m->paid = task->paid;
     m->task = task->ref;
+    tn_wtask_get_directive(task, &m->directive); /* the task lives until it comes back */
     m->expire_mono_ns = task->expire_mono_ns;
     m->done = task_back;
     m->user = sent;

@@ -98,8 +98,9 @@ static void add(tn_arena *arena, describe_response *to, const describe_response 
     }
     add_stats(arena, to->stats, more->stats);
     add_priorities(arena, to, more);
-    if (to->n_versions_info && more->n_versions_info && to->versions_info[0]->value && more->versions_info[0]->value)
-        add_types(arena, to->versions_info[0]->value, more->versions_info[0]->value);
+    for (size_t i = 0; i < to->n_versions_info && i < more->n_versions_info; i++) /* of one request: in one order */
+        if (to->versions_info[i]->value && more->versions_info[i]->value)
+            add_types(arena, to->versions_info[i]->value, more->versions_info[i]->value);
 }
 
 static void one_less(gathering *g)

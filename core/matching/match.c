@@ -23,9 +23,9 @@ static bool sticky_worker_gone(const tn_tq *tq)
 
 void tn_match_add(tn_mloop *ml, tn_mreq *req)
 {
-    tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
+    tn_tq *tq = tn_tq_for_task(ml, req);
     req->accepted = true;
-    if (ml->stopping || (req->sticky && sticky_worker_gone(tq))) {
+    if (ml->stopping || !tq || (req->sticky && sticky_worker_gone(tq))) {
         req->accepted = false;
     } else if (tq->backlog.count >= TN_TASKS_WINDOW_MAX) {
         req->accepted = false;
@@ -129,12 +129,12 @@ static const char *identity_of(const tn_mreq *req)
 
 void tn_match_poll(tn_mloop *ml, tn_mreq *req)
 {
-    tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
+    tn_tq *tq = tn_tq_for_poll(ml, req);
     tq->sticky = req->sticky;
     const char *identity = identity_of(req);
     double rate = rate_asked(req);
     tn_rates_set_worker(tq, rate);
-    tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate);
+    tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate, tn_poll_options(req));
     tn_wpoll *poll = TN_NEW(req->arena, tn_wpoll);
     if (!poll || ml->stopping || tn_worker_is_gone(ml, req)) {
         req->fault = poll ? NULL

@@ -10,6 +10,7 @@
 static tn_mloop *mloops;
 static char *host_name;
 
+bool tn_matching_is_here(void) { return mloops != NULL; }
 tn_mloop *tn_mloop_current(void) { return &mloops[tn_loop_index(tn_loop_current())]; }
 const char *tn_matching_host_name(void) { return host_name; }
 
@@ -87,6 +88,7 @@ void tn_matching_start(const char *host)
 {
     host_name = tn_xstrdup(host ? host : "localhost");
     mloops = tn_xcalloc(tn_loops_count(), sizeof(*mloops));
+    tn_deployments_watch(tn_versions_changed);
     for (uint32_t i = 0; i < tn_loops_count(); i++) {
         mloops[i].loop = tn_loops_get(i);
         /* Ids of queries of one loop never meet another loop's, nor those of a process before. */

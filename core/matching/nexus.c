@@ -46,7 +46,7 @@ static uint64_t answer_until(const tn_tq *tq, const tn_mreq *req)
 
 void tn_match_nexus(tn_mloop *ml, tn_mreq *req)
 {
-    tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, false);
+    tn_tq *tq = tn_tq_for_task(ml, req);
     if (tn_forward_query(tq, req))
         return;
     if (ml->stopping) {

@@ -34,7 +34,8 @@ typedef struct tn_poller_seen {
     tn_list link; /* newest last */
     uint64_t last_wall_ns;
     double rate;
-    char identity[];
+    int32_t mode; /* temporal.api.enums.v1.WorkerVersioningMode; 0: it did not say */
+    char *identity, *deployment, *build_id; /* behind the struct */
 } tn_poller_seen;
 
 typedef struct tn_tq_limit tn_tq_limit; /* rates.c */
@@ -52,6 +53,9 @@ typedef struct tn_tq {
     tn_str base;      /* the queue's own name */
     uint32_t type;
     bool sticky;
+    tn_dver version;     /* whose workers it is for; empty: the unversioned ones */
+    tn_list versions;    /* of the unversioned one: those for versions */
+    tn_list in_versions; /* of the others */
     tn_backlog backlog;
     tn_list polls, queries;
     size_t n_polls;
@@ -75,7 +79,7 @@ typedef struct tn_tq {
     tn_counter *polls_won, *polls_won_sync, *polls_timed_out;
     tn_gauge *backlog_series;
     tn_histogram *sync_latency, *async_latency;
-    char key[]; /* namespace id, type, name, NUL */
+    char key[]; /* namespace id, type, name, NUL; for a version: deployment, NUL, build id, NUL */
 } tn_tq;
 
 typedef struct tn_handout { /* a task or query on its way to its run */
@@ -111,11 +115,15 @@ typedef struct tn_wquery { /* in the query's arena */
 } tn_wquery;
 
 tn_mloop *tn_mloop_current(void);
+bool tn_matching_is_here(void);
 /* queue.c */
 tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky);
 tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type);
+/* The same queue for the workers of a version (empty: tn_tq_get). */
+tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, tn_dver version);
 void tn_tq_sweep(tn_mloop *ml);
-void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate);
+void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate,
+                      const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
 void tn_tq_forget_poller(tn_tq *tq, tn_str identity);
 void tn_tq_starve(tn_tq *tq, uint32_t shard);
 void tn_tq_give_credit(tn_tq *tq);
@@ -180,6 +188,12 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req);
 void tn_match_gather(tn_mloop *ml, tn_mreq *req, uint32_t partitions); /* adds the others' to req->response */
 void tn_match_partitions(tn_mloop *ml, tn_mreq *req);
 const char *tn_matching_host_name(void);
+/* versions.c: which of a queue's versions */
+tn_tq *tn_tq_for_poll(tn_mloop *ml, const tn_mreq *req);
+tn_tq *tn_tq_for_task(tn_mloop *ml, const tn_mreq *req); /* ADD, QUERY; NULL: not on this sticky queue any more */
+const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *tn_poll_options(const tn_mreq *req);
+void tn_versions_changed(void); /* [loop] tasks that wait go where they belong now */
+const tn_fault *tn_query_blackholed(tn_mloop *ml, const tn_mreq *req, const tn_tq *tq);
 /* a poll's end */
 void tn_wpoll_park(tn_wpoll *poll, bool first);
 void tn_wpoll_unpark(tn_wpoll *poll);

@@ -51,10 +51,16 @@ static bool poller_seen(const tn_tq *tq, uint64_t window_ns)
 
 void tn_match_query(tn_mloop *ml, tn_mreq *req)
 {
-    tn_tq *tq = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
-    if (tn_forward_query(tq, req))
+    tn_tq *tq = tn_tq_for_task(ml, req);
+    if (tq && tn_forward_query(tq, req))
         return;
-    if (ml->stopping ||
+    req->fault = tn_query_blackholed(ml, req, tq);
+    if (req->fault) {
+        req->accepted = true; /* no other queue would do better */
+        tn_client_matching_done(req);
+        return;
+    }
+    if (ml->stopping || !tq ||
         !poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
                                                       : TN_DYN_MATCHING_QUERY_POLLER_WINDOW))) {
         req->accepted = false;

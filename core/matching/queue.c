@@ -24,24 +24,24 @@ tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t ty
     return found ? TN_CONTAINER_OF(found, tn_tq, link) : NULL;
 }
 
-tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky)
+static tn_tq *used(tn_tq *tq)
 {
-    tn_tq *tq = tn_tq_find(ml, ns, name, type);
-    if (tq) {
-        tq->used_mono_ns = tn_now_mono_ns();
-        if (tq->lost) /* it was another host's meanwhile, who may have been told of other settings */
-            tn_tq_config_load(tq);
-        tq->lost = false;
-        return tq;
-    }
-    tn_buf buf = {0};
-    tn_blob key = key_of(&buf, ns->id, name, type);
-    tq = tn_xcalloc(1, sizeof(*tq) + key.n + 1);
+    tq->used_mono_ns = tn_now_mono_ns();
+    if (tq->lost) /* it was another host's meanwhile, who may have been told of other settings */
+        tn_tq_config_load(tq);
+    tq->lost = false;
+    return tq;
+}
+
+static tn_tq *create(tn_mloop *ml, const tn_namespace *ns, tn_blob key, uint32_t type, bool sticky)
+{
+    tn_tq *tq = tn_xcalloc(1, sizeof(*tq) + key.n + 1);
     memcpy(tq->key, key.p, key.n);
-    tn_buf_done(&buf);
     tq->ml = ml;
     tq->ns = tn_namespace_ref(ns);
-    tq->name = tq->key + key.n - name.n;
+    tq->name = tq->key + ns->id.n + 1;
+    tn_list_init(&tq->versions);
+    tn_list_init(&tq->in_versions);
     tq->type = type;
     tq->sticky = sticky;
     tq->used_mono_ns = tn_now_mono_ns();
@@ -58,6 +58,42 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
         tn_tq_config_load(tq);
     if (!tn_loop_timer_active(&ml->sweep))
         tn_loop_timer_start(&ml->sweep, tn_now_mono_ns() + SWEEP_NS);
+    return tq;
+}
+
+tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky)
+{
+    tn_tq *tq = tn_tq_find(ml, ns, name, type);
+    if (tq)
+        return used(tq);
+    tn_buf buf = {0};
+    tq = create(ml, ns, key_of(&buf, ns->id, name, type), type, sticky);
+    tn_buf_done(&buf);
+    return tq;
+}
+
+tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, tn_dver version)
+{
+    tn_tq *plain = tn_tq_get(ml, ns, name, type, false);
+    if (!tn_dver_is(version))
+        return plain;
+    TN_LIST_FOREACH (link, &plain->versions) {
+        tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, in_versions);
+        if (tn_dver_eq(tq->version, version))
+            return used(tq);
+    }
+    tn_buf buf = {0};
+    (void)key_of(&buf, ns->id, name, type);
+    tn_buf_put_u8(&buf, 0);
+    size_t deployment = buf.n;
+    tn_buf_put(&buf, version.deployment.p, version.deployment.n);
+    tn_buf_put_u8(&buf, 0);
+    size_t build_id = buf.n;
+    tn_buf_put(&buf, version.build_id.p, version.build_id.n);
+    tn_tq *tq = create(ml, ns, tn_buf_blob(&buf), type, false);
+    tn_buf_done(&buf);
+    tq->version = (tn_dver){{tq->key + deployment, version.deployment.n}, {tq->key + build_id, version.build_id.n}};
+    tn_list_push_back(&plain->versions, &tq->in_versions);
     return tq;
 }
 
@@ -80,6 +116,7 @@ static void tq_destroy(tn_tq *tq)
     tn_backlog_done(&tq->backlog);
     tn_rates_done(tq);
     tn_tq_config_done(tq);
+    tn_list_remove(&tq->in_versions);
     tn_map_remove(&tq->ml->queues, &tq->link);
     tn_namespace_unref(tq->ns);
     free(tq->starved);
@@ -95,7 +132,8 @@ static void sweep_one(void *user, tn_map_link *link)
     forget_pollers(tq, wall > shown ? wall - shown : 0);
     tn_backlog_rest(&tq->backlog, now);
     bool idle = !tq->n_out && !tq->backlog.count && tn_list_empty(&tq->polls) &&
-                tn_list_empty(&tq->queries) && tn_list_empty(&tq->pollers) && !tq->any_starved;
+                tn_list_empty(&tq->queries) && tn_list_empty(&tq->pollers) && !tq->any_starved &&
+                tn_list_empty(&tq->versions);
     if (idle && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
         tq_destroy(tq);
 }
@@ -110,7 +148,25 @@ void tn_tq_sweep(tn_mloop *ml)
 
 /* ---- pollers ---- */
 
-void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
+static tn_poller_seen *remember(tn_str identity, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
+{
+    tn_str name = tn_str_from(options ? options->deployment_name : NULL);
+    tn_str build_id = tn_str_from(options ? options->build_id : NULL);
+    tn_poller_seen *seen = tn_xcalloc(1, sizeof(*seen) + identity.n + name.n + build_id.n + 3);
+    seen->identity = (char *)(seen + 1);
+    seen->deployment = seen->identity + identity.n + 1;
+    seen->build_id = seen->deployment + name.n + 1;
+    memcpy(seen->identity, identity.p, identity.n);
+    if (name.n)
+        memcpy(seen->deployment, name.p, name.n);
+    if (build_id.n)
+        memcpy(seen->build_id, build_id.p, build_id.n);
+    seen->mode = options ? (int32_t)options->worker_versioning_mode : 0;
+    return seen;
+}
+
+void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate,
+                      const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
 {
     tq->last_poll_mono_ns = tq->used_mono_ns = tn_now_mono_ns();
     if (!identity.p) /* another partition's: that one shows it */
@@ -126,8 +182,7 @@ void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate)
     if (!seen) {
         if (tq->n_pollers >= TN_POLLERS_SHOWN_MAX)
             return;
-        seen = tn_xcalloc(1, sizeof(*seen) + identity.n + 1);
-        memcpy(seen->identity, identity.p, identity.n);
+        seen = remember(identity, options);
         tq->n_pollers++;
     } else {
         tn_list_remove(&seen->link);

@@ -136,8 +136,11 @@ void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req)
         tn_map_each(&ml->polls, end_if_its, request->worker_instance_key);
         for (uint32_t type = TN_TASK_WORKFLOW; type <= TN_TASK_ACTIVITY; type++) {
             tn_tq *tq = tn_tq_find(ml, req->ns, req->queue, type);
-            if (tq)
-                tn_tq_forget_poller(tq, tn_str_from(request->identity));
+            if (!tq)
+                continue;
+            tn_tq_forget_poller(tq, tn_str_from(request->identity));
+            TN_LIST_FOREACH (link, &tq->versions)
+                tn_tq_forget_poller(TN_CONTAINER_OF(link, tn_tq, in_versions), tn_str_from(request->identity));
         }
     }
     if (req->forwarded)

@@ -25,6 +25,7 @@
 #include "matching/matching.h"
 #include "metrics/metrics.h"
 #include "namespace/endpoint.h"
+#include "deployment/deployment.h"
 #include "namespace/namespace.h"
 #include "plugin/plugin.h"
 #include "proto/proto.h"
@@ -337,6 +338,9 @@ static int start_stores(server *s)
     while ((status = tn_endpoints_start(tn_cluster_wanted(s->args, s->settings), &err)) != TN_OK)
         if (!may_pass(status) || !try_again(s, "the Nexus endpoints", &err))
             return fail(s, "the Nexus endpoints could not be read", &err);
+    while ((status = tn_deployments_start(&err)) != TN_OK)
+        if (!may_pass(status) || !try_again(s, "the worker deployments", &err))
+            return fail(s, "the worker deployments could not be read", &err);
     return 0;
 }
 
@@ -741,6 +745,7 @@ static void stop(server *s)
         tn_loop_call(tn_loops_get(0), close_metrics, s);
     if (s->up.namespaces) {
         tn_endpoints_stop();
+        tn_deployments_stop();
         tn_namespace_stop();
     }
     if (s->up.visibility)

@@ -21,6 +21,7 @@
 #define TN_TABLE_TASKQUEUE 9u /* settings of task queues */
 #define TN_TABLE_MEMBER 10u   /* cluster: host id(16) -> tenon.MemberRecord */
 #define TN_TABLE_NEXUS 11u    /* cluster: endpoint id -> tenon.NexusEndpointRecord; "": the version of the table */
+#define TN_TABLE_DEPLOYMENT 12u /* cluster: ns id + 0 + name -> tenon.DeploymentRecord */
 
 typedef struct tn_store_op tn_store_op;
 

@@ -81,6 +81,8 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
             tx->arena, TN_GRPC_NOT_FOUND,
             "Activity task rejected; stamp has changed. Id: %s,: type: %s, current stamp: %llu",
             activity->activity_id, activity->type, (unsigned long long)activity->stamp);
+    if (!tn_tx_activity_may_start(tx, poller))
+        return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "the workflow moves to another version of its workers");
     tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id,
                              tn_rng_next(tx->rng));
     activity->dispatched = true;

@@ -179,6 +179,7 @@ static tn_status apply_started(tn_ms *ms, const tn_event *event, tn_blob packed,
     tn_ms_load_reset_points(ms, a->prev_auto_reset_points);
     tn_callbacks_attach(ms, a->n_completion_callbacks, a->completion_callbacks, "", ms->start_ns,
                         true);
+    tn_versioning_started(ms, a);
     return TN_OK;
 }
 
@@ -286,7 +287,7 @@ static void list_build_ids(tn_buf *out, const tn_named_payload *known,
         tn_put_json_text(&entry, stamp->build_id);
         tn_buf_put_u8(&entry, '"');
     }
-    if (known && tn_wire_find(known->payload, 2, &data) && data.bytes.n > 2) {
+    if (known && tn_wire_find(known->payload, 2, &data) && data.bytes.n >= 2) {
         tn_buf_put(out, data.bytes.p, data.bytes.n - 1);
         fresh = !entry.n || !memmem(data.bytes.p, data.bytes.n, entry.p, entry.n);
     } else {
@@ -347,6 +348,7 @@ static tn_status apply_wft_completed(tn_ms *ms, const tn_event *event, tn_error 
         build_id = tn_str_from(a->deployment_version->build_id);
     tn_ms_replace_str(ms, &ms->last_build_id, build_id);
     add_reset_point(ms, event, tn_str_from(a->binary_checksum), build_id);
+    tn_versioning_completed(ms, a);
     note_build_id(ms, a->worker_version);
     if (a->sdk_metadata && a->sdk_metadata->sdk_name && *a->sdk_metadata->sdk_name)
         set_str(ms, &ms->sdk_name, a->sdk_metadata->sdk_name);
@@ -577,6 +579,9 @@ static tn_status apply_own(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
         return TN_OK;
     case 55:
         apply_options(ms, event);
+        tn_versioning_override(
+            ms, event->workflow_execution_options_updated_event_attributes->versioning_override,
+            event->workflow_execution_options_updated_event_attributes->unset_versioning_override);
         tn_ms_note_options(ms, event);
         return TN_OK;
     case 58:

@@ -261,5 +261,6 @@ void tn_do_continue_as_new(tn_command_run *run, const tn_command *command)
     to->memo = tn_memo_without_nil(tx->arena, from->memo);
     to->search_attributes = tn_attrs_without_nil(tx->arena, from->search_attributes);
     to->inherit_build_id = from->inherit_build_id;
+    to->initial_versioning_behavior = from->initial_versioning_behavior;
     tn_tx_close(tx, event);
 }

@@ -191,6 +191,8 @@ static void describe_info(const tn_ms *ms, tn_arena *arena, const tn_started_att
     i->first_run_id = text(ms->first_run_id);
     i->priority = ms->priority.n ? tn_ms_priority(ms, arena) : a->priority;
     describe_versions(ms, arena, i);
+    i->versioning_info = tn_ms_versioning_info(ms, arena);
+    i->worker_deployment_name = (char *)(uintptr_t)tn_ms_deployment_name(ms);
     out->workflow_execution_info = i;
 }
 

@@ -155,7 +155,7 @@ static void fill_from_request(tn_tx *tx, const start_request *r, tn_started_attr
     a->n_completion_callbacks = r->n_completion_callbacks;
     a->completion_callbacks = r->completion_callbacks;
     a->priority = r->priority;
-    a->versioning_override = r->versioning_override;
+    a->versioning_override = tn_override_settle(tx->arena, r->versioning_override);
     a->last_completion_result = r->last_completion_result;
     a->continued_failure = r->continued_failure;
     a->workflow_id = tx->ms->workflow_id;
@@ -205,6 +205,17 @@ static void fill_parent(tn_tx *tx, const tn_start *start, tn_started_attrs *a)
     }
     if (start->root_workflow_id.n)
         a->root_workflow_execution = execution(tx, start->root_workflow_id, start->root_run_id);
+}
+
+static void fill_heritage(tn_tx *tx, const tn_start *start, tn_started_attrs *a)
+{
+    tn_heritage from_parent = {.pinned = start->parent_pinned,
+                               .upgrade = start->parent_upgrade,
+                               .upgrade_revision = start->parent_upgrade_revision,
+                               .override = a->versioning_override};
+
+    if (tn_dver_is(start->parent_pinned) || tn_dver_is(start->parent_upgrade))
+        tn_heritage_put(tx->arena, &from_parent, a);
 }
 
 uint64_t tn_cron_backoff_ns(const char *cron, uint64_t scheduled_ns, uint64_t now_ns)
@@ -298,6 +309,7 @@ const tn_fault *tn_machine_start(tn_tx *tx, const tn_start *start)
     fill_from_request(tx, r, a);
     fill_times(tx, r, a);
     fill_parent(tx, start, a);
+    fill_heritage(tx, start, a);
     a->first_execution_run_id = ms->run_id_text;
     a->eager_execution_accepted = start->eager;
     event->user_metadata = r->user_metadata;

@@ -17,6 +17,7 @@
 #define TN_HISTORY_MACHINE_MACHINE_H
 
 #include "history/machine/state.h"
+#include "base/dver.h"
 #include "proto/fault.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
@@ -53,6 +54,8 @@ typedef struct tn_machine_env {
     /* The id of a Nexus endpoint by its name, or empty. */
     tn_str (*nexus_endpoint)(void *user, tn_str name);
     bool (*nexus_header_allowed)(void *user, tn_str lower_name);
+    /* Does that version of a worker deployment serve that workflow queue? */
+    bool (*queue_in_version)(void *user, tn_str ns_id, tn_str queue, tn_dver version);
     /* NULL: the search attributes may be set in that namespace (their sizes are the machine's to
      * check); their payloads then say their type. */
     const tn_fault *(*check_search_attributes)(void *user, tn_str ns_id, tn_arena *arena,
@@ -105,6 +108,9 @@ typedef struct tn_start {
     tn_str parent_ns_id, parent_ns_name, parent_workflow_id, parent_run_id, root_workflow_id,
         root_run_id;
     int64_t parent_initiated_id;
+    /* what a parent's version gives a child without an override of its own */
+    tn_dver parent_pinned, parent_upgrade;
+    int64_t parent_upgrade_revision;
     /* signal-with-start: the signal follows in the same transition (request may be NULL) */
     const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *signal;
     bool hold; /* a child: no workflow task until tn_machine_release */
@@ -142,6 +148,8 @@ const tn_fault *tn_machine_attach(
     tn_tx *tx, const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *request);
 bool tn_ms_has_request_id(const tn_ms *ms, tn_str id); /* of a start that has used this run */
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx);
+/* The sticky worker does not answer: nothing is offered to it any more.  Memory only; false: there was none. */
+bool tn_machine_forget_sticky(tn_ms *ms);
 
 /* ---- reset (reset.c) ---- */
 #define TN_REAPPLY_NO_SIGNALS 1u
@@ -173,6 +181,9 @@ typedef struct tn_poller {
     tn_str identity, request_id;
     tn_str build_id;
     bool use_versioning;
+    /* worker deployments: its version, and where the run's workflow tasks would go now */
+    tn_dver version, target;
+    int64_t version_revision, target_revision;
 } tn_poller;
 /* The task is handed to a poll.  Makes the started event of a first attempt (tx->n_events 1: it
  * need not be committed by itself; the caller keeps it for the next record), or marks a

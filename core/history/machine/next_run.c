@@ -133,6 +133,7 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
                            const Temporal__Api__Common__V1__Payloads *last_result)
 {
     const tn_started_attrs *from = started_of(tx);
+    tn_heritage heritage;
     tn_tx *next = make_next(tx, run_id);
     tn_event *event = tn_tx_event(next, 1);
     tn_started_attrs *a =
@@ -152,7 +153,11 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
     a->memo = from->memo;
     a->search_attributes = from->search_attributes;
     a->priority = tn_machine_priority(tx->ms, tx->arena);
-    a->versioning_override = from->versioning_override;
+    tn_ms_heritage_of_retried(tx->ms, tx->arena, from->inherited_pinned_version != NULL, initiator == BY_RETRY,
+                              &heritage);
+    tn_heritage_put(tx->arena, &heritage, a);
+    if (initiator == BY_RETRY && from->declined_target_version_upgrade)
+        a->declined_target_version_upgrade = from->declined_target_version_upgrade;
     a->completion_callbacks = tn_callbacks_list(tx->ms, tx->arena, &a->n_completion_callbacks);
     a->initiator = (Temporal__Api__Enums__V1__ContinueAsNewInitiator)initiator;
     a->attempt = initiator == BY_RETRY ? tx->ms->attempt + 1 : 1;
@@ -203,6 +208,7 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs,
                                       char out_new_run_id[37])
 {
     const tn_started_attrs *from = started_of(tx);
+    tn_heritage heritage;
     tn_tx *next;
     tn_event *event;
     tn_started_attrs *a;
@@ -231,7 +237,10 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs,
     a->memo = tn_memo_without_nil(tx->arena, attrs->memo);
     a->search_attributes = tn_attrs_without_nil(tx->arena, attrs->search_attributes);
     a->priority = tn_machine_priority(tx->ms, tx->arena);
-    a->versioning_override = from->versioning_override;
+    tn_ms_heritage_of_continued(tx->ms, tx->arena, tn_str_from(a->task_queue->name),
+                                (int32_t)attrs->initial_versioning_behavior, tx->env->queue_in_version,
+                                tx->env->user, &heritage);
+    tn_heritage_put(tx->arena, &heritage, a);
     a->completion_callbacks = tn_callbacks_list(tx->ms, tx->arena, &a->n_completion_callbacks);
     a->last_completion_result = attrs->last_completion_result;
     a->continued_failure = attrs->failure;

@@ -111,6 +111,7 @@ Tenon__Extras *tn_ms_extras(const tn_ms *ms, tn_arena *arena)
         to->object_kind = (uint8_t)ms->kind->letter;
         to->object = out_bytes(ms->kind->save(ms, arena));
     }
+    to->versioning = tn_versioning_save(ms, arena);
     return to;
 }
 
@@ -195,6 +196,7 @@ static tn_status load_extras(tn_ms *ms, const Tenon__Extras *from, tn_arena *are
     if (from->object_kind &&
         tn_object_load(ms, (char)from->object_kind, in_bytes(from->object), err) != TN_OK)
         return TN_EDATALOSS;
+    tn_versioning_load(ms, from->versioning);
     return load_buffered(ms, from, arena, err);
 }
 

@@ -10,6 +10,7 @@
 #define TN_HISTORY_MACHINE_PRIV_H
 
 #include "history/machine/machine.h"
+#include "history/machine/versioning.h"
 
 /* ---- tx.c ---- */
 /* A fresh event in the transition's arena: type and time set (never before the last event's),
@@ -74,6 +75,9 @@ typedef struct tn_wft_start {
     tn_str identity, request_id;
     uint64_t at_ns;
     Temporal__Api__Common__V1__WorkerVersionStamp *version;
+    tn_dver target; /* where the run's workflow tasks go, when target_known */
+    bool target_known;
+    int64_t target_revision;
 } tn_wft_start;
 void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start);
 typedef struct tn_wft_failure {
@@ -118,6 +122,11 @@ void tn_reset_load(tn_ms *ms, const Tenon__Extras *from);
 void tn_reset_rebase(tn_ms *ms);
 /* The same for an activity that the reset has found waiting. */
 void tn_reset_reschedule(const tn_ms *ms, tn_activity *activity);
+/* ---- moving.c: between versions of a worker deployment ---- */
+/* False: the run moves to another version first, perhaps because of this worker; the activity is offered again then. */
+bool tn_tx_activity_may_start(tn_tx *tx, const tn_poller *poller);
+/* The run has another version, or keeps to it otherwise: what waits is for other workers. */
+void tn_ms_offer_again(tn_ms *ms, bool workflow_task);
 
 /* ---- wants.c ---- */
 bool tn_ms_backoff_pending(const tn_ms *ms);

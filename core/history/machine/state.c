@@ -294,6 +294,7 @@ void tn_ms_destroy(tn_ms *ms)
     tn_ms_clear_wft(ms);
     tn_updates_destroy(ms);
     tn_nexus_destroy(ms);
+    tn_versioning_destroy(ms);
     map_destroy(ms, &ms->memo);
     map_destroy(ms, &ms->search_attributes);
     tn_retry_clear(ms, &ms->retry);

@@ -53,6 +53,7 @@ typedef struct tn_wft {
     int32_t suggest_reasons[4];
     size_t n_suggest_reasons;
     int64_t history_size_bytes; /* as told in the started event */
+    bool target_changed;        /* memory only: likewise */
     bool scheduled_sticky; /* scheduled for the sticky queue (`sticky`: is offered there still) */
     size_t started_event_bytes;    /* memory only: size of a started event that can be taken back */
     uint64_t last_event_before_ns; /* memory only: last_event_ns without it */
@@ -266,6 +267,7 @@ typedef struct tn_ms {
     char *reset_run_id; /* that the last reset of this run has made */
     char **ended_updates; /* admitted by an event, ended without one */
     size_t n_ended_updates;
+    struct tn_run_versioning *versioning; /* versioning.h; NULL: its workers never were versioned */
     /* memory only */
     bool parent_dispatched; /* CHILD_STARTED or CHILD_CLOSED is on its way */
     bool close_attempted;   /* the last workflow task wanted to close but there were new events */

@@ -174,6 +174,7 @@ static void fill_started(tn_arena *arena, const tn_wft *wft, int64_t scheduled_i
         a->suggest_continue_as_new_reasons[i] =
             (Temporal__Api__Enums__V1__SuggestContinueAsNewReason)wft->suggest_reasons[i];
     a->history_size_bytes = wft->history_size_bytes;
+    a->target_worker_deployment_version_changed = wft->target_changed;
 }
 
 /* The started event of the pending task, with the values that its tn_wft holds. */
@@ -185,6 +186,7 @@ static void add_started_event(tn_tx *tx, tn_str identity, uint64_t at_ns,
         TN_EVENT_ATTRS(tx, event, WORKFLOW_TASK_STARTED, workflow_task_started);
 
     event->event_time = tn_ts_from_ns(tx->arena, (int64_t)at_ns);
+    tx->ms->wft.target_changed = tn_ms_target_changed(tx->ms);
     fill_started(tx->arena, &tx->ms->wft, tx->ms->wft.scheduled_id, identity, a);
     a->worker_version = version;
     tn_tx_add_now(tx, event);
@@ -211,12 +213,15 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     }
     last_event_ns = ms->last_event_ns;
     measure(tx, wft);
+    if (ms->versioning && tn_versioning_note_target(ms, start->target, start->target_known ? start->target_revision : -1))
+        ms->extras_stale = true;
     tn_ms_replace_str(ms, &wft->request_id, start->request_id);
     if (wft->transient) {
         wft->started_id = wft->scheduled_id + 1;
         wft->started_ns = at_ns > wft->scheduled_ns ? at_ns : wft->scheduled_ns;
         tn_ms_replace_str(ms, &wft->identity, start->identity);
         wft->started_event_bytes = 0;
+        wft->target_changed = tn_ms_target_changed(ms);
         if (!wft->speculative)
             ms->extras_stale = true;
     } else {
@@ -241,6 +246,12 @@ static const tn_fault *task_not_found(tn_tx *tx)
     return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Workflow task not found.");
 }
 
+/* A pinned run stays where it is. */
+static bool may_have_it(const tn_ms *ms, const tn_poller *poller)
+{
+    return tn_ms_behavior(ms) != TN_BEHAVIOR_PINNED || tn_dver_eq(poller->version, tn_ms_version(ms));
+}
+
 const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,
                                      const tn_poller *poller)
 {
@@ -257,7 +268,7 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
             return NULL;
         return task_not_found(tx);
     }
-    if (wft->stamp != stamp)
+    if (wft->stamp != stamp || !may_have_it(ms, poller))
         return task_not_found(tx);
     /* The sticky worker is gone, another one takes over. */
     if (wft->scheduled_sticky && !wft->sticky && ms->sticky_queue)
@@ -270,7 +281,13 @@ const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t s
     tn_tx_start_wft(tx, &(tn_wft_start){.identity = poller->identity,
                                         .request_id = poller->request_id,
                                         .at_ns = tx->now_ns,
-                                        .version = version});
+                                        .version = version,
+                                        .target = poller->target,
+                                        .target_known = true,
+                                        .target_revision = poller->target_revision});
+    /* A speculative task may leave no trace: its completion says what became of the version. */
+    if (!wft->speculative && !tn_dver_eq(poller->version, tn_ms_version(ms)))
+        (void)tn_versioning_transit(ms, poller->version, poller->version_revision);
     tx->rides_along = true;
     return NULL;
 }
@@ -311,6 +328,14 @@ const tn_fault *tn_machine_wft_unstick(tn_tx *tx)
         wft->dispatched = false;
     }
     return NULL;
+}
+
+bool tn_machine_forget_sticky(tn_ms *ms)
+{
+    if (!ms->sticky_queue || !tn_ms_running(ms) || tn_ms_wft_pending(ms))
+        return false;
+    unstick(ms);
+    return true;
 }
 
 const tn_fault *tn_machine_reset_sticky(tn_tx *tx)
@@ -488,6 +513,7 @@ void tn_tx_write_transient(tn_tx *tx, tn_str identity,
     memcpy(ms->wft.suggest_reasons, was.suggest_reasons, sizeof(was.suggest_reasons));
     ms->wft.n_suggest_reasons = was.n_suggest_reasons;
     ms->wft.history_size_bytes = was.history_size_bytes;
+    ms->wft.target_changed = was.target_changed;
     add_started_event(tx, identity, was.started_ns,
                       version && !version->use_versioning ? version : NULL);
     tn_ms_free(ms, was.identity);

@@ -153,8 +153,8 @@ static void schedule_next(tn_tx *tx, const complete_request *request, uint64_t h
         ms->wft.original_scheduled_ns = heartbeat_since_ns;
         tx->extras_dirty = true;
     }
-    if (!request->return_new_workflow_task)
-        return;
+    if (!request->return_new_workflow_task || tn_ms_in_transition(ms))
+        return; /* in transition: it is another version's */
     tn_tx_start_wft(tx, &(tn_wft_start){
                             .identity = tn_str_from(request->identity),
                             .request_id = TN_STR("request-from-RespondWorkflowTaskCompleted"),
@@ -256,7 +256,7 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
     tn_ms *ms = tx->ms;
     tn_command_run run = {.tx = tx, .request = request, .out = out};
     const tn_fault *fault;
-    uint64_t heartbeat_since_ns = 0;
+    uint64_t heartbeat_since_ns = 0, version_changes;
 
     *out = (tn_wft_completed_out){0};
     if (!tn_tx_accept_wft_token(tx, token))
@@ -283,8 +283,14 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
     tn_tx_write_transient(tx, tn_str_from(request->identity), request->worker_version_stamp);
     if (tn_ms_has_problem(ms))
         tx->visibility_dirty = true; /* it is over */
+    version_changes = tn_ms_version_changes(ms);
     run.wft_completed_id = add_completed_event(tx, request);
-    if (set_sticky(ms, request))
+    if (tn_ms_version_changes(ms) != version_changes) {
+        tx->visibility_dirty = true;
+        tn_ms_offer_again(ms, false);
+    }
+    /* A worker that the run is leaving is not stuck to. */
+    if (!tn_ms_in_transition(ms) && set_sticky(ms, request))
         tx->extras_dirty = true;
     tx->in_commands = true;
     tn_commands_apply(&run);
@@ -293,8 +299,8 @@ const tn_fault *tn_machine_wft_completed(tn_tx *tx, const Tenon__TaskToken *toke
         return NULL;
     if (!request->force_create_new_workflow_task)
         tn_tx_reject_unprocessed(tx);
-    if (ms->status != 8 &&
-        (request->force_create_new_workflow_task || run.had_buffered || run.wants_wft))
+    if (ms->status != 8 && (request->force_create_new_workflow_task || run.had_buffered ||
+                            run.wants_wft || tn_ms_in_transition(ms)))
         schedule_next(tx, request, heartbeat_since_ns, out);
     else if (ms->status != 8 && tn_ms_updates_wait(ms) && request->return_new_workflow_task)
         out->speculate = true;

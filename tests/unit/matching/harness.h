@@ -17,6 +17,7 @@
 #include "config/dynconfig.h"
 #include "matching/matching.h"
 #include "matching/priv.h"
+#include "../deployed.h"
 #include "../played.h"
 #include "store/store.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
