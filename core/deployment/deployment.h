@@ -139,6 +139,8 @@ typedef struct tn_deployment_change {
 
 /* [loop] By loop 0, in the order of the calls. */
 void tn_deployment_submit(tn_deployment_change *change);
+/* [loop] A run is pinned to a version: if that takes no new ones, it is in use again. */
+void tn_deployment_reactivate(tn_str ns_id, tn_dver version);
 /* Only what it would do, to the record that this loop knows. */
 void tn_deployment_try(tn_deployment_change *change);
 /* Pure: the record as it would be (copied into the change's arena), NULL: gone or none.  `others`: deployments of the

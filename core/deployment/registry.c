@@ -506,6 +506,29 @@ void tn_deployment_submit(tn_deployment_change *change)
     tn_loop_post(tn_loops_get(0), &change->msg);
 }
 
+static void reactivated(tn_deployment_change *c)
+{
+    tn_arena_destroy(c->arena); /* the change lies in it, too */
+}
+
+void tn_deployment_reactivate(tn_str ns_id, tn_dver version)
+{
+    const tn_deployment *d = tn_deployment_find(ns_id, version.deployment);
+    const tn_deployment_version *v = d ? tn_deployment_version_find(d, version.build_id) : NULL;
+    if (!v || (v->status != TN_DEPLOYED_DRAINED && v->status != TN_DEPLOYED_INACTIVE))
+        return;
+    tn_arena *arena = tn_arena_create(0);
+    tn_deployment_change *c = TN_NEW(arena, tn_deployment_change);
+    *c = (tn_deployment_change){.arena = arena,
+                                .home = tn_loop_current(),
+                                .verb = TN_DEPLOYMENT_REACTIVATE,
+                                .ns_id = tn_arena_str(arena, ns_id),
+                                .name = tn_arena_str(arena, version.deployment),
+                                .build_id = tn_arena_str(arena, version.build_id),
+                                .done = reactivated};
+    tn_deployment_submit(c);
+}
+
 /* ---- reading all again [loop 0] ---- */
 
 static void refresh_read(job *j);

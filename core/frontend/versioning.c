@@ -74,37 +74,6 @@ const tn_fault *tn_front_check_override(tn_arena *arena, const tn_override *o)
     }
 }
 
-typedef struct reactivation {
-    tn_deployment_change change;
-    tn_arena *arena;
-} reactivation;
-
-static void reactivated(tn_deployment_change *c)
-{
-    reactivation *r = TN_CONTAINER_OF(c, reactivation, change);
-    tn_arena_destroy(r->arena);
-}
-
-/* A version that takes no new runs gets one after all: it is drained later. */
-static void reactivate(const tn_namespace *ns, tn_dver version)
-{
-    const tn_deployment *d = tn_deployment_find(ns->id, version.deployment);
-    const tn_deployment_version *v = d ? tn_deployment_version_find(d, version.build_id) : NULL;
-    if (!v || (v->status != TN_DEPLOYED_DRAINED && v->status != TN_DEPLOYED_INACTIVE))
-        return;
-    tn_arena *arena = tn_arena_create(0);
-    reactivation *r = TN_NEW(arena, reactivation);
-    *r = (reactivation){.arena = arena};
-    r->change = (tn_deployment_change){.arena = arena,
-                                       .home = tn_loop_current(),
-                                       .verb = TN_DEPLOYMENT_REACTIVATE,
-                                       .ns_id = tn_arena_str(arena, ns->id),
-                                       .name = tn_arena_str(arena, version.deployment),
-                                       .build_id = tn_arena_str(arena, version.build_id),
-                                       .done = reactivated};
-    tn_deployment_submit(&r->change);
-}
-
 const tn_fault *tn_front_use_override(tn_fcall *f, const tn_override *o, const char *queue)
 {
     tn_arena *arena = f->call->arena;
@@ -119,7 +88,7 @@ const tn_fault *tn_front_use_override(tn_fcall *f, const tn_override *o, const c
                              "Pinned version '" TN_STR_FMT ":" TN_STR_FMT
                              "' is not present in task queue '%s' of type 'Workflow'",
                              TN_STR_ARG(target.deployment), TN_STR_ARG(target.build_id), queue);
-    reactivate(f->ns, target);
+    tn_deployment_reactivate(f->ns->id, target);
     return NULL;
 }
 

@@ -3,6 +3,7 @@
  * again, other options. */
 #include "history/priv.h"
 
+#include "history/machine/versioning.h"
 #include "proto/proto.h"
 
 typedef Temporal__Api__Workflowservice__V1__UpdateActivityOptionsRequest activity_options_request;
@@ -38,6 +39,9 @@ static const tn_fault *run_options(tn_txn *txn, tn_tx *tx)
     if (fault)
         return fault;
     answer(txn, &out.base);
+    if (out.workflow_execution_options)
+        tn_deployment_reactivate(txn->ns->id,
+                                 tn_override_target(out.workflow_execution_options->versioning_override));
     return NULL;
 }
 

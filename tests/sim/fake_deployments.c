@@ -22,4 +22,6 @@ const tn_routing *tn_deployment_routing(tn_str ns_id, tn_str queue, uint32_t typ
     return NULL;
 }
 
+void tn_deployment_reactivate(tn_str ns_id, tn_dver version) { (void)ns_id, (void)version; }
+
 void tn_deployments_watch(void (*changed)(void)) { (void)changed; }

@@ -579,9 +579,6 @@ static tn_status apply_own(tn_ms *ms, const tn_event *event, tn_blob packed, tn_
         return TN_OK;
     case 55:
         apply_options(ms, event);
-        tn_versioning_override(
-            ms, event->workflow_execution_options_updated_event_attributes->versioning_override,
-            event->workflow_execution_options_updated_event_attributes->unset_versioning_override);
         tn_ms_note_options(ms, event);
         return TN_OK;
     case 58:
