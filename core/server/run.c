@@ -401,6 +401,7 @@ static int start_roles(server *s)
         tn_shardmap_watch();
     if (has(s, TN_SERVICE_WORKER)) {
         tn_worker_start();
+        tn_drainage_watch();
         s->up.worker = true;
     }
     if (has(s, TN_SERVICE_MATCHING)) {
@@ -415,8 +416,10 @@ static int start_roles(server *s)
     if (has(s, TN_SERVICE_HISTORY) && start_history(s) != 0)
         return 1;
     tn_intake_ready();
-    if (s->up.worker)
+    if (s->up.worker) {
         tn_reclaim_start();
+        tn_drainage_start();
+    }
     tn_frontend_options frontend = {.cluster_id = s->cluster_id,
                                     .cluster_name = "active",
                                     .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
@@ -732,6 +735,7 @@ static void stop(server *s)
     if (s->cluster)
         tn_cluster_close_ports(drain_ns);
     if (s->up.worker) {
+        tn_drainage_stop();
         tn_reclaim_stop();
         tn_worker_stop();
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "config/dynconfig.h"
+#include "deployment/deployment.h"
 #include "store/store.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 #include "worker/worker.h"
@@ -23,6 +24,7 @@ static struct { /* loop 0 */
     tn_hreq req;
     tn_namespace_write write;
     tn_store_op store;
+    tn_deployment_change forget;
 } job;
 
 static void set_alarm(uint64_t delay_ns)
@@ -110,6 +112,40 @@ static void remove_settings(void)
     tn_store_commit(&job.store);
 }
 
+static void forget_deployments(void);
+
+static void forgotten(tn_deployment_change *change)
+{
+    bool failed = change->fault != NULL;
+    job.in_flight = false;
+    tn_arena_destroy(job.arena);
+    if (job.stopping)
+        let_go();
+    else if (failed)
+        set_alarm(LOOK_AGAIN_NS); /* the shards are swept once more, too */
+    else
+        forget_deployments();
+}
+
+/* Its worker deployments, one by one, for the same reason; then the rest. */
+static void forget_deployments(void)
+{
+    const tn_deployment *d;
+    if (!tn_deployment_list(job.ns->id, TN_STR(""), 1, &d)) {
+        remove_settings();
+        return;
+    }
+    job.arena = tn_arena_create(0);
+    job.in_flight = true;
+    job.forget = (tn_deployment_change){.arena = job.arena,
+                                        .home = tn_loop_current(),
+                                        .verb = TN_DEPLOYMENT_FORGET,
+                                        .ns_id = job.ns->id,
+                                        .name = tn_arena_str(job.arena, tn_str_from(d->name)),
+                                        .done = forgotten};
+    tn_deployment_submit(&job.forget);
+}
+
 /* ---- the runs ---- */
 
 /* All shards have been asked: again if one had something, since only a whole round without a find is proof. */
@@ -123,7 +159,7 @@ static void round_over(void)
         job.waited = true;
         set_alarm(job.ns->delete_delay_ns);
     } else {
-        remove_settings();
+        forget_deployments();
     }
 }
 

@@ -15,4 +15,9 @@ void tn_worker_stop(void); /* [main] drops what waits */
 void tn_reclaim_start(void); /* [main, after the roles are wired and namespaces read] */
 void tn_reclaim_stop(void);  /* [main, before the namespaces stop] */
 
+/* Versions of worker deployments: when those that take no new runs have none left (drainage.c). */
+void tn_drainage_watch(void); /* [main, before serving] */
+void tn_drainage_start(void); /* [main, as tn_reclaim_start] */
+void tn_drainage_stop(void);  /* [main, as tn_reclaim_stop] */
+
 #endif
