@@ -566,3 +566,39 @@ void tn_do_set_deployment_metadata(tn_fcall *f)
     d->change.identity = tn_str_from(r->identity);
     tn_dcall_submit(d, metadata_set);
 }
+
+/* There is nothing to take away: no version has a compute config here. */
+void tn_do_set_deployment_compute(tn_fcall *f)
+{
+    Temporal__Api__Workflowservice__V1__UpdateWorkerDeploymentVersionComputeConfigRequest *r =
+        REQUEST(f, UpdateWorkerDeploymentVersionComputeConfigRequest);
+    const Temporal__Api__Deployment__V1__WorkerDeploymentVersion *named = r->deployment_version;
+    if (!named || !*named->deployment_name) {
+        tn_front_invalid(f, "deployment name cannot be empty");
+        return;
+    }
+    if (!*named->build_id) {
+        tn_front_invalid(f, "build ID cannot be empty");
+        return;
+    }
+    const tn_fault *fault = disabled(f);
+    if (fault) {
+        tn_front_fail(f, fault);
+        return;
+    }
+    const tn_deployment *d = tn_deployment_find(f->ns->id, tn_str_from(named->deployment_name));
+    if (!d || !tn_deployment_version_find(d, tn_str_from(named->build_id))) {
+        tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_NOT_FOUND,
+                                       "build ID '%s' not found in Worker Deployment '%s'", named->build_id,
+                                       named->deployment_name));
+        return;
+    }
+    if (r->n_compute_config_scaling_groups) { /* workers that a cloud starts */
+        tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED,
+                                       "this server starts no workers: a compute config is not supported"));
+        return;
+    }
+    RESPONSE(UpdateWorkerDeploymentVersionComputeConfigResponse,
+             UPDATE_WORKER_DEPLOYMENT_VERSION_COMPUTE_CONFIG_RESPONSE);
+    tn_front_reply(f, &out.base);
+}

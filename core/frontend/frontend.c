@@ -81,6 +81,8 @@ const tn_fmethod tn_fmethods[] = {
     {WF("DeleteWorkerDeployment"), tn_do_delete_deployment, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
     {WF("DeleteWorkerDeploymentVersion"), tn_do_delete_deployment_version, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
     {WF("UpdateWorkerDeploymentVersionMetadata"), tn_do_set_deployment_metadata, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
+    {WF("UpdateWorkerDeploymentVersionComputeConfig"), tn_do_set_deployment_compute, TN_FM_NAMESPACE, 3,
+     TN_WAIT_NONE},
     {WF("DescribeDeployment"), tn_do_old_deployments, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
     {WF("GetCurrentDeployment"), tn_do_old_deployments, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},
     {WF("GetDeploymentReachability"), tn_do_old_deployments, TN_FM_NAMESPACE, 3, TN_WAIT_NONE},

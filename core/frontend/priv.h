@@ -217,6 +217,7 @@ void tn_do_create_deployment_version(tn_fcall *f);
 void tn_do_delete_deployment(tn_fcall *f);
 void tn_do_delete_deployment_version(tn_fcall *f);
 void tn_do_set_deployment_metadata(tn_fcall *f);
+void tn_do_set_deployment_compute(tn_fcall *f);
 void tn_do_old_deployments(tn_fcall *f);
 void tn_do_list(tn_fcall *f);
 void tn_do_scan(tn_fcall *f);
