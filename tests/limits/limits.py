@@ -12,14 +12,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../auth"))
 
 SMALL = {  # in the namespace `small`
     "limit.blobSize.error": 1000, "limit.memoSize.error": 500, "limit.historyCount.error": 14,
-    "limit.historyCount.suggestContinueAsNew": 6, "limit.numPendingActivities.error": 2,
+    "limit.historyCount.suggestContinueAsNew": 6, "limit.historySize.error": 5500, "limit.historySize.suggestContinueAsNew": 3000, "limit.numPendingActivities.error": 2,
     "limit.numPendingChildExecutions.error": 2, "limit.numPendingSignals.error": 2, "limit.numPendingCancelRequests.error": 2,
     "limit.mutableStateActivityFailureSize.error": 300, "limit.historyMaxPageSize": 3, "limit.userMetadataSummarySize": 40,
     "limit.userMetadataDetailsSize": 60, "frontend.visibilityMaxPageSize": 5, "frontend.maxlinksPerRequest": 2,
     "frontend.searchAttributesNumberOfKeysLimit": 2, "frontend.searchAttributesSizeOfValueLimit": 60,
     "history.maximumSignalsPerExecution": 3, "history.maxInFlightUpdates": 1, "history.maxTotalUpdates": 2,
 }
-EVERYWHERE = {"limit.mutableStateSize.error": 200000, "history.maximumBufferedEventsBatch": 4}
+EVERYWHERE = {"system.transactionSizeLimit": 500000, "limit.mutableStateSize.error": 200000, "history.maximumBufferedEventsBatch": 4}
 WFT_FAILED, TERMINATED = 9, 27
 
 
@@ -142,6 +142,35 @@ class Suite:
         task = self.task(workflow_id)
         self.respond(task.task_token, *[{"command_type": 9, "record_marker_command_attributes": {"marker_name": "m"}}] * 5)
         self.until("it is terminated", lambda: self.history(workflow_id)[-1].event_type == TERMINATED)
+
+    def history_size(self):
+        workflow_id = self.begin()
+        first = self.task(workflow_id)
+        started = first.history.events[-1].workflow_task_started_event_attributes
+        assert 0 < started.history_size_bytes < 3000 and not started.suggest_continue_as_new, started
+        marker = {"command_type": 9, "record_marker_command_attributes": {
+            "marker_name": "m", "details": {"d": payloads(900)}}}
+        assert self.respond(first.task_token, *[marker] * 4)[0].name == "OK"
+        self.good("SignalWorkflowExecution", namespace="small", workflow_execution={"workflow_id": workflow_id},
+                  signal_name="s")
+        second = self.task(workflow_id)
+        started = second.history.events[-1].workflow_task_started_event_attributes
+        assert started.suggest_continue_as_new, started
+        answer = self.respond(second.task_token, *[marker] * 2)
+        assert answer[0].name == "OK", answer[:2]
+        self.until("it is terminated", lambda: self.history(workflow_id)[-1].event_type == TERMINATED)
+        last = self.history(workflow_id)[-1].workflow_execution_terminated_event_attributes
+        assert "history size" in last.reason, last
+
+    def transaction_size(self):
+        """Too much for one write: the run is terminated, its worker told."""
+        workflow_id = self.begin("default")
+        marker = {"command_type": 9, "record_marker_command_attributes": {
+            "marker_name": "m", "details": {"d": payloads(150000)}}}
+        self.respond(self.task(workflow_id, "default").task_token, *[marker] * 4, namespace="default")
+        self.until("it is terminated", lambda: self.history(workflow_id, "default")[-1].event_type == TERMINATED)
+        last = self.history(workflow_id, "default")[-1].workflow_execution_terminated_event_attributes
+        assert "ransaction size" in last.reason or "TransactionSize" in last.reason, last
 
     def state_size(self):
         workflow_id = self.begin("default")
@@ -284,7 +313,8 @@ class Suite:
 
     def run(self):
         passed = failed = 0
-        for case in (self.blob, self.blob_of_a_worker, self.memo, self.history_count, self.state_size, self.activity_failure,
+        for case in (self.blob, self.blob_of_a_worker, self.memo, self.history_count, self.history_size, self.transaction_size, self.state_size,
+                     self.activity_failure,
                      self.pending_activities, self.pending_children, self.pending_signals, self.pending_cancels,
                      self.signals_of_a_run, self.buffered_events, self.updates_in_flight, self.id_length, self.build_id,
                      self.search_attributes, self.links, self.user_metadata, self.history_page, self.visibility_page,

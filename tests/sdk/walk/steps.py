@@ -72,7 +72,7 @@ STEPS = [
     step("workflow describe --workflow-id {w}-exec", refused=1, until="not found for ID"),
     # ---- batches
     step("workflow signal --query \"WorkflowId = '{w}-wait'\" --name add --input '\"q\"' --reason walk -y", loose=1),
-    step("batch list", until="jobId", keep="job:0.jobId"),
+    step("batch list", until="jobId", keep="job:0.jobId", loose=1),
     step("batch describe --job-id {job}", until="COMPLETED"),
     step("batch describe --job-id none", refused=1),
     step("batch terminate --job-id {job} --reason walk", loose=1),
@@ -157,7 +157,7 @@ STEPS = [
          "--task-queue {queue} -y"),
     step("task-queue versioning delete-redirect-rule --source-build-id b1 --task-queue {queue} -y"),
     step("task-queue versioning commit-build-id --build-id b1 --task-queue {queue} -y"),
-    step("worker list", until="workerInstanceKey", keep="worker:0.workerHeartbeat.workerInstanceKey"),
+    step("worker list", loose=1, until="workerInstanceKey", keep="worker:0.workerHeartbeat.workerInstanceKey"),
     step("worker count"),
     step("worker describe --worker-instance-key {worker}", loose=1),
     step("worker describe --worker-instance-key none", refused=1),
