@@ -50,8 +50,16 @@ void rpc_conn_accept(void *user, tn_stream *stream)
 {
     rpc_worker *worker = user;
     const tn_rpc_options *o = &worker->server->options;
-    rpc_conn *conn = tn_xcalloc(1, sizeof(*conn));
     uint64_t now = tn_now_mono_ns();
+    uint32_t others =
+        atomic_fetch_add_explicit(&worker->server->connections, 1, memory_order_relaxed);
+    if (o->connections_max && others >= o->connections_max) {
+        atomic_fetch_sub_explicit(&worker->server->connections, 1, memory_order_relaxed);
+        rpc_count(RPC_COUNT_REFUSED, 1);
+        tn_stream_close(stream);
+        return;
+    }
+    rpc_conn *conn = tn_xcalloc(1, sizeof(*conn));
 
     conn->worker = worker;
     conn->stream = stream;
@@ -158,6 +166,7 @@ static void conn_free(rpc_conn *conn)
     rpc_tls_destroy(conn->tls);
     rpc_peer_unref(conn->peer);
     free(conn);
+    atomic_fetch_sub_explicit(&worker->server->connections, 1, memory_order_relaxed);
     worker->conn_count--; /* not before: a flush that waits for the end of the turn still comes back to the worker */
     rpc_worker_maybe_done(worker);
 }

@@ -73,7 +73,8 @@ struct tn_rpc_server {
     uint16_t port;
     rpc_worker **workers; /* by loop index */
     uint32_t worker_count;
-    _Atomic uint32_t alive; /* workers not freed yet, and the owner */
+    _Atomic uint32_t connections; /* of all workers */
+    _Atomic uint32_t alive;       /* workers not freed yet, and the owner */
     sem_t drained, ended;
 };
 

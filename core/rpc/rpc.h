@@ -83,6 +83,7 @@ typedef struct tn_rpc_options {
     const char *bind_ip;
     uint16_t port;            /* 0: any */
     size_t message_bytes_max; /* 4 MiB */
+    uint32_t connections_max; /* of the port; one more is closed at once; 0: no limit */
     uint32_t streams_max;     /* at once on a connection; 1,000 allows many parked polls an SDK */
     uint64_t idle_timeout_ns; /* connection without streams; 0: none */
     uint64_t keepalive_ping_ns, keepalive_timeout_ns; /* server pings, 1 min / 10 s */

@@ -502,6 +502,7 @@ static int open_ports(server *s)
     options.bind_ip = set->services[TN_SERVICE_FRONTEND].bind_ip;
     options.port = (uint16_t)set->services[TN_SERVICE_FRONTEND].grpc_port;
     options.message_bytes_max = (size_t)set->rpc_message_bytes_max;
+    options.connections_max = (uint32_t)set->rpc_connections_max;
     options.streams_max = (uint32_t)set->rpc_streams_max;
     options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
     options.tls = tn_tls_get(s->tls, TN_TLS_FRONTEND);

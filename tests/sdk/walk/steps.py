@@ -163,7 +163,7 @@ STEPS = [
     step("worker describe --worker-instance-key none", refused=1),
     # ---- worker deployments
     step("worker deployment create --name {w}-d"),
-    step("worker deployment list", until="{w}-d"),
+    step("worker deployment list", until="{w}-d", loose=1),
     step("worker deployment describe --name {w}-d"),
     step("worker deployment create-version --deployment-name {w}-d --build-id b1"),
     step("worker deployment describe-version --deployment-name {w}-d --build-id b1"),

@@ -2,6 +2,7 @@
 /* A server on real loops and sockets, and a client that is nothing but bytes.  Above all the orders in
  * which an answer, a deadline, a reset and a lost connection can meet: every call must be freed once
  * (the sanitizer watches), cancelled at most once, and its lent memory released once. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -138,16 +139,18 @@ static const tn_rpc_method methods[] = {
 
 /* ---- a client ---- */
 
-static int client_open(void)
+static int client_open_at(const tn_rpc_server *where)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET,
-                               .sin_port = htons(tn_rpc_server_port(server))};
+                               .sin_port = htons(tn_rpc_server_port(where))};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     return fd;
 }
+
+static int client_open(void) { return client_open_at(server); }
 
 static void put_frame(tn_buf *out, uint8_t type, uint8_t flags, uint32_t stream, tn_blob payload)
 {
@@ -348,6 +351,34 @@ static void drain_loses_nothing(void **state)
     until_settled();
 }
 
+/* Of three on a port for two, one is closed, whichever comes last to the loops. */
+static void one_connection_too_many(void **state)
+{
+    tn_rpc_options options;
+    tn_rpc_server *small;
+    tn_error err = {0};
+    int fds[3], closed = 0;
+
+    (void)state;
+    tn_rpc_options_default(&options);
+    options.port = 0;
+    options.connections_max = 2;
+    assert_int_equal(tn_rpc_server_start(&options, &small, &err), TN_OK);
+    for (size_t i = 0; i < 3; i++)
+        fds[i] = client_open_at(small);
+    for (uint64_t end = tn_now_mono_ns() + 30 * TN_SEC; !closed && tn_now_mono_ns() < end; usleep(1000)) {
+        for (size_t i = 0; i < 3; i++) {
+            char bytes[256];
+            ssize_t n = recv(fds[i], bytes, sizeof(bytes), MSG_DONTWAIT);
+            closed += n == 0 || (n < 0 && errno == ECONNRESET);
+        }
+    }
+    assert_int_equal(closed, 1);
+    for (size_t i = 0; i < 3; i++)
+        close(fds[i]);
+    tn_rpc_server_destroy(small);
+}
+
 static int start(void **state)
 {
     tn_rpc_options options;
@@ -387,6 +418,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),
         cmocka_unit_test(collisions),
+        cmocka_unit_test(one_connection_too_many),
         cmocka_unit_test(drain_loses_nothing),
     };
     return cmocka_run_group_tests(tests, start_all, stop);
