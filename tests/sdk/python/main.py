@@ -19,6 +19,7 @@ from datetime import timedelta
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
 import cases_activity
+import cases_deploy
 import cases_flow
 import cases_manage
 import cases_operate
@@ -69,7 +70,7 @@ async def run(arguments):
     await env.connect()
     await cases_flow.prepare(env)
     cases = {}
-    for module in (cases_activity, cases_flow, cases_manage, cases_operate, cases_queues, cases_reset,
+    for module in (cases_activity, cases_deploy, cases_flow, cases_manage, cases_operate, cases_queues, cases_reset,
                    cases_schedule, cases_update, cases_worker):
         for name, function in vars(module).items():
             if name.startswith("case_") and fnmatch.fnmatch(name[5:], arguments.only or "*"):
