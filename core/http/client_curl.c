@@ -1,17 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 /* libcurl's multi handle on each loop: its sockets are watches, its time is a timer.  Connections are kept and used
- * again. */
+ * again.  The library is loaded with the first request: it and what it needs take some megabytes, and most servers call
+ * nobody outside. */
+#define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/client.h"
+#include "plugin/foreign.h"
 
 #define LOOPS_MAX 64
 #define ANSWER_MAX (4u << 20)
 #define HEADERS_MAX 100
 #define CONNECTIONS_MAX 256L
+
+/* What is used of it, under its own names. */
+#define CURL_FUNCTIONS(X) \
+    X(easy_cleanup) \
+    X(easy_getinfo) \
+    X(easy_init) \
+    X(easy_nextheader) \
+    X(easy_setopt) \
+    X(easy_strerror) \
+    X(global_init) \
+    X(multi_add_handle) \
+    X(multi_assign) \
+    X(multi_info_read) \
+    X(multi_init) \
+    X(multi_remove_handle) \
+    X(multi_setopt) \
+    X(multi_socket_action) \
+    X(slist_append) \
+    X(slist_free_all)
+#undef curl_easy_getinfo
+#undef curl_easy_setopt
+#undef curl_multi_setopt
+static struct {
+#define X(name) __typeof__(curl_##name) *name;
+    CURL_FUNCTIONS(X)
+#undef X
+} curl;
+static tn_error why_not; /* the library could not be loaded */
+static bool loaded;
 
 typedef struct side { /* a loop's */
     CURLM *multi;
@@ -49,7 +81,7 @@ static void take_headers(post *p)
     struct curl_header *h = NULL;
 
     out->got = TN_NEW_ARRAY(out->arena, tn_http_pair, HEADERS_MAX);
-    while (out->got && out->n_got < HEADERS_MAX && (h = curl_easy_nextheader(p->easy, CURLH_HEADER, -1, h))) {
+    while (out->got && out->n_got < HEADERS_MAX && (h = curl.easy_nextheader(p->easy, CURLH_HEADER, -1, h))) {
         tn_http_pair *pair = &out->got[out->n_got];
         char *name = tn_arena_strdup(out->arena, h->name);
 
@@ -69,9 +101,9 @@ static void finish(CURLM *multi, CURL *easy, CURLcode rc)
     tn_http_out *out;
     long status = 0;
 
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&p);
+    curl.easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&p);
     out = p->out;
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     if (rc == CURLE_OK) {
         out->status = (int)status;
         take_headers(p);
@@ -81,11 +113,11 @@ static void finish(CURLM *multi, CURL *easy, CURLcode rc)
     } else if (rc == CURLE_OPERATION_TIMEDOUT) {
         out->problem = "request timed out";
     } else {
-        out->problem = tn_arena_strdup(out->arena, p->why[0] ? p->why : curl_easy_strerror(rc));
+        out->problem = tn_arena_strdup(out->arena, p->why[0] ? p->why : curl.easy_strerror(rc));
     }
-    curl_multi_remove_handle(multi, easy);
-    curl_easy_cleanup(easy);
-    curl_slist_free_all(p->headers);
+    curl.multi_remove_handle(multi, easy);
+    curl.easy_cleanup(easy);
+    curl.slist_free_all(p->headers);
     tn_buf_done(&p->body);
     free(p);
     out->done(out);
@@ -97,8 +129,8 @@ static void act(side *s, curl_socket_t fd, int events)
 {
     int running, left;
 
-    curl_multi_socket_action(s->multi, fd, events, &running);
-    for (CURLMsg *msg; (msg = curl_multi_info_read(s->multi, &left));) {
+    curl.multi_socket_action(s->multi, fd, events, &running);
+    for (CURLMsg *msg; (msg = curl.multi_info_read(s->multi, &left));) {
         if (msg->msg == CURLMSG_DONE)
             finish(s->multi, msg->easy_handle, msg->data.result);
     }
@@ -146,7 +178,7 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *s
         if (s)
             tn_loop_watch_destroy(s->watch);
         free(s);
-        curl_multi_assign(mine->multi, fd, NULL);
+        curl.multi_assign(mine->multi, fd, NULL);
         return 0;
     }
     if (s) {
@@ -160,11 +192,19 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *s
         free(s);
         return -1;
     }
-    curl_multi_assign(mine->multi, fd, s);
+    curl.multi_assign(mine->multi, fd, s);
     return 0;
 }
 
-static void init_library(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
+static void init_library(void)
+{
+#define X(name) {"curl_" #name, (void **)&curl.name},
+    const tn_foreign_symbol symbols[] = {CURL_FUNCTIONS(X)};
+#undef X
+    loaded = tn_foreign_load("libcurl.so.4", symbols, TN_COUNT_OF(symbols), &why_not) == TN_OK;
+    if (loaded)
+        curl.global_init(CURL_GLOBAL_DEFAULT);
+}
 
 static side *side_of_loop(void)
 {
@@ -175,15 +215,17 @@ static side *side_of_loop(void)
     if (s)
         return s;
     pthread_once(&once, init_library);
+    if (!loaded)
+        return NULL;
     s = tn_xcalloc(1, sizeof(*s));
-    s->multi = curl_multi_init();
+    s->multi = curl.multi_init();
     TN_ASSERT(s->multi);
     tn_loop_timer_init(&s->timer, fire);
-    curl_multi_setopt(s->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
-    curl_multi_setopt(s->multi, CURLMOPT_SOCKETDATA, s);
-    curl_multi_setopt(s->multi, CURLMOPT_TIMERFUNCTION, set_timer);
-    curl_multi_setopt(s->multi, CURLMOPT_TIMERDATA, s);
-    curl_multi_setopt(s->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, CONNECTIONS_MAX);
+    curl.multi_setopt(s->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
+    curl.multi_setopt(s->multi, CURLMOPT_SOCKETDATA, s);
+    curl.multi_setopt(s->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+    curl.multi_setopt(s->multi, CURLMOPT_TIMERDATA, s);
+    curl.multi_setopt(s->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, CONNECTIONS_MAX);
     return *at = s;
 }
 
@@ -202,9 +244,9 @@ static bool clean(tn_str s)
 static void put_headers(post *p)
 {
     const tn_http_out *out = p->out;
-    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    struct curl_slist *list = curl.slist_append(NULL, "Expect:");
 
-    list = list ? curl_slist_append(list, "Accept:") : NULL;
+    list = list ? curl.slist_append(list, "Accept:") : NULL;
     TN_ASSERT(list);
     for (size_t i = 0; i < out->n_headers; i++) {
         const tn_http_pair *h = &out->headers[i];
@@ -215,7 +257,7 @@ static void put_headers(post *p)
         /* without a value: libcurl takes its own header of that name out */
         line = tn_arena_printf(out->arena, TN_STR_FMT "%s" TN_STR_FMT, TN_STR_ARG(h->name), h->value.n ? ": " : ":",
                                TN_STR_ARG(h->value));
-        list = curl_slist_append(list, line);
+        list = curl.slist_append(list, line);
         TN_ASSERT(list);
     }
     p->headers = list;
@@ -224,30 +266,35 @@ static void put_headers(post *p)
 void tn_http_post(tn_http_out *out)
 {
     side *s = side_of_loop();
+    if (!s) {
+        out->problem = why_not.text;
+        out->done(out);
+        return;
+    }
     post *p = tn_xcalloc(1, sizeof(*p));
     long ms = (long)(out->timeout_ns / TN_MS);
 
     p->out = out;
-    p->easy = curl_easy_init();
+    p->easy = curl.easy_init();
     TN_ASSERT(p->easy);
     put_headers(p);
-    curl_easy_setopt(p->easy, CURLOPT_URL, out->url);
-    curl_easy_setopt(p->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(p->easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(p->easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(p->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(p->easy, CURLOPT_WRITEFUNCTION, take_body);
-    curl_easy_setopt(p->easy, CURLOPT_WRITEDATA, p);
-    curl_easy_setopt(p->easy, CURLOPT_ERRORBUFFER, p->why);
-    curl_easy_setopt(p->easy, CURLOPT_PRIVATE, p);
-    curl_easy_setopt(p->easy, CURLOPT_HTTPHEADER, p->headers);
-    curl_easy_setopt(p->easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(p->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)out->body.n);
-    curl_easy_setopt(p->easy, CURLOPT_POSTFIELDS, out->body.n ? (const char *)out->body.p : "");
-    curl_easy_setopt(p->easy, CURLOPT_TIMEOUT_MS, ms > 0 ? ms : 1L);
-    if (curl_multi_add_handle(s->multi, p->easy) != CURLM_OK) {
-        curl_easy_cleanup(p->easy);
-        curl_slist_free_all(p->headers);
+    curl.easy_setopt(p->easy, CURLOPT_URL, out->url);
+    curl.easy_setopt(p->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl.easy_setopt(p->easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl.easy_setopt(p->easy, CURLOPT_NOSIGNAL, 1L);
+    curl.easy_setopt(p->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl.easy_setopt(p->easy, CURLOPT_WRITEFUNCTION, take_body);
+    curl.easy_setopt(p->easy, CURLOPT_WRITEDATA, p);
+    curl.easy_setopt(p->easy, CURLOPT_ERRORBUFFER, p->why);
+    curl.easy_setopt(p->easy, CURLOPT_PRIVATE, p);
+    curl.easy_setopt(p->easy, CURLOPT_HTTPHEADER, p->headers);
+    curl.easy_setopt(p->easy, CURLOPT_POST, 1L);
+    curl.easy_setopt(p->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)out->body.n);
+    curl.easy_setopt(p->easy, CURLOPT_POSTFIELDS, out->body.n ? (const char *)out->body.p : "");
+    curl.easy_setopt(p->easy, CURLOPT_TIMEOUT_MS, ms > 0 ? ms : 1L);
+    if (curl.multi_add_handle(s->multi, p->easy) != CURLM_OK) {
+        curl.easy_cleanup(p->easy);
+        curl.slist_free_all(p->headers);
         free(p);
         out->problem = "libcurl takes no request";
         out->done(out);
