@@ -136,6 +136,8 @@ const tn_fmethod tn_fmethods[] = {
     {WF("PollNexusTaskQueue"), tn_do_poll_nexus, TN_FM_NAMESPACE, 4, TN_WAIT_POLL_NEXUS},
     {WF("RespondNexusTaskCompleted"), tn_do_nexus_completed, TN_FM_NAMESPACE | TN_FM_TOKEN, 1, TN_WAIT_NONE},
     {WF("RespondNexusTaskFailed"), tn_do_nexus_failed, TN_FM_NAMESPACE | TN_FM_TOKEN, 3, TN_WAIT_NONE},
+    {"/temporal.api.nexusservice.v1.NexusService/CompleteNexusOperation", tn_do_nexus_complete,
+     TN_FM_NAMESPACE | TN_FM_HTTP, 1, TN_WAIT_NONE},
     {ADMIN("CloseShard"), tn_do_admin_close_shard, 0, 0, TN_WAIT_NONE},
     {ADMIN("DeepHealthCheck"), tn_do_admin_deep_health, 0, 0, TN_WAIT_NONE},
     {ADMIN("DescribeCluster"), tn_do_admin_describe_cluster, 0, 0, TN_WAIT_NONE},
@@ -329,6 +331,7 @@ static void register_served(void)
         methods[i] = (tn_rpc_method){.path = tn_fmethods[i].path,
                                      .input = known->input,
                                      .output = known->output,
+                                     .flags = tn_fmethods[i].flags & TN_FM_HTTP ? TN_RPC_HTTP_ONLY : 0,
                                      .handle = handle,
                                      .user = &tn_fmethods[i]};
     }

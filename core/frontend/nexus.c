@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that handle Nexus operations: their polls, and their answers. */
+/* Workers that handle Nexus operations: their polls, and their answers; what handlers outside report over HTTP. */
+#include "admin/nexus.pb-c.h"
 #include "frontend/priv.h"
+#include "tenon/internal.pb-c.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
 
@@ -78,4 +80,64 @@ void tn_do_nexus_failed(tn_fcall *f)
         tn_front_invalid(f, "request Failure must contain error or failure with NexusHandlerFailureInfo");
     else
         to_matching(f, r->task_token);
+}
+
+/* ---- reports from outside -------------------------------------------------------------------- */
+
+typedef Temporal__Api__Nexusservice__V1__CompleteNexusOperationRequest complete_request;
+
+/* Why history would not have it is told to the operator alone, but for what it does not know. */
+static const tn_fault *without_details(tn_arena *arena, const tn_fault *fault)
+{
+    if (fault->code == TN_GRPC_INVALID_ARGUMENT)
+        return tn_fault_make(arena, fault->code, "bad request");
+    return fault->code == TN_GRPC_RESOURCE_EXHAUSTED ? tn_fault_make(arena, fault->code, "resource exhausted") : fault;
+}
+
+static void completed(tn_hreq *h)
+{
+    tn_fcall *f = h->user;
+    if (h->fault && h->fault->code == TN_GRPC_NOT_FOUND && h->run_id.n) {
+        h->run_id = TN_STR(""); /* the run may have been reset: then the one that followed waits */
+        h->fault = NULL;
+        h->response = NULL;
+        h->tries = 0;
+        tn_client_history(h);
+        return;
+    }
+    if (h->fault)
+        tn_front_fail(f, without_details(f->call->arena, h->fault));
+    else
+        tn_front_reply(f, NULL);
+}
+
+/* The way in (core/history/nexus_callback.c) has opened the operation's token: that it is ours is proven. */
+void tn_do_nexus_complete(tn_fcall *f)
+{
+    const complete_request *r = (const complete_request *)(const void *)f->call->request;
+    tn_arena *arena = f->call->arena;
+    uint64_t own = tn_now_mono_ns() + 10 * TN_SEC;
+    int64_t max = tn_front_limit(f, TN_DYN_NEXUS_TOKEN_LENGTH);
+    Tenon__NexusCompletion *completion;
+    if (TN_PROTO_UNPACK(tenon__nexus_completion, (tn_blob_from(r->completion.data, r->completion.len)), arena,
+                        &completion, NULL) != TN_OK) {
+        tn_front_invalid(f, "bad request");
+        return;
+    }
+    if ((int64_t)strlen(completion->token) > max) {
+        tn_front_invalid(f, "operation token length exceeds allowed limit (%zu/%lld)", strlen(completion->token),
+                         (long long)max);
+        return;
+    }
+    f->hreq = (tn_hreq){.arena = arena,
+                        .home = f->call->home,
+                        .op = TN_HOP_NEXUS_COMPLETE,
+                        .ns = f->ns,
+                        .workflow_id = tn_str_from(r->workflow_id),
+                        .run_id = tn_str_from(r->run_id),
+                        .request = &completion->base,
+                        .deadline_mono_ns = f->call->deadline_mono_ns < own ? f->call->deadline_mono_ns : own,
+                        .done = completed,
+                        .user = f};
+    tn_client_history(&f->hreq);
 }

@@ -48,6 +48,7 @@ enum {
 #define TN_FM_VISIBILITY 8u /* the visibility limiter */
 #define TN_FM_NS_CHANGE 16u /* namespace changes: their own limiter */
 #define TN_FM_TOKEN 32u     /* an empty `namespace` is that of the task token */
+#define TN_FM_HTTP 64u      /* only raw routes of HTTP enter it */
 
 extern const tn_fmethod tn_fmethods[];
 extern const size_t tn_fmethods_count;
@@ -271,6 +272,7 @@ void tn_do_list_endpoints(tn_fcall *f);
 void tn_do_poll_nexus(tn_fcall *f);
 void tn_do_nexus_completed(tn_fcall *f);
 void tn_do_nexus_failed(tn_fcall *f);
+void tn_do_nexus_complete(tn_fcall *f);
 /* callbacks.c: completion callbacks of a start; keys of their headers are in lower case afterwards. */
 const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n, Temporal__Api__Common__V1__Callback *const *callbacks);
 /* The links that no callback carries already, and whether all of them together are fit. */

@@ -33,6 +33,8 @@ void tn_history_drain(void);
 void tn_history_stop(void);
 /* [main] The HTTP routes by which handlers outside report what became of Nexus operations. */
 void tn_history_register_http(void);
+/* [main] What the routes lean on (the cluster's key, the namespaces) is there; they say UNAVAILABLE until then. */
+void tn_history_open_http(void);
 
 /* [any] The visibility document that a run's state asks for, in an arena without a cap.  ns: the run's namespace, or NULL:
  * then the types that payloads name count. */

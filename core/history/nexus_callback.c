@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* What handlers outside report about operations of ours:
  *   POST /namespaces/{namespace}/nexus/callback, and /nexus/callback
- * The token in the headers, which we have sealed when the operation was asked for, says which operation it is, and is the
- * permission to complete it. */
+ * The token in the headers, which we have sealed when the operation was asked for, says which operation it is; a report
+ * with another one goes no further. From here it enters the API as a call of CompleteNexusOperation: claim mapper,
+ * authorizer, audit, limits and metrics meet it as any other (core/frontend/nexus.c is its handler). */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "admin/nexus.pb-c.h"
+#include "history/history.h"
 #include "history/nexus.h"
 #include "history/machine/command.h"
 #include "http/client.h"
@@ -13,53 +17,59 @@
 #include "proto/proto.h"
 
 #define HEADERS_MAX 100
+#define METHOD "/temporal.api.nexusservice.v1.NexusService/CompleteNexusOperation"
 
 typedef struct report {
-    tn_hreq hreq;
     tn_call *call;
     tn_http_out in; /* the request, as if it were an answer */
-    bool retried;
 } report;
+
+static atomic_bool is_open;
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void put_error(tn_call *call, const char *type, const char *message, tn_http_answer *out)
+{
+    tn_buf text = {0};
+    out->status = (uint16_t)tn_nexus_http_status(type);
+    out->content_type = TN_STR("application/json");
+    tn_buf_printf(&text, "{\"message\":");
+    tn_json_put_string(&text, tn_str_from(message));
+    tn_buf_printf(&text, ",\"metadata\":{\"type\":\"nexus.HandlerError\"},\"details\":{\"type\":\"%s\"}}", type);
+    out->body = tn_arena_blob(call->arena, tn_buf_blob(&text));
+    tn_buf_done(&text);
+}
 
 static void answer(tn_call *call, const char *type, const char *message)
 {
-    tn_http_answer out = {.status = 200};
-    tn_buf text = {0};
-    if (type) {
-        out.status = (uint16_t)tn_nexus_http_status(type);
-        out.content_type = TN_STR("application/json");
-        tn_buf_printf(&text, "{\"message\":");
-        tn_json_put_string(&text, tn_str_from(message));
-        tn_buf_printf(&text, ",\"metadata\":{\"type\":\"nexus.HandlerError\"},\"details\":{\"type\":\"%s\"}}", type);
-        out.body = tn_arena_blob(call->arena, tn_buf_blob(&text));
-        tn_buf_done(&text);
-    }
+    tn_http_answer out = {0};
+    put_error(call, type, message, &out);
     tn_http_respond(call, &out);
 }
 
 static void bad(tn_call *call, const char *message) { answer(call, "BAD_REQUEST", message); }
 
-static void completed(tn_hreq *hreq)
+static void render_reply(tn_call *call, const ProtobufCMessage *response, tn_http_answer *out)
 {
-    report *r = TN_CONTAINER_OF(hreq, report, hreq);
-    const char *type, *text;
-    if (hreq->fault && hreq->fault->code == TN_GRPC_NOT_FOUND && hreq->run_id.n && !r->retried) {
-        r->retried = true; /* the run may have been reset: then the one that followed waits */
-        hreq->run_id = TN_STR("");
-        hreq->fault = NULL;
-        hreq->response = NULL;
-        hreq->tries = 0;
-        tn_client_history(hreq);
-        return;
-    }
-    tn_namespace_unref(hreq->ns);
-    if (!hreq->fault) {
-        answer(r->call, NULL, NULL);
-        return;
-    }
-    tn_nexus_fault_words(r->call->arena, hreq->fault, &type, &text);
-    answer(r->call, type, text);
+    (void)call, (void)response;
+    out->status = 200;
 }
+
+/* Of refusals on the way in the reason is told where the reference tells it. */
+static void render_fail(tn_call *call, const tn_fault *fault, tn_http_answer *out)
+{
+    const char *type, *text;
+    tn_wire_field reason;
+    tn_nexus_fault_words(call->arena, fault, &type, &text);
+    if (fault->code == TN_GRPC_RESOURCE_EXHAUSTED || fault->code == TN_GRPC_INVALID_ARGUMENT)
+        text = tn_arena_printf(call->arena, TN_STR_FMT, TN_STR_ARG(fault->message));
+    else if (fault->code == TN_GRPC_PERMISSION_DENIED && fault->detail.n && tn_wire_find(fault->detail, 1, &reason) &&
+             reason.bytes.n)
+        text = tn_arena_printf(call->arena, "%s: " TN_STR_FMT, text, TN_STR_ARG(tn_str_of_blob(reason.bytes)));
+    put_error(call, type, text, out);
+}
+
+static const tn_http_render render = {.reply = render_reply, .fail = render_fail};
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
@@ -133,41 +143,35 @@ static void take_links(report *r, Tenon__NexusCompletion *completion)
         completion->links[completion->n_links++] = packed(r->call->arena, &links.links[i]->base);
 }
 
-static void complete(report *r, const Tenon__NexusCallbackToken *token, const tn_namespace *ns)
+static void enter(report *r, const Tenon__NexusCallbackToken *token, tn_str ns)
 {
     tn_arena *arena = r->call->arena;
     Tenon__NexusCompletion *completion = TN_MSG(arena, tenon__nexus_completion);
-    tn_str operation = tn_http_got(&r->in, "nexus-operation-token");
-    int64_t max = tn_dyn_i64(TN_DYN_NEXUS_TOKEN_LENGTH, ns->name, TN_STR(""));
-    if ((int64_t)operation.n > max) {
-        bad(r->call, tn_arena_printf(arena, "operation token length exceeds allowed limit (%zu/%lld)", operation.n,
-                                     (long long)max));
-        tn_namespace_unref(ns);
+    Temporal__Api__Nexusservice__V1__CompleteNexusOperationRequest *request =
+        TN_MSG(arena, temporal__api__nexusservice__v1__complete_nexus_operation_request);
+    if (!take_state(r, ns, completion))
         return;
-    }
-    if (!take_state(r, ns->name, completion)) {
-        tn_namespace_unref(ns);
-        return;
-    }
     take_links(r, completion);
     completion->scheduled_id = token->scheduled_id;
     completion->request_id = token->request_id;
-    completion->token = text_of(arena, operation);
+    completion->token = text_of(arena, tn_http_got(&r->in, "nexus-operation-token"));
     completion->start_ns = start_of(arena, tn_http_got(&r->in, "nexus-operation-start-time"));
-    r->hreq = (tn_hreq){.arena = arena,
-                        .home = r->call->home,
-                        .op = TN_HOP_NEXUS_COMPLETE,
-                        .ns = ns,
-                        .workflow_id = tn_str_from(token->workflow_id),
-                        .run_id = tn_str_from(token->run_id),
-                        .request = &completion->base,
-                        .deadline_mono_ns = tn_now_mono_ns() + 10 * TN_SEC,
-                        .done = completed};
-    tn_client_history(&r->hreq);
+    request->namespace_ = text_of(arena, ns);
+    request->workflow_id = token->workflow_id;
+    request->run_id = token->run_id;
+    request->completion = packed(arena, &completion->base);
+    ProtobufCBinaryData message = packed(arena, &request->base);
+    const tn_rpc_method *method = tn_rpc_find(TN_STR(METHOD));
+    TN_ASSERT(method);
+    tn_http_enter(r->call, method, tn_blob_from(message.data, message.len), &render);
 }
 
 static void handle(tn_call *call)
 {
+    if (!atomic_load_explicit(&is_open, memory_order_acquire)) {
+        answer(call, "UNAVAILABLE", "service unavailable"); /* a token could not be told from a forged one */
+        return;
+    }
     tn_arena_set_limit(call->arena, 0); /* the body's size has been checked */
     report *r = TN_NEW(call->arena, report);
     r->call = call;
@@ -176,17 +180,18 @@ static void handle(tn_call *call)
     const Tenon__NexusCallbackToken *token = tn_nexus_open_token(
         call->arena, text_of(call->arena, tn_http_got(&r->in, "temporal-callback-token")));
     const tn_namespace *ns = token ? tn_namespace_by_id(tn_str_from(token->ns_id)) : NULL;
-    if (!token) {
+    if (!token)
         bad(call, "invalid callback token");
-    } else if (!ns) {
+    else if (!ns)
         answer(call, "NOT_FOUND", tn_arena_printf(call->arena, "namespace \"%s\" not found", token->ns_id));
-    } else if (named.n && !tn_str_eq(named, ns->name)) {
-        tn_namespace_unref(ns);
+    else if (named.n && !tn_str_eq(named, ns->name))
         bad(call, "invalid callback token");
-    } else {
-        complete(r, token, ns);
-    }
+    else
+        enter(r, token, ns->name);
+    tn_namespace_unref(ns);
 }
+
+void tn_history_open_http(void) { atomic_store_explicit(&is_open, true, memory_order_release); }
 
 void tn_history_register_http(void)
 {

@@ -23,7 +23,7 @@ void tn_rpc_register(const tn_rpc_method *methods, size_t count)
         TN_ASSERT(methods[i].input && methods[i].output && methods[i].handle);
         e->method = &methods[i];
         tn_map_insert(&table, &e->link, path);
-        if (!(methods[i].flags & TN_RPC_INTERNAL))
+        if (!(methods[i].flags & (TN_RPC_INTERNAL | TN_RPC_HTTP_ONLY)))
             entries[entry_count++] = e;
     }
 }
@@ -36,6 +36,8 @@ const tn_rpc_method *tn_rpc_find(tn_str path)
 
 bool rpc_method_offered(const tn_rpc_method *method, bool internal)
 {
+    if (method->flags & TN_RPC_HTTP_ONLY)
+        return false;
     if (method->flags & TN_RPC_INTERNAL)
         return internal || (method->flags & TN_RPC_ANY_PORT);
     return !internal || strncmp(method->path, "/grpc.", 6) == 0;

@@ -24,6 +24,7 @@ typedef struct tn_http_hooks tn_http_hooks; /* rpc/http.h */
 #define TN_RPC_STREAM_IN 2u  /* each message comes through call->on_message */
 #define TN_RPC_INTERNAL 4u   /* between our own hosts: only servers with options.internal have it, and not in reflection */
 #define TN_RPC_ANY_PORT 8u   /* ... and the others have it too; its handler checks who calls */
+#define TN_RPC_HTTP_ONLY 16u /* for tn_http_enter alone: no caller over gRPC or a pipe has it, reflection is silent */
 
 typedef struct tn_rpc_method {
     const char *path; /* "/pkg.Service/Method", process lifetime */

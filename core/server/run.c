@@ -531,6 +531,7 @@ static int open_ports(server *s)
 static void serve(const server *s)
 {
     atomic_store_explicit(&serving, true, memory_order_release);
+    tn_history_open_http();
     set_health(s, TN_HEALTH_SERVING);
 }
 

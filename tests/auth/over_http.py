@@ -2,9 +2,12 @@
 """The same verdicts over HTTP: each binding by each caller against the table that gRPC has given, and a foreign namespace
 in every field that a body or a query can hold."""
 
+import http.client
+import json
 import os
 import sys
 
+import grpc
 from api import is_denied, paths_to, put
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
@@ -78,3 +81,64 @@ class OverHttp:
         assert not wrong, "\n".join(wrong)
         assert len(fields) > 60, len(fields)
         print(f"# {len(fields)} fields that hold a namespace, in bodies and queries")
+
+    # ---- reports of Nexus operations ----
+
+    def callback_token(self):
+        """Of an operation that a workflow of namespace a waits for."""
+        writer = self.callers["writer"]
+        self.good("CreateNexusEndpoint", self.callers["sys-admin"],
+                  spec={"name": "ep", "target": {"worker": {"namespace": "a", "task_queue": "nq"}}})
+        _, task = self.begin_work("a", writer, "w-nexus")
+        command = {"command_type": "COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION", "schedule_nexus_operation_command_attributes": {
+            "endpoint": "ep", "service": "s", "operation": "o"}}
+        self.good("RespondWorkflowTaskCompleted", writer, namespace="a", task_token=task, commands=[command])
+        asked = self.good("PollNexusTaskQueue", writer, timeout=60, namespace="a", task_queue={"name": "nq"})
+        self.good("RespondNexusTaskCompleted", writer, namespace="a", task_token=asked.task_token,
+                  response={"start_operation": {"async_success": {"operation_token": "t"}}})
+        headers = {name.lower(): value for name, value in asked.request.start_operation.callback_header.items()}
+        return headers["temporal-callback-token"]
+
+    def report(self, path, token, metadata):
+        """(status, type and message of the failure)"""
+        headers = {"Temporal-Callback-Token": token, "Nexus-Operation-State": "succeeded", "Nexus-Operation-Token": "t",
+                   "Content-Type": "application/json", **{name.title(): value for name, value in metadata}}
+        connection = http.client.HTTPConnection("127.0.0.1", int(self.ports[9]), timeout=30)
+        connection.request("POST", path, b'"done"', headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        said = json.loads(body) if body else {}
+        return answer.status, said.get("details", {}).get("type"), said.get("message")
+
+    def a_report_of_an_operation_is_a_call(self):
+        """Not without the operation's token, and not without the right to write in its namespace."""
+        name = "/temporal.api.nexusservice.v1.NexusService/CompleteNexusOperation"
+        own, short, token = "/namespaces/a/nexus/callback", "/nexus/callback", self.callback_token()
+        admin, audited = self.callers["sys-admin"], []
+        forged = token[:-1] + ("0" if token[-1] != "0" else "1")
+        for path in (own, short):
+            for wrong in ("", "00", forged):
+                assert self.report(path, wrong, admin) == (400, "BAD_REQUEST", "invalid callback token"), wrong
+        assert self.report("/namespaces/b/nexus/callback", token, admin)[0] == 400
+        for caller in ("none", "bad", "worker", "reader", "other", "sys-reader"):
+            for path in (own, short):
+                answer = self.report(path, token, self.callers[caller])
+                assert answer == (403, "UNAUTHORIZED", "permission denied"), f"{caller}: {answer}"
+                audited.append("deny")
+        answer = self.report(own, token, self.callers["writer"])
+        assert answer[0] == 200, answer
+        answer = self.report(short, token, admin)
+        assert answer[:2] == (404, "NOT_FOUND"), answer
+        audited += ["allow", "allow"]
+        lines = self.until("its lines in the audit", lambda: (lambda l: len(l) >= len(audited) and l)(
+            [line for line in self.audit_lines() if line["method"] == name]))
+        assert sorted(line["verdict"] for line in lines) == sorted(audited), lines
+        assert all(line["namespace"] == "a" and line["workflowId"] == "w-nexus" for line in lines), lines
+        assert name not in self.api.methods
+        call = self.api.channel.unary_unary(name, request_serializer=bytes, response_deserializer=bytes)
+        try:
+            call(b"", metadata=admin, timeout=30)
+            raise AssertionError("it is there over gRPC")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
