@@ -63,9 +63,21 @@ tn_temp() {
 # port_open PORT: true when something listens there.
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# free_port VAR: a port of our block where nothing listens.
+# claim_port PORT: false while another run of ours on this machine has it. What it has claimed is free again when it
+# has ended.
+claim_port() {
+    local folder=/tmp/tenon-test-ports.$UID
+    mkdir -p "$folder" && (
+        flock 9
+        owner=$(cat "$folder/$1" 2>/dev/null)
+        [ -z "$owner" ] || [ "$owner" = "$$" ] || ! kill -0 "$owner" 2>/dev/null || exit 1
+        echo "$$" >"$folder/$1"
+    ) 9>"$folder/lock"
+}
+
+# free_port VAR: a port of our block where nothing listens, and nobody else will.
 free_port() {
-    while port_open "$TEST_PORT"; do TEST_PORT=$((TEST_PORT + 1)); done
+    while port_open "$TEST_PORT" || ! claim_port "$TEST_PORT"; do TEST_PORT=$((TEST_PORT + 1)); done
     printf -v "$1" %s "$TEST_PORT"
     TEST_PORT=$((TEST_PORT + 1))
 }

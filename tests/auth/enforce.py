@@ -115,7 +115,19 @@ class Suite(OverHttp):
         address = f"127.0.0.1:{self.ports[0]}"
         reader = self.callers["sys-reader"]
         self.api = Api(address, reader)
-        self.ids = {ns: self.ask("DescribeNamespace", reader, namespace=ns)[3].namespace_info.id for ns in ("a", "b")}
+        self.ids = {ns: self.described(ns, reader) for ns in ("a", "b", "c", "d")}
+
+    def described(self, ns, metadata):
+        """Its id, once the server serves; the port may be open before."""
+        end = time.monotonic() + 60
+        while True:
+            code, text, _, answer = self.ask("DescribeNamespace", metadata, namespace=ns)
+            if code == grpc.StatusCode.OK:
+                return answer.namespace_info.id
+            if self.process.poll() is not None:
+                raise RuntimeError(open(self.log_path).read())
+            assert code == grpc.StatusCode.UNAVAILABLE and time.monotonic() < end, f"{ns}: {code} {text}"
+            time.sleep(0.02)
 
     def until(self, what, condition, seconds=30):
         end = time.monotonic() + seconds
