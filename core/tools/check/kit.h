@@ -73,6 +73,8 @@ void kit_delete(tn_key key);
 const tn_error *kit_error(void); /* of the last operation */
 
 /* ---- the cases ---- */
+void kit_many_fences(void); /* shards.c */
+void kit_shards_race(void);
 extern const kit_case kit_persistence_cases[], kit_stress_cases[], kit_visibility_cases[],
     kit_mapper_cases[], kit_authorizer_cases[], kit_library_cases[];
 extern const size_t kit_persistence_count, kit_stress_count, kit_visibility_count, kit_mapper_count,

@@ -741,6 +741,8 @@ const kit_case kit_persistence_cases[] = {
     {"reopening keeps rows", reopen_keeps},
     {"a killed process loses nothing acknowledged", killed_child_loses_nothing},
     {"two loops race for a fence", fence_race},
+    {"many fences are raised and removed by one commit", kit_many_fences},
+    {"owners race while the number of shards changes", kit_shards_race},
     {"random batches against a model", random_batches},
 };
 
