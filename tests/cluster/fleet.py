@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A cluster of the test's own: processes with a role each over one PostgreSQL, on loopback or each in a network namespace,
+"""A cluster of the test's own: processes with a role each over one store, on loopback or each in a network namespace,
 ended by process id; and a small balancer in front of the frontends, as a cluster has one."""
 
 import asyncio
@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.join(HERE, "..", "crash"))
 sys.path.insert(0, os.path.join(HERE, "..", "databases"))
 
 from server import DIE_WITH_PARENT  # noqa: E402
-from servers import Ports, Postgres, find  # noqa: E402
+from servers import Ports  # noqa: E402
+from stores import Stores  # noqa: E402
 
 ROLES = ("frontend", "history", "matching", "worker")
 SIZE = {"frontend": 3, "history": 4, "matching": 4, "worker": 2}
@@ -41,13 +42,7 @@ persistence:
   visibilityStore: search
   numHistoryShards: {shards}
   datastores:
-    main:
-      plugin: postgresql
-      sql: {{connectAddr: "{db_ip}:{db_port}", databaseName: postgres, user: postgres, autoSetup: true}}
-    search:
-      plugin: postgresql
-      sql: {{connectAddr: "{db_ip}:{db_port}", databaseName: visibility, user: postgres, autoSetup: true}}
-authorization: {{claimMapper: {{plugin: none}}, authorizer: {{plugin: allow_all}}}}
+{datastores}authorization: {{claimMapper: {{plugin: none}}, authorizer: {{plugin: allow_all}}}}
 namespaces: {{create: [default], retention: 72h}}
 dynamicConfigClient: {{filepath: {dynamic}}}
 """
@@ -74,7 +69,7 @@ class Member:
         self.tenond = tenond
         with open(self.config, "w") as out:
             out.write(CONFIG.format(plugins=plugins, services=self.services, ip=self.ip, metrics=self.metrics_port,
-                                    shards=SHARDS, security=self.fleet.security, dynamic=self.fleet.dynamic, db_ip=self.fleet.db_ip, db_port=self.fleet.db.port))
+                                    shards=SHARDS, security=self.fleet.security, dynamic=self.fleet.dynamic, datastores=self.fleet.stores.datastores))
 
     @property
     def pid(self):
@@ -154,18 +149,8 @@ class Fleet:
         self.tenond, self.plugins = os.path.abspath(arguments.tenond), os.path.abspath(arguments.plugins)
         self.folder, self.net, self.clock_library = folder, net, None
         self.ports = Ports(arguments.port)
-        self.db_ip = net.hub if net else "127.0.0.1"
-        bin, why = find("15", arguments.tools)
-        if not bin:
-            raise RuntimeError(why)
-        self.db = Postgres(bin, os.path.join(folder, "db"), self.ports.take(),
-                           {"listen_addresses": "*" if net else "127.0.0.1", "max_connections": "400"})
-        self.db.init()
-        if net:
-            with open(os.path.join(self.db.data, "pg_hba.conf"), "a") as hba:
-                hba.write(f"host all all {net.range} trust\n")
-        self.db.start()
-        self.db.ask("CREATE DATABASE visibility")
+        self.stores = Stores(arguments.store, folder, arguments.tools, self.ports, net)
+        self.db = self.stores.main
         self.members = []
 
     def add(self, name, roles):
@@ -217,14 +202,14 @@ class Fleet:
                 member.go_on()
             member.process.send_signal(signal.SIGTERM)
         bad = [member.name for member in running if member.stop() != 0]
-        self.db.stop()
+        self.stores.stop()
         return bad
 
     def abandon(self):
         for member in self.members:
             if member.alive():
                 member.kill()
-        self.db.stop()
+        self.stores.stop()
 
 
 class Balancer:

@@ -17,6 +17,7 @@ import cost
 import parts
 import queues
 import secured
+import stores
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
@@ -124,6 +125,7 @@ def main():
     parser.add_argument("--seconds", type=int, help="of chaos")
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
     parser.add_argument("--net", action="store_true", help="all parts in network namespaces, not chaos alone")
+    parser.add_argument("--store", choices=stores.KINDS, default="postgresql", help="what the cluster's state is kept in")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "chaos", "cpu", "skew", []])
