@@ -100,7 +100,8 @@ class Suite(OverHttp):
     def cross_namespaces(self, may):
         path = os.path.join(self.folder, "dynamic.yaml")
         with open(path + ".new", "w") as out:
-            out.write(f"system.enableCrossNamespaceCommands: [{{value: {str(may).lower()}}}]\n")
+            out.write(f"system.enableCrossNamespaceCommands: [{{value: {str(may).lower()}}}]\n"
+                      "frontend.namespaceRPS.visibility: [{value: 100000}]\n")  # the table's lists come all at once
         os.rename(path + ".new", path)
 
     def start(self):
