@@ -134,7 +134,8 @@ static void outcome_came(tn_mreq *mreq)
         result = (tn_nexus_result){.kind = TN_NEXUS_AGAIN};
         result.failure = tn_nexus_handler_failure(c->arena, "UNAVAILABLE", "service unavailable");
     } else {
-        tn_nexus_answer(c->arena, (const Tenon__NexusOutcome *)(const void *)mreq->response, cancel, &result);
+        tn_nexus_answer(c->arena, (const Tenon__NexusOutcome *)(const void *)mreq->response, cancel,
+                        tn_nexus_failure_of, &result);
     }
     tn_namespace_unref(mreq->ns);
     report(c, result.kind == TN_NEXUS_AGAIN);
@@ -243,7 +244,7 @@ static nexus_request *request_of(tn_arena *arena, const tn_run *run, const tn_ne
     request->endpoint = a->endpoint;
     request->scheduled_time = tn_ts_from_ns(arena, (int64_t)tn_now_wall_ns());
     request->capabilities = MAKE(arena, temporal__api__nexus__v1__request__capabilities);
-    request->capabilities->temporal_failure_responses = true;
+    request->capabilities->temporal_failure_responses = !cancel;
     if (cancel) {
         request->variant_case = TEMPORAL__API__NEXUS__V1__REQUEST__VARIANT_CANCEL_OPERATION;
         request->cancel_operation = MAKE(arena, temporal__api__nexus__v1__cancel_operation_request);

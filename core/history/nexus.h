@@ -7,6 +7,7 @@
 #include "history/machine/nexus.h"
 #include "history/priv.h"
 #include "http/client.h"
+#include "http/json.h"
 
 /* ---- nexus.c ---- */
 void tn_nexus_start_operation(tn_run *run, tn_nexus_op *op);
@@ -33,6 +34,11 @@ void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__
 Temporal__Api__Common__V1__Payload *tn_nexus_http_payload(const tn_http_out *out);
 Temporal__Api__Failure__V1__Failure *tn_nexus_http_failure(const tn_http_out *out);
 void tn_nexus_http_links(const tn_http_out *out, tn_nexus_result *result);
+/* A member of an object; "" when there is none, or no text. */
+const char *tn_nexus_json_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena);
 int tn_nexus_http_status(const char *type); /* of a handler error; 500: no type that we know */
+
+/* ---- nexus_words.c ---- */
+tn_nexus_words tn_nexus_failure_of;
 
 #endif

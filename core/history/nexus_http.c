@@ -17,6 +17,7 @@ typedef Temporal__Api__Common__V1__Payload payload_msg;
 typedef Temporal__Api__Common__V1__Payload__MetadataEntry metadata_entry;
 typedef Temporal__Api__Failure__V1__Failure failure_msg;
 typedef Temporal__Api__Nexus__V1__Failure nexus_failure;
+typedef Temporal__Api__Nexus__V1__Failure__MetadataEntry nexus_metadata;
 typedef Temporal__Api__Nexus__V1__Request nexus_request;
 
 typedef struct hcall {
@@ -177,7 +178,7 @@ payload_msg *tn_nexus_http_payload(const tn_http_out *out)
 
 /* ---- failures as bodies ---------------------------------------------------------------------- */
 
-static const char *member_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena)
+const char *tn_nexus_json_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena)
 {
     uint32_t at = tn_json_member(tape, object, tn_str_from(name));
     tn_str text;
@@ -186,53 +187,55 @@ static const char *member_text(const tn_json_tape *tape, uint32_t object, const 
     return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(text));
 }
 
-/* One object of the chain, in our own words; NULL: it is not. */
-static failure_msg *temporal_failure(const tn_json_tape *tape, uint32_t object, tn_arena *arena)
+static char *member_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena)
+{
+    return (char *)(uintptr_t)tn_nexus_json_text(tape, object, name, arena);
+}
+
+static void take_metadata(const tn_json_tape *tape, uint32_t object, tn_arena *arena, nexus_failure *to)
 {
     uint32_t meta = tn_json_member(tape, object, TN_STR("metadata"));
-    uint32_t details = tn_json_member(tape, object, TN_STR("details"));
-    if (!meta || !details || tape->nodes[meta].kind != TN_JSON_OBJECT ||
-        strcmp(member_text(tape, meta, "type", arena), TEMPORAL_FAILURE) != 0)
-        return NULL;
-    failure_msg *failure = (failure_msg *)(void *)tn_http_json_message(
-        &temporal__api__failure__v1__failure__descriptor, tn_json_raw(tape, details), arena);
-    if (failure) {
-        failure->message = (char *)(uintptr_t)member_text(tape, object, "message", arena);
-        failure->stack_trace = (char *)(uintptr_t)member_text(tape, object, "stackTrace", arena);
+    if (!meta || tape->nodes[meta].kind != TN_JSON_OBJECT)
+        return;
+    to->metadata = TN_NEW_ARRAY(arena, nexus_metadata *, tn_json_count(tape, meta) + 1);
+    for (uint32_t at = meta + 1; at < tape->nodes[meta].next; at = tape->nodes[at + 1].next) {
+        tn_str key, value;
+        if (tape->nodes[at + 1].kind != TN_JSON_STRING || !tn_json_string(tape, at, arena, &key) ||
+            !tn_json_string(tape, at + 1, arena, &value))
+            continue;
+        nexus_metadata *entry = TN_MSG(arena, temporal__api__nexus__v1__failure__metadata_entry);
+        entry->key = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(key));
+        entry->value = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(value));
+        to->metadata[to->n_metadata++] = entry;
     }
-    return failure;
 }
 
 /* The failure that a body holds, and that have caused it; NULL: it holds none. */
 failure_msg *tn_nexus_http_failure(const tn_http_out *out)
 {
     tn_arena *arena = out->arena;
-    failure_msg *first = NULL, **at = &first;
+    nexus_failure *first = NULL, **at = &first;
     tn_json_tape tape;
     uint32_t object = 0;
     bool good = tn_json_tape_read(&tape, tn_str_of_blob(out->answer));
     for (int i = 0; good && i < CAUSES_MAX && tape.nodes[object].kind == TN_JSON_OBJECT; i++) {
-        *at = temporal_failure(&tape, object, arena);
-        if (*at && (*at)->cause)
-            break;
-        if (!*at) {
-            uint32_t details = tn_json_member(&tape, object, TN_STR("details"));
-            nexus_failure one = TEMPORAL__API__NEXUS__V1__FAILURE__INIT;
-            one.message = (char *)(uintptr_t)member_text(&tape, object, "message", arena);
-            one.stack_trace = (char *)(uintptr_t)member_text(&tape, object, "stackTrace", arena);
-            if (details) {
-                tn_str raw = tn_arena_str(arena, tn_json_raw(&tape, details));
-                one.details = (ProtobufCBinaryData){raw.n, (uint8_t *)(uintptr_t)raw.p};
-            }
-            *at = tn_nexus_failure_of(arena, &one);
+        nexus_failure *one = TN_MSG(arena, temporal__api__nexus__v1__failure);
+        uint32_t details = tn_json_member(&tape, object, TN_STR("details"));
+        one->message = member_text(&tape, object, "message", arena);
+        one->stack_trace = member_text(&tape, object, "stackTrace", arena);
+        take_metadata(&tape, object, arena, one);
+        if (details) {
+            tn_str raw = tn_arena_str(arena, tn_json_raw(&tape, details));
+            one->details = (ProtobufCBinaryData){raw.n, (uint8_t *)(uintptr_t)raw.p};
         }
-        at = &(*at)->cause;
+        *at = one;
+        at = &one->cause;
         object = tn_json_member(&tape, object, TN_STR("cause"));
         if (!object)
             break;
     }
     tn_json_tape_done(&tape);
-    return first;
+    return tn_nexus_failure_of(arena, first);
 }
 
 static void put_failure(hcall *h, tn_blob packed)

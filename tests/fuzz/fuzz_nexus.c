@@ -65,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         else if (data[0] == 't')
             check(!tn_nexus_open_token(arena, text));
         else if (TN_PROTO_UNPACK(tenon__nexus_outcome, bytes, arena, &outcome, NULL) == TN_OK)
-            tn_nexus_answer(arena, outcome, data[0] == 'c', &result);
+            tn_nexus_answer(arena, outcome, data[0] == 'c', tn_nexus_failure_of, &result);
     }
     tn_arena_destroy(arena);
     return 0;

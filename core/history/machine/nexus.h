@@ -140,11 +140,12 @@ Temporal__Api__Failure__V1__Failure *tn_nexus_handler_failure(tn_arena *arena, c
                                                               const char *message);
 Temporal__Api__Failure__V1__Failure *tn_nexus_call_failure(tn_arena *arena, const char *message,
                                                            bool non_retryable);
-/* A failure as older SDKs write it. */
-Temporal__Api__Failure__V1__Failure *tn_nexus_failure_of(tn_arena *arena, const Temporal__Api__Nexus__V1__Failure *from);
+/* Makes a failure of one as older SDKs write it; NULL of none. */
+typedef Temporal__Api__Failure__V1__Failure *tn_nexus_words(tn_arena *arena,
+                                                            const Temporal__Api__Nexus__V1__Failure *from);
 /* What a worker, or nobody, answered; points into the outcome's memory and the arena. */
 void tn_nexus_answer(tn_arena *arena, const Tenon__NexusOutcome *outcome, bool cancel,
-                     tn_nexus_result *out);
+                     tn_nexus_words *words, tn_nexus_result *out);
 /* Links as URLs; parse: NULL when it is none that we know. */
 char *tn_nexus_link_url(tn_arena *arena, const Temporal__Api__Common__V1__Link__WorkflowEvent *link);
 Temporal__Api__Common__V1__Link *tn_nexus_link_parse(tn_arena *arena, const char *url, const char *type);

@@ -8,10 +8,8 @@
 #include "proto/proto.h"
 
 typedef Temporal__Api__Failure__V1__Failure failure_msg;
-typedef Temporal__Api__Nexus__V1__Failure nexus_failure;
 
 #define INFO(UPPER) TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_##UPPER
-#define CAUSES_MAX 80
 
 static tn_blob blob(ProtobufCBinaryData b) { return (tn_blob){b.data, b.len}; }
 
@@ -20,51 +18,6 @@ static void handler_error(tn_arena *arena, const char *type, const char *message
 {
     out->failure = tn_nexus_handler_failure(arena, type, message);
     out->kind = tn_nexus_retryable(type, 0) ? TN_NEXUS_AGAIN : TN_NEXUS_REFUSED;
-}
-
-/* ---- failures in the words of older SDKs ----------------------------------------------------- */
-
-static failure_msg *one_failure(tn_arena *arena, const nexus_failure *from)
-{
-    failure_msg *to = TN_MSG(arena, temporal__api__failure__v1__failure);
-    Temporal__Api__Failure__V1__ApplicationFailureInfo *info;
-    Temporal__Api__Common__V1__Payloads *details;
-    Temporal__Api__Common__V1__Payload *payload;
-    Temporal__Api__Common__V1__Payload__MetadataEntry *entry;
-
-    to->message = from->message;
-    to->stack_trace = from->stack_trace;
-    if (!from->n_metadata && !from->details.len)
-        return to;
-    info = TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
-    details = TN_MSG(arena, temporal__api__common__v1__payloads);
-    payload = TN_MSG(arena, temporal__api__common__v1__payload);
-    entry = TN_MSG(arena, temporal__api__common__v1__payload__metadata_entry);
-    to->failure_info_case = INFO(APPLICATION_FAILURE_INFO);
-    to->application_failure_info = info;
-    info->type = (char *)(uintptr_t) "NexusFailure";
-    info->details = details;
-    details->payloads = tn_arena_array(arena, 1, sizeof(details->payloads[0]));
-    payload->metadata = tn_arena_array(arena, 1, sizeof(payload->metadata[0]));
-    TN_ASSERT(details->payloads && payload->metadata);
-    details->payloads[details->n_payloads++] = payload;
-    entry->key = (char *)(uintptr_t) "encoding";
-    entry->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t) "json/plain"};
-    payload->metadata[payload->n_metadata++] = entry;
-    payload->data = from->details;
-    return to;
-}
-
-failure_msg *tn_nexus_failure_of(tn_arena *arena, const nexus_failure *from)
-{
-    failure_msg *first = NULL, **at = &first;
-
-    for (int i = 0; from && i < CAUSES_MAX; i++) {
-        *at = one_failure(arena, from);
-        at = &(*at)->cause;
-        from = from->cause;
-    }
-    return first;
 }
 
 /* ---- answers to a start ---------------------------------------------------------------------- */
@@ -84,7 +37,7 @@ static void take_links(tn_arena *arena, size_t n, Temporal__Api__Nexus__V1__Link
 }
 
 static void take_start(tn_arena *arena, Temporal__Api__Nexus__V1__StartOperationResponse *from,
-                       tn_nexus_result *out)
+                       tn_nexus_words *words, tn_nexus_result *out)
 {
     switch ((int)from->variant_case) {
     case TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_SYNC_SUCCESS:
@@ -102,7 +55,7 @@ static void take_start(tn_arena *arena, Temporal__Api__Nexus__V1__StartOperation
         out->kind = strcmp(from->operation_error->operation_state, "canceled") == 0
                         ? TN_NEXUS_CANCELED
                         : TN_NEXUS_FAILED;
-        out->failure = tn_nexus_failure_of(arena, from->operation_error->failure);
+        out->failure = words(arena, from->operation_error->failure);
         return;
     case TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_FAILURE:
         out->failure = from->failure;
@@ -118,7 +71,8 @@ static void take_start(tn_arena *arena, Temporal__Api__Nexus__V1__StartOperation
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-static void take_response(tn_arena *arena, tn_blob packed, bool cancel, tn_nexus_result *out)
+static void take_response(tn_arena *arena, tn_blob packed, bool cancel, tn_nexus_words *words,
+                          tn_nexus_result *out)
 {
     Temporal__Api__Nexus__V1__Response *response;
 
@@ -128,7 +82,7 @@ static void take_response(tn_arena *arena, tn_blob packed, bool cancel, tn_nexus
     else if (cancel)
         out->kind = TN_NEXUS_CANCEL_OK;
     else if (response->variant_case == TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION)
-        take_start(arena, response->start_operation, out);
+        take_start(arena, response->start_operation, words, out);
     else
         handler_error(arena, "INTERNAL", "empty outcome", out);
 }
@@ -151,18 +105,18 @@ static void take_handler_failure(tn_arena *arena, failure_msg *from, tn_nexus_re
 }
 
 static void take_handler_error(tn_arena *arena, const Temporal__Api__Nexus__V1__HandlerError *from,
-                               tn_nexus_result *out)
+                               tn_nexus_words *words, tn_nexus_result *out)
 {
     out->failure = tn_nexus_handler_failure(arena, from->error_type, "");
     out->failure->nexus_handler_failure_info->retry_behavior = from->retry_behavior;
-    out->failure->cause = tn_nexus_failure_of(arena, from->failure);
+    out->failure->cause = words(arena, from->failure);
     out->kind = tn_nexus_retryable(from->error_type, (int32_t)from->retry_behavior)
                     ? TN_NEXUS_AGAIN
                     : TN_NEXUS_REFUSED;
 }
 
 void tn_nexus_answer(tn_arena *arena, const Tenon__NexusOutcome *outcome, bool cancel,
-                     tn_nexus_result *out)
+                     tn_nexus_words *words, tn_nexus_result *out)
 {
     Temporal__Api__Nexus__V1__HandlerError *error;
     failure_msg *failure;
@@ -171,11 +125,11 @@ void tn_nexus_answer(tn_arena *arena, const Tenon__NexusOutcome *outcome, bool c
     if (outcome->timed_out)
         handler_error(arena, "UPSTREAM_TIMEOUT", "upstream timeout", out);
     else if (outcome->responded)
-        take_response(arena, blob(outcome->response), cancel, out);
+        take_response(arena, blob(outcome->response), cancel, words, out);
     else if (outcome->handler_error.len &&
              TN_PROTO_UNPACK(temporal__api__nexus__v1__handler_error, blob(outcome->handler_error),
                              arena, &error, NULL) == TN_OK)
-        take_handler_error(arena, error, out);
+        take_handler_error(arena, error, words, out);
     else if (TN_PROTO_UNPACK(temporal__api__failure__v1__failure, blob(outcome->failure), arena,
                              &failure, NULL) == TN_OK)
         take_handler_failure(arena, failure, out);

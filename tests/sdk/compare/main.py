@@ -23,6 +23,7 @@ import cases_batch
 import cases_child
 import cases_errors
 import cases_flow
+import cases_nexus
 import cases_operate
 import cases_reset
 import cases_schedule
@@ -30,13 +31,14 @@ import cases_sdk
 import cases_solo
 import cases_task
 import cases_update
+import cases_versions
 import cases_view
 from driver import Case, Server
 from normal import differences
 
 MODULES = (cases_flow, cases_task, cases_activity, cases_child, cases_view,
            cases_errors, cases_sdk, cases_update, cases_operate, cases_reset, cases_batch, cases_schedule,
-           cases_solo)
+           cases_solo, cases_nexus, cases_versions)
 AT_ONCE = 12
 TRIES = 3
 CASE_LIMIT_S = 90
@@ -59,7 +61,10 @@ CHILD_WORKFLOW_EXECUTION_TIMED_OUT CHILD_WORKFLOW_EXECUTION_TERMINATED
 SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED
 EXTERNAL_WORKFLOW_EXECUTION_SIGNALED UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
 WORKFLOW_PROPERTIES_MODIFIED WORKFLOW_EXECUTION_UPDATE_ACCEPTED
-WORKFLOW_EXECUTION_UPDATE_COMPLETED WORKFLOW_EXECUTION_UPDATE_ADMITTED""".split()
+WORKFLOW_EXECUTION_UPDATE_COMPLETED WORKFLOW_EXECUTION_UPDATE_ADMITTED
+NEXUS_OPERATION_SCHEDULED NEXUS_OPERATION_STARTED NEXUS_OPERATION_COMPLETED NEXUS_OPERATION_FAILED
+NEXUS_OPERATION_CANCELED NEXUS_OPERATION_TIMED_OUT NEXUS_OPERATION_CANCEL_REQUESTED
+NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED""".split()
 
 
 def short(kind):

@@ -55,6 +55,9 @@ IGNORED |= {
     ("TaskQueueVersioningInfo", "update_time"),
 }
 
+# The reference asks its own workers over HTTP, whose headers then reach them: what they say is in the request itself.
+LEFT_OUT_HEADERS = {"nexus-link", "nexus-request-id", "user-agent", "content-length"}
+
 # Sets that an SDK fills in any order.
 UNORDERED = {
     ("WorkflowTaskCompletedMetadata", "core_used_flags"),
@@ -65,6 +68,9 @@ UNORDERED = {
 VERSIONING_ATTRIBUTES = ("BuildIds",)
 
 TOKENS = {"task_token", "next_page_token", "long_poll_token"}
+
+# Headers of Nexus operations whose values are the server's own, or what is left of a time.
+HEADERS = {"temporal-callback-token", "request-timeout", "operation-timeout"}
 
 
 class Names:
@@ -131,8 +137,10 @@ def normalise(message, names):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             value_field = field.message_type.fields_by_name["value"]
             entries = {}
-            for key in sorted(set(value) - set(VERSIONING_ATTRIBUTES)):
-                entries[names.text(str(key))] = _field(name, value_field, value[key], names)
+            hop = LEFT_OUT_HEADERS if (name, field.name) == ("Request", "header") else set()
+            for key in sorted(set(value) - set(VERSIONING_ATTRIBUTES) - hop):
+                entries[names.text(str(key))] = ("<set>" if str(key).lower() in HEADERS else
+                                                 _field(name, value_field, value[key], names))
             out[field.name] = entries
         elif field.is_repeated:
             items = [_field(name, field, item, names) for item in value]

@@ -5,6 +5,7 @@
 
 #include "history/breaker.h"
 #include "history/machine/nexus.h"
+#include "history/nexus.h"
 #include "history/machine/parts.h"
 
 typedef Temporal__Api__Common__V1__Callback callback_msg;
@@ -525,15 +526,15 @@ static void answers_are_understood(void **state)
     (void)state;
     open_run();
     o.timed_out = true;
-    tn_nexus_answer(k->arena, &o, false, &r);
+    tn_nexus_answer(k->arena, &o, false, tn_nexus_failure_of, &r);
     assert_int_equal(r.kind, TN_NEXUS_AGAIN);
     assert_string_equal(r.failure->nexus_handler_failure_info->type, "UPSTREAM_TIMEOUT");
     o = (Tenon__NexusOutcome)TENON__NEXUS_OUTCOME__INIT;
     o.responded = true; /* an empty response */
-    tn_nexus_answer(k->arena, &o, false, &r);
+    tn_nexus_answer(k->arena, &o, false, tn_nexus_failure_of, &r);
     assert_int_equal(r.kind, TN_NEXUS_AGAIN);
     assert_string_equal(r.failure->message, "empty outcome");
-    tn_nexus_answer(k->arena, &o, true, &r);
+    tn_nexus_answer(k->arena, &o, true, tn_nexus_failure_of, &r);
     assert_int_equal(r.kind, TN_NEXUS_CANCEL_OK);
     assert_false(tn_nexus_retryable("BAD_REQUEST", 0));
     assert_true(tn_nexus_retryable("BAD_REQUEST", 1));
