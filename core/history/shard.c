@@ -20,13 +20,14 @@
 /* By id; each made by its loop when a map first has it, and kept until the end: a later map may have it again. */
 static _Atomic(tn_shard *) shards[TN_SHARDS_MAX + 1];
 static atomic_uint_fast64_t map_since_ns;
-static tn_hloop *hloops;
+static tn_hloop *_Atomic hloops; /* NULL until all of them are made: rings change while the server still starts */
 static char owner_name[300]; /* the host, and which of its processes this is */
 
 tn_hloop *tn_hloop_current(void)
 {
     tn_loop *loop = tn_loop_current();
-    return loop ? &hloops[tn_loop_index(loop)] : NULL;
+    tn_hloop *all = atomic_load_explicit(&hloops, memory_order_acquire);
+    return loop && all ? &all[tn_loop_index(loop)] : NULL;
 }
 
 tn_shard *tn_shard_find(uint32_t id)
@@ -364,9 +365,9 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
     name_owner(options->owner ? options->owner : "", options->host_id);
     for (uint32_t id = 1; id <= TN_SHARDS_MAX; id++)
         atomic_store_explicit(&shards[id], NULL, memory_order_relaxed); /* the simulator starts again after a crash */
-    hloops = tn_xcalloc(loops, sizeof(*hloops));
+    tn_hloop *all = tn_xcalloc(loops, sizeof(*all));
     for (uint32_t i = 0; i < loops; i++) {
-        tn_hloop *hl = &hloops[i];
+        tn_hloop *hl = &all[i];
         hl->loop = tn_loops_get(i);
         hl->bytes_max = options->cache_bytes_max / loops;
         tn_map_init(&hl->wfs);
@@ -378,6 +379,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_list_init(&hl->paused_scans);
         tn_rng_seed_random(&hl->rng);
     }
+    atomic_store_explicit(&hloops, all, memory_order_release);
     tn_status status = acquire_patiently(options, err);
     if (status != TN_OK)
         return status;
