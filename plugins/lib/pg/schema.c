@@ -66,6 +66,10 @@ static tn_status begin(PGconn *db, const tn_pg_options *options, bool make, tn_e
     tn_status status = run(db, "BEGIN", err);
     if (status == TN_OK)
         status = run(db, "SELECT pg_advisory_xact_lock(hashtext('tenon schema'))", err);
+    /* Another host may have made it all while this one waited, and to_regclass answers out of a cache: what has changed is
+     * heard of when a table is opened, not when such a lock is given. */
+    if (status == TN_OK)
+        status = run(db, "SELECT FROM pg_class WHERE false", err);
     if (status == TN_OK && make && options->schema_name) {
         /* IF NOT EXISTS asks for the right to create even when it is there. */
         PGresult *r = tn_pg_exec_params(db, "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL",
