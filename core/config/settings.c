@@ -83,6 +83,7 @@ static const struct {
     {"plugins.dirs", true},
     {"global.membership.enabled", false},
     {"global.membership.seeds", true},
+    {"global.membership.records", false},
     {"services.frontend.rpc.httpAdditionalForwardedHeaders", true},
     {"metrics.prometheus.listenAddress", false},
     {"namespaces.create", true},
@@ -239,10 +240,17 @@ static void read_membership(const tn_config *root, tn_config_problems *problems,
     for (size_t i = 0; i < s->seeds_count; i++) {
         const char *colon = strrchr(s->seeds[i], ':');
         uint64_t port;
-        if (!colon || !tn_parse_u64(tn_str_from(colon + 1), &port) || port == 0 || port > 65535)
-            tn_config_complain_at(problems, root, "global.membership.seeds", "write IP:PORT, such as 10.0.0.7:6933",
+        if (!colon || colon == s->seeds[i] || !tn_parse_u64(tn_str_from(colon + 1), &port) || port == 0 || port > 65535)
+            tn_config_complain_at(problems, root, "global.membership.seeds", "write HOST:PORT, such as 10.0.0.7:6933",
                                   "has \"%.60s\"", s->seeds[i]);
     }
+    int32_t records = 1;
+    if (tn_config_bool(root, "global.membership.records", &records, &err) == TN_EINVALID)
+        tn_config_problems_add(problems, err.text);
+    s->membership_records = records != 0;
+    if (!records && !s->seeds_count)
+        tn_config_complain_at(problems, root, "global.membership.records", "name the members in global.membership.seeds",
+                              "is false, and there are no seeds: nobody could be found");
 }
 
 static void read_services(const tn_config *root, tn_settings *s)

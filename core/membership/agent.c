@@ -50,6 +50,7 @@ static struct {
     tn_error error;
     tn_gauge *living;
     tn_counter *packets_bad;
+    uint64_t refused, tell_refused_ns; /* since it was told last, and when it is told again */
 } m;
 
 static void (*listeners[LISTENERS_MAX])(void);
@@ -229,6 +230,22 @@ static void send_packet(void *user, const char *ip, uint16_t port, tn_blob packe
     }
 }
 
+/* Told now and then only, for whoever sends them can send many. */
+static void refuse_packet(const char *ip, uint16_t port)
+{
+    uint64_t now = tn_now_mono_ns();
+    tn_counter_inc(m.packets_bad);
+    m.refused++;
+    if (now < m.tell_refused_ns)
+        return;
+    TN_LOG(TN_LOG_WARN, "membership", "packets without this cluster's key are refused", TN_LOG_Z("ip", ip),
+           TN_LOG_U("port", port), TN_LOG_U("packets", m.refused),
+           TN_LOG_Z("fix", "if a member of another cluster lives there, its seeds or ours are wrong, or it has taken over an "
+                           "address; nothing of it is believed here"));
+    m.tell_refused_ns = now + 60 * TN_SEC;
+    m.refused = 0;
+}
+
 static void packet_came(void *user, const char *ip, uint16_t port, const uint8_t *p, size_t n)
 {
     (void)user;
@@ -241,7 +258,7 @@ static void packet_came(void *user, const char *ip, uint16_t port, const uint8_t
         differ = 1;
     }
     if (differ || !m.swim) { /* another cluster's, or nobody's */
-        tn_counter_inc(m.packets_bad);
+        refuse_packet(ip, port);
         return;
     }
     tn_swim_receive(m.swim, tn_now_mono_ns(), ip, port, tn_blob_from(p, n - MAC_BYTES));
@@ -284,6 +301,19 @@ void tn_agent_meet(const char *ip, uint16_t port)
 {
     tn_swim_join(m.swim, tn_now_mono_ns(), ip, port);
     run_swim();
+}
+
+void tn_agent_ask(const char *ip, uint16_t port)
+{
+    tn_swim_ask(m.swim, ip, port);
+    run_swim();
+}
+
+bool tn_agent_alone(void)
+{
+    tn_swim_stats stats;
+    tn_swim_stats_get(m.swim, &stats);
+    return stats.living <= 1;
 }
 
 const tn_member *tn_agent_self(void) { return tn_swim_self(m.swim); }
@@ -340,19 +370,6 @@ static bool open_sockets(const tn_members_options *o)
     return true;
 }
 
-static void seed(const char *text)
-{
-    char ip[64];
-    uint64_t port;
-    const char *colon = strrchr(text, ':');
-    if (!colon || (size_t)(colon - text) >= sizeof(ip) || !tn_parse_u64(tn_str_from(colon + 1), &port) ||
-        port == 0 || port > UINT16_MAX)
-        return;
-    memcpy(ip, text, (size_t)(colon - text));
-    ip[colon - text] = '\0';
-    tn_agent_meet(ip, (uint16_t)port);
-}
-
 static void loop_start(void *arg)
 {
     const tn_members_options *o = arg;
@@ -380,10 +397,9 @@ static void loop_start(void *arg)
     tn_loop_timer_init(&m.tick, tick);
     tn_loop_timer_init(&m.settle, publish);
     m.swim = tn_swim_create(&opt, tn_now_mono_ns());
-    for (size_t i = 0; i < o->n_seeds; i++)
-        seed(o->seeds[i]);
+    tn_seeds_start();
     if (o->use_store)
-        tn_records_start();
+        tn_records_start(!o->seeds_only);
 }
 
 static void first_snapshot(void *arg)
@@ -415,6 +431,7 @@ tn_status tn_members_start(const tn_members_options *options, tn_error *err)
     m.packets_bad = tn_metrics_counter("tenon_membership_packets_refused", "packets without the cluster's MAC", NULL, 0);
     m.slots = tn_xcalloc(tn_loops_count(), sizeof(m.slots[0]));
     m.status = TN_OK;
+    tn_seeds_look_up(options);
     tn_loop_call(tn_loops_get(0), loop_start, (void *)(uintptr_t)options);
     if (m.status != TN_OK) {
         *err = m.error;
@@ -462,6 +479,7 @@ static void loop_stop(void *arg)
     (void)arg;
     tn_loop_timer_stop(&m.tick);
     tn_loop_timer_stop(&m.settle);
+    tn_seeds_stop();
     for (size_t i = 0; i < TN_SERVICE_COUNT; i++)
         if (m.sockets[i])
             tn_dgram_close(m.sockets[i]);

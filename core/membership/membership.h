@@ -20,6 +20,7 @@ typedef struct tn_members_options {
     size_t n_seeds;
     uint8_t key[16];       /* of the cluster: packets without its MAC are dropped */
     bool use_store;        /* read and write member records */
+    bool seeds_only;       /* write one's own record, for operators, but meet nobody by those of others */
 } tn_members_options;
 
 /* [main] Before tn_members_start, for whoever must know its id (tn_members_self_id) before. */

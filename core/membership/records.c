@@ -22,7 +22,7 @@ static struct {
     tn_arena *arena; /* of the round under way; NULL: none */
     tn_store_op op;
     atomic_bool read_once, others;
-    bool stopping, gone;
+    bool stopping, gone, meet_others;
 } r;
 
 static void read_all(void);
@@ -103,7 +103,7 @@ static void meet(const tn_row *row)
 static void rows_came(tn_store_op *op)
 {
     const tn_page *page = op->status == TN_OK ? &op->u.scan.page : NULL;
-    for (size_t i = 0; page && i < page->n_rows; i++)
+    for (size_t i = 0; page && r.meet_others && i < page->n_rows; i++)
         meet(&page->rows[i]);
     if (op->status != TN_OK)
         TN_LOG(TN_LOG_WARN, "membership", "the member records could not be read", TN_LOG_Z("why", op->error.text));
@@ -130,8 +130,9 @@ static void refresh(tn_loop_timer *timer)
         read_all();
 }
 
-void tn_records_start(void)
+void tn_records_start(bool meet_others)
 {
+    r.meet_others = meet_others;
     tn_loop_timer_init(&r.timer, refresh);
     read_all();
 }

@@ -451,6 +451,12 @@ void tn_swim_join(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port)
     tn_arena_reset(s->arena);
 }
 
+void tn_swim_ask(tn_swim *s, const char *ip, uint16_t port)
+{
+    ask_for_all(s, ip, port, false);
+    tn_arena_reset(s->arena);
+}
+
 /* What this one is now: what it owned waits for its next owner.  The rest hear it from those. */
 static void tell_at_once(tn_swim *s)
 {

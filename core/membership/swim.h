@@ -70,6 +70,8 @@ void tn_swim_receive(tn_swim *swim, uint64_t now_ns, const char *ip, uint16_t po
 /* Tells an address that we are here, and asks for all it knows; again each second, for a minute at
  * most, until we know who lives there. */
 void tn_swim_join(tn_swim *swim, uint64_t now_ns, const char *ip, uint16_t port);
+/* The same once. */
+void tn_swim_ask(tn_swim *swim, const char *ip, uint16_t port);
 /* Out of the rings, still answering: what this member owns goes to others. */
 void tn_swim_drain(tn_swim *swim, uint64_t now_ns);
 /* Into the rings: it began as draining, or drains no more. */

@@ -58,7 +58,8 @@ tn_status tn_cluster_join(const tn_args *args, const tn_settings *set, const uin
                             .version = PACKAGE_VERSION,
                             .seeds = set->seeds,
                             .n_seeds = set->seeds_count,
-                            .use_store = true};
+                            .use_store = true,
+                            .seeds_only = !set->membership_records};
     memcpy(o.key, key, 16);
     for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++) {
         if (!tn_cluster_has(args, set, i))
