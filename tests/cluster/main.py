@@ -18,6 +18,7 @@ import parts
 import queues
 import secured
 import stores
+import strangers
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
@@ -89,7 +90,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "chaos"] + ["cpu"] * arguments.long
 
     def folder(name):
         path = os.path.join(base, name)
@@ -101,6 +102,8 @@ async def play(arguments, report, base):
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
     if "tls" in wanted:
         await secured.play(arguments, report, folder("tls"))
+    if "strangers" in wanted:
+        await strangers.play(arguments, report, folder("strangers"))
     if "skew" in wanted:
         fleet = Fleet(arguments, folder("skew")).fill()
         try:
@@ -128,7 +131,7 @@ def main():
     parser.add_argument("--store", choices=stores.KINDS, default="postgresql", help="what the cluster's state is kept in")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)
