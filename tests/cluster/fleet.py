@@ -53,8 +53,10 @@ class Member:
         self.fleet, self.name, self.roles, self.ip, self.wrapper = fleet, name, roles, ip, list(wrapper)
         self.rpc = {role: fleet.ports.take() for role in roles}
         self.metrics_port = fleet.ports.take()
+        self.http_port = fleet.ports.take() if "frontend" in roles else None
+        web = {"frontend": f", httpPort: {self.http_port}"}
         services = "\n".join(
-            f"  {role}: {{rpc: {{bindOnIP: {ip}, grpcPort: {self.rpc[role]}, membershipPort: {fleet.ports.take()}}}}}"
+            f"  {role}: {{rpc: {{bindOnIP: {ip}, grpcPort: {self.rpc[role]}, membershipPort: {fleet.ports.take()}{web.get(role, '')}}}}}"
             for role in roles)
         self.config = os.path.join(fleet.folder, name + ".yaml")
         self.log = os.path.join(fleet.folder, name + ".log")
@@ -147,7 +149,7 @@ class Fleet:
         with open(self.dynamic, "w") as out:
             out.write(dynamic)
         self.tenond, self.plugins = os.path.abspath(arguments.tenond), os.path.abspath(arguments.plugins)
-        self.folder, self.net, self.clock_library = folder, net, None
+        self.folder, self.net, self.clock_library, self.attributes = folder, net, None, False
         self.ports = Ports(arguments.port)
         self.stores = Stores(arguments.store, folder, arguments.tools, self.ports, net)
         self.db = self.stores.main

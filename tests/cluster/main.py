@@ -19,8 +19,13 @@ import queues
 import secured
 import stores
 import strangers
+import suites
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
+
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"]
+SHORT = ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "chaos"]
+LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["cpu"]
 
 
 class Report:
@@ -56,7 +61,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         took = fleet.start()
         report.check("start", True, f"{len(fleet.members)} processes see each other {took:.2f} s after the last was started")
         await parts.told(arguments, report, fleet)
-        for name in ("sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"):
+        for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
                 part = queues.play if name == "queues" else getattr(parts, name)
@@ -90,7 +95,7 @@ async def shaken(arguments, report, folder):
 
 
 async def play(arguments, report, base):
-    wanted = arguments.part or ["skew"] * bool(arguments.older) or ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "chaos"] + ["cpu"] * arguments.long
+    wanted = arguments.part or ["skew"] * bool(arguments.older) or (LONG if arguments.long else SHORT)
 
     def folder(name):
         path = os.path.join(base, name)
@@ -98,8 +103,9 @@ async def play(arguments, report, base):
         os.chmod(path, 0o755)
         return path
 
-    if set(wanted) & {"start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"}:
+    if set(wanted) & {"start", *ON_ONE_FLEET}:
         await on_one_fleet(arguments, report, folder("healthy"), wanted)
+    await suites.parts_of(arguments, report, folder, wanted)
     if "tls" in wanted:
         await secured.play(arguments, report, folder("tls"))
     if "strangers" in wanted:
@@ -130,8 +136,10 @@ def main():
     parser.add_argument("--net", action="store_true", help="all parts in network namespaces, not chaos alone")
     parser.add_argument("--store", choices=stores.KINDS, default="postgresql", help="what the cluster's state is kept in")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
+    parser.add_argument("--suites", nargs="+", help="of sdkall, sdkparted, sdkmoved only these, as python go features-go facts")
+    parser.add_argument("--features", help="a checkout of the conformance suite: sdkall plays it, too (tests/sdk/features)")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "strangers", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

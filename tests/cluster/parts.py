@@ -105,13 +105,20 @@ async def told(arguments, report, fleet):
 # ---- the SDK's suite ----
 
 
-async def sdk(arguments, report, fleet):
+async def attributes(report, fleet):
+    """The search attributes that the suites use, made once."""
+    if fleet.attributes:
+        return True
     words = [word for name, kind in ATTRIBUTES.items() for word in ("--name", name, "--type", kind)]
     made = await asyncio.to_thread(subprocess.run, [
         os.environ["REFERENCE"], "operator", "search-attribute", "create", "--address", address(fleet), *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if made.returncode:
-        report.check("sdk", False, made.stdout.strip()[-300:])
+    fleet.attributes = not made.returncode
+    return fleet.attributes or report.check("search attributes", False, made.stdout.strip()[-300:])
+
+
+async def sdk(arguments, report, fleet):
+    if not await attributes(report, fleet):
         return
     suite = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "sdk", "python", "main.py")
     balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()

@@ -17,8 +17,10 @@ NS = "/api/v1/namespaces/default"
 
 
 class Peer:
+    host = "127.0.0.1"
+
     def __init__(self, port, tls=None):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket = socket.create_connection((Peer.host, port), timeout=60)
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.data = b""
@@ -307,7 +309,9 @@ def main():
     parser.add_argument("--http-port", type=int, required=True)
     parser.add_argument("--pid", type=int, default=os.getpid())
     parser.add_argument("--tls", help="a CA's file: only that")
+    parser.add_argument("--host", default=Peer.host)
     arguments = parser.parse_args()
+    Peer.host = arguments.host
     if arguments.tls:
         wire = tls(arguments)
     else:
