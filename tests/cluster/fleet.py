@@ -186,8 +186,8 @@ class Fleet:
             if left[0].living() == count:
                 left.pop(0)
                 continue
-            if not left[0].alive():
-                raise RuntimeError(f"{left[0].name} has ended:\n{left[0].tail()}")
+            for gone in [member for member in members or self.members if not member.alive()]:
+                raise RuntimeError(f"{gone.name} has ended:\n{gone.tail()}")
             if time.monotonic() - began > seconds:
                 raise RuntimeError(f"{left[0].name} sees {left[0].living()} members and not {count}:\n{left[0].tail()}")
             time.sleep(0.02)

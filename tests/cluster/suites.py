@@ -141,14 +141,17 @@ class Shaker:
 
 
 async def sdkmoved(arguments, report, fleet, how):
-    """What tests/sdk/run plays a second time, because a case failed the first time, is told."""
+    """Until each process has been restarted. What tests/sdk/run plays a second time, because a case failed the first time, is told."""
     if not await attributes(report, fleet):
         return
     shaker = Shaker(arguments, fleet)
     task = asyncio.create_task(shaker.run())
     try:
         async with Front(arguments, fleet) as front:
-            for name in chosen(arguments, ("python", "go", "typescript", "java")):
+            names = chosen(arguments, ("python", "go", "typescript", "java"))
+            for turn, name in enumerate(itertools.cycle(names)):
+                if turn >= len(names) and (shaker.restarts >= len(fleet.members) or shaker.bad or task.done()):
+                    break
                 before = shaker.restarts, shaker.changes
                 await front.play(report, name, how)
                 report.say(f"meanwhile {shaker.restarts - before[0]} restarts, {shaker.changes - before[1]} changes of the number of shards")
