@@ -9,6 +9,7 @@
     R8  an activity limited to one attempt never runs twice
     R9  a signal that was sent again under its request id is there once; acknowledged ones in their order
     R10 a run that a reset has made has every signal that its base run has
+    R11 a history replays: what each workflow task was answered with is what the workflow decides from the events before it
     R12 once faults have ended, everything ends
 """
 
@@ -24,7 +25,7 @@ import temporalio.api.taskqueue.v1 as taskqueue
 import temporalio.api.workflowservice.v1 as ws
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
-from world import NAMESPACE, unpack
+from world import NAMESPACE, decide, unpack
 
 KIND = enums.EventType
 CLOSING = {KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, KIND.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
@@ -72,6 +73,16 @@ class Judge:
         if len(requests) != len(set(requests)):
             self.violated("R9", f"{run}: a signal is there twice")
 
+    def replay(self, run, events):
+        for event in events:
+            if event.event_type != KIND.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                continue
+            seen = event.workflow_task_completed_event_attributes.started_event_id
+            decided = [command_name(command) for command in decide(events[:seen])]
+            followed = [name for name in (effect_name(other, event.event_id) for other in events) if name]
+            if decided != followed:
+                self.violated("R11", f"{run}: task {seen} decided {decided}, the history has {followed}")
+
     def signals(self, workflow, acknowledged, histories):
         seen = set()
         for events in histories:
@@ -117,6 +128,23 @@ class Judge:
             for (_, end, run), (begin, _, other) in zip(spans, spans[1:]):
                 if (end is None and not slack_ns) or (end is not None and begin + slack_ns < end):
                     self.violated("R4", f"{workflow}: runs {run} and {other} were open at the same time")
+
+
+def command_name(command):
+    start, schedule = command.start_timer_command_attributes, command.schedule_activity_task_command_attributes
+    return ("timer " + start.timer_id if start.timer_id else
+            "activity " + schedule.activity_id if schedule.activity_id else "end")
+
+
+def effect_name(event, task):
+    """What a command of that workflow task has left in the history."""
+    timer, activity = event.timer_started_event_attributes, event.activity_task_scheduled_event_attributes
+    if event.event_type == KIND.EVENT_TYPE_TIMER_STARTED and timer.workflow_task_completed_event_id == task:
+        return "timer " + timer.timer_id
+    if event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED and activity.workflow_task_completed_event_id == task:
+        return "activity " + activity.activity_id
+    end = event.workflow_execution_completed_event_attributes.workflow_task_completed_event_id
+    return "end" if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED and end == task else None
 
 
 def signal_numbers(events):
@@ -185,16 +213,21 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
     with open(log_path) as lines:
         entries = [json.loads(line) for line in lines if line.endswith("\n")]
     runs, started, histories = known_runs(entries), {}, {}
-    for run, workflow in runs.items():
-        try:
-            histories[run] = await read_history(service, workflow, run)
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            verdict.violated("R1", f"{workflow}/{run} was acknowledged and is not there")
+    left = iter(runs.items())
+
+    async def read_some():
+        for run, workflow in left:
+            try:
+                histories[run] = await read_history(service, workflow, run)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                verdict.violated("R1", f"{workflow}/{run} was acknowledged and is not there")
+    await asyncio.gather(*[read_some() for _ in range(16)])
     spans = []
     for run, events in histories.items():
         verdict.history(f"{runs[run]}/{run}", events)
+        verdict.replay(f"{runs[run]}/{run}", events)
         closed = events[-1].event_type in CLOSING
         verdict.resets(run, events, histories)
         spans.append((runs[run], reset_of(run, events)[1], nanos(events[-1].event_time) if closed else None, run))

@@ -22,6 +22,7 @@ from google.protobuf.duration_pb2 import Duration
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
 NAMESPACE = "default"
+AHEAD = 100  # workflows of a client that may be open at once
 UNKNOWN = {
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.CANCELLED,
@@ -61,6 +62,7 @@ class World:
         self.stop = asyncio.Event()
         self.acks = self.refusals = 0
         self.service = None
+        self.closed = set()  # workflows that a worker has completed
 
     async def connect(self):
         config = ConnectConfig(target_host=self.address, lazy=True)
@@ -119,11 +121,19 @@ class World:
                 return
             await asyncio.sleep(0.05)
 
+    async def until_closed(self, workflow_id, seconds):
+        """So that clients don't run ahead of the workers: what would be left at the end were minutes of the same."""
+        end = time.monotonic() + seconds
+        while workflow_id not in self.closed and time.monotonic() < end and not self.stop.is_set():
+            await asyncio.sleep(0.05)
+
     async def client(self, name):
         """Workflows one after another, each with its plan: signals to wait for, a timer, activities."""
         n = 0
         while not self.stop.is_set():
             n += 1
+            if n > AHEAD:
+                await self.until_closed(f"{name}-{n - AHEAD}", 20)
             workflow_id = f"{name}-{n}"
             plan = {"signals": self.random.randrange(4), "timer": self.random.choice([0, 0, 0.2, 1.0]),
                     "activities": self.random.randrange(3), "once": self.random.random() < 0.3}
@@ -157,11 +167,13 @@ class World:
 
     async def answer_workflow(self, task, name):
         commands = decide(task.history.events)
-        await self.call("task", "respond_workflow_task_completed", ws.RespondWorkflowTaskCompletedRequest(
+        closes = any(c.command_type == enums.CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION for c in commands)
+        answer = await self.call("task", "respond_workflow_task_completed", ws.RespondWorkflowTaskCompletedRequest(
             namespace=NAMESPACE, task_token=task.task_token, identity=name, commands=commands),
             workflow=task.workflow_execution.workflow_id, of_run=task.workflow_execution.run_id,
-            started=task.started_event_id, closes=any(
-                c.command_type == enums.CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION for c in commands))
+            started=task.started_event_id, closes=closes)
+        if answer is not None and closes:
+            self.closed.add(task.workflow_execution.workflow_id)
 
     async def activity_worker(self, name):
         while not self.stop.is_set():

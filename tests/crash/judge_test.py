@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""The judge judged: a sound history and log pass, and each damage that is done to a copy of them breaks the rule it should."""
+
+import copy
+import os
+import sys
+import tempfile
+
+import temporalio.api.common.v1 as common
+import temporalio.api.enums.v1 as enums
+import temporalio.api.history.v1 as history
+from google.protobuf.duration_pb2 import Duration
+
+from judge import Judge, side_effects
+from world import payloads
+
+KIND = enums.EventType
+RUN, WORKFLOW, SECOND = "run-1", "c0-1", 10**9
+
+
+class Book:
+    """A history as it is written: ids and times count up."""
+
+    def __init__(self):
+        self.events, self.now = [], 1000 * SECOND
+
+    def add(self, kind, after=SECOND // 100, **attributes):
+        self.now += after
+        event = history.HistoryEvent(event_id=len(self.events) + 1, event_type=getattr(KIND, "EVENT_TYPE_" + kind),
+                                     **{kind.lower() + "_event_attributes": attributes})
+        event.event_time.FromNanoseconds(self.now)
+        self.events.append(event)
+        return event.event_id
+
+    def task(self):
+        self.add("WORKFLOW_TASK_SCHEDULED")
+        started = self.add("WORKFLOW_TASK_STARTED")
+        return self.add("WORKFLOW_TASK_COMPLETED", started_event_id=started)
+
+
+def sound():
+    book = Book()
+    book.add("WORKFLOW_EXECUTION_STARTED", input=payloads({"signals": 2, "timer": 0.2, "activities": 1, "once": True}))
+    book.task()
+    for number in (1, 2):
+        book.add("WORKFLOW_EXECUTION_SIGNALED", input=payloads(number), request_id=f"r{number}")
+    timer = book.add("TIMER_STARTED", timer_id="t", start_to_fire_timeout=Duration(nanos=SECOND // 5),
+                     workflow_task_completed_event_id=book.task())
+    book.add("TIMER_FIRED", after=SECOND // 5, timer_id="t", started_event_id=timer)
+    scheduled = book.add("ACTIVITY_TASK_SCHEDULED", activity_id="a0", activity_type=common.ActivityType(name="once"),
+                         workflow_task_completed_event_id=book.task())
+    book.add("ACTIVITY_TASK_STARTED", scheduled_event_id=scheduled)
+    book.add("ACTIVITY_TASK_COMPLETED", scheduled_event_id=scheduled)
+    book.add("WORKFLOW_EXECUTION_COMPLETED", workflow_task_completed_event_id=book.task())
+    return book.events
+
+
+def of_kind(events, kind):
+    return next(event for event in events if event.event_type == getattr(KIND, "EVENT_TYPE_" + kind))
+
+
+def verdict_of(events, numbers=(1, 2), entries=(), spans=None, effects=()):
+    judge, histories = Judge(), {RUN: events}
+    judge.history(RUN, events)
+    judge.replay(RUN, events)
+    judge.signals(WORKFLOW, list(numbers), [events])
+    judge.completions(entries, histories)
+    judge.one_open_run(spans or [(WORKFLOW, 1, 2, RUN), (WORKFLOW, 3, 4, "run-2")])
+    with tempfile.NamedTemporaryFile("w", delete=False) as out:
+        out.writelines(f'{{"ran": "{key}"}}\n' for key in effects)
+    side_effects(judge, out.name)
+    os.unlink(out.name)
+    return {violation.split(":")[0] for violation in judge.violations}
+
+
+def renumber(events):
+    for number, event in enumerate(events, 1):
+        event.event_id = number
+    return events
+
+
+def without(events, kind):
+    gone = of_kind(events, kind)
+    return [event for event in events if event is not gone]
+
+
+def doubled_signal(events):
+    signal = of_kind(events, "WORKFLOW_EXECUTION_SIGNALED")
+    return renumber(events + [copy.deepcopy(signal)])
+
+
+def swapped_signals(events):
+    for event in events:
+        if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+            number = 3 - int(event.workflow_execution_signaled_event_attributes.request_id[1:])
+            event.workflow_execution_signaled_event_attributes.input.CopyFrom(payloads(number))
+    return events
+
+
+def early_timer(events):
+    """Fired, and all that came after it, 50 ms too soon."""
+    fired = of_kind(events, "TIMER_FIRED")
+    for event in events[fired.event_id - 1:]:
+        event.event_time.FromNanoseconds(event.event_time.ToNanoseconds() - SECOND // 20)
+    return events
+
+
+def fired_by_another(events):
+    of_kind(events, "TIMER_FIRED").timer_fired_event_attributes.started_event_id = 2
+    return events
+
+
+def time_goes_back(events):
+    events[4].event_time.FromNanoseconds(events[3].event_time.ToNanoseconds() - 1)
+    return events
+
+
+def goes_on_after_its_end(events):
+    last = copy.deepcopy(events[1])
+    last.event_id, last.event_time.seconds = len(events) + 1, events[-1].event_time.seconds + 1
+    return events + [last]
+
+
+def another_command(events):
+    of_kind(events, "ACTIVITY_TASK_SCHEDULED").activity_task_scheduled_event_attributes.activity_id = "a7"
+    return events
+
+
+def entry(what, **facts):
+    return {"what": what, "outcome": "ok", "of_run": RUN, "workflow": WORKFLOW, **facts}
+
+
+CASES = [
+    ("R3", "an event is missing", lambda e: (without(e, "TIMER_FIRED"), {})),
+    ("R3", "an event is there twice", lambda e: (e[:5] + e[4:], {})),
+    ("R3", "time goes back", lambda e: (time_goes_back(e), {})),
+    ("R6", "it goes on after its end", lambda e: (goes_on_after_its_end(e), {})),
+    ("R7", "a timer fires 50 ms early", lambda e: (early_timer(e), {})),
+    ("R7", "a timer fires that was never started", lambda e: (fired_by_another(e), {})),
+    ("R9", "a signal is there twice", lambda e: (doubled_signal(e), {})),
+    ("R9", "signals change places", lambda e: (swapped_signals(e), {})),
+    ("R1", "an acknowledged signal is missing", lambda e: (e, {"numbers": (1, 2, 3)})),
+    ("R1", "a task was acknowledged that is not completed", lambda e: (e, {"entries": [entry("task", started=2)]})),
+    ("R1", "an activity was acknowledged that is not completed",
+     lambda e: (renumber(without(e, "ACTIVITY_TASK_COMPLETED")), {"entries": [entry("activity", activity="a0")]})),
+    ("R1", "a task was acknowledged of a run that is not there",
+     lambda e: (e, {"entries": [{**entry("task", started=3), "of_run": "run-9"}]})),
+    ("R4", "two runs are open", lambda e: (e, {"spans": [(WORKFLOW, 1, None, RUN), (WORKFLOW, 2, None, "run-2")]})),
+    ("R4", "two runs were open at a time", lambda e: (e, {"spans": [(WORKFLOW, 1, 5, RUN), (WORKFLOW, 4, 6, "run-2")]})),
+    ("R8", "an activity of one attempt ran twice", lambda e: (e, {"effects": ("a", "b", "a")})),
+    ("R11", "a command that nobody gave", lambda e: (another_command(e), {})),
+    ("R11", "a command left nothing", lambda e: (renumber(without(e, "TIMER_STARTED")), {})),
+]
+
+
+def main():
+    failed = 0
+    whole = verdict_of(sound(), entries=[entry("task", started=3), entry("activity", activity="a0")], effects=("a", "b"))
+    if whole:
+        failed += 1
+        print(f"not ok a sound history: {sorted(whole)}")
+    for rule, name, damage in CASES:
+        events, facts = damage(sound())
+        broken = verdict_of(events, **facts)
+        if rule not in broken:
+            failed += 1
+            print(f"not ok {name}: {rule} is not broken, but {sorted(broken)}")
+    print(f"{len(CASES)} damages, {len(CASES) - failed} found" if not failed else f"{failed} failed")
+    sys.exit(failed != 0)
+
+
+if __name__ == "__main__":
+    main()
