@@ -14,6 +14,7 @@ import traceback
 
 import chaos
 import cost
+import manual
 import parts
 import queues
 import secured
@@ -24,7 +25,7 @@ from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
 ON_ONE_FLEET = ["sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"]
-SHORT = ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "chaos"]
+SHORT = ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["cpu"]
 
 
@@ -108,6 +109,8 @@ async def play(arguments, report, base):
     await suites.parts_of(arguments, report, folder, wanted)
     if "tls" in wanted:
         await secured.play(arguments, report, folder("tls"))
+    if "manual" in wanted:
+        await manual.play(arguments, report, folder("manual"))
     if "strangers" in wanted:
         await strangers.play(arguments, report, folder("strangers"))
     if "skew" in wanted:
@@ -139,7 +142,7 @@ def main():
     parser.add_argument("--suites", nargs="+", help="of sdkall, sdkparted, sdkmoved only these, as python go features-go facts")
     parser.add_argument("--features", help="a checkout of the conformance suite: sdkall plays it, too (tests/sdk/features)")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "strangers", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "strangers", "manual", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

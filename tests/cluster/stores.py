@@ -76,3 +76,9 @@ class Stores:
     def stop(self):
         for server in self.all:
             server.stop()
+
+    def drop(self):
+        """Nobody wants to read it any more."""
+        for server in self.all:
+            if server.process and server.process.poll() is None:
+                server.kill()

@@ -103,4 +103,4 @@ async def play(arguments, report, folder):
         report.check("stop after strangers", not bad, ", ".join(bad) or "all with status 0")
     finally:
         site.abandon()
-        stores.stop()
+        stores.drop()
