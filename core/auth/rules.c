@@ -82,7 +82,7 @@ static const class_row classes[] = {
      TN_SCOPE_CLUSTER},
     {"temporal.server.api.adminservice.v1.AdminService", admin_admin_cluster, TN_ACCESS_ADMIN,
      TN_SCOPE_CLUSTER},
-    {"temporal.api.nexusservice.v1.NexusService", "CompleteNexusOperation ", TN_ACCESS_WRITE,
+    {"temporal.api.nexusservice.v1.NexusService", "CompleteNexusOperation DispatchByEndpoint DispatchByNamespaceAndTaskQueue ", TN_ACCESS_WRITE,
      TN_SCOPE_NAMESPACE},
     {"tenon.admin.v1.ShardService", "SetShards ", TN_ACCESS_ADMIN, TN_SCOPE_CLUSTER},
     {"grpc.health.v1.Health", "Check Watch List ", TN_ACCESS_READ, TN_SCOPE_CLUSTER},

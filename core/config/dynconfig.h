@@ -161,6 +161,8 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(FRONTEND_DRAIN, "frontend.shutdownDrainDuration", DURATION, GLOBAL, 0) \
     X(FRONTEND_FAIL_HEALTH, "frontend.shutdownFailHealthCheckDuration", DURATION, GLOBAL, 0) \
     X(FRONTEND_HTTP_ALLOWED_HOSTS, "frontend.httpAllowedHosts", TEXT, GLOBAL, "*") \
+    X(FRONTEND_NEXUS_HIDDEN_HEADERS, "frontend.nexusRequestHeadersBlacklist", TEXT, GLOBAL, \
+      "accept-encoding,x-forwarded-for,xdc-redirection,xdc-redirection-api,temporal-nexus-failure-support") \
     /* history */ \
     X(HISTORY_CALLS_MAX, "history.maxConcurrentCalls", INT, GLOBAL, 20000) \
     X(HISTORY_RPS, "history.rps", INT, GLOBAL, 3000) \

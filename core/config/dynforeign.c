@@ -28,7 +28,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "frontend.ListWorkersEnabled",
     "frontend.MaxConcurrentAdminBatchOperationPerNamespace",
     "frontend.MaxExecutionCountBatchOperationPerNamespace", "frontend.maxWorkflowRulesPerNamespace",
-    "frontend.nexusForwardRequestUseEndpointDispatch", "frontend.nexusRequestHeadersBlacklist",
+    "frontend.nexusForwardRequestUseEndpointDispatch",
     "frontend.persistenceDynamicRateLimitingParams", "frontend.persistenceGlobalMaxQPS",
     "frontend.persistenceGlobalNamespaceMaxQPS", "frontend.persistenceMaxQPS",
     "frontend.persistenceNamespaceMaxQPS", "frontend.pollerAutoscalingAutoEnroll",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers that handle Nexus operations: their polls, and their answers; what handlers outside report over HTTP. */
+/* Workers that handle Nexus operations: their polls, and their answers; what handlers outside report
+ * over HTTP, and what callers outside ask for. */
 #include "admin/nexus.pb-c.h"
 #include "frontend/priv.h"
 #include "tenon/internal.pb-c.h"
@@ -140,4 +141,65 @@ void tn_do_nexus_complete(tn_fcall *f)
                         .done = completed,
                         .user = f};
     tn_client_history(&f->hreq);
+}
+
+/* ---- requests from outside ------------------------------------------------------------------- */
+
+#define ANSWER_WITHIN_NS (60 * TN_SEC)
+
+typedef Temporal__Api__Nexusservice__V1__DispatchNexusTaskRequest dispatch_request;
+
+static void dispatched(tn_mreq *m)
+{
+    tn_fcall *f = m->user;
+    tn_blob packed = {NULL, 0};
+    if (m->fault) {
+        tn_front_fail(f, without_details(f->call->arena, m->fault));
+        return;
+    }
+    Temporal__Api__Nexusservice__V1__DispatchNexusTaskResponse *out = tn_arena_alloc(f->call->arena, sizeof(*out));
+    temporal__api__nexusservice__v1__dispatch_nexus_task_response__init(out);
+    if (m->response && tn_proto_pack(m->response, f->call->arena, &packed) == TN_OK)
+        out->outcome = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
+    tn_front_reply(f, &out->base);
+}
+
+static bool too_large(const tn_fcall *f, const Temporal__Api__Nexus__V1__Request *request)
+{
+    return request->variant_case == TEMPORAL__API__NEXUS__V1__REQUEST__VARIANT_START_OPERATION &&
+           request->start_operation->payload &&
+           (int64_t)protobuf_c_message_get_packed_size(&request->start_operation->payload->base) >
+               tn_front_limit(f, TN_DYN_LIMIT_BLOB_SIZE_ERROR);
+}
+
+/* The way in: core/history/nexus_dispatch.c. */
+void tn_do_nexus_dispatch(tn_fcall *f)
+{
+    const dispatch_request *r = (const dispatch_request *)(const void *)f->call->request;
+    uint64_t now = tn_now_mono_ns(), until = now + ANSWER_WITHIN_NS;
+    Temporal__Api__Nexus__V1__Request *request;
+    tn_mreq *m = &f->mreq;
+    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__request, (tn_blob_from(r->request.data, r->request.len)),
+                        f->call->arena, &request, NULL) != TN_OK) {
+        tn_front_invalid(f, "bad request");
+        return;
+    }
+    if (too_large(f, request)) {
+        tn_front_invalid(f, "input exceeds size limit");
+        return;
+    }
+    if (r->timeout_ns > 0 && now + (uint64_t)r->timeout_ns < until)
+        until = now + (uint64_t)r->timeout_ns;
+    *m = (tn_mreq){.arena = f->call->arena,
+                   .home = f->call->home,
+                   .op = TN_MOP_NEXUS,
+                   .ns = f->ns,
+                   .queue = tn_str_from(r->task_queue),
+                   .type = TN_TASK_NEXUS,
+                   .request = &request->base,
+                   .call = f->call,
+                   .deadline_mono_ns = f->call->deadline_mono_ns < until ? f->call->deadline_mono_ns : until,
+                   .done = dispatched,
+                   .user = f};
+    tn_client_matching(m);
 }

@@ -273,6 +273,7 @@ void tn_do_poll_nexus(tn_fcall *f);
 void tn_do_nexus_completed(tn_fcall *f);
 void tn_do_nexus_failed(tn_fcall *f);
 void tn_do_nexus_complete(tn_fcall *f);
+void tn_do_nexus_dispatch(tn_fcall *f);
 /* callbacks.c: completion callbacks of a start; keys of their headers are in lower case afterwards. */
 const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n, Temporal__Api__Common__V1__Callback *const *callbacks);
 /* The links that no callback carries already, and whether all of them together are fit. */

@@ -302,22 +302,25 @@ static const char *callback_url(tn_arena *arena, const tn_namespace *ns)
     return tn_arena_printf(arena, "%s%s", out, rest);
 }
 
-static void to_url(ncall *c, const tn_run *run, const tn_nexus_op *op, const Tenon__NexusEndpointRecord *endpoint,
-                   const tn_namespace *ns, bool cancel, uint64_t timeout_ns)
+/* By the system's own way only our workers can report, whose completion callbacks stay within the server. */
+static void to_target(ncall *c, const tn_run *run, const tn_nexus_op *op, const Tenon__NexusEndpointRecord *endpoint,
+                      const tn_namespace *ns, bool cancel, uint64_t timeout_ns)
 {
-    const char *callback = callback_url(c->arena, ns);
+    bool own = !*endpoint->url && tn_dyn_bool(TN_DYN_NEXUS_SYSTEM_CALLBACK, TN_STR(""), TN_STR(""));
+    const char *callback = own ? SYSTEM_URL : callback_url(c->arena, ns);
     if (!callback && !cancel) {
         tn_nexus_result result = {.kind = TN_NEXUS_AGAIN};
         result.failure = tn_nexus_call_failure(
-            c->arena,
-            "dynamic config \"component.nexusoperations.callback.endpoint.template\" is unset: no callback URL for "
-            "handlers outside",
+            c->arena, "dynamic config \"component.nexusoperations.callback.endpoint.template\" is unset: no callback URL",
             false);
         ncall_answer(c, &result, 0);
         return;
     }
-    tn_nexus_to_url(c->arena, c, request_of(c->arena, run, op, ns ? ns->name : TN_STR(""), cancel, callback),
-                    tn_arena_strdup(c->arena, endpoint->url), timeout_ns);
+    const nexus_request *request = request_of(c->arena, run, op, ns ? ns->name : TN_STR(""), cancel, callback);
+    if (*endpoint->url)
+        tn_nexus_to_url(c->arena, c, request, tn_arena_strdup(c->arena, endpoint->url), timeout_ns);
+    else
+        to_worker(c, endpoint, request, timeout_ns);
 }
 
 static void ask_handler(tn_run *run, const tn_nexus_op *op, bool cancel)
@@ -341,10 +344,7 @@ static void ask_handler(tn_run *run, const tn_nexus_op *op, bool cancel)
             true);
         ncall_answer(c, &result, 0);
     } else if (!held_back(c)) {
-        if (*endpoint->url)
-            to_url(c, run, op, endpoint, ns, cancel, timeout_ns);
-        else
-            to_worker(c, endpoint, request_of(c->arena, run, op, ns_name, cancel, SYSTEM_URL), timeout_ns);
+        to_target(c, run, op, endpoint, ns, cancel, timeout_ns);
     }
     tn_namespace_unref(ns);
     tn_endpoints_release(list);

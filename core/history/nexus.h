@@ -36,9 +36,29 @@ Temporal__Api__Failure__V1__Failure *tn_nexus_http_failure(const tn_http_out *ou
 void tn_nexus_http_links(const tn_http_out *out, tn_nexus_result *result);
 /* A member of an object; "" when there is none, or no text. */
 const char *tn_nexus_json_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena);
+/* Headers (in lower case) and the body of a payload; how many headers there are. */
+size_t tn_nexus_http_put_payload(tn_arena *arena, const Temporal__Api__Common__V1__Payload *payload,
+                                 tn_http_pair *headers, size_t headers_max, tn_blob *out_body);
 int tn_nexus_http_status(const char *type); /* of a handler error; 500: no type that we know */
 
 /* ---- nexus_words.c ---- */
 tn_nexus_words tn_nexus_failure_of;
+/* The other way; JSON of a failure and its causes; one made anew, and more metadata in it. */
+Temporal__Api__Nexus__V1__Failure *tn_nexus_words_of(tn_arena *arena, const Temporal__Api__Failure__V1__Failure *from);
+tn_blob tn_nexus_words_json(tn_arena *arena, const Temporal__Api__Nexus__V1__Failure *from);
+Temporal__Api__Nexus__V1__Failure *tn_nexus_words_make(tn_arena *arena, const char *message, const char *type,
+                                                       const char *details);
+void tn_nexus_words_note(tn_arena *arena, Temporal__Api__Nexus__V1__Failure *to, const char *key, const char *value);
+
+/* ---- requests of others over HTTP: nexus_callback.c ---- */
+enum { TN_NEXUS_RETRY_YES = 1, TN_NEXUS_RETRY_NO = 2 }; /* as the API's enum; 0: as the type says */
+bool tn_nexus_http_is_open(void);
+void tn_nexus_http_take(tn_call *call, tn_http_out *in); /* the request, as if it were an answer */
+void tn_nexus_http_refuse(tn_call *call, const char *type, const char *message, int retry);
+void tn_nexus_http_render_fault(tn_call *call, const tn_fault *fault, tn_http_answer *out);
+/* ---- nexus_dispatch.c, nexus_reply.c ---- */
+void tn_nexus_register_dispatch(void);
+bool tn_nexus_http_knows_failures(const tn_call *call);
+const tn_http_render *tn_nexus_http_render(bool cancel);
 
 #endif

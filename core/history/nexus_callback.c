@@ -28,23 +28,36 @@ static atomic_bool is_open;
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static void put_error(tn_call *call, const char *type, const char *message, tn_http_answer *out)
+static void put_error(tn_call *call, const char *type, const char *message, int retry, tn_http_answer *out)
 {
     tn_buf text = {0};
+    static const tn_http_pair retries[] = {{{NULL, 0}, {NULL, 0}},
+                                           {{"nexus-request-retryable", 23}, {"true", 4}},
+                                           {{"nexus-request-retryable", 23}, {"false", 5}}};
+    out->headers = &retries[retry];
+    out->n_headers = retry ? 1 : 0;
     out->status = (uint16_t)tn_nexus_http_status(type);
     out->content_type = TN_STR("application/json");
     tn_buf_printf(&text, "{\"message\":");
     tn_json_put_string(&text, tn_str_from(message));
-    tn_buf_printf(&text, ",\"metadata\":{\"type\":\"nexus.HandlerError\"},\"details\":{\"type\":\"%s\"}}", type);
+    tn_buf_printf(&text, ",\"metadata\":{\"type\":\"nexus.HandlerError\"},\"details\":{\"type\":\"%s\"%s}}", type,
+                  retry == TN_NEXUS_RETRY_YES  ? ",\"retryableOverride\":true"
+                  : retry == TN_NEXUS_RETRY_NO ? ",\"retryableOverride\":false"
+                                               : "");
     out->body = tn_arena_blob(call->arena, tn_buf_blob(&text));
     tn_buf_done(&text);
 }
 
-static void answer(tn_call *call, const char *type, const char *message)
+void tn_nexus_http_refuse(tn_call *call, const char *type, const char *message, int retry)
 {
     tn_http_answer out = {0};
-    put_error(call, type, message, &out);
+    put_error(call, type, message, retry, &out);
     tn_http_respond(call, &out);
+}
+
+static void answer(tn_call *call, const char *type, const char *message)
+{
+    tn_nexus_http_refuse(call, type, message, 0);
 }
 
 static void bad(tn_call *call, const char *message) { answer(call, "BAD_REQUEST", message); }
@@ -56,7 +69,7 @@ static void render_reply(tn_call *call, const ProtobufCMessage *response, tn_htt
 }
 
 /* Of refusals on the way in the reason is told where the reference tells it. */
-static void render_fail(tn_call *call, const tn_fault *fault, tn_http_answer *out)
+void tn_nexus_http_render_fault(tn_call *call, const tn_fault *fault, tn_http_answer *out)
 {
     const char *type, *text;
     tn_wire_field reason;
@@ -66,24 +79,23 @@ static void render_fail(tn_call *call, const tn_fault *fault, tn_http_answer *ou
     else if (fault->code == TN_GRPC_PERMISSION_DENIED && fault->detail.n && tn_wire_find(fault->detail, 1, &reason) &&
              reason.bytes.n)
         text = tn_arena_printf(call->arena, "%s: " TN_STR_FMT, text, TN_STR_ARG(tn_str_of_blob(reason.bytes)));
-    put_error(call, type, text, out);
+    put_error(call, type, text, 0, out);
 }
 
-static const tn_http_render render = {.reply = render_reply, .fail = render_fail};
+static const tn_http_render render = {.reply = render_reply, .fail = tn_nexus_http_render_fault};
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
 static char *text_of(tn_arena *arena, tn_str s) { return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s)); }
 
-static void take_request(report *r)
+void tn_nexus_http_take(tn_call *call, tn_http_out *in)
 {
-    tn_arena *arena = r->call->arena;
     size_t at = 0;
-    r->in.arena = arena;
-    r->in.got = TN_NEW_ARRAY(arena, tn_http_pair, HEADERS_MAX);
-    while (r->in.n_got < HEADERS_MAX && tn_http_next_header(r->call, &at, &r->in.got[r->in.n_got]))
-        r->in.n_got++;
-    r->in.answer = tn_call_http(r->call)->body;
+    in->arena = call->arena;
+    in->got = TN_NEW_ARRAY(call->arena, tn_http_pair, HEADERS_MAX);
+    while (in->n_got < HEADERS_MAX && tn_http_next_header(call, &at, &in->got[in->n_got]))
+        in->n_got++;
+    in->answer = tn_call_http(call)->body;
 }
 
 static uint64_t start_of(tn_arena *arena, tn_str date)
@@ -168,14 +180,14 @@ static void enter(report *r, const Tenon__NexusCallbackToken *token, tn_str ns)
 
 static void handle(tn_call *call)
 {
-    if (!atomic_load_explicit(&is_open, memory_order_acquire)) {
+    if (!tn_nexus_http_is_open()) {
         answer(call, "UNAVAILABLE", "service unavailable"); /* a token could not be told from a forged one */
         return;
     }
     tn_arena_set_limit(call->arena, 0); /* the body's size has been checked */
     report *r = TN_NEW(call->arena, report);
     r->call = call;
-    take_request(r);
+    tn_nexus_http_take(call, &r->in);
     tn_str named = tn_http_param(call, "namespace");
     const Tenon__NexusCallbackToken *token = tn_nexus_open_token(
         call->arena, text_of(call->arena, tn_http_got(&r->in, "temporal-callback-token")));
@@ -191,6 +203,8 @@ static void handle(tn_call *call)
     tn_namespace_unref(ns);
 }
 
+bool tn_nexus_http_is_open(void) { return atomic_load_explicit(&is_open, memory_order_acquire); }
+
 void tn_history_open_http(void) { atomic_store_explicit(&is_open, true, memory_order_release); }
 
 void tn_history_register_http(void)
@@ -198,4 +212,5 @@ void tn_history_register_http(void)
     static const tn_http_route routes[] = {{"POST", "/namespaces/{namespace}/nexus/callback", handle, NULL},
                                            {"POST", "/nexus/callback", handle, NULL}};
     tn_http_register(routes, TN_COUNT_OF(routes));
+    tn_nexus_register_dispatch();
 }

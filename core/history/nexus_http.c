@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Nexus over HTTP: requests to handlers at addresses outside, and completions to who waits there. */
+#include <ctype.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -122,6 +123,21 @@ static void put_payload(hcall *h, const payload_msg *payload)
     tn_status status = tn_proto_pack(&payload->base, h->out.arena, &h->out.body);
     TN_ASSERT(status == TN_OK);
     put_header(h, "Content-Type", "application/x-temporal-payload");
+}
+
+size_t tn_nexus_http_put_payload(tn_arena *arena, const payload_msg *payload, tn_http_pair *headers, size_t headers_max,
+                                 tn_blob *out_body)
+{
+    hcall h = {.out = {.arena = arena}, .cap = headers_max, .headers = headers};
+    put_payload(&h, payload);
+    for (size_t i = 0; i < h.out.n_headers; i++) {
+        char *name = tn_arena_strdup(arena, headers[i].name.p);
+        for (char *at = name; *at; at++)
+            *at = (char)tolower((unsigned char)*at);
+        headers[i].name = tn_str_from(name);
+    }
+    *out_body = h.out.body;
+    return h.out.n_headers;
 }
 
 static void add_metadata(tn_arena *arena, payload_msg *to, const char *key, const char *value)

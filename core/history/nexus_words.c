@@ -34,11 +34,8 @@ static const char *type_of(const nexus_failure *from)
 
 static failure_msg *temporal_failure(tn_arena *arena, const nexus_failure *from)
 {
-    failure_msg *to = (failure_msg *)(void *)tn_http_json_message(&temporal__api__failure__v1__failure__descriptor,
-                                                                  details_of(from), arena);
-    if (to)
-        to->cause = NULL; /* it has come by itself */
-    return to;
+    return (failure_msg *)(void *)tn_http_json_message(&temporal__api__failure__v1__failure__descriptor,
+                                                       details_of(from), arena); /* a cause beside it goes before one in it */
 }
 
 static failure_msg *operation_error(tn_arena *arena, const tn_json_tape *tape)
@@ -126,12 +123,16 @@ static void put_about(tn_arena *arena, tn_buf *out, const nexus_failure *from)
     tn_json_tape_done(&tape);
 }
 
-/* All but the message and the stack, which have places of their own. */
-static ProtobufCBinaryData the_rest(tn_arena *arena, const nexus_failure *from)
+/* whole: with the message and the stack, which have places of their own in a failure that holds the rest. */
+static tn_blob json_of(tn_arena *arena, const nexus_failure *from, bool whole)
 {
     tn_buf out = {0};
     int open = 1;
     tn_buf_printf(&out, "{");
+    if (whole) {
+        put_text(&out, "message", from->message);
+        put_text(&out, "stackTrace", from->stack_trace);
+    }
     put_about(arena, &out, from);
     for (from = from->cause; from && open < CAUSES_MAX; from = from->cause, open++) {
         tn_buf_printf(&out, "%s\"cause\":{", out.p[out.n - 1] == '{' ? "" : ",");
@@ -143,7 +144,7 @@ static ProtobufCBinaryData the_rest(tn_arena *arena, const nexus_failure *from)
         tn_buf_printf(&out, "}");
     tn_blob kept = tn_arena_blob(arena, tn_buf_blob(&out));
     tn_buf_done(&out);
-    return (ProtobufCBinaryData){kept.n, (uint8_t *)(uintptr_t)kept.p};
+    return kept;
 }
 
 static failure_msg *unknown(tn_arena *arena, const nexus_failure *from)
@@ -166,7 +167,8 @@ static failure_msg *unknown(tn_arena *arena, const nexus_failure *from)
     payload->metadata[payload->n_metadata++] = encoding;
     encoding->key = tn_arena_strdup(arena, "encoding");
     encoding->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t) "json/plain"};
-    payload->data = the_rest(arena, from);
+    tn_blob rest = json_of(arena, from, false);
+    payload->data = (ProtobufCBinaryData){rest.n, (uint8_t *)(uintptr_t)rest.p};
     return to;
 }
 
@@ -177,6 +179,72 @@ failure_msg *tn_nexus_failure_of(tn_arena *arena, const nexus_failure *from)
         failure_msg *one = known(arena, from);
         *at = one ? one : unknown(arena, from);
         (*at)->message = from->message;
+        (*at)->stack_trace = from->stack_trace;
+        at = &(*at)->cause;
+    }
+    return first;
+}
+
+/* ---- the other way --------------------------------------------------------------------------- */
+
+tn_blob tn_nexus_words_json(tn_arena *arena, const nexus_failure *from) { return json_of(arena, from, true); }
+
+void tn_nexus_words_note(tn_arena *arena, nexus_failure *to, const char *key, const char *value)
+{
+    metadata_entry **more = TN_NEW_ARRAY(arena, metadata_entry *, to->n_metadata + 1);
+    for (size_t i = 0; i < to->n_metadata; i++)
+        more[i] = to->metadata[i];
+    to->metadata = more;
+    more[to->n_metadata] = TN_MSG(arena, temporal__api__nexus__v1__failure__metadata_entry);
+    more[to->n_metadata]->key = tn_arena_strdup(arena, key);
+    more[to->n_metadata++]->value = tn_arena_strdup(arena, value);
+}
+
+nexus_failure *tn_nexus_words_make(tn_arena *arena, const char *message, const char *type, const char *details)
+{
+    nexus_failure *to = TN_MSG(arena, temporal__api__nexus__v1__failure);
+    to->message = tn_arena_strdup(arena, message);
+    to->details = (ProtobufCBinaryData){strlen(details), (uint8_t *)(uintptr_t)details};
+    tn_nexus_words_note(arena, to, "type", type);
+    return to;
+}
+
+static const char *handler_details(tn_arena *arena, const failure_msg *from)
+{
+    const Temporal__Api__Failure__V1__NexusHandlerFailureInfo *info = from->nexus_handler_failure_info;
+    tn_buf out = {0};
+    tn_buf_printf(&out, "{");
+    put_text(&out, "type", info->type);
+    if (info->retry_behavior)
+        tn_buf_printf(&out, "%s\"retryableOverride\":%s", out.p[out.n - 1] == '{' ? "" : ",",
+                      (int)info->retry_behavior == TN_NEXUS_RETRY_YES ? "true" : "false");
+    tn_buf_printf(&out, "}");
+    const char *kept = tn_arena_printf(arena, "%.*s", (int)out.n, (const char *)out.p);
+    tn_buf_done(&out);
+    return kept;
+}
+
+/* Of the one failure alone: its message, its stack and its cause have places of their own. */
+static const char *failure_details(tn_arena *arena, const failure_msg *from)
+{
+    static char none[] = "";
+    failure_msg alone = *from;
+    tn_buf out = {0};
+    alone.message = alone.stack_trace = none;
+    alone.cause = NULL;
+    tn_http_json_put(&alone.base, arena, &out);
+    const char *kept = tn_arena_printf(arena, "%.*s", (int)out.n, (const char *)out.p);
+    tn_buf_done(&out);
+    return kept;
+}
+
+nexus_failure *tn_nexus_words_of(tn_arena *arena, const failure_msg *from)
+{
+    nexus_failure *first = NULL, **at = &first;
+    for (int i = 0; from && i < CAUSES_MAX; i++, from = from->cause) {
+        bool handler = from->failure_info_case == INFO(NEXUS_HANDLER_FAILURE_INFO);
+        *at = tn_nexus_words_make(arena, from->message, handler ? "nexus.HandlerError" : TEMPORAL_FAILURE,
+                                  handler ? handler_details(arena, from) : failure_details(arena, from));
         (*at)->stack_trace = from->stack_trace;
         at = &(*at)->cause;
     }

@@ -226,15 +226,15 @@ static tn_str header(const tn_call *call, const char *lower_case_name)
 /* ---- the host ---- */
 
 /* One pattern; '*' is any text. */
-static bool host_matches(tn_str pattern, tn_str host)
+static bool wild_matches(tn_str pattern, tn_str text)
 {
     size_t p = 0, h = 0, star = SIZE_MAX, mark = 0;
 
-    while (h < host.n) {
+    while (h < text.n) {
         if (p < pattern.n && pattern.p[p] == '*') {
             star = p++;
             mark = h;
-        } else if (p < pattern.n && pattern.p[p] == host.p[h]) {
+        } else if (p < pattern.n && pattern.p[p] == text.p[h]) {
             p++, h++;
         } else if (star != SIZE_MAX) {
             p = star + 1;
@@ -248,22 +248,23 @@ static bool host_matches(tn_str pattern, tn_str host)
     return p == pattern.n;
 }
 
-static bool host_allowed(tn_str host)
+bool tn_http_listed(tn_str all, tn_str text)
 {
-    tn_str all = tn_dyn_text(TN_DYN_FRONTEND_HTTP_ALLOWED_HOSTS);
-
-    if (tn_str_is(all, "*"))
-        return true;
     while (all.n) {
         const char *comma = memchr(all.p, ',', all.n);
         tn_str one = {all.p, comma ? (size_t)(comma - all.p) : all.n};
         size_t used = one.n + (comma != NULL);
-        if (host_matches(one, host))
+        if (wild_matches(one, text))
             return true;
         all.p += used;
         all.n -= used;
     }
     return false;
+}
+
+static bool host_allowed(tn_str host)
+{
+    return tn_http_listed(tn_dyn_text(TN_DYN_FRONTEND_HTTP_ALLOWED_HOSTS), host);
 }
 
 /* ---- the request ---- */

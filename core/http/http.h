@@ -16,6 +16,8 @@ typedef struct tn_http_settings {
 
 /* [main] Before the port is opened, and after everybody has registered raw routes; the settings are copied. */
 void tn_http_prepare(const tn_http_settings *settings);
+/* Is the text one of a list with commas between?  A '*' stands for any text. */
+bool tn_http_listed(tn_str list, tn_str text);
 /* For tn_rpc_options.http. */
 const tn_http_hooks *tn_http_api(void);
 

@@ -636,7 +636,7 @@ class Suite(OverHttp):
                      self.pages_of_another_namespace, self.run_ids_of_another_namespace, self.commands_on_another_namespace,
                      self.strangers_at_the_ports_between_hosts, self.lists_show_what_one_may_read, self.every_verdict_is_in_the_audit, self.texts_of_callers_stay_texts,
                      self.a_rotated_file_is_let_go, self.a_reader_that_sleeps_holds_nobody_up, self.syslog_and_back,
-                     self.a_report_of_an_operation_is_a_call, self.nothing_is_told):
+                     self.a_report_of_an_operation_is_a_call, self.an_operation_from_outside_is_a_call, self.nothing_is_told):
             began = time.monotonic()
             try:
                 case()

@@ -99,6 +99,39 @@ class OverHttp:
         headers = {name.lower(): value for name, value in asked.request.start_operation.callback_header.items()}
         return headers["temporal-callback-token"]
 
+    # ---- Nexus operations that are asked for from outside ----
+
+    def dispatch(self, path, metadata):
+        connection = http.client.HTTPConnection("127.0.0.1", int(self.ports[9]), timeout=60)
+        connection.request("POST", path, b"", {"Request-Timeout": "1100ms", **{name.title(): value for name, value in metadata}})
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        connection.close()
+        return answer.status, said["details"]["type"], said["message"]
+
+    def an_operation_from_outside_is_a_call(self):
+        """Whoever may write in the namespace of the queue gets as far as the workers, of whom there is none."""
+        target = {"worker": {"namespace": "a", "task_queue": "no-worker"}}
+        endpoint = self.good("CreateNexusEndpoint", self.callers["sys-admin"], spec={"name": "ep2", "target": target}).endpoint
+        own = {"DispatchByEndpoint": f"/nexus/endpoints/{endpoint.id}/services/s/o",
+               "DispatchByNamespaceAndTaskQueue": "/namespaces/a/task-queues/no-worker/nexus-services/s/o"}
+        missing = "/namespaces/no-such-namespace/task-queues/q/nexus-services/s/o"
+        for method, path in own.items():
+            name, verdicts = "/temporal.api.nexusservice.v1.NexusService/" + method, []
+            for caller in ("none", "bad", "worker", "reader", "other", "sys-reader"):
+                for each in (path, path + "/cancel?token=t", missing):
+                    answer = self.dispatch(each, self.callers[caller])
+                    assert answer == (403, "UNAUTHORIZED", "permission denied"), f"{caller} {each}: {answer}"
+                verdicts += ["deny", "deny"]
+            for caller in ("writer", "sys-admin"):
+                answer = self.dispatch(path, self.callers[caller])
+                assert answer[:2] == (520, "UPSTREAM_TIMEOUT"), f"{caller}: {answer}"
+                verdicts.append("allow")
+            lines = self.until("its lines in the audit", lambda: (lambda l: len(l) >= len(verdicts) and l)(
+                [line for line in self.audit_lines() if line["method"] == name and line.get("namespace") == "a"]))
+            assert sorted(line["verdict"] for line in lines) == sorted(verdicts), lines
+        assert self.dispatch(missing, self.callers["sys-admin"])[:2] == (404, "NOT_FOUND")
+
     def report(self, path, token, metadata):
         """(status, type and message of the failure)"""
         headers = {"Temporal-Callback-Token": token, "Nexus-Operation-State": "succeeded", "Nexus-Operation-Token": "t",

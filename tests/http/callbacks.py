@@ -47,6 +47,8 @@ class Callbacks:
             "endpoint": "rates", "service": "s", "operation": "o"}}
         self.good("RespondWorkflowTaskCompleted", namespace="default", task_token=task.task_token, commands=[command])
         asked = self.good("PollNexusTaskQueue", namespace="default", task_queue={"name": "n"})
+        callback = asked.request.start_operation.callback
+        assert callback == "http://x/default/y", callback  # useSystemCallbackURL is false: by the template
         self.good("RespondNexusTaskCompleted", namespace="default", task_token=asked.task_token,
                   response={"start_operation": {"async_success": {"operation_token": "t"}}})
         return {k.lower(): v for k, v in asked.request.start_operation.callback_header.items()}["temporal-callback-token"]
