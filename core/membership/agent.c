@@ -50,6 +50,7 @@ static struct {
     tn_error error;
     tn_gauge *living;
     tn_counter *packets_bad;
+    size_t published; /* members of the newest snapshot */
     uint64_t refused, tell_refused_ns; /* since it was told last, and when it is told again */
 } m;
 
@@ -120,6 +121,7 @@ static snapshot *snapshot_make(void)
     for (uint32_t role = 0; role < TN_SERVICE_COUNT; role++)
         snap->rings[role] = tn_ring_create(snap->list, snap->n_members, role);
     tn_gauge_set(m.living, (double)snap->n_members);
+    m.published = snap->n_members;
     return snap;
 }
 
@@ -201,9 +203,19 @@ const tn_member *const *tn_members_list(size_t *out_count)
 
 /* ---- gossip [loop 0] ---- */
 
+/* One that has left after it drained changes no ring, but is no member any more. */
+static void note_leavers(uint64_t now)
+{
+    tn_swim_stats stats;
+    tn_swim_stats_get(m.swim, &stats);
+    if (m.on && stats.living != m.published && !tn_loop_timer_active(&m.settle))
+        tn_loop_timer_start(&m.settle, now + SETTLE_NS);
+}
+
 static void run_swim(void)
 {
     uint64_t now = tn_now_mono_ns(), at = tn_swim_run(m.swim, now);
+    note_leavers(now);
     if (at == UINT64_MAX)
         tn_loop_timer_stop(&m.tick);
     else
