@@ -20,13 +20,14 @@ import queues
 import secured
 import stores
 import strangers
+import warm
 import suites
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "warm"]
 SHORT = ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "manual", "chaos"]
-LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["cpu"]
+LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
 
 
 class Report:
@@ -65,7 +66,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = queues.play if name == "queues" else getattr(parts, name)
+                part = {"queues": queues.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         bad = fleet.end()
