@@ -10,6 +10,8 @@ bool tn_shard_is_ours(uint32_t id)
     return id <= tn_client_shard_count() && !tn_client_shard_owner(id, &any) && any;
 }
 
+bool tn_shard_elsewhere(const tn_shard *shard) { return !shard->hl->stopping || !tn_shard_is_ours(shard->id); }
+
 void tn_shard_assign(tn_shard *shard)
 {
     uint64_t map;

@@ -132,10 +132,12 @@ static void send_waiting_on(tn_run *run)
     while (!tn_list_empty(&run->parked)) {
         tn_hreq *req = TN_CONTAINER_OF(tn_list_first(&run->parked), tn_hreq, link);
         tn_history_unpark(req);
-        if (over)
+        if (over) {
+            req->not_owner = tn_shard_elsewhere(shard); /* who waits for an event goes on waiting at the next owner */
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
-        else
+        } else {
             tn_list_push_back(&run->wf->queue, &req->link);
+        }
     }
     tn_queries_send_on(run, over);
     tn_updates_send_on(run, over);

@@ -251,6 +251,7 @@ void tn_shards_of_loop(tn_hloop *hl); /* makes those of the map in force that th
 
 /* ---- assign.c ---- */
 bool tn_shard_is_ours(uint32_t id); /* by the ring */
+bool tn_shard_elsewhere(const tn_shard *shard); /* what is asked of it again may find another owner */
 void tn_shard_assign(tn_shard *shard); /* taken or let go, as the ring and the map say */
 
 /* ---- renew.c ---- */

@@ -288,10 +288,12 @@ void tn_queries_send_on(tn_run *run, bool over)
     while (!tn_list_empty(&run->queries)) {
         tn_hreq *req = take(tn_list_first(&run->queries));
         ((waiting *)req->progress)->attached = false;
-        if (over)
+        if (over) {
+            req->not_owner = tn_shard_elsewhere(run->wf->shard); /* asked again where the shard is now */
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
-        else
+        } else {
             tn_list_push_back(&run->wf->queue, &req->link);
+        }
     }
 }
 

@@ -136,7 +136,7 @@ def main():
     parser.add_argument("--long", action="store_true", help="30 kills, 10 minutes of chaos, CPU by processes")
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seconds", type=int, help="of chaos")
-    parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu, as YAML")
+    parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu and sdkall sdkmoved sdkparted, as YAML")
     parser.add_argument("--net", action="store_true", help="all parts in network namespaces, not chaos alone")
     parser.add_argument("--store", choices=stores.KINDS, default="postgresql", help="what the cluster's state is kept in")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")

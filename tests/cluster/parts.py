@@ -24,6 +24,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from fleet import SHARDS, Balancer
 from judge import judge
 from kills import until_quiet
+from waits import Waits
 from world import NAMESPACE, Log, World
 
 ATTRIBUTES = {"CmpText": "Text", "CmpKeyword": "Keyword", "CmpInt": "Int", "CmpDouble": "Double", "CmpBool": "Bool",
@@ -413,15 +414,23 @@ async def split(arguments, report, fleet):
     async with Worker(await Client.connect(balancer.address), task_queue=callers.queue, workflows=[Greeting],
                       activities=[greet], workflow_runner=UnsandboxedWorkflowRunner()):
         tasks = [asyncio.create_task(callers.run()) for _ in range(6)]
+        waits = Waits(callers.client, Greeting.run)
+        await waits.begin(callers.queue)
         await asyncio.sleep(2)
         callers.taken()
         for many in (2, 4, 1) * (5 if arguments.long else 1):
             done.append(await asyncio.to_thread(ask, "shard", "split", "--shards", str(many * SHARDS)))
+            if len(done) == 3:
+                answered = await waits.end(lambda queue: Worker(
+                    callers.client, task_queue=queue, workflows=[Greeting], activities=[greet],
+                    workflow_runner=UnsandboxedWorkflowRunner()), Greeting.tell)
             await asyncio.sleep(1)
         shaken = callers.taken()
         callers.stop = True
         await asyncio.gather(*tasks)
     balancer.close()
+    report.check("who waits goes on waiting when shards move", not waits.wrong,
+                 f"{answered} of {len(waits.calls)} calls answered" + "".join(f"; {error}" for error in waits.wrong[:2]))
     for error in callers.errors[:8]:
         print("    " + error)
     seconds = [float(found) for _, text in done for found in re.findall(r"after ([0-9.]+) s", text)]

@@ -16,6 +16,7 @@ from parts import attributes, tenonctl
 
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 SDK = ("python", "cli", "go", "typescript", "java", "compare", "walk")
+MOVED = ("python", "go", "typescript", "java")  # --suites: any other, too
 HTTP = ("facts", "queries", "bindings", "wire")
 FEATURES = ("go", "python", "typescript", "java")
 # What wants a server of its own, by its nature: tests/http's hosts (another httpAllowedHosts), TLS (another configuration) and
@@ -148,7 +149,7 @@ async def sdkmoved(arguments, report, fleet, how):
     task = asyncio.create_task(shaker.run())
     try:
         async with Front(arguments, fleet) as front:
-            names = chosen(arguments, ("python", "go", "typescript", "java"))
+            names = chosen(arguments, SDK if arguments.suites else MOVED)
             for turn, name in enumerate(itertools.cycle(names)):
                 if turn >= len(names) and (shaker.restarts >= len(fleet.members) or shaker.bad or task.done()):
                     break
@@ -188,8 +189,9 @@ async def play(arguments, report, folder, wanted, dynamic):
 
 async def parts_of(arguments, report, folder, wanted):
     """sdkall, sdkmoved, and sdkparted, for which every task queue is in four partitions."""
+    dynamic = LISTED + arguments.dynamic + "\n"
     calm = [(part, how) for part, how in ((sdkall, ""), (sdkmoved, " on the move")) if part.__name__ in wanted]
     if calm:
-        await play(arguments, report, folder("suites"), calm, LISTED)
+        await play(arguments, report, folder("suites"), calm, dynamic)
     if "sdkparted" in wanted:
-        await play(arguments, report, folder("parted"), [(sdkall, " in four partitions")], ALL_PARTED + LISTED)
+        await play(arguments, report, folder("parted"), [(sdkall, " in four partitions")], ALL_PARTED + dynamic)
