@@ -5,11 +5,11 @@
 
 #include <math.h>
 
+#include "frontend/callers.h"
 #include "frontend/priv.h"
 #include "membership/membership.h"
 #include "proto/proto.h"
 
-enum { RATE_CALLS, RATE_VISIBILITY, RATE_NS_CHANGES, RATES };
 enum {
     CAUSE_RPS_LIMIT = 1,
     CAUSE_CONCURRENT_LIMIT = 2
@@ -21,16 +21,17 @@ enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 }; /* ...ResourceExhaustedScope */
  * share the last place (and its numbers). */
 typedef struct ns_place {
     atomic_uint_fast64_t key; /* hash of the namespace's id; 0: free */
-    tn_rate_buckets rates[RATES];
-    tn_rate_buckets shares[RATES]; /* of the host's rates */
+    tn_rate_buckets rates[TN_RATES];
+    tn_rate_buckets shares[TN_RATES]; /* of the host's rates */
     tn_rate_buckets deployments; /* being read */
     atomic_uint_fast64_t seen;
+    tn_rate_callers callers; /* of this namespace: callers.h */
     atomic_int waiting[TN_WAITS];
 } ns_place;
 #define PLACES 4096u
 
 static ns_place places[PLACES];
-static tn_rate_buckets host_rates[RATES];
+static tn_rate_buckets host_rates[TN_RATES];
 static tn_rate_callers callers;
 
 /* ---- buckets ---- */
@@ -75,9 +76,11 @@ bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_rati
 
 #define DEBT_NS (2 * TN_SEC) /* at most, beside the burst */
 
+uint64_t tn_rate_window(uint64_t now_ns) { return now_ns / TN_SEC + 1; }
+
 uint32_t tn_rate_callers_count(tn_rate_callers *c, atomic_uint_fast64_t *seen, uint64_t now_ns)
 {
-    uint64_t window = now_ns / TN_SEC + 1;
+    uint64_t window = tn_rate_window(now_ns);
     uint64_t held = atomic_load_explicit(&c->window, memory_order_relaxed);
     if (held != window && atomic_compare_exchange_strong_explicit(&c->window, &held, window, memory_order_relaxed,
                                                                   memory_order_relaxed)) {
@@ -154,11 +157,11 @@ static tn_rate rate_of(int kind, tn_str ns)
 {
     static const struct {
         tn_dyn_key rps, global, burst;
-    } keys[RATES] = {
-        [RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_GLOBAL_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
-        [RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_GLOBAL_VISIBILITY_RPS,
+    } keys[TN_RATES] = {
+        [TN_RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_GLOBAL_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
+        [TN_RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_GLOBAL_VISIBILITY_RPS,
                              TN_DYN_FRONTEND_VISIBILITY_BURST},
-        [RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS, TN_DYN_FRONTEND_GLOBAL_REPLICATION_RPS,
+        [TN_RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS, TN_DYN_FRONTEND_GLOBAL_REPLICATION_RPS,
                              TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
     };
     double rps = of_cluster(keys[kind].global, keys[kind].rps, ns);
@@ -167,7 +170,7 @@ static tn_rate rate_of(int kind, tn_str ns)
 
 static tn_rate host_rate_of(int kind)
 {
-    double rps = kind == RATE_NS_CHANGES
+    double rps = kind == TN_RATE_NS_CHANGES
                      ? (double)tn_dyn_i64(TN_DYN_FRONTEND_REPLICATION_RPS, TN_STR(""), TN_STR(""))
                      : of_cluster(TN_DYN_FRONTEND_GLOBAL_RPS, TN_DYN_FRONTEND_RPS, TN_STR(""));
     return (tn_rate){rps, rps * HOST_BURST};
@@ -191,16 +194,26 @@ static uint32_t priority_of(const tn_fcall *f, const tn_fmethod *method)
     return method->priority;
 }
 
+/* The namespace's rate, of which each that calls has an equal share first. */
+static bool namespace_has_room(tn_fcall *f, ns_place *place, int kind, double ratio, uint32_t priority, uint64_t now)
+{
+    tn_rate rate = rate_of(kind, f->ns->name);
+    if (rate.per_second <= 0)
+        return true;
+    tn_caller *caller = tn_front_caller(f->call, f->ns->id, now);
+    return tn_rate_allows_one_of(&place->rates[kind], &caller->shares[kind],
+                                 tn_rate_callers_count(&place->callers, &caller->seen, now), rate, ratio, priority, now);
+}
+
 static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_place *place)
 {
-    int kind = method->flags & TN_FM_VISIBILITY  ? RATE_VISIBILITY
-               : method->flags & TN_FM_NS_CHANGE ? RATE_NS_CHANGES
-                                                 : RATE_CALLS;
+    int kind = method->flags & TN_FM_VISIBILITY  ? TN_RATE_VISIBILITY
+               : method->flags & TN_FM_NS_CHANGE ? TN_RATE_NS_CHANGES
+                                                 : TN_RATE_CALLS;
     uint64_t now = tn_now_mono_ns();
     double ratio = tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, TN_STR(""), TN_STR(""));
     uint32_t priority = priority_of(f, method);
-    if (place &&
-        !tn_rate_allows(&place->rates[kind], rate_of(kind, f->ns->name), ratio, priority, now))
+    if (place && !namespace_has_room(f, place, kind, ratio, priority, now))
         return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE,
                                   "namespace rate limit exceeded");
     tn_rate rate = host_rate_of(kind);

@@ -27,6 +27,7 @@ typedef struct tn_rate_callers {
     atomic_uint_fast64_t window;
     atomic_uint now, before;
 } tn_rate_callers;
+uint64_t tn_rate_window(uint64_t now_ns);
 /* [any] Counts a caller (`seen` is its own, 0 at first); how many there are. */
 uint32_t tn_rate_callers_count(tn_rate_callers *callers, atomic_uint_fast64_t *seen, uint64_t now_ns);
 

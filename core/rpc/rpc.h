@@ -42,7 +42,8 @@ struct tn_call {
     ProtobufCMessage *request; /* unpacked; NULL until the first message of a stream */
     uint64_t deadline_mono_ns; /* from grpc-timeout; UINT64_MAX: none */
     uint64_t received_mono_ns;
-    void *user; /* the handler's */
+    uint64_t caller; /* whom authorization has recognised, as a hash of the name; 0: nobody */
+    void *user;      /* the handler's */
     tn_msg msg; /* for posting the baton */
     /* [home loop] The peer went away (RST_STREAM, connection lost) or the deadline passed before the
      * answer.  A hint: the call must still be answered, and the answer will be dropped (deadline: rpc

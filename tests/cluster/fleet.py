@@ -217,8 +217,9 @@ class Fleet:
 class Balancer:
     """TCP, each connection to the next frontend that takes one."""
 
-    def __init__(self, addresses, port):
+    def __init__(self, addresses, port, source=None):
         self.addresses, self.port, self.turn = addresses, port, 0
+        self.source = (source, 0) if source else None  # the address that it calls from
         self.server, self.pipes = None, set()
 
     @property
@@ -234,7 +235,7 @@ class Balancer:
             self.turn += 1
             try:
                 return await asyncio.wait_for(
-                    asyncio.open_connection(*self.addresses[self.turn % len(self.addresses)]), 0.5)
+                    asyncio.open_connection(*self.addresses[self.turn % len(self.addresses)], local_addr=self.source), 0.5)
             except (OSError, asyncio.TimeoutError):
                 continue
         return None

@@ -205,6 +205,24 @@ async def limits(arguments, report, fleet):
                  f"{sum(flood.refused for flood in floods)} were refused")
     report.check("another namespace is not held up by it", calm.passed > 0 and not calm.refused,
                  f"{calm.passed} calls passed, {calm.refused} were refused")
+    await callers(report, fleet, services[0])
+
+
+async def callers(report, fleet, service):
+    """Of the namespace's rate each caller has a share: one that takes all it gets does not hold another up."""
+    if not fleet.addresses()[0][0].startswith("127."):
+        report.say("callers of one namespace are played on loopback only")
+        return
+    balancer = await Balancer(fleet.addresses()[:1], fleet.ports.take(), source="127.0.0.2").start()
+    other = (await ServiceClient.connect(ConnectConfig(target_host=balancer.address))).workflow_service
+    flood, calm = Flood(service, "limited"), Flood(other, "limited")
+    flooding = asyncio.create_task(flood.run(3))
+    while not flooding.done():
+        await calm.call()
+        await asyncio.sleep(0.5)
+    balancer.close()
+    report.check("another caller of the namespace is not held up by it", calm.passed > 0 and not calm.refused and flood.refused,
+                 f"{calm.passed} calls passed, {calm.refused} were refused, of the other's {flood.passed} and {flood.refused}")
 
 
 # ---- a death is noticed ----
