@@ -50,10 +50,11 @@ static void report(tn_swim *s, const swim_member *m, tn_member_state before, boo
         s->opt.changed(s->opt.user, &m->info, before);
 }
 
-void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state)
+/* served: before its description was taken over, which may say that it drains now. */
+static void set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state, bool served)
 {
     tn_member_state before = m->info.state;
-    bool lived = swim_lives(m), served = tn_member_serves(&m->info);
+    bool lived = swim_lives(m);
     m->info.state = state;
     if (before == TN_MEMBER_SUSPECT)
         s->n_suspects--;
@@ -75,6 +76,11 @@ void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state
     }
     swim_tell(s, m);
     report(s, m, before, served);
+}
+
+void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state)
+{
+    set_state(s, now_ns, m, state, tn_member_serves(&m->info));
 }
 
 /* from says that m does not answer.  Each new accuser shortens what is left, and is worth telling. */
@@ -166,7 +172,7 @@ static void merge_alive(tn_swim *s, uint64_t now_ns, swim_member *m, const tn_me
         swim_tell(s, m);
         report(s, m, before, served);
     } else {
-        swim_set_state(s, now_ns, m, TN_MEMBER_ALIVE);
+        set_state(s, now_ns, m, TN_MEMBER_ALIVE, served);
     }
     if (moved)
         evict_tenant(s, now_ns, m);

@@ -146,6 +146,26 @@ static void a_paused_one_dies_and_refutes(void **state)
     assert_int_equal(living(2), HOSTS);
 }
 
+/* Whoever drains while it is suspect leaves the rings with that word: all must be told, for its farewell changes no more. */
+static void a_suspect_that_drains_is_reported(void **state)
+{
+    (void)state;
+    deaf[2] = true;
+    for (int i = 0; i < 600 && (seen(0, 3) != TN_MEMBER_SUSPECT || seen(1, 3) != TN_MEMBER_SUSPECT); i++)
+        pass_time(10 * TN_MS);
+    assert_int_equal(seen(0, 3), TN_MEMBER_SUSPECT);
+    assert_int_equal(seen(1, 3), TN_MEMBER_SUSPECT);
+    unsigned before = changes;
+    deaf[2] = false;
+    tn_swim_drain(swims[2], now);
+    pass_time(50 * TN_MS);
+    assert_true(tn_swim_find(swims[0], tn_swim_self(swims[2])->host_id)->draining);
+    assert_int_equal(changes - before, HOSTS); /* itself and the two others, once each */
+    tn_swim_serve(swims[2], now);
+    pass_time(50 * TN_MS);
+    assert_int_equal(changes - before, 2 * HOSTS);
+}
+
 static void a_new_tenant_ends_the_old_one_at_once(void **state)
 {
     (void)state;
@@ -212,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_meet, setup, teardown),
         cmocka_unit_test_setup_teardown(one_alone_never_wakes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_suspect_that_drains_is_reported, setup, teardown),
         cmocka_unit_test_setup_teardown(a_paused_one_dies_and_refutes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_tenant_ends_the_old_one_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(drained_and_gone, setup, teardown),
