@@ -329,6 +329,12 @@ void tn_client_matching_done(tn_mreq *req)
     travel(req->home, &req->msg);
 }
 
+void tn_client_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response)
+{
+    TN_ASSERT(net && net->answer_poll); /* such a poll came from a net */
+    net->answer_poll(to, arena, type, response);
+}
+
 uint64_t tn_client_next_poll_id(void)
 {
     return atomic_fetch_add_explicit(&poll_ids, 1, memory_order_relaxed);

@@ -211,6 +211,21 @@ typedef struct tn_mquery {
     const ProtobufCMessage *query; /* temporal.api.query.v1.WorkflowQuery */
 } tn_mquery;
 
+/* A poll whose frontend takes the answer from history itself: where it waits (client/direct.c). */
+typedef struct tn_poll_ref {
+    uint8_t host_id[16];
+    uint32_t loop;
+    uint64_t poll_id, turn;
+} tn_poll_ref;
+
+/* A task met such a poll in the moment it came: history records its start and answers the poll. */
+typedef struct tn_poll_match {
+    tn_poll_ref to;
+    ProtobufCMessage *request; /* the poll's; at matching's side it may be opaque */
+    int32_t advice;            /* on pollers, and... */
+    int64_t backlog;           /* ...what waits, for the answer */
+} tn_poll_match;
+
 typedef struct tn_mreq {
     tn_msg msg;
     tn_arena *arena;
@@ -246,7 +261,12 @@ typedef struct tn_mreq {
     bool placed;    /* `queue` names a partition already (client/partition.h) */
     bool forwarded; /* POLL, ADD: by another partition of the queue */
     bool paid;      /* ADD: has counted in that partition's rate */
+    bool takes_match; /* ADD: its history can answer a poll */
     uint8_t tries;
+    union {
+        const tn_poll_ref *answer_to; /* POLL: history may answer it there; NULL: it may not */
+        const tn_poll_match *match;   /* result of ADD: that poll is history's to answer; NULL: none */
+    };
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;
     tn_list link;
@@ -256,6 +276,8 @@ typedef struct tn_mreq {
 void tn_client_matching(tn_mreq *req);
 void tn_client_matching_done(tn_mreq *req);
 uint64_t tn_client_next_poll_id(void);
+/* [loop] History -> frontend: the answer of a poll that was matched; NULL: it must be asked again.  The arena goes along. */
+void tn_client_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response);
 /* [loop `home`] The task in a poll's answer reached nobody: its run has it again. */
 void tn_client_give_back(const ProtobufCMessage *answer, uint32_t type, tn_loop *home);
 /* Matching -> history: a queue whose window was full has room again; history offers what waits. */

@@ -192,7 +192,8 @@ static void matching_served(tn_mreq *req)
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
     else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
-                                  &answer.response))
+                                  &answer.response) ||
+             !tn_wire_put_match(call->arena, req, &answer))
         too_large(call);
     else
         tn_call_reply(call, &answer.base);
@@ -409,6 +410,8 @@ void tn_intake_register(void)
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, evict_call, NULL},
         {TN_INTERNAL_MATCHING, &tenon__matching_call__descriptor, &tenon__matching_answer__descriptor, TN_RPC_INTERNAL,
          matching_call, NULL},
+        {TN_INTERNAL_ANSWER_POLL, &tenon__poll_answer__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, tn_intake_answer_poll, NULL},
         {TN_INTERNAL_RETIRE, &tenon__retire_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, retire_call, NULL},
         {TN_INTERNAL_NAMESPACE, &tenon__namespace_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, namespace_call, NULL},

@@ -53,13 +53,17 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
     memcpy(hc->host_id, owner->host_id, 16);
     hc->service = service;
     hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], secret, channel_broken, hc);
-    if (service == TN_SERVICE_FRONTEND)
+    if (service == TN_SERVICE_FRONTEND) {
         tn_channel_to_frontend(hc->channel);
-    else
+        tn_channel_share_pipes(hc->channel, owner->host_id);
+    } else {
         tn_channel_to_host(hc->channel, owner->host_id);
+    }
     tn_list_push_back(&rl->channels, &hc->link);
     return hc->channel;
 }
+
+struct tn_channel *tn_remote_channel(const tn_member *owner, uint32_t service) { return channel_to(owner, service); }
 
 /* Hosts that have died or left: what is on its way to them ends now. */
 static void members_changed(void)
@@ -142,6 +146,9 @@ typedef struct matching_call {
     remote_loop *rl;
     tn_map_link by_poll;
     uint64_t poll_id; /* 0: no poll */
+    tn_poll_ref direct;
+    bool settled; /* by history, with... */
+    ProtobufCMessage *answer; /* ...this; NULL: it must be asked again */
 } matching_call;
 
 static void matching_answered(tn_outcall *out)
@@ -150,9 +157,16 @@ static void matching_answered(tn_outcall *out)
     tn_mreq *req = mc->req;
     if (mc->poll_id)
         tn_map_remove(&mc->rl->polls, &mc->by_poll);
+    req->accepted = false;
+    if (mc->settled) {
+        req->response = mc->answer;
+        req->not_owner = !mc->answer;
+        req->fault = mc->answer ? NULL : tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "the task was gone, try again");
+        tn_client_matching_done(req);
+        return;
+    }
     req->fault = out->fault;
     req->not_owner = out->fault && out->unsent;
-    req->accepted = false;
     /* A poll may be repeated whatever became of it: a task that was lost on the way times out and comes again. */
     if (out->fault && mc->poll_id && out->fault->code == TN_GRPC_UNAVAILABLE)
         req->not_owner = true;
@@ -163,12 +177,24 @@ static void matching_answered(tn_outcall *out)
     tn_client_matching_done(req);
 }
 
+/* Each time under a new name: what history says to an earlier one comes too late, and its task goes back. */
+static void may_be_answered(matching_call *mc)
+{
+    tn_mreq *req = mc->req;
+    mc->direct = (tn_poll_ref){
+        .loop = tn_loop_index(tn_loop_current()), .poll_id = req->poll_id, .turn = tn_client_next_poll_id()};
+    memcpy(mc->direct.host_id, tn_members_self_id(), sizeof(mc->direct.host_id));
+    req->answer_to = !req->forwarded && req->type != TN_TASK_NEXUS ? &mc->direct : NULL;
+}
+
 static void send_matching(const tn_member *owner, tn_mreq *req)
 {
     tn_arena_set_limit(req->arena, 0);
     matching_call *mc = TN_NEW(req->arena, matching_call);
     mc->req = req;
     mc->rl = mine();
+    if (req->op == TN_MOP_POLL)
+        may_be_answered(mc);
     mc->out = (tn_outcall){.arena = req->arena,
                            .path = TN_INTERNAL_MATCHING,
                            .deadline_mono_ns = req->op == TN_MOP_ADD ? tn_now_mono_ns() + 10 * TN_SEC
@@ -192,6 +218,19 @@ static bool cancel_poll(uint64_t poll_id)
     if (!found)
         return false;
     tn_outcall_cancel(&TN_CONTAINER_OF(found, matching_call, by_poll)->out);
+    return true;
+}
+
+/* Matching has let go of it: that nobody waits there any more it is told with the next poll, or soon. */
+bool tn_remote_settle_poll(const tn_poll_ref *poll, const ProtobufCMessageDescriptor *of, tn_blob packed)
+{
+    tn_map_link *found = loops ? tn_map_find(&mine()->polls, tn_blob_from(&poll->poll_id, sizeof(poll->poll_id))) : NULL;
+    matching_call *mc = found ? TN_CONTAINER_OF(found, matching_call, by_poll) : NULL;
+    if (!mc || mc->direct.turn != poll->turn || mc->settled || !tn_outcall_settle(&mc->out))
+        return false;
+    mc->settled = true;
+    tn_arena *arena = mc->req->arena;
+    mc->answer = of ? tn_proto_opaque(of, tn_arena_blob(arena, packed), arena) : NULL;
     return true;
 }
 
@@ -418,7 +457,8 @@ void tn_remote_start(void)
                                       .hand_over = tn_remote_hand_over,
                                       .handed = handed,
                                       .lost = tn_shardmap_refresh,
-                                      .cancel_poll = cancel_poll};
+                                      .cancel_poll = cancel_poll,
+                                      .answer_poll = tn_direct_answer_poll};
     tn_members_begin();
     tn_pipes_identity(tn_members_self_id(), secret);
     tn_client_use_net(&net);

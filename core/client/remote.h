@@ -29,6 +29,7 @@ typedef struct tn_client_net {
     void (*lost)(void);
     /* True when that poll was on its way to another host: it comes back cancelled. */
     bool (*cancel_poll)(uint64_t poll_id);
+    void (*answer_poll)(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response);
 } tn_client_net;
 /* [loop] The rings have changed: what waits for another try has it now. */
 void tn_client_ring_changed(void);
@@ -57,6 +58,13 @@ void tn_remote_hand_over(const tn_member *owner, uint32_t shard, const tn_run_ke
 void tn_intake_handover(tn_call *call);
 /* remote.c: a word that needs no answer; the arena goes with it. */
 void tn_remote_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena, const ProtobufCMessage *message);
+
+/* direct.c: answers of polls from history to the frontend's host */
+void tn_direct_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response);
+void tn_intake_answer_poll(tn_call *call);
+/* remote.c: [its loop] a poll on its way ends with this answer (of: NULL: it is asked again).  False: it waits no more. */
+bool tn_remote_settle_poll(const tn_poll_ref *poll, const ProtobufCMessageDescriptor *of, tn_blob packed);
+struct tn_channel *tn_remote_channel(const tn_member *owner, uint32_t service);
 
 /* intake.c: the internal services' methods and their dispatcher (checks the secret). */
 void tn_intake_register(void); /* [main] */

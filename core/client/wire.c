@@ -293,6 +293,7 @@ typedef struct answer_parts {
     tn_str type;
     tn_blob response;
     uint64_t flags[2]; /* fields 3 and 4 */
+    tn_blob match;     /* field 5 */
 } answer_parts;
 
 static bool answer_split(tn_blob packed, answer_parts *out)
@@ -306,6 +307,8 @@ static bool answer_split(tn_blob packed, answer_parts *out)
             out->type = tn_str_of_blob(field.bytes);
         else if (field.number == 2 && is_bytes)
             out->response = field.bytes;
+        else if (field.number == 5 && is_bytes)
+            out->match = field.bytes;
         else if ((field.number == 3 || field.number == 4) && !is_bytes)
             out->flags[field.number - 3] = field.value;
     }
@@ -358,8 +361,11 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     out.revision = req->directive.revision;
     out.use_ramping = req->directive.use_ramping;
     bool ok = put_request(arena, req->request, req->packed, &out.request_type, &out.request);
+    if (req->op == TN_MOP_POLL)
+        out.answer_to = tn_wire_put_poll(arena, req->answer_to);
     if (req->op == TN_MOP_ADD) {
         uint64_t now = tn_now_mono_ns();
+        out.takes_match = req->takes_match;
         out.task = put_task(arena, &req->task);
         if (req->expire_mono_ns != UINT64_MAX)
             out.expire_in_ns = req->expire_mono_ns > now ? req->expire_mono_ns - now : 1;
@@ -417,7 +423,14 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
         req->expire_mono_ns = in->expire_in_ns ? tn_now_mono_ns() + in->expire_in_ns : UINT64_MAX;
         req->priority = take_priority(req->arena, in);
         req->paid = in->paid;
+        req->takes_match = in->takes_match;
         return take_task(in->task, &req->task);
+    }
+    if (req->op == TN_MOP_POLL && in->answer_to) {
+        tn_poll_ref *poll = TN_NEW(req->arena, tn_poll_ref);
+        if (!poll || !tn_wire_take_poll(in->answer_to, poll))
+            return false;
+        req->answer_to = poll;
     }
     req->query = (tn_mquery){.id = in->query_id,
                              .ns_id = tn_str_from(in->ns_id),
@@ -434,5 +447,7 @@ tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req)
         return TN_EINVALID;
     req->accepted = parts.flags[0];
     req->not_owner = parts.flags[1];
+    if (req->op == TN_MOP_ADD && parts.match.n)
+        return tn_wire_take_match(req->arena, parts.match, req->type, &req->match);
     return take_answer(req->arena, &parts, req->pass_on, &req->response);
 }

@@ -20,6 +20,13 @@ bool tn_wire_put_message(tn_arena *arena, const ProtobufCMessage *message, char 
 tn_status tn_wire_close_history(tn_blob packed, tn_hreq *req) TN_WARN_UNUSED;
 tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req) TN_WARN_UNUSED;
 
+/* direct.c: PollRef and PollMatch. */
+Tenon__PollRef *tn_wire_put_poll(tn_arena *arena, const tn_poll_ref *poll); /* NULL for NULL */
+bool tn_wire_take_poll(const Tenon__PollRef *in, tn_poll_ref *out); /* false: damaged, or none */
+/* Of an ADD that has one, in the arena.  False: it does not fit. */
+bool tn_wire_put_match(tn_arena *arena, const tn_mreq *req, Tenon__MatchingAnswer *out);
+tn_status tn_wire_take_match(tn_arena *arena, tn_blob packed, uint32_t type, const tn_poll_match **out) TN_WARN_UNUSED;
+
 #define TN_INTERNAL_HISTORY "/tenon.History/Call"
 #define TN_INTERNAL_CREDIT "/tenon.History/Credit"
 #define TN_INTERNAL_CLOSE_SHARD "/tenon.History/CloseShard"
@@ -30,6 +37,7 @@ tn_status tn_wire_close_matching(tn_blob packed, tn_mreq *req) TN_WARN_UNUSED;
 #define TN_INTERNAL_ENDPOINTS "/tenon.Host/EndpointsChanged"
 #define TN_INTERNAL_SET_SHARDS "/tenon.Host/SetShards"
 #define TN_INTERNAL_EVICT "/tenon.Host/Evict"
+#define TN_INTERNAL_ANSWER_POLL "/tenon.Host/AnswerPoll"
 #define TN_INTERNAL_NAMESPACE "/tenon.Host/NamespaceChanged"
 
 #endif

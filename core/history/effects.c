@@ -22,6 +22,10 @@ typedef struct offer {
 static void offered(tn_mreq *mreq)
 {
     offer *o = TN_CONTAINER_OF(mreq, offer, mreq);
+    if (mreq->accepted && mreq->match) {
+        tn_direct_serve(mreq);
+        return;
+    }
     if (!mreq->accepted) {
         tn_wf *wf = tn_wf_get(o->shard, tn_str_from(o->ns_id), tn_str_from(o->workflow_id));
         if (mreq->sticky) {
@@ -65,6 +69,7 @@ static offer *offer_begin(tn_run *run, tn_want want)
     memcpy(m->task.run_id, run->run_id, 16);
     m->task.created_mono_ns = tn_now_mono_ns();
     m->expire_mono_ns = UINT64_MAX;
+    m->takes_match = run->wf->workflow_id[0] != TN_OBJECT_MARK; /* which learn of their worker from its call */
     m->done = offered;
     if (!m->ns) {
         tn_arena_destroy(arena);

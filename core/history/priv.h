@@ -318,6 +318,7 @@ void tn_wf_home(const tn_wf *wf, uint8_t out[TN_HOME_BYTES]);
 
 /* ---- serve.c ---- */
 void tn_history_submit(tn_hreq *req);
+void tn_direct_serve(tn_mreq *offered); /* direct.c: a task that met a poll; takes the baton, its arena and namespace */
 void tn_wf_enqueue(tn_wf *wf, tn_hreq *req);
 void tn_wf_step(tn_wf *wf);
 void tn_wf_resume(tn_wf *wf, tn_hreq *req_again); /* not busy any more; req_again (may be NULL) is served first */

@@ -41,10 +41,18 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
     tn_gauge_add(tq->backlog_series, 1);
     if (!req->forwarded)
         tn_tq_count(tq, task->priority, false);
-    tn_client_matching_done(req);
+    bool takes_match = req->takes_match; /* then it may meet a poll that history answers, which is said with the answer */
+    if (!takes_match)
+        tn_client_matching_done(req); /* and it may be gone */
+    ml->adding = takes_match ? req : NULL;
+    ml->added = takes_match ? task : NULL;
     tq->adding = true;
     tn_match(tq);
     tq->adding = false;
+    ml->added = NULL;
+    ml->adding = NULL;
+    if (takes_match)
+        tn_client_matching_done(req);
 }
 
 /* ---- polls ---- */
@@ -162,7 +170,9 @@ void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req)
     if (found) {
         tn_wpoll *poll = TN_CONTAINER_OF(found, tn_wpoll, by_id);
         poll->cancelled = true;
-        if (poll->asked)
+        if (poll->delegated)
+            tn_direct_end(poll);
+        else if (poll->asked)
             tn_forward_cancel(poll);
         else if (poll->parked)
             tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED,
@@ -181,10 +191,13 @@ void tn_match_end_polls(tn_tq *tq)
 
 /* ---- handing out ---- */
 
-static void count_match(tn_tq *tq, const tn_wpoll *poll)
+void tn_match_count(tn_tq *tq, const tn_wtask *task, bool sync)
 {
-    tn_tq_count_match(tq, poll->task, poll->sync);
-    tn_tq_count(tq, poll->task->priority, true);
+    tn_tq_count_match(tq, task, sync);
+    tn_tq_count(tq, task->priority, true);
+    tn_counter_inc(tq->polls_won);
+    if (sync)
+        tn_counter_inc(tq->polls_won_sync);
 }
 
 static void handed_out(tn_hreq *hreq)
@@ -194,13 +207,10 @@ static void handed_out(tn_hreq *hreq)
     bool matched = !hreq->fault && hreq->response;
     tq->n_out--;
     if (matched)
-        count_match(tq, poll);
+        tn_match_count(tq, poll->task, poll->sync);
     tn_backlog_task_free(poll->task);
     poll->task = NULL;
     if (matched) {
-        tn_counter_inc(tq->polls_won);
-        if (poll->sync)
-            tn_counter_inc(tq->polls_won_sync);
         poll->mreq->response = hreq->response;
         tn_rates_advise(poll, poll->sync);
         tn_wpoll_finish(poll, NULL);
@@ -231,6 +241,8 @@ static void hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task)
 {
     tn_mreq *req = poll->mreq;
     tn_loop_timer_stop(&poll->timer);
+    if (task == tq->ml->added && tn_direct_hand_out(tq, poll, task))
+        return;
     poll->task = task;
     tq->n_out++;
     poll->sync = tq->adding;

@@ -135,6 +135,7 @@ static void loop_stop(void *arg)
     tn_workers_done(&ml->workers);
     tn_gone_workers_done(ml);
     tn_map_each(&ml->queues, stop_queue, NULL);
+    tn_direct_end_all(ml);
 }
 
 static void let_go(void *user, tn_map_link *link)

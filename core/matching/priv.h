@@ -28,6 +28,8 @@ typedef struct tn_mloop {
     size_t n_gone;
     tn_loop_timer sweep;
     bool stopping;
+    tn_mreq *adding;        /* ... whose task this is, while it may meet a poll that history answers: */
+    struct tn_wtask *added; /* NULL: none */
 } tn_mloop;
 
 typedef struct tn_poller_seen {
@@ -100,6 +102,7 @@ typedef struct tn_wpoll { /* in the call's arena */
     bool ending;    /* ... and ends empty when it comes back from there */
     bool parked;
     bool cancelled;
+    bool delegated;      /* history answers it (direct.c) */
     tn_wtask *task;      /* being handed out */
     bool sync;           /* ... in the moment it came */
     tn_handout *handout; /* made with the first task */
@@ -139,6 +142,7 @@ void tn_rates_keep_token(tn_tq *tq);   /* nothing was dispatched after all */
 void tn_rates_look_at(tn_tq *tq, uint64_t at_mono_ns); /* a fairness key may go on then */
 bool tn_rates_limited(const tn_tq *tq); /* has held something back lately */
 void tn_rates_done(tn_tq *tq);
+int32_t tn_rates_advice(const tn_wpoll *poll, bool sync, size_t *out_backlog); /* how many pollers more there should be */
 void tn_rates_advise(tn_wpoll *poll, bool sync); /* adds to the poll's answer how many pollers there should be */
 /* config.c */
 void tn_tq_config_load(tn_tq *tq);
@@ -158,6 +162,11 @@ void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_end_polls(tn_tq *tq);
 tn_wtask *tn_match_take_task(tn_tq *tq); /* for another partition: the next, counted in our rate; NULL: none */
 void tn_match_put_back(tn_tq *tq, tn_wtask *task);
+void tn_match_count(tn_tq *tq, const tn_wtask *task, bool sync);
+/* direct.c */
+bool tn_direct_hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task); /* of tq->ml->adding; true: both are history's now */
+void tn_direct_end(tn_wpoll *poll); /* its frontend has its answer, or has gone */
+void tn_direct_end_all(tn_mloop *ml);
 /* forward.c */
 void tn_forward_create(tn_tq *tq); /* when it is a partition with a parent */
 void tn_forward_destroy(tn_tq *tq);

@@ -245,16 +245,23 @@ static void add_to_answer(tn_wpoll *poll, int32_t delta, size_t backlog)
         append(req, opaque, is_wft ? &wft.base : &activity.base);
 }
 
-void tn_rates_advise(tn_wpoll *poll, bool sync)
+int32_t tn_rates_advice(const tn_wpoll *poll, bool sync, size_t *out_backlog)
 {
     tn_tq *tq = poll->tq;
     uint64_t now = tn_now_mono_ns();
     int32_t delta = 0;
+    *out_backlog = tq->type == TN_TASK_WORKFLOW ? tq->backlog.count : 0;
     if (sync && now - poll->came_mono_ns >= tn_tq_number(tq, TN_DYN_MATCHING_SCALING_WAIT))
         delta = -1;
     else if (may_advise(tq, now))
         delta = more_pollers(tq, now);
-    size_t backlog = tq->type == TN_TASK_WORKFLOW ? tq->backlog.count : 0;
+    return delta;
+}
+
+void tn_rates_advise(tn_wpoll *poll, bool sync)
+{
+    size_t backlog;
+    int32_t delta = tn_rates_advice(poll, sync, &backlog);
     if (delta || backlog)
         add_to_answer(poll, delta, backlog);
 }

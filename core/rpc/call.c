@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rpc/private.h"
+#include "rpc/pipe.h"
 
 static void deadline_fired(tn_loop_timer *timer);
 static void pump_run(tn_msg *msg);
@@ -255,10 +255,21 @@ void rpc_call_headers_done(rpc_call *call)
 
 /* ---- messages ---- */
 
+/* What a host of the cluster says on a public port wraps a public message. */
+static size_t message_max(const rpc_call *call)
+{
+    const tn_rpc_options *o = &call->worker->server->options;
+    const tn_rpc_method *method = call->pub.method;
+    if (!method || !(method->flags & TN_RPC_INTERNAL) || o->internal ||
+        !rpc_pipe_same_secret(tn_blob_of_str(tn_call_header(&call->pub, "tenon-internode"))))
+        return o->message_bytes_max;
+    return RPC_WRAPPED_MAX(o->message_bytes_max);
+}
+
 /* A message's length is known. */
 static bool message_begins(rpc_call *call)
 {
-    size_t max = call->worker->server->options.message_bytes_max;
+    size_t max = message_max(call);
     rpc_framer *f = &call->framer;
     bool compressed = rpc_framer_compressed(f);
 
@@ -365,7 +376,7 @@ int rpc_call_data(rpc_call *call, const uint8_t *p, size_t n)
 /* Sets message and request.  False: the call has been refused. */
 static bool open_message(rpc_call *call, tn_blob body, bool compressed, tn_arena *arena)
 {
-    size_t max = call->worker->server->options.message_bytes_max;
+    size_t max = message_max(call);
     ProtobufCMessage *request = NULL;
     tn_error err = {0};
     tn_status status = TN_OK;

@@ -365,6 +365,12 @@ void tn_channel_to_host(tn_channel *channel, const uint8_t host_id[16])
 
 void tn_channel_to_frontend(tn_channel *channel) { channel->tls = frontends_tls; }
 
+void tn_channel_share_pipes(tn_channel *channel, const uint8_t host_id[16])
+{
+    memcpy(channel->host_id, host_id, 16);
+    channel->shares_pipes = true;
+}
+
 tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
                               void (*broken)(void *user), void *user)
 {
@@ -385,7 +391,7 @@ void tn_channel_destroy(tn_channel *ch)
     if (!ch)
         return;
     ch->broken = NULL;
-    if (ch->by_pipe)
+    if (ch->by_pipe || ch->shares_pipes)
         rpc_pipe_channel_ends(ch);
     TN_LIST_FOREACH_SAFE (link, &ch->links)
         rpc_link_close(TN_CONTAINER_OF(link, rpc_link, in_channel), "the host has left", false);
@@ -417,7 +423,7 @@ static void watch(rpc_link *l)
 /* By a pipe to that host, whoever opened it.  False: there is none. */
 static bool by_pipe(const tn_channel *ch, tn_outcall *call)
 {
-    rpc_pipe *p = ch->by_pipe ? rpc_pipe_to(ch->host_id) : NULL;
+    rpc_pipe *p = ch->by_pipe || ch->shares_pipes ? rpc_pipe_to(ch->host_id) : NULL;
     if (!p)
         return false;
     if (call->deadline_mono_ns != UINT64_MAX)
@@ -445,6 +451,18 @@ void tn_outcall_cancel(tn_outcall *call)
     give_up(call);
     rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_CANCELLED, "context canceled"),
                        false);
+}
+
+bool tn_outcall_settle(tn_outcall *call)
+{
+    if (call->finished)
+        return false;
+    if (call->pipe)
+        rpc_pipe_cancel_unhurried(call);
+    else
+        give_up(call);
+    rpc_outcall_finish(call, NULL, false);
+    return true;
 }
 
 void tn_outcall_send(tn_channel *ch, tn_outcall *call)

@@ -57,6 +57,8 @@ tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
 void tn_channels_use_tls(tn_tls_side *roles, tn_tls_side *frontends);
 /* Before its first call: it leads to a public port. */
 void tn_channel_to_frontend(tn_channel *channel);
+/* ... of that host, and what pipes this loop has with it are used first. */
+void tn_channel_share_pipes(tn_channel *channel, const uint8_t host_id[16]);
 /* Before its first call: it leads to a role's port of that host, with which this one shares pipes (tn_pipes_identity): one
  * connection for both ways where there is one already. */
 void tn_channel_to_host(tn_channel *channel, const uint8_t host_id[16]);
@@ -68,6 +70,9 @@ void tn_channel_destroy(tn_channel *channel);
 void tn_outcall_send(tn_channel *channel, tn_outcall *call);
 /* Nobody waits any more: `done` comes with CANCELLED, the other side is told. */
 void tn_outcall_cancel(tn_outcall *call);
+/* Nobody needs its answer any more: `done` comes with an empty one, and the other side is told when there is more to say
+ * to it (on a pipe, within a second).  False: it had finished. */
+bool tn_outcall_settle(tn_outcall *call);
 
 typedef struct tn_outcall_stats { /* [any] of all channels of the process */
     uint64_t calls, failed, bytes_out, bytes_in, connects;

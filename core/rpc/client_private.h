@@ -39,6 +39,7 @@ struct tn_channel {
     rpc_link *current; /* NULL: none that takes calls */
     uint8_t host_id[16];
     bool by_pipe; /* until the host turns out to be of an older release */
+    bool shares_pipes; /* opens none, but uses what there is */
     uint32_t failures;
     uint64_t retry_at_ns;
     void (*broken)(void *user);

@@ -51,7 +51,7 @@ static void flush_later(rpc_pipe *p)
         rpc_link_flush_later(p->link);
 }
 
-uint8_t *rpc_pipe_frame(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size)
+static uint8_t *append(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size)
 {
     size_t whole = RPC_PIPE_FRAME_HEAD + size;
     if (p->out.n - p->out_at > RPC_QUEUED_BYTES_MAX)
@@ -63,9 +63,26 @@ uint8_t *rpc_pipe_frame(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t siz
     tn_put_u32be(frame + 5, id);
     p->out.n += whole;
     p->appended += whole;
-    flush_later(p);
     return frame + RPC_PIPE_FRAME_HEAD;
 }
+
+uint8_t *rpc_pipe_frame(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size)
+{
+    flush_later(p);
+    return append(p, kind, id, size);
+}
+
+uint8_t *rpc_pipe_frame_unhurried(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size)
+{
+    uint8_t *body = append(p, kind, id, size);
+    if (p->why || p->draining || p->leaving || p->out.n - p->out_at > RPC_PIPE_COMPANY_BYTES)
+        flush_later(p);
+    else if (!tn_loop_timer_active(&p->company))
+        tn_loop_timer_start(&p->company, tn_now_mono_ns() + RPC_PIPE_COMPANY_NS);
+    return body;
+}
+
+static void waited_for_company(tn_loop_timer *timer) { flush_later(TN_CONTAINER_OF(timer, rpc_pipe, company)); }
 
 /* Answers that are with the socket now have left for good: what comes of them nobody can know. */
 static void answers_left(rpc_pipe *p)
@@ -100,6 +117,7 @@ void rpc_pipe_flush(rpc_pipe *p)
         p->handed += n;
     }
     if (p->out_at == p->out.n) {
+        tn_loop_timer_stop(&p->company);
         p->out_at = p->out.n = 0;
         if (p->out.cap > KEPT_BYTES)
             tn_buf_done(&p->out);
@@ -129,7 +147,7 @@ static bool broken(rpc_pipe *p, const char *why)
     return false;
 }
 
-static bool same_secret(tn_blob shown)
+bool rpc_pipe_same_secret(tn_blob shown)
 {
     tn_str secret = rpc_pipe_secret();
     uint8_t differ = shown.n != secret.n || !secret.n;
@@ -140,7 +158,7 @@ static bool same_secret(tn_blob shown)
 
 static bool take_hello(rpc_pipe *p, tn_blob body)
 {
-    if (p->greeted || body.n < 18 || body.p[0] < 1 || !same_secret(tn_blob_from(body.p + 18, body.n - 18)))
+    if (p->greeted || body.n < 18 || body.p[0] < 1 || !rpc_pipe_same_secret(tn_blob_from(body.p + 18, body.n - 18)))
         return broken(p, "not a host of this cluster");
     p->greeted = true;
     p->serves = body.p[1] & FLAG_SERVES;
@@ -262,6 +280,7 @@ rpc_pipe *rpc_pipe_create(rpc_conn *conn, rpc_link *link)
         p->peer->n = (uint32_t)strlen(p->peer->text);
     }
     p->free_slot = UINT32_MAX;
+    tn_loop_timer_init(&p->company, waited_for_company);
     tn_list_init(&p->outcalls);
     tn_list_init(&p->handed_calls);
     tn_list_init(&p->answered);
@@ -285,6 +304,7 @@ void rpc_pipe_destroy(rpc_pipe *p, const char *why)
     if (!p)
         return;
     tn_list_remove(&p->in_loop);
+    tn_loop_timer_stop(&p->company);
     p->greeted = false;
     TN_LIST_FOREACH_SAFE (link, &p->outcalls) {
         tn_outcall *call = TN_CONTAINER_OF(link, tn_outcall, link);
@@ -334,7 +354,8 @@ rpc_pipe *rpc_pipe_to(const uint8_t host_id[16])
 
 void rpc_pipe_worker_starts(rpc_worker *worker)
 {
-    if (!servers[here()])
+    /* One for calls between hosts rather than a public one, whose hosts take but what any host takes. */
+    if (!servers[here()] || (worker->server->options.internal && !servers[here()]->server->options.internal))
         servers[here()] = worker;
 }
 

@@ -29,6 +29,8 @@
 #define RPC_PIPE_HELLO_MAX 128u
 #define RPC_PIPE_UNSERVED 255u
 #define RPC_PIPE_CALLS_MAX (1u << 20) /* at once, each way */
+#define RPC_PIPE_COMPANY_NS TN_SEC
+#define RPC_PIPE_COMPANY_BYTES (16u * 1024u) /* as much is company enough */
 #define RPC_PIPE_ID_SLOT (RPC_PIPE_CALLS_MAX - 1)
 
 typedef enum rpc_pipe_kind {
@@ -65,6 +67,7 @@ typedef struct rpc_pipe {
     tn_buf out;
     size_t out_at;      /* what of it has left */
     uint64_t appended, handed; /* bytes made, and given to the socket, in all */
+    tn_loop_timer company; /* what is in no hurry has waited long enough for something to go with */
     rpc_pipe_slot *slots;
     uint32_t n_slots, free_slot; /* UINT32_MAX: none is free */
     tn_list outcalls;
@@ -87,6 +90,8 @@ void rpc_pipe_ping(rpc_pipe *p);
 void rpc_pipe_drain(rpc_pipe *p);
 /* A frame's head is made and its body follows; size is the body's. */
 uint8_t *rpc_pipe_frame(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size);
+/* The same, but it may wait for other frames, for RPC_PIPE_COMPANY_NS at most. */
+uint8_t *rpc_pipe_frame_unhurried(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size);
 /* The best one to that host that takes calls now; NULL: none. */
 rpc_pipe *rpc_pipe_to(const uint8_t host_id[16]);
 void rpc_pipe_worker_starts(rpc_worker *worker); /* [its loop] of an internal server */
@@ -94,6 +99,9 @@ void rpc_pipe_worker_drains(rpc_worker *worker);
 void rpc_pipe_worker_ends(rpc_worker *worker);
 void rpc_pipe_channel_ends(const tn_channel *ch);
 tn_str rpc_pipe_secret(void);
+bool rpc_pipe_same_secret(tn_blob shown);
+/* A public message, wrapped, on a public port. */
+#define RPC_WRAPPED_MAX(public_max) (4 * (public_max) + (1u << 20))
 extern tn_str (*rpc_head_secret)(void); /* head.c */
 
 /* pipe_calls.c */
@@ -105,6 +113,7 @@ void rpc_pipe_answer(rpc_call *call);   /* [home] */
 void rpc_pipe_encode_fault(rpc_call *call, const tn_fault *fault); /* [holder] */
 void rpc_pipe_send(rpc_pipe *p, tn_outcall *call);
 void rpc_pipe_cancel(tn_outcall *call);
+void rpc_pipe_cancel_unhurried(tn_outcall *call);
 void rpc_pipe_forget(tn_outcall *call); /* it has finished */
 
 #endif

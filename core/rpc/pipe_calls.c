@@ -80,19 +80,26 @@ static void refuse(rpc_call *call, tn_grpc_code code, const char *why)
     tn_call_fail(&call->pub, tn_fault_make(call->pub.arena, code, "%s", why));
 }
 
+/* A host without roles but the frontend's has no port of its own for other hosts: it serves what any host does. */
+static bool offered(const tn_rpc_method *method, bool internal)
+{
+    return rpc_method_offered(method, true) && (internal || (method->flags & TN_RPC_ANY_PORT));
+}
+
 static void open_message(rpc_call *call, tn_str path, tn_blob message)
 {
     const tn_rpc_options *o = &call->worker->server->options;
     const tn_rpc_method *method = tn_rpc_find(path);
     ProtobufCMessage *request = NULL;
     tn_error err = {0};
-    if (!method || !rpc_method_offered(method, true) || (method->flags & (TN_RPC_STREAM_IN | TN_RPC_STREAM_OUT))) {
+    if (!method || !offered(method, o->internal) || (method->flags & (TN_RPC_STREAM_IN | TN_RPC_STREAM_OUT))) {
         refuse(call, TN_GRPC_UNIMPLEMENTED, "this release does not know that call between hosts");
         return;
     }
     call->pub.method = method;
     call->pub.message = tn_arena_blob(call->pub.arena, message);
-    if (message.n > o->message_bytes_max || (message.n && !call->pub.message.p)) {
+    size_t max = o->internal ? o->message_bytes_max : RPC_WRAPPED_MAX(o->message_bytes_max);
+    if (message.n > max || (message.n && !call->pub.message.p)) {
         refuse(call, TN_GRPC_RESOURCE_EXHAUSTED, "the request takes too much memory");
         return;
     }
@@ -200,7 +207,8 @@ void rpc_pipe_answer(rpc_call *call)
     rpc_pipe *p = call->pipe;
     uint32_t slot = (uint32_t)call->stream_id & RPC_PIPE_ID_SLOT;
     size_t skip = RPC_FRAME_HEAD, n = call->piece_bytes > skip ? call->piece_bytes - skip : 0;
-    uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_ANSWER, (uint32_t)call->stream_id, 1 + n);
+    uint8_t *body = (call->pub.unhurried ? rpc_pipe_frame_unhurried : rpc_pipe_frame)(
+        p, RPC_PIPE_ANSWER, (uint32_t)call->stream_id, 1 + n);
     *body++ = (uint8_t)call->code;
     for (const rpc_piece *piece = call->pieces; piece; piece = piece->next, skip = 0) {
         if (piece->n > skip) {
@@ -305,6 +313,11 @@ void rpc_pipe_forget(tn_outcall *call)
 void rpc_pipe_cancel(tn_outcall *call)
 {
     rpc_pipe_frame(call->pipe, RPC_PIPE_CANCEL, (uint32_t)call->stream_id, 0);
+}
+
+void rpc_pipe_cancel_unhurried(tn_outcall *call)
+{
+    rpc_pipe_frame_unhurried(call->pipe, RPC_PIPE_CANCEL, (uint32_t)call->stream_id, 0);
 }
 
 static const tn_fault *fault_of(tn_outcall *call, tn_blob body)

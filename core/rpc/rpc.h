@@ -54,6 +54,8 @@ struct tn_call {
     /* [home loop] The answer could not be delivered since the peer had gone (may be NULL); runs before
      * the arena is destroyed. */
     void (*on_undelivered)(tn_call *call);
+    /* Before the answer: on a pipe it may wait for company, for up to a second. */
+    bool unhurried;
 };
 
 /* ---- what a handler asks ---- */
@@ -97,6 +99,7 @@ typedef struct tn_rpc_options {
     uint64_t slow_ns;
     size_t arena_bytes_max; /* cap of one request's arena */
     tn_tls_side *tls; /* NULL: plain */
+    bool on_pipes; /* in a cluster: serves what any host takes on connections that this process has opened, where no internal one does */
     bool internal; /* serves methods with TN_RPC_INTERNAL, health and reflection; others serve all but those */
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);

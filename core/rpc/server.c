@@ -72,7 +72,7 @@ static void worker_listen(void *arg)
                                    &worker->listener, job->err);
     if (job->status == TN_OK)
         job->port = tn_listener_port(worker->listener);
-    if (job->status == TN_OK && worker->server->options.internal)
+    if (job->status == TN_OK && (worker->server->options.internal || worker->server->options.on_pipes))
         rpc_pipe_worker_starts(worker);
 }
 

@@ -507,11 +507,13 @@ static int open_ports(server *s)
     options.arena_bytes_max = (size_t)set->rpc_request_memory_max;
     options.tls = tn_tls_get(s->tls, TN_TLS_FRONTEND);
     options.dispatch = admit;
+    options.on_pipes = true;
     s->ports_open = true;
     register_methods();
     set_health(s, TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
+    options.on_pipes = false;
     options.port = (uint16_t)http_port(s);
     if (has(s, TN_SERVICE_FRONTEND) && options.port) {
         const tn_http_settings http = {set->http_forwarded, set->http_forwarded_count};

@@ -13,6 +13,7 @@
 
 #include "client/shardmap.h"
 #include "history/history.h"
+#include "client/remote.h"
 #include "matching/matching.h"
 #include "worker/worker.h"
 
@@ -61,11 +62,25 @@ static void drop_process(void)
     sim_loops_crash();
 }
 
+/* All is here, but that answers of polls may go the way they go between hosts. */
+static const tn_member *here(uint32_t service, tn_blob key, bool *out_any)
+{
+    (void)service, (void)key;
+    *out_any = true;
+    return NULL;
+}
+static bool stays(uint32_t service, tn_blob key) { return (void)service, (void)key, false; }
+static void lost(void) {}
+static bool not_there(uint64_t poll_id) { return (void)poll_id, false; }
+
 static bool take_over(void)
 {
+    static const tn_client_net net = {
+        .owner = here, .moved = stays, .lost = lost, .cancel_poll = not_there, .answer_poll = sim_answer_poll};
     tn_error err;
     tn_history_options options = {.cache_bytes_max = mix.cache_bytes, .owner = "sim"};
     tn_client_wire(tn_history_role_table(), tn_matching_role_table(), tn_worker_role_table(), mix.shards);
+    tn_client_use_net(&net);
     TN_ASSERT(tn_shardmap_load_sync(&err) == TN_OK);
     tn_shardmap_listen(tn_history_map_changed);
     tn_worker_start();

@@ -121,6 +121,7 @@ void sim_world_crash(void); /* calls in flight will not be answered */
 void sim_world_resume(void);
 void sim_workers_start(void);
 void sim_workers_crash(void);
+void sim_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *answer);
 void sim_workers_resume(void);
 size_t sim_calls_open(void);
 size_t sim_workers_open(void);

@@ -30,6 +30,12 @@ typedef struct worker {
     int attempt;
     int oks; /* how many answers to this task were taken */
     unsigned tries;
+    /* the poll that is out, when it takes an answer of history's; turn 0: it doesn't */
+    tn_poll_ref to;
+    char partition[48]; /* where it waits */
+    bool settled;             /* by history, with... */
+    ProtobufCMessage *answer; /* ...this (NULL: it must ask again), in... */
+    tn_arena *answer_arena;
 } worker;
 static worker workers[WORKERS_MAX];
 static size_t n_workers;
@@ -86,7 +92,7 @@ static bool took_workflow(worker *w, tn_mreq *m)
         w->query_id = token->query_id;
     }
     tn_blob body = {NULL, 0};
-    if (r->history && tn_proto_pack(&r->history->base, m->arena, &body) == TN_OK)
+    if (r->history && !w->answer && tn_proto_pack(&r->history->base, m->arena, &body) == TN_OK)
         sim_run_saw(w->run, body, false);
     sim_trace("worker %d: task %lld of %s %.8s, attempt %d%s", w->index, (long long)w->started, w->run->wid,
               w->run->run_id, r->attempt, w->direct_query ? ", a query" : "");
@@ -128,10 +134,20 @@ static bool took_activity(worker *w, tn_mreq *m)
 static void polled(tn_mreq *m)
 {
     worker *w = m->user;
+    bool asks_again = m->not_owner || w->settled;
+    w->to.turn = 0;
+    w->settled = false;
+    if (w->answer) {
+        m->response = w->answer;
+        m->fault = NULL;
+    }
     bool task = m->response && !m->fault && (w->what == ACTIVITY ? took_activity(w, m) : took_workflow(w, m));
-    bool refused = m->fault != NULL;
+    bool refused = m->fault && !asks_again;
     w->busy = false;
     tn_arena_destroy(m->arena);
+    tn_arena_destroy(w->answer_arena);
+    w->answer_arena = NULL;
+    w->answer = NULL;
     if (!task) {
         if (!sim_draining || !refused)
             sim_at(&w->event, 10 * TN_MS + sim_below(200 * TN_MS), poll_now);
@@ -139,6 +155,107 @@ static void polled(tn_mreq *m)
     }
     bool late = !good();
     sim_at(&w->event, late ? sim_below(30 * TN_SEC) : sim_below(50 * TN_MS), work);
+}
+
+/* A frontend's part of it (core/client/direct.c, remote.c): the poll ends with this, or it comes too late. */
+typedef struct settling {
+    tn_msg msg;
+    sim_event event;
+    tn_list link; /* slow, while it is on its way */
+    tn_poll_ref to;
+    tn_arena *arena;
+    uint32_t type;
+    ProtobufCMessage *answer;
+} settling;
+
+static tn_list slow = {&slow, &slow};
+
+static void cancelled(tn_mreq *m) { tn_arena_destroy(m->arena); }
+
+static void leave_queue(const worker *w)
+{
+    tn_arena *arena = tn_arena_create(0);
+    tn_mreq *m = TN_NEW(arena, tn_mreq);
+    m->arena = arena;
+    m->home = tn_loop_current();
+    m->op = TN_MOP_CANCEL_POLL;
+    m->ns = &sim_ns;
+    m->queue = tn_str_from(w->partition);
+    m->type = w->what == ACTIVITY ? TN_TASK_ACTIVITY : TN_TASK_WORKFLOW;
+    m->poll_id = w->to.poll_id;
+    m->done = cancelled;
+    tn_client_matching(m);
+}
+
+static void settle(tn_msg *msg)
+{
+    settling *s = TN_CONTAINER_OF(msg, settling, msg);
+    worker *w = NULL;
+    for (size_t i = 0; i < n_workers && !w; i++)
+        if (workers[i].to.turn && workers[i].to.poll_id == s->to.poll_id && workers[i].to.turn == s->to.turn)
+            w = &workers[i];
+    sim_trace("direct answer of poll %llu: %s", (unsigned long long)s->to.poll_id, !w ? "too late" : s->answer ? "task" : "again");
+    if (w) {
+        leave_queue(w);
+        w->settled = true;
+        w->to.turn = 0;
+    }
+    if (w && s->answer) {
+        w->answer = s->answer;
+        w->answer_arena = s->arena;
+        return;
+    }
+    if (s->answer)
+        tn_client_give_back(s->answer, s->type, tn_loop_current());
+    tn_arena_destroy(s->arena);
+}
+
+static void settle_later(sim_event *event)
+{
+    settling *s = TN_CONTAINER_OF(event, settling, event);
+    tn_list_remove(&s->link);
+    tn_loop_post(tn_loops_get(s->to.loop), &s->msg);
+}
+
+/* Of a slow one, what was only in memory may have been taken back when it arrives: it is looked at when it is made. */
+static void look_at(tn_arena *arena, const ProtobufCMessage *answer)
+{
+    const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *r = (const void *)sim_reply(arena, answer);
+    tn_blob body;
+    if (r->history && tn_proto_pack(&r->history->base, arena, &body) == TN_OK)
+        sim_run_saw(sim_run_get(r->workflow_execution->workflow_id, r->workflow_execution->run_id), body, false);
+}
+
+/* The net's: such an answer may be lost, or slow. */
+void sim_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *answer)
+{
+    tn_arena_set_limit(arena, 0);
+    settling *s = TN_NEW(arena, settling);
+    *s = (settling){.msg.run = settle, .to = *to, .arena = arena, .type = type, .answer = answer};
+    uint64_t dice = good() ? 0 : sim_below(3);
+    if (answer && type == TN_TASK_WORKFLOW)
+        look_at(arena, answer);
+    if (dice == 0)
+        tn_loop_post(tn_loops_get(to->loop), &s->msg);
+    else if (dice == 1) {
+        tn_list_push_back(&slow, &s->link);
+        sim_at(&s->event, sim_below(6 * TN_SEC), settle_later);
+    } else
+        tn_arena_destroy(arena);
+}
+
+/* Half the polls may be answered by history itself, as between hosts. */
+static void may_be_answered(worker *w, tn_mreq *m)
+{
+    static uint64_t turns;
+    tn_blob packed;
+    if (sim_below(2))
+        return;
+    w->to = (tn_poll_ref){.loop = tn_loop_index(tn_loop_current()), .poll_id = m->poll_id, .turn = ++turns};
+    TN_ASSERT(tn_proto_pack(m->request, m->arena, &packed) == TN_OK);
+    m->packed = (tn_packed){m->request, packed};
+    m->answer_to = &w->to;
+    m->final = true;
 }
 
 static void send_poll(void *arg)
@@ -173,7 +290,9 @@ static void send_poll(void *arg)
     m->done = polled;
     m->user = w;
     w->busy = true;
+    may_be_answered(w, m);
     tn_client_matching(m);
+    snprintf(w->partition, sizeof(w->partition), TN_STR_FMT, TN_STR_ARG(m->queue));
 }
 
 static void poll_now(sim_event *event)
@@ -363,6 +482,10 @@ void sim_workers_crash(void)
     for (size_t i = 0; i < n_workers; i++)
         if (!workers[i].busy)
             sim_cancel(&workers[i].event);
+    TN_LIST_FOREACH_SAFE (link, &slow) {
+        sim_cancel(&TN_CONTAINER_OF(link, settling, link)->event);
+        tn_list_remove(link);
+    }
 }
 
 void sim_workers_resume(void)
@@ -370,6 +493,10 @@ void sim_workers_resume(void)
     for (size_t i = 0; i < n_workers; i++) {
         worker *w = &workers[i];
         w->busy = false;
+        w->to.turn = 0;
+        w->settled = false;
+        w->answer = NULL;
+        w->answer_arena = NULL;
         sim_at(&w->event, sim_below(500 * TN_MS), w->has_task ? work : poll_now);
     }
 }

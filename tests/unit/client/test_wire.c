@@ -309,6 +309,74 @@ static void matching_batons(void **state)
     }
 }
 
+static const tn_poll_ref a_poll = {.host_id = {1, 2, 3}, .loop = 4, .poll_id = UINT64_MAX, .turn = 6};
+
+static void same_poll(const tn_poll_ref *poll) { assert_memory_equal(poll, &a_poll, sizeof(a_poll)); }
+
+/* Who may answer a poll, who can, and which one it is. */
+static void polls_that_history_answers(void **state)
+{
+    (void)state;
+    tn_mreq got = {0}, req = {.arena = tn_arena_create(0), .op = TN_MOP_POLL, .ns = &ns, .answer_to = &a_poll};
+    got.arena = req.arena;
+    Tenon__MatchingCall *call = packed_matching(&req);
+    assert_true(tn_wire_open_matching(call, &got));
+    same_poll(got.answer_to);
+    call->answer_to->host_id.len = 15;
+    assert_false(tn_wire_open_matching(call, &got));
+    req.answer_to = NULL;
+    got.answer_to = NULL;
+    assert_true(tn_wire_open_matching(packed_matching(&req), &got));
+    assert_null(got.answer_to);
+    for (int takes = 0; takes < 2; takes++) {
+        req = (tn_mreq){.arena = got.arena, .op = TN_MOP_ADD, .ns = &ns, .expire_mono_ns = UINT64_MAX, .takes_match = takes};
+        got = (tn_mreq){.arena = got.arena};
+        req.task = a_task();
+        assert_true(tn_wire_open_matching(packed_matching(&req), &got));
+        assert_int_equal(got.takes_match, takes);
+        assert_null(got.match);
+    }
+    tn_arena_destroy(req.arena);
+}
+
+static tn_blob packed_answer(tn_mreq *added, const Tenon__MatchingAnswer *change)
+{
+    Tenon__MatchingAnswer answer = *change;
+    tn_blob wire;
+    assert_true(tn_wire_put_match(added->arena, added, &answer));
+    assert_int_equal(tn_proto_pack(&answer.base, added->arena, &wire), TN_OK);
+    return wire;
+}
+
+static void matches(void **state)
+{
+    (void)state;
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest poll =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_ACTIVITY_TASK_QUEUE_REQUEST__INIT;
+    poll.identity = (char *)"me";
+    tn_poll_match match = {.to = a_poll, .request = &poll.base, .advice = -1, .backlog = INT64_MAX};
+    tn_mreq added = {.arena = tn_arena_create(0), .op = TN_MOP_ADD, .type = TN_TASK_ACTIVITY, .match = &match};
+    tn_mreq got = {.arena = added.arena, .op = TN_MOP_ADD, .type = TN_TASK_ACTIVITY};
+    Tenon__MatchingAnswer answer = TENON__MATCHING_ANSWER__INIT;
+    answer.accepted = true;
+    tn_blob wire = packed_answer(&added, &answer);
+    assert_int_equal(tn_wire_close_matching(wire, &got), TN_OK);
+    assert_true(got.accepted && got.match);
+    same_poll(&got.match->to);
+    assert_int_equal(got.match->advice, -1);
+    assert_true(got.match->backlog == INT64_MAX && tn_proto_equal(got.match->request, &poll.base));
+    got.type = TN_TASK_WORKFLOW; /* not what was asked for */
+    assert_int_not_equal(tn_wire_close_matching(wire, &got), TN_OK);
+    got.type = TN_TASK_ACTIVITY;
+    match.request = (ProtobufCMessage *)(uintptr_t)a_request(added.arena); /* no poll at all */
+    assert_int_not_equal(tn_wire_close_matching(packed_answer(&added, &answer), &got), TN_OK);
+    added.match = NULL;
+    got.match = NULL;
+    assert_int_equal(tn_wire_close_matching(packed_answer(&added, &answer), &got), TN_OK);
+    assert_null(got.match);
+    tn_arena_destroy(added.arena);
+}
+
 static void tasks_without_end(void **state)
 {
     (void)state;
@@ -336,6 +404,8 @@ int main(void)
         cmocka_unit_test(history_batons),   cmocka_unit_test(what_is_not_there_stays_away),
         cmocka_unit_test(strange_history),  cmocka_unit_test(history_answers),
         cmocka_unit_test(matching_batons),  cmocka_unit_test(tasks_without_end),
+        cmocka_unit_test(polls_that_history_answers),
+        cmocka_unit_test(matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

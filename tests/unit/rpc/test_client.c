@@ -94,11 +94,26 @@ static void do_wait(tn_call *call) /* 300 ms */
     tn_loop_timer_start(&w->timer, tn_now_mono_ns() + 300 * TN_MS);
 }
 
+static void stay_cancelled(tn_call *call)
+{
+    atomic_fetch_add(&cancelled, 1);
+    tn_call_reply(call, NULL);
+}
+
+static void do_stay(tn_call *call) { call->on_cancel = stay_cancelled; } /* until nobody waits */
+
+static void do_easy(tn_call *call)
+{
+    call->unhurried = true;
+    tn_call_reply(call, call->request);
+}
+
 #define METHOD(name, function) \
     {.path = "/test.T/" name, .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = (function), .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT}
 static const tn_rpc_method methods[] = {METHOD("Echo", do_echo), METHOD("Fail", do_fail),
                                         METHOD("Secret", do_secret), METHOD("Wait", do_wait),
-                                        METHOD("Lose", do_lose)};
+                                        METHOD("Lose", do_lose), METHOD("Stay", do_stay),
+                                        METHOD("Easy", do_easy)};
 
 static void serve(uint16_t at)
 {
@@ -471,6 +486,66 @@ static void broken(void **state)
     fake_end(&f);
 }
 
+/* ---- what is in no hurry ---- */
+
+static void attempt_settle(void *arg)
+{
+    attempt *a = arg;
+    assert_true(tn_outcall_settle(&a->out));
+    assert_false(tn_outcall_settle(&a->out));
+}
+
+static void settled(void **state)
+{
+    (void)state;
+    attempt a, b;
+    uint64_t before = atomic_load(&cancelled);
+    connect_to(port);
+    call(&b, "/test.T/Echo", "up", 0);
+    end(&b);
+    begin(&a, "/test.T/Stay", "", 0);
+    call(&b, "/test.T/Echo", "it is there", 0);
+    end(&b);
+    tn_loop_call(home(), attempt_settle, &a);
+    await(&a);
+    assert_true(!a.out.fault && !a.out.response.n);
+    end(&a);
+    call(&b, "/test.T/Echo", "company", 0); /* by which the other side has heard of it; on a pipe of itself after a second */
+    if (piped)
+        assert_int_equal(atomic_load(&cancelled), before + 1);
+    end(&b);
+    begin(&a, "/test.T/Stay", "", 0);
+    call(&b, "/test.T/Echo", "it is there", 0);
+    end(&b);
+    tn_loop_call(home(), attempt_settle, &a);
+    await(&a);
+    end(&a);
+    until_cancelled(before + 2);
+    hang_up();
+}
+
+static void easy_answers(void **state)
+{
+    (void)state;
+    attempt a, b;
+    connect_to(port);
+    call(&b, "/test.T/Echo", "up", 0);
+    end(&b);
+    begin(&a, "/test.T/Easy", "no hurry", 0);
+    call(&b, "/test.T/Echo", "company", 0);
+    if (piped)
+        assert_int_equal(sem_trywait(&a.done), 0); /* it came before the other */
+    else
+        await(&a);
+    assert_answer(&a, "no hurry");
+    end(&a);
+    end(&b);
+    call(&a, "/test.T/Easy", "alone", 0);
+    assert_answer(&a, "alone");
+    end(&a);
+    hang_up();
+}
+
 /* ---- a pipe's own ---- */
 
 static int dial(void)
@@ -650,6 +725,7 @@ int main(void)
         cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
         cmocka_unit_test(unreachable), cmocka_unit_test(drained),
         cmocka_unit_test(refused_stream),
+        cmocka_unit_test(settled),     cmocka_unit_test(easy_answers),
         cmocka_unit_test(going_away_unseen),
         cmocka_unit_test(broken),
     };
@@ -661,6 +737,7 @@ int main(void)
         cmocka_unit_test(unreachable), cmocka_unit_test(drained),
         cmocka_unit_test(strangers),   cmocka_unit_test(damaged_frames),
         cmocka_unit_test(frames_in_pieces),
+        cmocka_unit_test(settled),     cmocka_unit_test(easy_answers),
         cmocka_unit_test(older_release),
         cmocka_unit_test(shared),
     };
