@@ -512,7 +512,7 @@ static void settled(void **state)
     end(&a);
     call(&b, "/test.T/Echo", "company", 0); /* by which the other side has heard of it; on a pipe of itself after a second */
     if (piped)
-        assert_int_equal(atomic_load(&cancelled), before + 1);
+        assert_true(atomic_load(&cancelled) >= before + 1);
     end(&b);
     begin(&a, "/test.T/Stay", "", 0);
     call(&b, "/test.T/Echo", "it is there", 0);
