@@ -365,12 +365,12 @@ void rpc_pipe_worker_starts(rpc_worker *worker)
 
 void rpc_pipe_worker_drains(rpc_worker *worker)
 {
+    if (servers[here()] == worker)
+        servers[here()] = NULL;
     if (!self.known)
         return;
     FOREACH_OPENED (link, worker)
         rpc_pipe_drain(TN_CONTAINER_OF(link, rpc_pipe, in_loop));
-    if (servers[here()] == worker)
-        servers[here()] = NULL;
 }
 
 void rpc_pipe_worker_ends(rpc_worker *worker)
