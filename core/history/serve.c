@@ -27,6 +27,51 @@ static bool may_serve(const tn_wf *wf, const tn_hreq *req)
     }
 }
 
+/* What other runs, handlers and operators want. */
+static void serve_others(tn_wf *wf, tn_hreq *req)
+{
+    switch ((int)req->op) {
+    case TN_HOP_CHILD_STARTED:
+    case TN_HOP_CHILD_CLOSED:
+        tn_op_child(wf, req);
+        break;
+    case TN_HOP_UNDELIVERED:
+        tn_op_undelivered(wf, req);
+        break;
+    case TN_HOP_DELETE:
+        tn_op_delete(wf, req);
+        break;
+    case TN_HOP_DELETE_RUN:
+        tn_op_delete_run(wf, req);
+        break;
+    case TN_HOP_OBJECT:
+        tn_op_object(wf, req);
+        break;
+    case TN_HOP_TELL_AGAIN:
+        tn_op_tell_again(wf, req);
+        break;
+    case TN_HOP_RESET:
+        tn_op_reset(wf, req);
+        break;
+    case TN_HOP_MUTABLE_STATE:
+        tn_op_mutable_state(wf, req);
+        break;
+    case TN_HOP_REFRESH:
+        tn_op_refresh(wf, req);
+        break;
+    case TN_HOP_OPERATE:
+        tn_op_operate(wf, req);
+        break;
+    case TN_HOP_NEXUS_COMPLETE:
+        tn_op_nexus_complete(wf, req);
+        break;
+    default:
+        tn_op_internal(wf, req);
+        break;
+    }
+}
+
+/* What clients and workers want of a run. */
 static void serve(tn_wf *wf, tn_hreq *req)
 {
     if (!may_serve(wf, req)) {
@@ -80,42 +125,8 @@ static void serve(tn_wf *wf, tn_hreq *req)
     case TN_HOP_QUERY_POLLED:
         tn_op_query_polled(wf, req);
         break;
-    case TN_HOP_CHILD_STARTED:
-    case TN_HOP_CHILD_CLOSED:
-        tn_op_child(wf, req);
-        break;
-    case TN_HOP_UNDELIVERED:
-        tn_op_undelivered(wf, req);
-        break;
-    case TN_HOP_DELETE:
-        tn_op_delete(wf, req);
-        break;
-    case TN_HOP_DELETE_RUN:
-        tn_op_delete_run(wf, req);
-        break;
-    case TN_HOP_OBJECT:
-        tn_op_object(wf, req);
-        break;
-    case TN_HOP_TELL_AGAIN:
-        tn_op_tell_again(wf, req);
-        break;
-    case TN_HOP_RESET:
-        tn_op_reset(wf, req);
-        break;
-    case TN_HOP_MUTABLE_STATE:
-        tn_op_mutable_state(wf, req);
-        break;
-    case TN_HOP_REFRESH:
-        tn_op_refresh(wf, req);
-        break;
-    case TN_HOP_OPERATE:
-        tn_op_operate(wf, req);
-        break;
-    case TN_HOP_NEXUS_COMPLETE:
-        tn_op_nexus_complete(wf, req);
-        break;
     default:
-        tn_op_internal(wf, req);
+        serve_others(wf, req);
         break;
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The server as the files of this room see it: its start and end (run.c), its reloads (reload.c), who may ask for one
+/* The server as the files of this room see it: its start and end (run.c, attributes.c), its reloads (reload.c), who may ask for one
  * (control.c), and what the service manager is told (notify.c).  All of it is the main thread's, but for control's own
  * thread. */
 #ifndef TN_SERVER_PRIVATE_H
@@ -64,6 +64,10 @@ typedef struct tn_server {
 /* run.c */
 tn_status tn_server_read_settings(const tn_server *s, tn_config_problems *problems,
                                   tn_settings **out);
+/* The store keeps the start waiting; false: a signal has ended that.  user: the tn_server. */
+bool tn_server_try_again(void *user, const char *what, const tn_error *why);
+/* ---- attributes.c; 0, or the exit status ---- */
+int tn_server_set_search_attributes(tn_server *s);
 tn_status tn_server_prepare_audit(const tn_settings *set, tn_audit_fresh **out, tn_error *err);
 
 /* ---- reload.c ---- */

@@ -6,7 +6,6 @@
 
 #include "server/private.h"
 
-#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -60,7 +59,7 @@ static void register_methods(void);
 
 /* The store may answer later: waits, longer each time, and says whether to ask again.  Whoever asks meanwhile is told
  * that the server is starting. */
-static bool try_again(void *user, const char *what, const tn_error *why)
+bool tn_server_try_again(void *user, const char *what, const tn_error *why)
 {
     server *s = user;
     uint64_t now = tn_now_mono_ns();
@@ -317,7 +316,7 @@ static int start_stores(server *s)
     s->up.store = true;
     tn_status status;
     while ((status = open_cluster(s, &err)) != TN_OK)
-        if (!may_pass(status) || !try_again(s, "the cluster record", &err))
+        if (!may_pass(status) || !tn_server_try_again(s, "the cluster record", &err))
             return fail(s, "the store could not be opened", &err);
     tn_token_set_key(s->token_key);
     tn_remote_use_secret(s->token_key);
@@ -332,14 +331,14 @@ static int start_stores(server *s)
         names[i] = tn_str_from(s->settings->create_namespaces[i]);
     while ((status = tn_namespace_start(names, s->settings->create_namespaces_count,
                                         s->settings->create_retention_ns, &err)) != TN_OK)
-        if (!may_pass(status) || !try_again(s, "the namespaces", &err))
+        if (!may_pass(status) || !tn_server_try_again(s, "the namespaces", &err))
             return fail(s, "the namespaces could not be read", &err);
     s->up.namespaces = true;
     while ((status = tn_endpoints_start(tn_cluster_wanted(s->args, s->settings), &err)) != TN_OK)
-        if (!may_pass(status) || !try_again(s, "the Nexus endpoints", &err))
+        if (!may_pass(status) || !tn_server_try_again(s, "the Nexus endpoints", &err))
             return fail(s, "the Nexus endpoints could not be read", &err);
     while ((status = tn_deployments_start(&err)) != TN_OK)
-        if (!may_pass(status) || !try_again(s, "the worker deployments", &err))
+        if (!may_pass(status) || !tn_server_try_again(s, "the worker deployments", &err))
             return fail(s, "the worker deployments could not be read", &err);
     return 0;
 }
@@ -376,7 +375,7 @@ static int start_history(server *s)
         .cache_bytes_max = s->settings->cache_bytes_max,
         .owner = s->host,
         .host_id = s->cluster ? tn_members_self_id() : NULL,
-        .wait = try_again,
+        .wait = tn_server_try_again,
         .user = s};
     if (tn_history_start(&history, &err) != TN_OK)
         return fail(s, "the shards could not be taken", &err);
@@ -395,7 +394,7 @@ static int start_roles(server *s)
     tn_status status;
     wire_roles(s);
     while ((status = tn_shardmap_load_sync(&err)) != TN_OK)
-        if (!may_pass(status) || !try_again(s, "the shard map", &err))
+        if (!may_pass(status) || !tn_server_try_again(s, "the shard map", &err))
             return fail(s, "the shard map could not be read", &err);
     if (s->cluster)
         tn_shardmap_watch();
@@ -510,7 +509,7 @@ static int open_ports(server *s)
     options.on_pipes = true;
     s->ports_open = true;
     register_methods();
-    set_health(s, TN_HEALTH_NOT_SERVING);
+    set_health(s, atomic_load_explicit(&serving, memory_order_acquire) ? TN_HEALTH_SERVING : TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
     options.on_pipes = false;
@@ -530,127 +529,13 @@ static int open_ports(server *s)
     return 0;
 }
 
+/* Where nothing has kept us waiting that is before the ports are open: then nobody ever hears that we are starting. */
 static void serve(const server *s)
 {
     atomic_store_explicit(&serving, true, memory_order_release);
     tn_history_open_http();
-    set_health(s, TN_HEALTH_SERVING);
-}
-
-/* ---- start-dev's search attributes ---- */
-
-typedef struct attr_write {
-    tn_namespace_write write;
-    sem_t done;
-    const tn_args *args;
-    tn_arena *arena;
-    const tn_namespace *ns;
-    char problem[200];
-    bool nothing;
-    bool passing; /* the problem */
-} attr_write;
-
-static void attrs_written(tn_namespace_write *write)
-{
-    attr_write *w = write->user;
-    w->passing = write->fault && (write->fault->code == TN_GRPC_UNAVAILABLE || write->fault->code == TN_GRPC_ABORTED ||
-                                  write->fault->code == TN_GRPC_DEADLINE_EXCEEDED);
-    if (write->fault)
-        snprintf(w->problem, sizeof(w->problem), TN_STR_FMT, TN_STR_ARG(write->fault->message));
-    tn_namespace_unref(write->result);
-    sem_post(&w->done);
-}
-
-static bool add_attr(attr_write *w, Tenon__NamespaceRecord *record, const char *word)
-{
-    const char *eq = strchr(word, '=');
-    char *name = tn_arena_strdup(w->arena, word);
-    name[eq - word] = '\0';
-    uint32_t type = tn_search_attr_type_parse(tn_str_from(eq + 1));
-    if (!type) {
-        snprintf(w->problem, sizeof(w->problem), "--search-attribute %s: unknown type; fix: one of Text, Keyword, Int, Double, Bool, Datetime, KeywordList", word);
-        return false;
-    }
-    if (tn_search_attr_name_reserved(tn_str_from(name))) {
-        snprintf(w->problem, sizeof(w->problem), "--search-attribute %s: the name is reserved by the system", word);
-        return false;
-    }
-    for (size_t i = 0; i < record->n_custom; i++)
-        if (strcmp(record->custom[i]->name, name) == 0)
-            return true;
-    Tenon__SearchAttribute *attr = tn_arena_alloc(w->arena, sizeof(*attr));
-    tenon__search_attribute__init(attr);
-    attr->name = name;
-    attr->type = type;
-    record->custom[record->n_custom++] = attr;
-    w->nothing = false;
-    return true;
-}
-
-static void submit_attrs(void *arg)
-{
-    attr_write *w = arg;
-    Tenon__NamespaceRecord *record = NULL;
-    tn_error err;
-    if (tn_proto_unpack(&tenon__namespace_record__descriptor, w->ns->record, w->arena,
-                        (ProtobufCMessage **)(void *)&record, &err) != TN_OK) {
-        snprintf(w->problem, sizeof(w->problem), "%.180s", err.text);
-        sem_post(&w->done);
-        return;
-    }
-    Tenon__SearchAttribute **list =
-        TN_NEW_ARRAY(w->arena, Tenon__SearchAttribute *, record->n_custom + w->args->n_search_attributes);
-    if (record->n_custom)
-        memcpy(list, record->custom, record->n_custom * sizeof(list[0]));
-    record->custom = list;
-    w->nothing = true;
-    for (size_t i = 0; i < w->args->n_search_attributes; i++)
-        if (!add_attr(w, record, w->args->search_attributes[i]))
-            w->nothing = true, i = w->args->n_search_attributes;
-    if (w->nothing || tn_proto_pack(&record->base, w->arena, &w->write.record) != TN_OK) {
-        sem_post(&w->done);
-        return;
-    }
-    w->write.arena = w->arena;
-    w->write.home = tn_loop_current();
-    w->write.verb = TN_NS_UPDATE;
-    w->write.expect_version = w->ns->row_version;
-    w->write.done = attrs_written;
-    w->write.user = w;
-    tn_namespace_submit(&w->write);
-}
-
-static bool write_attributes(const server *s, const char *name, attr_write *w)
-{
-    *w = (attr_write){.args = s->args, .arena = tn_arena_create(0)};
-    w->ns = tn_namespace_by_name(tn_str_from(name));
-    sem_init(&w->done, 0, 0);
-    if (w->ns) {
-        tn_loop_call(tn_loops_get(0), submit_attrs, w);
-        while (sem_wait(&w->done) != 0) {
-        }
-    }
-    sem_destroy(&w->done);
-    tn_namespace_unref(w->ns);
-    tn_arena_destroy(w->arena);
-    return !w->problem[0];
-}
-
-static int set_search_attributes(server *s)
-{
-    for (size_t i = 0; s->args->n_search_attributes && i < s->settings->create_namespaces_count; i++) {
-        attr_write w;
-        while (!write_attributes(s, s->settings->create_namespaces[i], &w)) {
-            tn_error why;
-            tn_error_set(&why, TN_EUNAVAILABLE, "%s", w.problem);
-            if (w.passing && try_again(s, "the search attributes", &why))
-                continue;
-            if (!s->interrupted)
-                fprintf(stderr, "tenond: %s\n", w.problem);
-            return 2;
-        }
-    }
-    return 0;
+    if (s->ports_open)
+        set_health(s, TN_HEALTH_SERVING);
 }
 
 /* ---- the whole ---- */
@@ -697,17 +582,17 @@ static int start(server *s)
     if (!failed)
         failed = start_stores(s);
     if (!failed)
-        failed = set_search_attributes(s);
+        failed = tn_server_set_search_attributes(s);
     if (!failed)
         failed = start_roles(s);
-    if (!failed && !s->ports_open)
-        failed = open_ports(s);
     if (!failed && tn_control_open(s->settings, &err) != TN_OK)
         failed = fail(s, "the control socket could not be opened", &err);
-    if (!failed) {
+    if (!failed)
         serve(s);
+    if (!failed && !s->ports_open)
+        failed = open_ports(s);
+    if (!failed)
         greet(s);
-    }
     return failed;
 }
 
