@@ -31,6 +31,7 @@ struct tn_auth_pair {
     const tn_authorizer_ops *auth_ops;
     uint64_t timeout_ns;
     char header[TN_AUTH_HEADER_MAX + 1], extras[TN_AUTH_HEADER_MAX + 1];
+    char audience[TN_AUTH_AUDIENCE_MAX + 1];
     struct {
         uint64_t checks; /* [that loop] calls that are being decided by this pair */
         uint8_t apart[56];
@@ -164,6 +165,7 @@ static void step_map(check *c)
     tn_auth_info info = {.struct_size = sizeof info,
                          .authorization = tn_call_header(call, c->pair->header),
                          .extra_data = tn_call_header(call, c->pair->extras),
+                         .audience = tn_str_from(c->pair->audience),
                          .peer_cert_der = tn_call_peer_cert(call),
                          .tls_subject = tn_call_tls_subject(call),
                          .peer_address = tn_call_peer(call)};
@@ -561,6 +563,13 @@ void tn_auth_set_headers(const char *header, const char *extras)
     snprintf(extras_name, sizeof extras_name, "%s", extras);
 }
 
+static char audience_text[TN_AUTH_AUDIENCE_MAX + 1];
+
+void tn_auth_set_audience(const char *audience)
+{
+    snprintf(audience_text, sizeof audience_text, "%s", audience);
+}
+
 static tn_auth_pair *make_pair(tn_plugin_instance *mapper, tn_plugin_instance *authorizer,
                                uint64_t timeout_ns)
 {
@@ -574,6 +583,7 @@ static tn_auth_pair *make_pair(tn_plugin_instance *mapper, tn_plugin_instance *a
     pair->timeout_ns = timeout_ns ? timeout_ns : 5 * TN_SEC;
     memcpy(pair->header, header_name, sizeof pair->header);
     memcpy(pair->extras, extras_name, sizeof pair->extras);
+    memcpy(pair->audience, audience_text, sizeof pair->audience);
     return pair;
 }
 

@@ -15,6 +15,9 @@
  * Without it: authorization, authorization-extras. */
 #define TN_AUTH_HEADER_MAX 63u
 void tn_auth_set_headers(const char *header, const char *extras);
+/* [main] What a mapper sees as `audience` of each call; for the next start or replace.  Empty: none. */
+#define TN_AUTH_AUDIENCE_MAX 1023u
+void tn_auth_set_audience(const char *audience);
 
 /* [main] Attaches both plugins to every loop.  timeout_ns: for mapper and authorizer together. */
 tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,

@@ -62,6 +62,7 @@ static const struct row rows[] = {
     {"global.tls.expirationChecks.checkInterval", ROW_DURATION, AT(tls.check_ns), 0, 10000 * 24 * HOUR},
     {"authorization.authHeaderName", ROW_TEXT, AT(auth_header), 0, 0},
     {"authorization.authExtraHeaderName", ROW_TEXT, AT(auth_extra_header), 0, 0},
+    {"authorization.audience", ROW_TEXT, AT(auth_audience), 0, 0},
     {"authorization.audit.maxQueueBytes", ROW_BYTES, AT(audit.queue_bytes_max), 64u << 10, UINT64_C(1) << 30},
     {"namespaces.retention", ROW_DURATION, AT(create_retention_ns), HOUR, 10000 * 24 * HOUR},
 };
@@ -92,6 +93,8 @@ static const struct {
 static const char *const service_names[TN_SERVICE_COUNT] = {"frontend", "history", "matching",
                                                             "worker"};
 
+#define AUDIENCE_MAX 1023 /* as auth has room for */
+
 static void defaults(tn_settings *s)
 {
     static const uint16_t grpc[] = {7233, 7234, 7235, 7239},
@@ -115,6 +118,7 @@ static void defaults(tn_settings *s)
     s->auth_timeout_ns = 5 * TN_SEC;
     s->auth_header = "authorization";
     s->auth_extra_header = "authorization-extras";
+    s->auth_audience = "";
     s->create_retention_ns = 72 * HOUR;
 }
 
@@ -470,6 +474,9 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     read_auth(root, "authorization.authorizer", "allow_all", problems, &s->authorizer);
     check_header(root, "authorization.authHeaderName", problems, s, &s->auth_header);
     check_header(root, "authorization.authExtraHeaderName", problems, s, &s->auth_extra_header);
+    if (strlen(s->auth_audience) > AUDIENCE_MAX)
+        tn_config_complain_at(problems, root, "authorization.audience", "write a shorter name",
+                              "has %zu bytes, wants %d at most", strlen(s->auth_audience), AUDIENCE_MAX);
     tn_settings_audit_read(root, problems, &s->audit);
     s->plugin_dirs[0] = TN_PLUGIN_DIR;
     s->plugin_dirs_count = 1;

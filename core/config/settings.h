@@ -80,6 +80,7 @@ typedef struct tn_settings {
     tn_settings_plugin claim_mapper; /* authorization.claimMapper; must be given */
     tn_settings_plugin authorizer;   /* authorization.authorizer; must be given */
     const char *auth_header;         /* authorization.authHeaderName "authorization"; lower case */
+    const char *auth_audience;       /* authorization.audience "": of no call */
     const char *auth_extra_header;   /* authorization.authExtraHeaderName "authorization-extras" */
     tn_settings_audit audit;
 

@@ -199,6 +199,7 @@ static bool replace_pair(tn_server *s, fresh *f, tn_auth_pair **out_old)
         return false;
     }
     tn_auth_set_headers(f->settings->auth_header, f->settings->auth_extra_header);
+    tn_auth_set_audience(f->settings->auth_audience);
     if (tn_auth_replace(f->mapper, f->authorizer, f->settings->auth_timeout_ns, out_old, &err) ==
         TN_OK)
         return true;

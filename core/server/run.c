@@ -300,6 +300,7 @@ static int start_auth(server *s)
     tn_audit_commit(audit);
     tn_auth_read_tokens(namespace_of_token);
     tn_auth_set_headers(s->settings->auth_header, s->settings->auth_extra_header);
+    tn_auth_set_audience(s->settings->auth_audience);
     if (tn_auth_start(s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH], s->settings->auth_timeout_ns, &err) != TN_OK)
         return fail(s, "authorization could not be started", &err);
     s->up.auth = true;

@@ -37,6 +37,7 @@ persistence:
     search: {{plugin: sqlite, path: {folder}/search.db}}
 metrics: {{prometheus: {{listenAddress: "127.0.0.1:{ports[1]}"}}}}
 authorization:
+  audience: {audience}
   claimMapper: {{plugin: jwt, keySourceURIs: ["file://{folder}/keys.json"], issuer: [https://issuer.test], audience: [tenon]}}
   authorizer: {{plugin: default, listNamespaces: {listing}}}
   audit: {audit}
@@ -89,11 +90,11 @@ class Suite(OverHttp):
 
     # ---- the server ----
 
-    def configure(self, listing="system", audit=None):
+    def configure(self, listing="system", audit=None, audience="tenon"):
         path = os.path.join(self.folder, "tenon.yaml")
         audit = audit or f"{{sink: file, path: {self.audit_path}, events: all, maxQueueBytes: 64MiB}}"
         with open(path + ".new", "w") as out:
-            out.write(CONFIG.format(ports=self.ports, listing=listing, audit=audit, plugins=self.arguments.plugins, folder=self.folder))
+            out.write(CONFIG.format(ports=self.ports, listing=listing, audit=audit, audience=audience, plugins=self.arguments.plugins, folder=self.folder))
         os.rename(path + ".new", path)
         return path
 
@@ -487,6 +488,16 @@ class Suite(OverHttp):
         self.reload()
         self.until("the reload", lambda: self.names(reader) is None)
 
+    def calls_are_for_somebody(self):
+        """A token that the mapper's own list would let pass is refused where the calls are for another audience."""
+        reader = self.callers["sys-reader"]
+        self.reload(audience="another")
+        self.until("the reload", lambda: is_denied(self.ask("DescribeNamespace", reader, namespace="a")))
+        other = (("authorization", "Bearer " + self.key.token("temporal-system:read", aud=["another", "tenon"])),)
+        self.good("DescribeNamespace", other, namespace="a")
+        self.reload()
+        self.until("the reload", lambda: not is_denied(self.ask("DescribeNamespace", reader, namespace="a")))
+
     # ---- the audit ----
 
     def audit_lines(self, path=None):
@@ -634,7 +645,8 @@ class Suite(OverHttp):
         for case in (self.every_method_by_every_caller, self.a_foreign_namespace_in_every_field, self.every_binding_over_http,
                      self.a_foreign_namespace_in_bodies_and_queries, self.tokens_of_another_namespace,
                      self.pages_of_another_namespace, self.run_ids_of_another_namespace, self.commands_on_another_namespace,
-                     self.strangers_at_the_ports_between_hosts, self.lists_show_what_one_may_read, self.every_verdict_is_in_the_audit, self.texts_of_callers_stay_texts,
+                     self.strangers_at_the_ports_between_hosts, self.lists_show_what_one_may_read, self.calls_are_for_somebody,
+                     self.every_verdict_is_in_the_audit, self.texts_of_callers_stay_texts,
                      self.a_rotated_file_is_let_go, self.a_reader_that_sleeps_holds_nobody_up, self.syslog_and_back,
                      self.a_report_of_an_operation_is_a_call, self.an_operation_from_outside_is_a_call, self.nothing_is_told):
             began = time.monotonic()
