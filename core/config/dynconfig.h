@@ -293,6 +293,8 @@ tn_str tn_dyn_text_in(tn_dyn_key key, tn_str ns); /* the same, of a namespace */
 /* With the task type (1 workflow, 2 activity, 3 nexus) that an entry may be constrained to. */
 int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type);
 const char *tn_dyn_key_name(tn_dyn_key key);
+/* dynwarn.c: a line in the log (at most one a second of each key) when the value is more than the key says. */
+void tn_dyn_warn(tn_dyn_key key, tn_str ns, tn_str id, int64_t value);
 
 /* ---- making [main] ---- */
 typedef struct tn_dynconfig_options {

@@ -168,12 +168,40 @@ static void count_event(const series *s, const tn_ms *ms, tn_blob packed)
         count_timeout(s, packed);
 }
 
+/* A memo in an event: of a start, of changed properties. */
+static void warn_of_memo(tn_str ns, tn_str id, tn_blob event)
+{
+    static const struct {
+        uint32_t attributes, memo;
+    } places[] = {{6, 22}, {51, 2}};
+    tn_wire_field inner, memo;
+    for (size_t i = 0; i < TN_COUNT_OF(places); i++)
+        if (tn_wire_find(event, places[i].attributes, &inner) && tn_wire_find(inner.bytes, places[i].memo, &memo))
+            tn_dyn_warn(TN_DYN_LIMIT_MEMO_SIZE_WARN, ns, id, (int64_t)memo.bytes.n);
+}
+
+/* As a whole where the reference looks at each blob by itself: what is a few bytes more says the same. */
+static void warn(const tn_txn *txn, const tn_change *change)
+{
+    const tn_ms *ms = change->run->ms;
+    tn_str ns = txn->ns->name, id = tn_str_from(txn->wf->workflow_id);
+    tn_wire_field event;
+    tn_dyn_warn(TN_DYN_LIMIT_HISTORY_SIZE_WARN, ns, id, ms->history_size_bytes);
+    tn_dyn_warn(TN_DYN_LIMIT_HISTORY_COUNT_WARN, ns, id, ms->next_event_id - 1);
+    tn_dyn_warn(TN_DYN_LIMIT_STATE_SIZE_WARN, ns, id, (int64_t)ms->bytes);
+    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&change->tx.events)); tn_wire_next(&it, &event);) {
+        tn_dyn_warn(TN_DYN_LIMIT_BLOB_SIZE_WARN, ns, id, (int64_t)event.bytes.n);
+        warn_of_memo(ns, id, event.bytes);
+    }
+}
+
 void tn_history_count(const tn_txn *txn, const tn_change *change)
 {
     const tn_ms *ms = change->run->ms;
     tn_wire_field field;
     if (!change->tx.n_events)
         return;
+    warn(txn, change);
     const series *s = series_of(txn->ns);
     for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&change->tx.events));
          tn_wire_next(&it, &field);)

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "config/dynconfig.h"
 #include "history/machine/priv.h"
 #include "proto/proto.h"
 
@@ -103,6 +104,14 @@ static void heartbeat_after(tn_txn *txn)
         tn_history_notify(txn->changes[0].run);
 }
 
+static void warn_of_failure(const tn_txn *txn,
+                            const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *request)
+{
+    if (request->failure)
+        tn_dyn_warn(TN_DYN_LIMIT_ACTIVITY_FAILURE_SIZE_WARN, txn->ns->name, tn_str_from(txn->wf->workflow_id),
+                    (int64_t)protobuf_c_message_get_packed_size(&request->failure->base));
+}
+
 static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req)
 {
     const Tenon__TaskToken *token = req->token ? req->token->msg : NULL;
@@ -113,6 +122,8 @@ static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req
             tx, token, id,
             (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *)req->request);
     case TN_HOP_ACT_FAILED:
+        warn_of_failure(txn,
+                        (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)req->request);
         return tn_machine_activity_failed(
             tx, token, id,
             (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)req->request);

@@ -17,9 +17,10 @@ SMALL = {  # in the namespace `small`
     "limit.mutableStateActivityFailureSize.error": 300, "limit.historyMaxPageSize": 3, "limit.userMetadataSummarySize": 40,
     "limit.userMetadataDetailsSize": 60, "frontend.visibilityMaxPageSize": 5, "frontend.maxlinksPerRequest": 2,
     "frontend.searchAttributesNumberOfKeysLimit": 2, "frontend.searchAttributesSizeOfValueLimit": 60,
-    "history.maximumSignalsPerExecution": 3, "history.maxInFlightUpdates": 1, "history.maxTotalUpdates": 2,
+    "limit.blobSize.warn": 900, "limit.memoSize.warn": 300, "limit.historyCount.warn": 8, "limit.historySize.warn": 4000,
+    "limit.mutableStateActivityFailureSize.warn": 200, "history.maximumSignalsPerExecution": 3, "history.maxInFlightUpdates": 1, "history.maxTotalUpdates": 2,
 }
-EVERYWHERE = {"system.transactionSizeLimit": 500000, "limit.mutableStateSize.error": 200000, "history.maximumBufferedEventsBatch": 4}
+EVERYWHERE = {"limit.mutableStateSize.warn": 100000, "system.transactionSizeLimit": 500000, "limit.mutableStateSize.error": 200000, "history.maximumBufferedEventsBatch": 4}
 WFT_FAILED, TERMINATED = 9, 27
 
 
@@ -35,9 +36,9 @@ def payloads(size, fill=b"x"):
 
 
 class Suite:
-    def __init__(self, address):
+    def __init__(self, address, log):
         from api import Api
-        self.api = Api(address, ())
+        self.api, self.log = Api(address, ()), log
 
     def ask(self, name, timeout=30, **members):
         method = self.api.method(name)
@@ -311,6 +312,21 @@ class Suite:
         self.refused("RESOURCE_EXHAUSTED", "larger than max", "StartWorkflowExecution",
                      **self.start("default", input=payloads(5 << 20))[1])
 
+    def warnings(self):
+        """Each limit for warnings has been passed by the others here, or is now, and is told of in the log."""
+        for size in (250, 400):
+            self.good("StartWorkflowExecution", **self.start(memo={"fields": {"m": payloads(size)["payloads"][0]}})[1])
+        workflow_id = self.begin("default")
+        self.respond(self.task(workflow_id, "default").task_token, self.activity(1, 150000), namespace="default")
+        wanted = {key for key in (*SMALL, *EVERYWHERE) if key.endswith(".warn")}
+
+        def told():
+            with open(self.log) as log:
+                lines = [line for line in log if "more than the limit for warnings" in line]
+            return {key for key in wanted if any(f"limit={key} " in line for line in lines)} == wanted
+
+        self.until("a line of each limit for warnings", told)
+
     def run(self):
         passed = failed = 0
         for case in (self.blob, self.blob_of_a_worker, self.memo, self.history_count, self.history_size, self.transaction_size, self.state_size,
@@ -318,7 +334,7 @@ class Suite:
                      self.pending_activities, self.pending_children, self.pending_signals, self.pending_cancels,
                      self.signals_of_a_run, self.buffered_events, self.updates_in_flight, self.id_length, self.build_id,
                      self.search_attributes, self.links, self.user_metadata, self.history_page, self.visibility_page,
-                     self.message_size):
+                     self.message_size, self.warnings):
             began = time.monotonic()
             try:
                 case()
@@ -334,12 +350,13 @@ class Suite:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--address")
+    parser.add_argument("--log", help="of the server")
     parser.add_argument("--write-config", action="store_true")
     arguments = parser.parse_args()
     if arguments.write_config:
         config()
     else:
-        sys.exit(1 if Suite(arguments.address).run() else 0)
+        sys.exit(1 if Suite(arguments.address, arguments.log).run() else 0)
 
 
 if __name__ == "__main__":
