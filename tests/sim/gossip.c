@@ -4,7 +4,8 @@
  * Judged: after the last fault all that live see the same world and it is the true one; without pauses,
  * partitions and heavy loss nobody that lives is declared dead; a killed member is out of all rings in time.
  *
- *   gossip [--from SEED] [--seeds N] [--members N] [--churn PERCENT [--seconds N]] [--verbose] */
+ *   gossip [--from SEED] [--seeds N] [--members N] [--faults N] [--verbose]
+ * Members that come and go by the hundred are churn.c's. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,7 +24,7 @@ typedef struct packet {
 typedef struct host {
     tn_swim *swim; /* NULL: not running */
     tn_member self;
-    uint64_t paused_until, run_at, died_at;
+    uint64_t paused_until, run_at;
     uint32_t side; /* of a partition */
 } host;
 
@@ -110,7 +111,6 @@ static void stop_host(size_t i)
 {
     tn_swim_destroy(w.hosts[i].swim);
     w.hosts[i].swim = NULL;
-    w.hosts[i].died_at = w.now;
 }
 
 static size_t any_living(size_t but)
@@ -264,56 +264,6 @@ static void time_a_kill(void)
     w.detect_max = took > w.detect_max ? took : w.detect_max;
 }
 
-/* ---- churn ---- */
-
-/* How many members that came or went the views of all have wrong, on average. */
-static double wrong_views(void)
-{
-    size_t n = living(), wrong = 0;
-    for (size_t i = 0; i < w.n; i++) {
-        if (!w.hosts[i].swim)
-            continue;
-        view v = {.at = i};
-        tn_swim_each(w.hosts[i].swim, look, &v);
-        size_t right = v.living - v.wrong;
-        wrong += v.wrong + (n > right ? n - right : 0);
-    }
-    return n ? (double)wrong / (double)n : 0;
-}
-
-/* So many per cent of the members are killed each second and come back a while later, for so many seconds; then how long
- * until all see the truth again. */
-static void churn(uint64_t percent, uint64_t seconds)
-{
-    uint64_t sent = w.sent, bytes = w.bytes, began = w.now, kills = 0, samples = 0;
-    double wrong = 0, worst = 0, due = 0;
-    for (uint64_t end = w.now + seconds * TN_SEC; w.now < end;) {
-        for (due += (double)(w.n * percent) / 1000; due >= 1 && living() > 2; due -= 1, kills++) {
-            stop_host(any_living(w.n));
-            for (size_t i = 0; i < w.n; i++) /* the one that has been away longest, for 10 s at least */
-                if (!w.hosts[i].swim && w.hosts[i].died_at + 10 * TN_SEC < w.now) {
-                    start_host(i, any_living(i));
-                    break;
-                }
-        }
-        run_until(w.now + 100 * TN_MS);
-        if (w.now % TN_SEC < 100 * TN_MS) {
-            double now = wrong_views();
-            wrong += now;
-            worst = now > worst ? now : worst;
-            samples++;
-        }
-    }
-    double took = (double)(w.now - began) / 1e9;
-    double packets = (double)(w.sent - sent) / (double)w.n / took, size = (double)(w.bytes - bytes) / (double)w.n / took;
-    uint64_t settled = wait_converged(120 * TN_SEC);
-    printf("churn: %zu members, %llu %% a second for %.0f s: %llu killed, %.2f members wrong in a view (worst %.2f), all right again "
-           "%.2f s after the last, %.1f packets and %.0f bytes a member and second, %llu false deaths\n",
-           w.n, (unsigned long long)percent, took, (unsigned long long)kills, samples ? wrong / (double)samples : 0, worst,
-           (double)settled / 1e9, packets, size, (unsigned long long)w.false_deaths);
-    w.undetected += settled == UINT64_MAX;
-}
-
 static void clear(void)
 {
     for (size_t i = 0; i < w.n; i++)
@@ -325,8 +275,6 @@ static void clear(void)
     tn_heap_done(&w.packets);
 }
 
-static uint64_t churn_percent, churn_seconds = 30;
-
 static bool play(uint64_t seed, size_t members, size_t faults)
 {
     memset(&w, 0, sizeof(w));
@@ -336,21 +284,12 @@ static bool play(uint64_t seed, size_t members, size_t faults)
     w.n = members ? members : sizes[tn_rng_below(&w.rng, TN_COUNT_OF(sizes))];
     w.faults = (uint32_t)tn_rng_below(&w.rng, 32);
     w.loss_percent = tn_rng_below(&w.rng, 2) ? (uint32_t)tn_rng_below(&w.rng, 21) : 0;
-    if (churn_percent) {
-        w.loss_percent = 0;
-        w.faults = 0;
-    }
     uint32_t loss = w.loss_percent;
     w.now = TN_SEC;
     for (size_t i = 0; i < w.n; i++)
         start_host(i, i ? (size_t)tn_rng_below(&w.rng, i) : 0);
     uint64_t formed = wait_converged(60 * TN_SEC), messages = w.sent;
-    if (churn_percent) {
-        printf("formed: %zu members after %.2f s\n", w.n, (double)formed / 1e9);
-        w.false_deaths = 0;
-        churn(churn_percent, churn_seconds);
-    }
-    for (size_t i = 0; i < faults && !churn_percent; i++) {
+    for (size_t i = 0; i < faults; i++) {
         run_until(w.now + tn_rng_below(&w.rng, 3 * TN_SEC));
         one_fault();
     }
@@ -390,13 +329,11 @@ int main(int argc, char **argv)
                        : strcmp(argv[i], "--seeds") == 0   ? &seeds
                        : strcmp(argv[i], "--members") == 0 ? &members
                        : strcmp(argv[i], "--faults") == 0  ? &faults
-                       : strcmp(argv[i], "--churn") == 0   ? &churn_percent
-                       : strcmp(argv[i], "--seconds") == 0 ? &churn_seconds
                                                            : NULL;
         if (strcmp(argv[i], "--verbose") == 0) {
             verbose = true;
         } else if (!to || ++i == argc || !tn_parse_u64(tn_str_from(argv[i]), to) || members > MEMBERS_MAX) {
-            fprintf(stderr, "usage: gossip [--from SEED] [--seeds N] [--members N] [--faults N] [--churn PERCENT [--seconds N]] [--verbose]\n");
+            fprintf(stderr, "usage: gossip [--from SEED] [--seeds N] [--members N] [--faults N] [--verbose]\n");
             return 2;
         }
     }
