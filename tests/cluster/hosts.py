@@ -2,10 +2,13 @@
 """Hosts as the manual has them: each with etc/cluster.yaml as it is written but for its addresses, and what a test needs
 besides (plugins of the build, metrics); every host an address of its own in 127.0.0.0/8."""
 
+import asyncio
 import os
 import re
 import subprocess
 import time
+
+from temporalio.client import Client
 
 from fleet import Member
 
@@ -91,6 +94,18 @@ def until(holds, what, seconds=60):
             raise RuntimeError(f"in {seconds} s there was not: {what}")
         time.sleep(0.05)
     return found
+
+
+async def connected(address, seconds=60):
+    """A client, as soon as somebody listens there: a host is a member before its frontend serves."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await Client.connect(address)
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def all_see(count, hosts, seconds=60):

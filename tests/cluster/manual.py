@@ -13,14 +13,13 @@ from datetime import timedelta
 
 import temporalio.api.enums.v1 as enums
 from temporalio import activity, workflow
-from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import stores
 from fleet import Balancer
-from hosts import Host, Site, all_see
+from hosts import Host, Site, all_see, connected
 from servers import Ports
 
 QUEUE = "manual"
@@ -361,7 +360,7 @@ async def play(arguments, report, folder):
         took = await asyncio.to_thread(all_see, 4, hosts)
         report.check("four hosts with etc/cluster.yaml, started at once", True, f"see each other {took:.1f} s later")
         balancer = await Balancer(site.addresses(), ports.take()).start()
-        client = await Client.connect(balancer.address)
+        client = await connected(balancer.address)
         async with worker(client):
             load = Load(client)
             await load.more(40)
@@ -372,7 +371,7 @@ async def play(arguments, report, folder):
         site.members = []
         await restored(report, site, kind)
         balancer.addresses = site.addresses()
-        client = await Client.connect(balancer.address)
+        client = await connected(balancer.address)
         async with worker(client):
             await looked_at(report, site, client, load, saved)
         ends = await asyncio.gather(*[asyncio.to_thread(one.stop) for one in site.members])
