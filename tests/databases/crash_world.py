@@ -60,8 +60,12 @@ async def more_acks(world, count):
 
 
 async def hammer(arguments, db, server, world, dice):
+    splits = 0
     for i in range(arguments.kills):
         await more_acks(world, 20)
+        shards = 64 * dice.randrange(1, 5)  # another number of them while all dies: the command may fail, the change must not
+        split = subprocess.Popen([os.path.join(os.path.dirname(arguments.tenond), "tenonctl"), "shard", "split", "--address",
+                                  server.address, "--shards", str(shards)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await asyncio.sleep(dice.uniform(0, 1.5))
         db.kill()
         if i % 3 == 2:
@@ -69,7 +73,9 @@ async def hammer(arguments, db, server, world, dice):
         await asyncio.to_thread(db.start)
         if not server.alive() and not await asyncio.to_thread(server.start):
             raise RuntimeError("tenond does not start again")
+        splits += await asyncio.to_thread(split.wait, PATIENCE_S) == 0
     await more_acks(world, 20)
+    return splits
 
 
 async def campaign(arguments, folder):
@@ -97,7 +103,7 @@ async def campaign(arguments, folder):
             "workers": [asyncio.create_task(world.workflow_worker(f"w{i}")) for i in range(6)] +
                        [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(6)],
         }
-        await hammer(arguments, store.server, server, world, dice)
+        splits = await hammer(arguments, store.server, server, world, dice)
         await until_quiet(world, tasks, log_path, PATIENCE_S)
         verdict, runs, oks = await judge(server.address, log_path, effects_path)
         idle = 0
@@ -113,7 +119,7 @@ async def campaign(arguments, folder):
         store.stop()
     for violation in verdict.violations[:20]:
         print("  " + violation)
-    print(f"{arguments.store}, seed {seed}: {arguments.kills} kills, {runs} runs, {oks} acknowledged calls, "
+    print(f"{arguments.store}, seed {seed}: {arguments.kills} kills, {splits} changes of the number of shards, {runs} runs, {oks} acknowledged calls, "
           f"{len(verdict.violations)} violations, exit status {status}"
           + (f", idle: queries in {idle} of 6 seconds" if arguments.store == "postgresql" else ""))
     return 1 if verdict.violations or status != 0 or idle else 0
