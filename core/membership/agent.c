@@ -130,30 +130,40 @@ static void take(uint32_t loop, snapshot *snap)
     snapshot_unref(m.slots[loop].before);
     m.slots[loop].before = m.slots[loop].now;
     m.slots[loop].now = snap;
-    for (size_t i = 0; i < n_listeners; i++)
-        listeners[i]();
 }
 
-static void delivered(tn_msg *msg)
+static void installed(tn_msg *msg) /* before anybody asks: nobody is told */
 {
     delivery *d = TN_CONTAINER_OF(msg, delivery, msg);
     take(d->loop, d->snap);
     free(d);
 }
 
-static void publish(tn_loop_timer *timer)
+static void delivered(tn_msg *msg)
 {
-    (void)timer;
+    installed(msg);
+    for (size_t i = 0; i < n_listeners; i++)
+        listeners[i]();
+}
+
+static void post_snapshot(void (*run)(tn_msg *msg))
+{
     snapshot *snap = snapshot_make();
     uint32_t loops = tn_loops_count();
     atomic_init(&snap->refs, loops);
     for (uint32_t i = 0; i < loops; i++) {
         delivery *d = tn_xcalloc(1, sizeof(*d));
-        d->msg.run = delivered;
+        d->msg.run = run;
         d->snap = snap;
         d->loop = i;
         tn_loop_post(tn_loops_get(i), &d->msg);
     }
+}
+
+static void publish(tn_loop_timer *timer)
+{
+    (void)timer;
+    post_snapshot(delivered);
 }
 
 static snapshot *mine(void)
@@ -414,14 +424,14 @@ static void loop_start(void *arg)
         tn_records_start(!o->seeds_only);
 }
 
+/* By way of the mailboxes, as all others: one that came earlier may be on its way, or there already. */
 static void first_snapshot(void *arg)
 {
-    snapshot *snap = snapshot_make();
-    atomic_init(&snap->refs, tn_loops_count());
-    for (uint32_t i = 0; i < tn_loops_count(); i++)
-        m.slots[i].now = snap;
     (void)arg;
+    post_snapshot(installed);
 }
+
+static void nothing(void *arg) { (void)arg; }
 
 static void loop_serve(void *arg)
 {
@@ -462,6 +472,8 @@ tn_status tn_members_start(const tn_members_options *options, tn_error *err)
     if (living > 1)
         usleep(LET_GO_NS / TN_US);
     tn_loop_call(tn_loops_get(0), first_snapshot, NULL);
+    for (uint32_t i = 0; i < tn_loops_count(); i++)
+        tn_loop_call(tn_loops_get(i), nothing, NULL); /* behind it in the mailbox */
     m.on = true;
     return TN_OK;
 }
@@ -509,4 +521,15 @@ void tn_members_stop(void)
     usleep(300000); /* the farewell goes round while we still answer */
     tn_loop_call(tn_loops_get(0), loop_stop, NULL);
     explicit_bzero(m.key, sizeof(m.key));
+}
+
+void tn_members_done(void)
+{
+    for (uint32_t i = 0; m.slots && i < tn_loops_count(); i++) {
+        snapshot_unref(m.slots[i].before);
+        snapshot_unref(m.slots[i].now);
+    }
+    free(m.slots);
+    m.slots = NULL;
+    m.on = false;
 }

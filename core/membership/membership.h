@@ -31,6 +31,7 @@ bool tn_members_on(void);
 /* [main] Out of the rings, still a member: what this process owns is taken by others. */
 void tn_members_drain(void);
 void tn_members_stop(void); /* [main] says farewell; removes its record */
+void tn_members_done(void); /* [main, loops ended] drops the last snapshots */
 
 /* [loop] Who owns a key of a role.  NULL: this process (or there is no membership).  *out_any false: nobody has that
  * role.  The member is valid until the loop's current message returns. */

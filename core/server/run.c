@@ -22,6 +22,7 @@
 #include "history/history.h"
 #include "http/http.h"
 #include "matching/matching.h"
+#include "membership/membership.h"
 #include "metrics/metrics.h"
 #include "namespace/endpoint.h"
 #include "deployment/deployment.h"
@@ -658,6 +659,7 @@ static void stop(server *s)
         tn_loop_call(tn_loops_get(0), tn_tls_unwatch, s->tls);
     if (s->up.loops) {
         tn_loops_stop();
+        tn_members_done();
         tn_loops_destroy();
     }
     if (s->up.dynconfig)
