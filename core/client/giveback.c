@@ -25,8 +25,10 @@ static ProtobufCBinaryData token_of(const ProtobufCMessage *answer, uint32_t typ
         return (ProtobufCBinaryData){token.bytes.n, (uint8_t *)(uintptr_t)token.bytes.p};
     }
     if (type == TN_TASK_WORKFLOW)
-        return ((const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *)answer)->task_token;
-    return ((const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *)answer)->task_token;
+        return ((const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *)answer)
+            ->task_token;
+    return ((const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *)answer)
+        ->task_token;
 }
 
 void tn_client_give_back(const ProtobufCMessage *answer, uint32_t type, tn_loop *home)

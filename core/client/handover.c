@@ -5,7 +5,10 @@
 #include "client/wire.h"
 #include "proto/proto.h"
 
-static char *text(tn_arena *arena, tn_str s) { return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s)); }
+static char *text(tn_arena *arena, tn_str s)
+{
+    return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s));
+}
 
 void tn_remote_hand_over(const tn_member *owner, uint32_t shard, const tn_run_key *runs, size_t n)
 {

@@ -15,7 +15,8 @@ tn_str tn_partition_base(tn_str name, uint32_t *out_index)
     if (name.n <= prefix_n || memcmp(name.p, PREFIX, prefix_n) != 0)
         return name;
     const char *slash = memrchr(name.p + prefix_n, '/', name.n - prefix_n);
-    tn_str number = slash ? (tn_str){slash + 1, (size_t)(name.p + name.n - slash - 1)} : (tn_str){0};
+    tn_str number =
+        slash ? (tn_str){slash + 1, (size_t)(name.p + name.n - slash - 1)} : (tn_str){0};
     if (!slash || !tn_parse_u64(number, &index) || index == 0 || index >= TN_PARTITIONS_MAX)
         return name;
     *out_index = (uint32_t)index;
@@ -24,7 +25,8 @@ tn_str tn_partition_base(tn_str name, uint32_t *out_index)
 
 tn_str tn_partition_name(tn_arena *arena, tn_str base, uint32_t index)
 {
-    return index ? tn_str_from(tn_arena_printf(arena, PREFIX TN_STR_FMT "/%u", TN_STR_ARG(base), index))
+    return index ? tn_str_from(
+                       tn_arena_printf(arena, PREFIX TN_STR_FMT "/%u", TN_STR_ARG(base), index))
                  : tn_arena_str(arena, base);
 }
 

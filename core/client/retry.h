@@ -11,10 +11,11 @@
 #define TN_RETRY_BURST 4000u /* ... and what it saves up */
 
 typedef struct tn_retry_budget { /* zeroed: full */
-    uint64_t full_at_ns; /* when it would be, if nobody took */
+    uint64_t full_at_ns;         /* when it would be, if nobody took */
 } tn_retry_budget;
 
 /* The wait before that try (0: the first), or 0 when there have been enough. */
-uint64_t tn_retry_wait_ns(tn_retry_budget *budget, uint32_t tries, uint64_t now_ns, uint64_t chance);
+uint64_t tn_retry_wait_ns(tn_retry_budget *budget, uint32_t tries, uint64_t now_ns,
+                          uint64_t chance);
 
 #endif

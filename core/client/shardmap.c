@@ -45,7 +45,8 @@ static void apply(uint32_t shards, uint64_t version)
 {
     if (!tn_client_set_shards(shards, version))
         return;
-    TN_LOG(TN_LOG_INFO, "client", "another shard map is in force", TN_LOG_U("shards", shards), TN_LOG_U("version", version));
+    TN_LOG(TN_LOG_INFO, "client", "another shard map is in force", TN_LOG_U("shards", shards),
+           TN_LOG_U("version", version));
     for (uint32_t i = 0; i < tn_loops_count(); i++) {
         tn_msg *msg = tn_xcalloc(1, sizeof(*msg));
         msg->run = changed_here;
@@ -55,18 +56,20 @@ static void apply(uint32_t shards, uint64_t version)
 
 static tn_status read_row(tn_arena *arena, const tn_row *row, Tenon__ShardMap **out, tn_error *err)
 {
-    tn_status status =
-        tn_proto_unpack(&tenon__shard_map__descriptor, row->value, arena, (ProtobufCMessage **)(void *)out, err);
+    tn_status status = tn_proto_unpack(&tenon__shard_map__descriptor, row->value, arena,
+                                       (ProtobufCMessage **)(void *)out, err);
     uint32_t partitions = tn_client_partition_count();
-    if (status == TN_OK && (!(*out)->shards || (*out)->shards % partitions || (*out)->shards > TN_SHARDS_MAX ||
-                            (*out)->shards / partitions > TN_SHARDS_A_PARTITION_MAX || !(*out)->version))
+    if (status == TN_OK &&
+        (!(*out)->shards || (*out)->shards % partitions || (*out)->shards > TN_SHARDS_MAX ||
+         (*out)->shards / partitions > TN_SHARDS_A_PARTITION_MAX || !(*out)->version))
         status = tn_error_set(err, TN_EDATALOSS, "the store's shard map is damaged");
     return status;
 }
 
 static tn_key map_key(tn_arena *arena)
 {
-    return tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("shards")));
+    return tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                        tn_blob_of_str(TN_STR("shards")));
 }
 
 tn_status tn_shardmap_load_sync(tn_error *err)
@@ -93,14 +96,16 @@ static void map_came(tn_store_op *op)
     if (op->status == TN_OK && read_row(op->arena, &op->u.get.row, &map, &op->error) == TN_OK)
         apply(map->shards, map->version);
     else if (op->status != TN_ENOTFOUND)
-        TN_LOG(TN_LOG_WARN, "client", "the shard map could not be read", TN_LOG_Z("why", op->error.text));
+        TN_LOG(TN_LOG_WARN, "client", "the shard map could not be read",
+               TN_LOG_Z("why", op->error.text));
     tn_arena_destroy(op->arena);
 }
 
 void tn_shardmap_refresh(void)
 {
     uint64_t now = tn_now_mono_ns(), last = atomic_load(&read_at_ns);
-    if (!tn_client_partition_count() || (last && now - last < REFRESH_MIN_NS) || atomic_exchange(&reading, true))
+    if (!tn_client_partition_count() || (last && now - last < REFRESH_MIN_NS) ||
+        atomic_exchange(&reading, true))
         return;
     atomic_store(&read_at_ns, now);
     tn_arena *arena = tn_arena_create(0);
@@ -152,7 +157,9 @@ static void end(tn_shardmap_change *c, const tn_fault *fault)
 
 static void end_status(tn_shardmap_change *c)
 {
-    end(c, tn_fault_from_status(c->arena, c->op.status == TN_ECONFLICT ? TN_EUNAVAILABLE : c->op.status, &c->op.error));
+    end(c, tn_fault_from_status(c->arena,
+                                c->op.status == TN_ECONFLICT ? TN_EUNAVAILABLE : c->op.status,
+                                &c->op.error));
 }
 
 static void next_read(tn_shardmap_change *c, void (*done)(tn_store_op *op))
@@ -187,8 +194,8 @@ static void write_map(tn_shardmap_change *c)
     Tenon__ClusterRecord *cluster = NULL;
     Tenon__ShardMap map = TENON__SHARD_MAP__INIT;
     tn_store_batch batch;
-    if (tn_proto_unpack(&tenon__cluster_record__descriptor, c->cluster.value, c->arena, (ProtobufCMessage **)(void *)&cluster,
-                        &c->op.error) != TN_OK) {
+    if (tn_proto_unpack(&tenon__cluster_record__descriptor, c->cluster.value, c->arena,
+                        (ProtobufCMessage **)(void *)&cluster, &c->op.error) != TN_OK) {
         c->op.status = TN_EDATALOSS;
         end_status(c);
         return;
@@ -203,7 +210,8 @@ static void write_map(tn_shardmap_change *c)
     tn_key map_at = map_key(c->arena);
     tn_store_batch_init(&batch, c->arena);
     tn_store_batch_cond(&batch, TN_COND_VERSION, c->cluster.key, c->cluster.version);
-    tn_store_batch_cond(&batch, c->map.version ? TN_COND_VERSION : TN_COND_ABSENT, map_at, c->map.version);
+    tn_store_batch_cond(&batch, c->map.version ? TN_COND_VERSION : TN_COND_ABSENT, map_at,
+                        c->map.version);
     tn_store_batch_put(&batch, c->cluster.key, pack(c, &cluster->base));
     tn_store_batch_put(&batch, map_at, pack(c, &map.base));
     next_read(c, made);
@@ -218,12 +226,13 @@ static void members_came(tn_store_op *op)
     const tn_page *page = &op->u.scan.page;
     for (size_t i = 0; op->status == TN_OK && i < page->n_rows; i++) {
         Tenon__MemberRecord *m = NULL;
-        if (tn_proto_unpack(&tenon__member_record__descriptor, page->rows[i].value, c->arena, (ProtobufCMessage **)(void *)&m,
-                            NULL) == TN_OK &&
+        if (tn_proto_unpack(&tenon__member_record__descriptor, page->rows[i].value, c->arena,
+                            (ProtobufCMessage **)(void *)&m, NULL) == TN_OK &&
             !m->follows_shard_map && m->seen_ns + MEMBER_FRESH_NS > tn_now_wall_ns()) {
             end(c, tn_fault_make(c->arena, TN_GRPC_FAILED_PRECONDITION,
-                                 "the member at %s:%u runs release %s, which has one number of shards for ever; fix: upgrade it", m->ip,
-                                 m->port, m->version));
+                                 "the member at %s:%u runs release %s, which has one number of "
+                                 "shards for ever; fix: upgrade it",
+                                 m->ip, m->port, m->version));
             return;
         }
     }
@@ -242,9 +251,11 @@ static void members_came(tn_store_op *op)
 static const tn_fault *refuse(const tn_shardmap_change *c)
 {
     uint32_t p = c->partitions;
-    if (c->shards < p || c->shards % p || c->shards / p > TN_SHARDS_A_PARTITION_MAX || c->shards > TN_SHARDS_MAX)
+    if (c->shards < p || c->shards % p || c->shards / p > TN_SHARDS_A_PARTITION_MAX ||
+        c->shards > TN_SHARDS_MAX)
         return tn_fault_make(c->arena, TN_GRPC_INVALID_ARGUMENT,
-                             "this store has %u partitions: the number of shards must be a multiple of that, at most %u of them and %u",
+                             "this store has %u partitions: the number of shards must be a "
+                             "multiple of that, at most %u of them and %u",
                              p, TN_SHARDS_A_PARTITION_MAX, TN_SHARDS_MAX);
     return NULL;
 }
@@ -275,7 +286,8 @@ static void current_came(tn_store_op *op)
     }
     next_read(c, members_came);
     c->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 1000};
-    c->op.u.scan.range.from = tn_store_key(c->arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
+    c->op.u.scan.range.from =
+        tn_store_key(c->arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
     tn_store_scan(&c->op);
 }
 
@@ -287,7 +299,8 @@ static void cluster_came(tn_store_op *op)
         return;
     }
     c->cluster = op->u.get.row;
-    c->cluster.key = tn_store_key(c->arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
+    c->cluster.key = tn_store_key(c->arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                                  tn_blob_of_str(TN_STR("cluster")));
     next_read(c, current_came);
     c->op.u.get.key = map_key(c->arena);
     tn_store_get(&c->op);
@@ -304,6 +317,7 @@ void tn_shardmap_change_to(tn_shardmap_change *c)
         return;
     }
     next_read(c, cluster_came);
-    c->op.u.get.key = tn_store_key(c->arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
+    c->op.u.get.key = tn_store_key(c->arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                                   tn_blob_of_str(TN_STR("cluster")));
     tn_store_get(&c->op);
 }

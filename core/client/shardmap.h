@@ -15,7 +15,8 @@
 #include "store/store.h"
 
 #define TN_SHARDS_A_PARTITION_MAX 256u
-#define TN_SHARDMAP_SCHEMA 2u /* of a cluster whose map has changed: releases that know of no map must not start */
+#define TN_SHARDMAP_SCHEMA \
+    2u /* of a cluster whose map has changed: releases that know of no map must not start */
 
 /* [main] What the store says at start: call before the roles start, after tn_client_wire. */
 tn_status tn_shardmap_load_sync(tn_error *err) TN_WARN_UNUSED;

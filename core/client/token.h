@@ -12,7 +12,7 @@ struct tn_task_token {
 };
 
 void tn_token_set_key(const uint8_t key[16]); /* [main] once, before serving */
-void tn_token_forget_key(void); /* [main] at the end */
+void tn_token_forget_key(void);               /* [main] at the end */
 tn_blob tn_token_seal(tn_arena *arena, const ProtobufCMessage *message);
 /* NULL when the MAC or the message is wrong. */
 ProtobufCMessage *tn_token_open(tn_arena *arena, tn_blob token,

@@ -89,11 +89,13 @@ void tn_config_complain(const tn_config *node, const char *path, const char *tex
 /* ---- differences ---- For each key (or whole map or list) of fresh that old has not, or has with another value:
  * changed(node of fresh); for each that only old has: removed(node of old).  Values are compared as they are written, and
  * a key without one is as good as none. */
-void tn_config_diff(const tn_config *old, const tn_config *fresh, void (*changed)(void *user, const tn_config *node),
+void tn_config_diff(const tn_config *old, const tn_config *fresh,
+                    void (*changed)(void *user, const tn_config *node),
                     void (*removed)(void *user, const tn_config *node), void *user);
 bool tn_config_same(const tn_config *a, const tn_config *b);
 /* The nodes KEYFile of old's tree whose file, once read as a secret, holds another one now. */
-void tn_config_diff_secrets(const tn_config *old, void (*changed)(void *user, const tn_config *node), void *user);
+void tn_config_diff_secrets(const tn_config *old,
+                            void (*changed)(void *user, const tn_config *node), void *user);
 
 /* ---- unknown keys ---- Complains of every key below node that no path of the list names; "*"
  * stands for any key or index ("tls.caFile", "hosts.*.name").  The nearest known key is suggested.

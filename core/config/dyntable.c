@@ -103,7 +103,7 @@ static const char *intern(tn_str text)
     static struct kept {
         struct kept *next;
         char text[];
-    } *all;
+    } * all;
     struct kept *k;
 
     pthread_mutex_lock(&lock);

@@ -48,7 +48,8 @@ static bool manager_mismatch(const tn_deployment *d, tn_deployment_change *c)
         return false;
     fail(c, TN_GRPC_FAILED_PRECONDITION,
          "ManagerIdentity '%s' is set and does not match user identity '" TN_STR_FMT
-         "'; to proceed, set your own identity as the ManagerIdentity, remove the ManagerIdentity, or wait for the other "
+         "'; to proceed, set your own identity as the ManagerIdentity, remove the ManagerIdentity, "
+         "or wait for the other "
          "client to do so",
          d->manager, TN_STR_ARG(c->identity));
     return true;
@@ -68,7 +69,8 @@ static tn_deployment *made(tn_deployment_change *c, size_t others, uint64_t now_
     tn_deployment *d = tn_arena_alloc(c->arena, sizeof(*d));
     if (c->max_deployments > 0 && others >= (size_t)c->max_deployments) {
         c->fault = tn_fault_exhausted(c->arena, LIMIT_CAUSE, NAMESPACE_SCOPE,
-                                      "reached maximum deployments in namespace (%lld)", (long long)c->max_deployments);
+                                      "reached maximum deployments in namespace (%lld)",
+                                      (long long)c->max_deployments);
         return NULL;
     }
     TN_ASSERT(d);
@@ -79,15 +81,17 @@ static tn_deployment *made(tn_deployment_change *c, size_t others, uint64_t now_
     return d;
 }
 
-static tn_deployment_version *add_version(tn_deployment *d, tn_deployment_change *c, int32_t status, uint64_t now_ns)
+static tn_deployment_version *add_version(tn_deployment *d, tn_deployment_change *c, int32_t status,
+                                          uint64_t now_ns)
 {
     tn_deployment_version *v = tn_arena_alloc(c->arena, sizeof(*v));
     if (c->max_versions > 0 && d->n_versions >= (size_t)c->max_versions) {
         c->too_many_versions = true;
-        c->fault = tn_fault_exhausted(c->arena, LIMIT_CAUSE, NAMESPACE_SCOPE,
-                                      "cannot add version " TN_STR_FMT "." TN_STR_FMT
-                                      " since maximum number of versions (%lld) have been registered in the deployment",
-                                      TN_STR_ARG(c->name), TN_STR_ARG(c->build_id), (long long)c->max_versions);
+        c->fault = tn_fault_exhausted(
+            c->arena, LIMIT_CAUSE, NAMESPACE_SCOPE,
+            "cannot add version " TN_STR_FMT "." TN_STR_FMT
+            " since maximum number of versions (%lld) have been registered in the deployment",
+            TN_STR_ARG(c->name), TN_STR_ARG(c->build_id), (long long)c->max_versions);
         return NULL;
     }
     TN_ASSERT(v);
@@ -121,10 +125,11 @@ static void add_queue(tn_deployment_version *v, tn_deployment_change *c)
         return;
     }
     if (c->max_queues > 0 && v->n_queues >= (size_t)c->max_queues) {
-        c->fault = tn_fault_exhausted(c->arena, LIMIT_CAUSE, NAMESPACE_SCOPE,
-                                      "cannot add task queue " TN_STR_FMT
-                                      " since maximum number of task queues (%lld) have been registered in deployment",
-                                      TN_STR_ARG(c->queue), (long long)c->max_queues);
+        c->fault = tn_fault_exhausted(
+            c->arena, LIMIT_CAUSE, NAMESPACE_SCOPE,
+            "cannot add task queue " TN_STR_FMT
+            " since maximum number of task queues (%lld) have been registered in deployment",
+            TN_STR_ARG(c->queue), (long long)c->max_queues);
         return;
     }
     Tenon__DeploymentQueue *q = tn_arena_alloc(c->arena, sizeof(*q));
@@ -136,7 +141,8 @@ static void add_queue(tn_deployment_version *v, tn_deployment_change *c)
     v->queues[v->n_queues++] = q;
 }
 
-static tn_deployment *do_register(tn_deployment *d, tn_deployment_change *c, size_t others, uint64_t now_ns)
+static tn_deployment *do_register(tn_deployment *d, tn_deployment_change *c, size_t others,
+                                  uint64_t now_ns)
 {
     if (!d && (d = made(c, others, now_ns)))
         d->auto_created = true;
@@ -151,13 +157,15 @@ static tn_deployment *do_register(tn_deployment *d, tn_deployment_change *c, siz
     return d;
 }
 
-static tn_deployment *do_create(tn_deployment *d, tn_deployment_change *c, size_t others, uint64_t now_ns)
+static tn_deployment *do_create(tn_deployment *d, tn_deployment_change *c, size_t others,
+                                uint64_t now_ns)
 {
     if (d && tn_str_is(c->request_id, d->create_request_id)) {
         c->unchanged = true;
     } else if (d) {
-        fail(c, TN_GRPC_ALREADY_EXISTS, "Worker Deployment with name \"" TN_STR_FMT "\" already exists%s",
-             TN_STR_ARG(c->name), d->auto_created ? " (auto-created from worker polls)" : "");
+        fail(c, TN_GRPC_ALREADY_EXISTS,
+             "Worker Deployment with name \"" TN_STR_FMT "\" already exists%s", TN_STR_ARG(c->name),
+             d->auto_created ? " (auto-created from worker polls)" : "");
     } else if ((d = made(c, others, now_ns))) {
         d->create_request_id = text(c->arena, c->request_id);
         d->last_modifier = text(c->arena, c->identity);
@@ -168,13 +176,15 @@ static tn_deployment *do_create(tn_deployment *d, tn_deployment_change *c, size_
 static void not_found(tn_deployment_change *c)
 {
     fail(c, TN_GRPC_NOT_FOUND,
-         "no Worker Deployment found with name '" TN_STR_FMT "'; does your Worker Deployment have pollers?",
+         "no Worker Deployment found with name '" TN_STR_FMT
+         "'; does your Worker Deployment have pollers?",
          TN_STR_ARG(c->name));
 }
 
 static void version_not_found(tn_deployment_change *c)
 {
-    fail(c, TN_GRPC_NOT_FOUND, "build ID '" TN_STR_FMT "' not found in Worker Deployment '" TN_STR_FMT "'",
+    fail(c, TN_GRPC_NOT_FOUND,
+         "build ID '" TN_STR_FMT "' not found in Worker Deployment '" TN_STR_FMT "'",
          TN_STR_ARG(c->build_id), TN_STR_ARG(c->name));
 }
 
@@ -185,8 +195,8 @@ static void do_create_version(tn_deployment *d, tn_deployment_change *c, uint64_
         c->unchanged = true;
     } else if (v) {
         fail(c, TN_GRPC_ALREADY_EXISTS,
-             "Worker Deployment Version \"" TN_STR_FMT "." TN_STR_FMT "\" already exists", TN_STR_ARG(c->name),
-             TN_STR_ARG(c->build_id));
+             "Worker Deployment Version \"" TN_STR_FMT "." TN_STR_FMT "\" already exists",
+             TN_STR_ARG(c->name), TN_STR_ARG(c->build_id));
     } else if ((v = add_version(d, c, TN_DEPLOYED_CREATED, now_ns))) {
         v->create_request_id = text(c->arena, c->request_id);
         v->last_modifier = text(c->arena, c->identity);
@@ -229,7 +239,8 @@ static void do_set_current(tn_deployment *d, tn_deployment_change *c, uint64_t n
     if (manager_mismatch(d, c) || !knows_or_may_make(d, c, now_ns))
         return;
     if (!same) {
-        bool promoted = c->build_id.n ? d->ramps && tn_str_is(c->build_id, d->ramping) : d->ramps && !*d->ramping;
+        bool promoted = c->build_id.n ? d->ramps && tn_str_is(c->build_id, d->ramping)
+                                      : d->ramps && !*d->ramping;
         d->current = text(c->arena, c->build_id);
         d->current_changed_ns = now_ns;
         d->revision++;
@@ -271,10 +282,12 @@ static void do_set_ramping(tn_deployment *d, tn_deployment_change *c, uint64_t n
         return;
     if (!c->unset && tn_str_is(c->build_id, d->current)) {
         fail(c, TN_GRPC_FAILED_PRECONDITION, "requested ramping version %s is already current",
-             tn_dver_text_old(c->arena, c->build_id.n ? (tn_dver){c->name, c->build_id} : (tn_dver){0}));
+             tn_dver_text_old(c->arena,
+                              c->build_id.n ? (tn_dver){c->name, c->build_id} : (tn_dver){0}));
         return;
     }
-    if (!c->unset && c->build_id.n && !tn_deployment_version_at(d, c->build_id) && !c->allow_no_pollers) {
+    if (!c->unset && c->build_id.n && !tn_deployment_version_at(d, c->build_id) &&
+        !c->allow_no_pollers) {
         version_not_found(c);
         return;
     }
@@ -296,13 +309,15 @@ static void do_delete_version(tn_deployment *d, tn_deployment_change *c)
     }
     char *shown = tn_dver_text(c->arena, (tn_dver){c->name, c->build_id});
     if (tn_str_is(c->build_id, d->current) || (d->ramps && tn_str_is(c->build_id, d->ramping))) {
-        fail(c, TN_GRPC_FAILED_PRECONDITION, "version '%s' cannot be deleted since it is current or ramping", shown);
+        fail(c, TN_GRPC_FAILED_PRECONDITION,
+             "version '%s' cannot be deleted since it is current or ramping", shown);
         return;
     }
     if (!c->by_server && manager_mismatch(d, c))
         return;
     if (!c->skip_drainage && v->drainage == 1) {
-        fail(c, TN_GRPC_FAILED_PRECONDITION, "version '%s' cannot be deleted since it is draining", shown);
+        fail(c, TN_GRPC_FAILED_PRECONDITION, "version '%s' cannot be deleted since it is draining",
+             shown);
         return;
     }
     drop_version(d, v);
@@ -337,7 +352,8 @@ static void remove_entry(tn_deployment_version *v, const char *key)
 static void no_version_to_describe(tn_deployment_change *c)
 {
     fail(c, TN_GRPC_NOT_FOUND,
-         "workflow not found for ID: temporal-sys-worker-deployment-version:" TN_STR_FMT ":" TN_STR_FMT,
+         "workflow not found for ID: temporal-sys-worker-deployment-version:" TN_STR_FMT
+         ":" TN_STR_FMT,
          TN_STR_ARG(c->name), TN_STR_ARG(c->build_id));
 }
 
@@ -351,7 +367,8 @@ static void do_set_metadata(tn_deployment *d, tn_deployment_change *c)
     for (size_t i = 0; i < c->n_upserts; i++) {
         remove_entry(v, c->upserts[i]->name);
         v->metadata = grown(c->arena, v->metadata, v->n_metadata, sizeof(v->metadata[0]));
-        v->metadata[v->n_metadata++] = (Tenon__NamedPayload *)(void *)tn_proto_copy(&c->upserts[i]->base, c->arena);
+        v->metadata[v->n_metadata++] =
+            (Tenon__NamedPayload *)(void *)tn_proto_copy(&c->upserts[i]->base, c->arena);
     }
     for (size_t i = 0; i < c->n_removals; i++)
         remove_entry(v, c->removals[i]);
@@ -402,7 +419,8 @@ static tn_deployment *without_record(tn_deployment_change *c, size_t others, uin
         return NULL;
     case TN_DEPLOYMENT_SET_MANAGER:
     case TN_DEPLOYMENT_DELETE_VERSION:
-        fail(c, TN_GRPC_NOT_FOUND, "workflow not found for ID: temporal-sys-worker-deployment:" TN_STR_FMT,
+        fail(c, TN_GRPC_NOT_FOUND,
+             "workflow not found for ID: temporal-sys-worker-deployment:" TN_STR_FMT,
              TN_STR_ARG(c->name));
         return NULL;
     case TN_DEPLOYMENT_SET_METADATA:
@@ -455,14 +473,17 @@ static tn_deployment *with_record(tn_deployment *d, tn_deployment_change *c, uin
     return d;
 }
 
-tn_deployment *tn_deployment_apply(const tn_deployment *before, tn_deployment_change *c, size_t others, uint64_t now_ns)
+tn_deployment *tn_deployment_apply(const tn_deployment *before, tn_deployment_change *c,
+                                   size_t others, uint64_t now_ns)
 {
-    tn_deployment *d = before ? (tn_deployment *)(void *)tn_proto_copy(&before->base, c->arena) : NULL;
+    tn_deployment *d =
+        before ? (tn_deployment *)(void *)tn_proto_copy(&before->base, c->arena) : NULL;
     c->fault = NULL;
     c->unchanged = c->too_many_versions = false;
     if (!d) {
         d = without_record(c, others, now_ns);
-        if (!d || c->fault || (c->verb != TN_DEPLOYMENT_SET_CURRENT && c->verb != TN_DEPLOYMENT_SET_RAMPING))
+        if (!d || c->fault ||
+            (c->verb != TN_DEPLOYMENT_SET_CURRENT && c->verb != TN_DEPLOYMENT_SET_RAMPING))
             return c->fault ? NULL : d;
     }
     d = with_record(d, c, now_ns);

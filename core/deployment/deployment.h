@@ -51,7 +51,8 @@ typedef struct tn_routing {
 /* NULL: no version has that queue. */
 const tn_routing *tn_deployment_routing(tn_str ns_id, tn_str queue, uint32_t type);
 /* The version for a workflow, and under which revision of its deployment's routing.  routing NULL: unversioned, 0. */
-tn_dver tn_routing_target(const tn_routing *routing, tn_str workflow_id, bool use_ramping, int64_t *out_revision);
+tn_dver tn_routing_target(const tn_routing *routing, tn_str workflow_id, bool use_ramping,
+                          int64_t *out_revision);
 
 /* What a run says of its tasks. */
 typedef struct tn_directive {
@@ -68,25 +69,31 @@ typedef struct tn_placement {
 tn_placement tn_deployment_place(tn_str ns_id, tn_str queue, uint32_t type, tn_str workflow_id,
                                  const tn_directive *directive);
 /* A sticky queue's worker is of the run's version; false: the run's tasks go elsewhere by now. */
-bool tn_deployment_sticky_fits(tn_str ns_id, tn_str queue, tn_str workflow_id, const tn_directive *directive);
+bool tn_deployment_sticky_fits(tn_str ns_id, tn_str queue, tn_str workflow_id,
+                               const tn_directive *directive);
 
 /* A worker's: empty, unless it asks to be versioned. */
 tn_dver tn_dver_of_options(const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
 
 /* ---- showing (show.c) ---- */
 
-char *tn_dver_text(tn_arena *arena, tn_dver v);     /* "name:build", unversioned: "" */
-char *tn_dver_text_old(tn_arena *arena, tn_dver v); /* "name.build", unversioned: "__unversioned__" */
+char *tn_dver_text(tn_arena *arena, tn_dver v); /* "name:build", unversioned: "" */
+char *tn_dver_text_old(tn_arena *arena,
+                       tn_dver v); /* "name.build", unversioned: "__unversioned__" */
 /* Either form; points into s.  False: neither ("__unversioned__" is empty and true). */
 bool tn_dver_parse(tn_str s, tn_dver *out);
-Temporal__Api__Deployment__V1__WorkerDeploymentVersion *tn_dver_message(tn_arena *arena, tn_dver v); /* NULL: unversioned */
-Temporal__Api__Deployment__V1__WorkerDeploymentInfo *tn_deployment_info(tn_arena *arena, const tn_deployment *d);
+Temporal__Api__Deployment__V1__WorkerDeploymentVersion *tn_dver_message(
+    tn_arena *arena, tn_dver v); /* NULL: unversioned */
+Temporal__Api__Deployment__V1__WorkerDeploymentInfo *tn_deployment_info(tn_arena *arena,
+                                                                        const tn_deployment *d);
 Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *tn_deployment_version_info(
     tn_arena *arena, const tn_deployment *d, const tn_deployment_version *v);
-Temporal__Api__Deployment__V1__RoutingConfig *tn_deployment_routing_config(tn_arena *arena, const tn_deployment *d);
-typedef Temporal__Api__Deployment__V1__WorkerDeploymentInfo__WorkerDeploymentVersionSummary tn_deployment_summary;
-tn_deployment_summary *tn_deployment_version_summary(tn_arena *arena, const tn_deployment *d,
-                                                     const tn_deployment_version *v); /* v NULL: NULL */
+Temporal__Api__Deployment__V1__RoutingConfig *tn_deployment_routing_config(tn_arena *arena,
+                                                                           const tn_deployment *d);
+typedef Temporal__Api__Deployment__V1__WorkerDeploymentInfo__WorkerDeploymentVersionSummary
+    tn_deployment_summary;
+tn_deployment_summary *tn_deployment_version_summary(
+    tn_arena *arena, const tn_deployment *d, const tn_deployment_version *v); /* v NULL: NULL */
 ProtobufCBinaryData tn_deployment_token(tn_arena *arena, const tn_deployment *d);
 
 /* ---- changing ---- */
@@ -127,8 +134,8 @@ typedef struct tn_deployment_change {
     int64_t max_deployments, max_versions, max_queues; /* 0: no limit */
     /* result */
     const tn_fault *fault;
-    bool too_many_versions; /* with a fault: one that may go must be deleted first */
-    bool unchanged;         /* nothing was to be done */
+    bool too_many_versions;            /* with a fault: one that may go must be deleted first */
+    bool unchanged;                    /* nothing was to be done */
     tn_str previous, previous_manager; /* build id; empty: unversioned */
     bool previous_ramped;
     float previous_percentage;
@@ -145,8 +152,8 @@ void tn_deployment_reactivate(tn_str ns_id, tn_dver version);
 void tn_deployment_try(tn_deployment_change *change);
 /* Pure: the record as it would be (copied into the change's arena), NULL: gone or none.  `others`: deployments of the
  * namespace besides it.  change->unchanged, ->fault and the results are set. */
-tn_deployment *tn_deployment_apply(const tn_deployment *before, tn_deployment_change *change, size_t others,
-                                   uint64_t now_ns);
+tn_deployment *tn_deployment_apply(const tn_deployment *before, tn_deployment_change *change,
+                                   size_t others, uint64_t now_ns);
 
 /* ---- life ---- */
 

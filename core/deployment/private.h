@@ -15,8 +15,8 @@ void tn_deployment_drain(tn_deployment_version *v, uint64_t now_ns);
 typedef struct tn_deployment_index tn_deployment_index;
 tn_deployment_index *tn_deployment_index_create(const tn_deployment *const *sorted, size_t n);
 void tn_deployment_index_destroy(tn_deployment_index *index);
-const tn_routing *tn_deployment_index_find(const tn_deployment_index *index, tn_str ns_id, tn_str queue, uint32_t type,
-                                           size_t *out_versions);
+const tn_routing *tn_deployment_index_find(const tn_deployment_index *index, tn_str ns_id,
+                                           tn_str queue, uint32_t type, size_t *out_versions);
 int tn_deployment_order(tn_str ns_a, tn_str name_a, tn_str ns_b, tn_str name_b);
 
 #endif

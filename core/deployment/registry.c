@@ -114,7 +114,8 @@ static tn_status make_entry(tn_blob packed, uint64_t version, entry **out, tn_er
     e->row_version = version;
     tn_status status = TN_PROTO_UNPACK(tenon__deployment_record, packed, e->arena, &record, err);
     if (status == TN_OK && (!*record->ns_id || !*record->name))
-        status = tn_error_set(err, TN_EDATALOSS, "a worker deployment's record has no namespace or name");
+        status = tn_error_set(err, TN_EDATALOSS,
+                              "a worker deployment's record has no namespace or name");
     if (status != TN_OK) {
         entry_unref(e);
         return status;
@@ -127,7 +128,8 @@ static tn_status make_entry(tn_blob packed, uint64_t version, entry **out, tn_er
 static int compare_entries(const void *a, const void *b)
 {
     const tn_deployment *x = (*(entry *const *)a)->record, *y = (*(entry *const *)b)->record;
-    return tn_deployment_order(tn_str_from(x->ns_id), tn_str_from(x->name), tn_str_from(y->ns_id), tn_str_from(y->name));
+    return tn_deployment_order(tn_str_from(x->ns_id), tn_str_from(x->name), tn_str_from(y->ns_id),
+                               tn_str_from(y->name));
 }
 
 /* Takes the references. */
@@ -232,7 +234,9 @@ const tn_routing *tn_deployment_routing(tn_str ns_id, tn_str queue, uint32_t typ
 {
     const snapshot *snap = mine();
     size_t versions;
-    return snap && snap->count ? tn_deployment_index_find(snap->index, ns_id, queue, type, &versions) : NULL;
+    return snap && snap->count
+               ? tn_deployment_index_find(snap->index, ns_id, queue, type, &versions)
+               : NULL;
 }
 
 size_t tn_deployment_queue_versions(tn_str ns_id, tn_str queue, uint32_t type)
@@ -461,12 +465,14 @@ static void attempt(job *j)
     const entry *before = find(slots[0], c->ns_id, c->name);
     tn_store_batch batch;
     if (++j->tries > TRIES_MAX) {
-        end_with(j, tn_fault_exhausted(c->arena, 5, 1, "too many requests issued to Worker Deployment '" TN_STR_FMT
-                                                      "'. Please try again later", TN_STR_ARG(c->name)));
+        end_with(j, tn_fault_exhausted(c->arena, 5, 1,
+                                       "too many requests issued to Worker Deployment '" TN_STR_FMT
+                                       "'. Please try again later",
+                                       TN_STR_ARG(c->name)));
         return;
     }
-    const tn_deployment *after = tn_deployment_apply(before ? before->record : NULL, c, count_of(slots[0], c->ns_id),
-                                                     tn_now_wall_ns());
+    const tn_deployment *after = tn_deployment_apply(
+        before ? before->record : NULL, c, count_of(slots[0], c->ns_id), tn_now_wall_ns());
     if (c->fault || c->unchanged) {
         end(j);
         return;
@@ -478,7 +484,8 @@ static void attempt(job *j)
     }
     tn_key key = key_of(j->arena, c->ns_id, c->name);
     tn_store_batch_init(&batch, j->arena);
-    tn_store_batch_cond(&batch, before ? TN_COND_VERSION : TN_COND_ABSENT, key, before ? before->row_version : 0);
+    tn_store_batch_cond(&batch, before ? TN_COND_VERSION : TN_COND_ABSENT, key,
+                        before ? before->row_version : 0);
     if (after)
         tn_store_batch_put(&batch, key, j->packed);
     else
@@ -543,7 +550,8 @@ static void refresh_came(tn_store_op *op)
             j->all.cap = j->all.cap ? 2 * j->all.cap : 16;
             j->all.items = tn_xreallocarray(j->all.items, j->all.cap, sizeof(j->all.items[0]));
         }
-        status = make_entry(page->rows[i].value, page->rows[i].version, &j->all.items[j->all.count], NULL);
+        status = make_entry(page->rows[i].value, page->rows[i].version, &j->all.items[j->all.count],
+                            NULL);
         j->all.count += status == TN_OK;
     }
     if (status != TN_OK) {
@@ -562,8 +570,10 @@ static void refresh_read(job *j)
 {
     tn_blob page = j->op.u.scan.page.next;
     j->op = (tn_store_op){.arena = j->arena, .user = j, .done = refresh_came};
-    j->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = page};
-    j->op.u.scan.range.from = tn_store_key(j->arena, TN_TABLE_DEPLOYMENT, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
+    j->op.u.scan.range =
+        (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = page};
+    j->op.u.scan.range.from =
+        tn_store_key(j->arena, TN_TABLE_DEPLOYMENT, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
     tn_store_scan(&j->op);
 }
 

@@ -51,7 +51,8 @@ static void note_current(queue_entry *e, const tn_deployment *d, tn_str queue, u
 {
     const tn_deployment_version *v = tn_deployment_version_find(d, tn_str_from(d->current));
     if (*d->current && v && tn_deployment_version_has(v, queue, type)) {
-        if (d->current_changed_ns <= e->routing.current_changed_ns && tn_dver_is(e->routing.current))
+        if (d->current_changed_ns <= e->routing.current_changed_ns &&
+            tn_dver_is(e->routing.current))
             return;
         e->routing.current = (tn_dver){tn_str_from(d->name), tn_str_from(d->current)};
         e->routing.current_changed_ns = d->current_changed_ns;
@@ -66,7 +67,8 @@ static void note_ramping(queue_entry *e, const tn_deployment *d, tn_str queue, u
 {
     const tn_deployment_version *v = tn_deployment_version_find(d, tn_str_from(d->ramping));
     if (d->ramps && *d->ramping && v && tn_deployment_version_has(v, queue, type)) {
-        if (d->percentage_changed_ns <= e->routing.ramping_changed_ns && tn_dver_is(e->routing.ramping))
+        if (d->percentage_changed_ns <= e->routing.ramping_changed_ns &&
+            tn_dver_is(e->routing.ramping))
             return;
         e->routing.ramping = (tn_dver){tn_str_from(d->name), tn_str_from(d->ramping)};
         e->routing.ramps = true;
@@ -81,7 +83,8 @@ static void note_ramping(queue_entry *e, const tn_deployment *d, tn_str queue, u
     }
 }
 
-static void note_version(tn_deployment_index *index, const tn_deployment *d, const tn_deployment_version *v)
+static void note_version(tn_deployment_index *index, const tn_deployment *d,
+                         const tn_deployment_version *v)
 {
     for (size_t i = 0; i < v->n_queues; i++) {
         tn_str queue = tn_str_from(v->queues[i]->name);
@@ -140,8 +143,8 @@ void tn_deployment_index_destroy(tn_deployment_index *index)
     free(index);
 }
 
-const tn_routing *tn_deployment_index_find(const tn_deployment_index *index, tn_str ns_id, tn_str queue, uint32_t type,
-                                           size_t *out_versions)
+const tn_routing *tn_deployment_index_find(const tn_deployment_index *index, tn_str ns_id,
+                                           tn_str queue, uint32_t type, size_t *out_versions)
 {
     tn_buf buf = {0};
     tn_map_link *found = tn_map_find(&index->queues, key_of(&buf, ns_id, queue, type));
@@ -160,7 +163,8 @@ static double ramp_threshold(tn_str workflow_id)
     return 100.0 * ((double)(hash >> 11) / 9007199254740992.0);
 }
 
-tn_dver tn_routing_target(const tn_routing *routing, tn_str workflow_id, bool use_ramping, int64_t *out_revision)
+tn_dver tn_routing_target(const tn_routing *routing, tn_str workflow_id, bool use_ramping,
+                          int64_t *out_revision)
 {
     bool ramped = false;
     *out_revision = 0;
@@ -183,12 +187,14 @@ tn_placement tn_deployment_place(tn_str ns_id, tn_str queue, uint32_t type, tn_s
     if (directive->behavior == TN_BEHAVIOR_PINNED && tn_dver_is(directive->version)) {
         /* An activity on a queue that the run's version does not serve stands by itself. */
         if (type != 2 || tn_deployment_has_queue(ns_id, directive->version, queue, type))
-            return (tn_placement){.version = directive->version, .revision = directive->revision, .pinned = true};
+            return (tn_placement){
+                .version = directive->version, .revision = directive->revision, .pinned = true};
     }
     const tn_routing *routing = tn_deployment_routing(ns_id, queue, type);
     out.version = tn_routing_target(routing, workflow_id, directive->use_ramping, &out.revision);
     /* The run has come to its version by a newer revision than this host knows of: there it stays. */
-    if (tn_dver_is(out.version) && tn_str_eq(out.version.deployment, directive->version.deployment) &&
+    if (tn_dver_is(out.version) &&
+        tn_str_eq(out.version.deployment, directive->version.deployment) &&
         directive->behavior != TN_BEHAVIOR_PINNED && out.revision < directive->revision) {
         out.version = directive->version;
         out.revision = directive->revision;
@@ -196,7 +202,8 @@ tn_placement tn_deployment_place(tn_str ns_id, tn_str queue, uint32_t type, tn_s
     return out;
 }
 
-bool tn_deployment_sticky_fits(tn_str ns_id, tn_str queue, tn_str workflow_id, const tn_directive *directive)
+bool tn_deployment_sticky_fits(tn_str ns_id, tn_str queue, tn_str workflow_id,
+                               const tn_directive *directive)
 {
     int64_t revision;
     if (!tn_deployments_any() || directive->behavior == TN_BEHAVIOR_PINNED)

@@ -37,8 +37,8 @@ static Google__Protobuf__Timestamp *at(tn_arena *arena, uint64_t ns)
 
 static char *joined(tn_arena *arena, tn_dver v, char delimiter)
 {
-    char *out = tn_arena_printf(arena, TN_STR_FMT "%c" TN_STR_FMT, TN_STR_ARG(v.deployment), delimiter,
-                                TN_STR_ARG(v.build_id));
+    char *out = tn_arena_printf(arena, TN_STR_FMT "%c" TN_STR_FMT, TN_STR_ARG(v.deployment),
+                                delimiter, TN_STR_ARG(v.build_id));
     TN_ASSERT(out);
     return out;
 }
@@ -92,7 +92,8 @@ ProtobufCBinaryData tn_deployment_token(tn_arena *arena, const tn_deployment *d)
     return (ProtobufCBinaryData){8, p};
 }
 
-Temporal__Api__Deployment__V1__RoutingConfig *tn_deployment_routing_config(tn_arena *arena, const tn_deployment *d)
+Temporal__Api__Deployment__V1__RoutingConfig *tn_deployment_routing_config(tn_arena *arena,
+                                                                           const tn_deployment *d)
 {
     Temporal__Api__Deployment__V1__RoutingConfig *out = NEW(arena, routing_config);
     tn_dver current = version_of(d, d->current), ramping = version_of(d, d->ramping);
@@ -137,7 +138,8 @@ tn_deployment_summary *tn_deployment_version_summary(tn_arena *arena, const tn_d
     out->drainage_info = drainage_of(arena, v);
     if (!out->drainage_info && v->current_since_ns) { /* not draining any more, since then */
         out->drainage_info = NEW(arena, version_drainage_info);
-        out->drainage_info->last_changed_time = out->drainage_info->last_checked_time = at(arena, v->current_since_ns);
+        out->drainage_info->last_changed_time = out->drainage_info->last_checked_time =
+            at(arena, v->current_since_ns);
     }
     out->current_since_time = at(arena, v->current_since_ns);
     out->ramping_since_time = at(arena, v->ramping_since_ns);
@@ -148,7 +150,8 @@ tn_deployment_summary *tn_deployment_version_summary(tn_arena *arena, const tn_d
     return out;
 }
 
-Temporal__Api__Deployment__V1__WorkerDeploymentInfo *tn_deployment_info(tn_arena *arena, const tn_deployment *d)
+Temporal__Api__Deployment__V1__WorkerDeploymentInfo *tn_deployment_info(tn_arena *arena,
+                                                                        const tn_deployment *d)
 {
     Temporal__Api__Deployment__V1__WorkerDeploymentInfo *out = NEW(arena, worker_deployment_info);
     out->name = text(arena, tn_str_from(d->name));
@@ -156,15 +159,19 @@ Temporal__Api__Deployment__V1__WorkerDeploymentInfo *tn_deployment_info(tn_arena
     out->routing_config = tn_deployment_routing_config(arena, d);
     out->last_modifier_identity = text(arena, tn_str_from(d->last_modifier));
     out->manager_identity = text(arena, tn_str_from(d->manager));
-    out->routing_config_update_state = 2; /* COMPLETED: nobody hears of a change before all hosts know it */
-    out->version_summaries = tn_arena_array(arena, d->n_versions + 1, sizeof(out->version_summaries[0]));
+    out->routing_config_update_state =
+        2; /* COMPLETED: nobody hears of a change before all hosts know it */
+    out->version_summaries =
+        tn_arena_array(arena, d->n_versions + 1, sizeof(out->version_summaries[0]));
     TN_ASSERT(out->version_summaries);
     for (size_t i = d->n_versions; i-- > 0;) /* newest first */
-        out->version_summaries[out->n_version_summaries++] = tn_deployment_version_summary(arena, d, d->versions[i]);
+        out->version_summaries[out->n_version_summaries++] =
+            tn_deployment_version_summary(arena, d, d->versions[i]);
     return out;
 }
 
-static Temporal__Api__Deployment__V1__VersionMetadata *metadata_of(tn_arena *arena, const tn_deployment_version *v)
+static Temporal__Api__Deployment__V1__VersionMetadata *metadata_of(tn_arena *arena,
+                                                                   const tn_deployment_version *v)
 {
     typedef Temporal__Api__Deployment__V1__VersionMetadata__EntriesEntry entry;
     if (!v->n_metadata)
@@ -173,10 +180,12 @@ static Temporal__Api__Deployment__V1__VersionMetadata *metadata_of(tn_arena *are
     out->entries = tn_arena_array(arena, v->n_metadata, sizeof(out->entries[0]));
     TN_ASSERT(out->entries);
     for (size_t i = 0; i < v->n_metadata; i++) {
-        entry *e = message(arena, &temporal__api__deployment__v1__version_metadata__entries_entry__descriptor);
+        entry *e = message(
+            arena, &temporal__api__deployment__v1__version_metadata__entries_entry__descriptor);
         const ProtobufCBinaryData *packed = &v->metadata[i]->payload;
         e->key = text(arena, tn_str_from(v->metadata[i]->name));
-        if (TN_PROTO_UNPACK(temporal__api__common__v1__payload, tn_blob_from(packed->data, packed->len), arena, &e->value,
+        if (TN_PROTO_UNPACK(temporal__api__common__v1__payload,
+                            tn_blob_from(packed->data, packed->len), arena, &e->value,
                             NULL) == TN_OK)
             out->entries[out->n_entries++] = e;
     }
@@ -195,20 +204,21 @@ static void put_queues(tn_arena *arena, const tn_deployment_version *v,
         for (uint32_t type = 1; type < 32 && v->queues[i]->types >> type; type++) {
             if (!(v->queues[i]->types & 1u << type))
                 continue;
-            Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo__VersionTaskQueueInfo *info = message(
-                arena,
-                &temporal__api__deployment__v1__worker_deployment_version_info__version_task_queue_info__descriptor);
+            Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo__VersionTaskQueueInfo *info =
+                message(
+                    arena,
+                    &temporal__api__deployment__v1__worker_deployment_version_info__version_task_queue_info__descriptor);
             info->name = text(arena, tn_str_from(v->queues[i]->name));
             info->type = (Temporal__Api__Enums__V1__TaskQueueType)type;
             out->task_queue_infos[out->n_task_queue_infos++] = info;
         }
 }
 
-Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *tn_deployment_version_info(tn_arena *arena,
-                                                                                     const tn_deployment *d,
-                                                                                     const tn_deployment_version *v)
+Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *tn_deployment_version_info(
+    tn_arena *arena, const tn_deployment *d, const tn_deployment_version *v)
 {
-    Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *out = NEW(arena, worker_deployment_version_info);
+    Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *out =
+        NEW(arena, worker_deployment_version_info);
     tn_dver version = version_of(d, v->build_id);
     out->version = tn_dver_text_old(arena, version);
     out->deployment_version = tn_dver_message(arena, version);

@@ -14,7 +14,8 @@ static bool enabled(tn_fcall *f)
 {
     if (tn_dyn_bool(TN_DYN_ACTIVITY_STANDALONE, f->ns->name, TN_STR("")))
         return true;
-    tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED, "Standalone activity is disabled"));
+    tn_front_fail(
+        f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED, "Standalone activity is disabled"));
     return false;
 }
 
@@ -31,7 +32,8 @@ static const char *too_long(tn_fcall *f, const char *what, const char *value)
     size_t max = tn_front_id_max();
     if (strlen(value) <= max)
         return NULL;
-    return tn_arena_printf(f->call->arena, "%s exceeds length limit. Length=%zu Limit=%zu", what, strlen(value), max);
+    return tn_arena_printf(f->call->arena, "%s exceeds length limit. Length=%zu Limit=%zu", what,
+                           strlen(value), max);
 }
 
 /* The activity that a call names; NULL: go on. */
@@ -58,7 +60,8 @@ static const char *wrong_change(tn_fcall *f, const changing *c)
     const char *text;
     if (!**c->request_id)
         *c->request_id = tn_fresh_uuid(f->call->arena);
-    if ((text = too_long(f, "request ID", *c->request_id)) || (text = wrong_name(f, c->activity_id, c->run_id)) ||
+    if ((text = too_long(f, "request ID", *c->request_id)) ||
+        (text = wrong_name(f, c->activity_id, c->run_id)) ||
         (text = too_long(f, "identity", c->identity)))
         return text;
     int64_t max = tn_front_limit(f, TN_DYN_LIMIT_BLOB_SIZE_ERROR);
@@ -89,9 +92,11 @@ static const char *wrong_metadata(tn_fcall *f, const Temporal__Api__Sdk__V1__Use
         {"details", meta ? meta->details : NULL, tn_front_limit(f, TN_DYN_LIMIT_DETAILS_SIZE)},
     };
     for (size_t i = 0; i < TN_COUNT_OF(parts); i++) {
-        size_t size = parts[i].payload ? protobuf_c_message_get_packed_size(&parts[i].payload->base) : 0;
+        size_t size =
+            parts[i].payload ? protobuf_c_message_get_packed_size(&parts[i].payload->base) : 0;
         if (parts[i].max > 0 && size > (size_t)parts[i].max)
-            return tn_arena_printf(f->call->arena, "user_metadata.%s exceeds size limit. Length=%zu Limit=%lld",
+            return tn_arena_printf(f->call->arena,
+                                   "user_metadata.%s exceeds size limit. Length=%zu Limit=%lld",
                                    parts[i].name, size, (long long)parts[i].max);
     }
     return NULL;
@@ -106,9 +111,11 @@ static const char *wrong_policies(tn_fcall *f, start_request *r)
         r->id_conflict_policy =
             TEMPORAL__API__ENUMS__V1__ACTIVITY_ID_CONFLICT_POLICY__ACTIVITY_ID_CONFLICT_POLICY_FAIL;
     if ((int)r->id_reuse_policy < 1 || (int)r->id_reuse_policy > 3)
-        return tn_arena_printf(f->call->arena, "unsupported ID reuse policy: %d", (int)r->id_reuse_policy);
+        return tn_arena_printf(f->call->arena, "unsupported ID reuse policy: %d",
+                               (int)r->id_reuse_policy);
     if ((int)r->id_conflict_policy < 1 || (int)r->id_conflict_policy > 2)
-        return tn_arena_printf(f->call->arena, "unsupported ID conflict policy: %d", (int)r->id_conflict_policy);
+        return tn_arena_printf(f->call->arena, "unsupported ID conflict policy: %d",
+                               (int)r->id_conflict_policy);
     return NULL;
 }
 
@@ -118,9 +125,11 @@ static const char *wrong_conflict(const start_request *r)
     if (!options)
         return NULL;
     if (options->attach_completion_callbacks && !options->attach_request_id)
-        return "on_conflict_options: attach_completion_callbacks requires attach_request_id to be set";
+        return "on_conflict_options: attach_completion_callbacks requires attach_request_id to be "
+               "set";
     if (options->attach_request_id && !r->n_completion_callbacks && !r->n_links)
-        return "on_conflict_options: attach_request_id requires at least one completion callback or link";
+        return "on_conflict_options: attach_request_id requires at least one completion callback "
+               "or link";
     return NULL;
 }
 
@@ -132,7 +141,8 @@ static const tn_fault *check_start(tn_fcall *f, start_request *r)
     if (!*r->request_id)
         r->request_id = tn_fresh_uuid(arena);
     text = tn_activity_start_settle(arena, (int64_t)tn_front_id_max(), r);
-    if (!text && tn_duration_ns(r->start_delay) && !tn_dyn_bool(TN_DYN_ACTIVITY_START_DELAY, f->ns->name, TN_STR("")))
+    if (!text && tn_duration_ns(r->start_delay) &&
+        !tn_dyn_bool(TN_DYN_ACTIVITY_START_DELAY, f->ns->name, TN_STR("")))
         text = "start_delay is not enabled for this namespace";
     if (!text)
         text = too_long(f, "request ID", r->request_id);
@@ -191,7 +201,8 @@ void tn_do_describe_activity(tn_fcall *f)
 
 void tn_do_poll_activity_execution(tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__PollActivityExecutionRequest *r = REQUEST(f, PollActivityExecutionRequest);
+    const Temporal__Api__Workflowservice__V1__PollActivityExecutionRequest *r =
+        REQUEST(f, PollActivityExecutionRequest);
     const char *text;
     if (!enabled(f))
         return;
@@ -240,10 +251,12 @@ static execution_msg *execution_of(tn_fcall *f, const char *workflow_id, const c
 }
 
 /* as: what is asked of the workflow's activity, when it is one; done (may be NULL): who answers then. */
-static void operate(tn_fcall *f, const changing *c, const char *workflow_id, const Google__Protobuf__Duration *jitter,
-                    const ProtobufCMessage *as, void (*done)(tn_hreq *req))
+static void operate(tn_fcall *f, const changing *c, const char *workflow_id,
+                    const Google__Protobuf__Duration *jitter, const ProtobufCMessage *as,
+                    void (*done)(tn_hreq *req))
 {
-    const char *text, *bad = jitter ? tn_duration_settle((Google__Protobuf__Duration *)(uintptr_t)jitter) : NULL;
+    const char *text,
+        *bad = jitter ? tn_duration_settle((Google__Protobuf__Duration *)(uintptr_t)jitter) : NULL;
     if (!*workflow_id && !enabled(f))
         return;
     if (!*workflow_id && !tn_dyn_bool(TN_DYN_ACTIVITY_OPERATORS, f->ns->name, TN_STR(""))) {
@@ -271,7 +284,8 @@ static void operate(tn_fcall *f, const changing *c, const char *workflow_id, con
 
 void tn_do_pause_activity_execution(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__PauseActivityExecutionRequest *r = REQUEST(f, PauseActivityExecutionRequest);
+    Temporal__Api__Workflowservice__V1__PauseActivityExecutionRequest *r =
+        REQUEST(f, PauseActivityExecutionRequest);
     AS(f, PauseActivityRequest, pause_activity_request);
     as->execution = execution_of(f, r->workflow_id, r->run_id);
     as->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__PAUSE_ACTIVITY_REQUEST__ACTIVITY_ID;
@@ -281,8 +295,8 @@ void tn_do_pause_activity_execution(tn_fcall *f)
     if (!*r->request_id)
         r->request_id = tn_fresh_uuid(f->call->arena);
     as->request_id = r->request_id;
-    operate(f, &(changing){r->activity_id, r->run_id, r->identity, r->reason, &r->request_id}, r->workflow_id, NULL,
-            &as->base, NULL);
+    operate(f, &(changing){r->activity_id, r->run_id, r->identity, r->reason, &r->request_id},
+            r->workflow_id, NULL, &as->base, NULL);
 }
 
 void tn_do_unpause_activity_execution(tn_fcall *f)
@@ -295,13 +309,14 @@ void tn_do_unpause_activity_execution(tn_fcall *f)
     as->id = r->activity_id;
     as->identity = r->identity;
     as->jitter = r->jitter;
-    operate(f, &(changing){r->activity_id, r->run_id, r->identity, r->reason, &r->request_id}, r->workflow_id,
-            r->jitter, &as->base, NULL);
+    operate(f, &(changing){r->activity_id, r->run_id, r->identity, r->reason, &r->request_id},
+            r->workflow_id, r->jitter, &as->base, NULL);
 }
 
 void tn_do_reset_activity_execution(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__ResetActivityExecutionRequest *r = REQUEST(f, ResetActivityExecutionRequest);
+    Temporal__Api__Workflowservice__V1__ResetActivityExecutionRequest *r =
+        REQUEST(f, ResetActivityExecutionRequest);
     AS(f, ResetActivityRequest, reset_activity_request);
     as->execution = execution_of(f, r->workflow_id, r->run_id);
     as->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__RESET_ACTIVITY_REQUEST__ACTIVITY_ID;
@@ -311,18 +326,29 @@ void tn_do_reset_activity_execution(tn_fcall *f)
     as->keep_paused = r->keep_paused;
     as->restore_original_options = r->restore_original_options;
     as->jitter = r->jitter;
-    operate(f, &(changing){r->activity_id, r->run_id, r->identity, "", &r->request_id}, r->workflow_id, r->jitter,
-            &as->base, NULL);
+    operate(f, &(changing){r->activity_id, r->run_id, r->identity, "", &r->request_id},
+            r->workflow_id, r->jitter, &as->base, NULL);
 }
 
-static const char *wrong_options(tn_fcall *f,
-                                 const Temporal__Api__Workflowservice__V1__UpdateActivityExecutionOptionsRequest *r)
+static const char *wrong_options(
+    tn_fcall *f, const Temporal__Api__Workflowservice__V1__UpdateActivityExecutionOptionsRequest *r)
 {
     static const char *const known[] = {
-        "task_queue.name", "schedule_to_close_timeout", "schedule_to_start_timeout", "start_to_close_timeout",
-        "heartbeat_timeout", "priority", "priority.priority_key", "priority.fairness_key", "priority.fairness_weight",
-        "retry_policy", "retry_policy.initial_interval", "retry_policy.backoff_coefficient",
-        "retry_policy.maximum_interval", "retry_policy.maximum_attempts", "start_delay",
+        "task_queue.name",
+        "schedule_to_close_timeout",
+        "schedule_to_start_timeout",
+        "start_to_close_timeout",
+        "heartbeat_timeout",
+        "priority",
+        "priority.priority_key",
+        "priority.fairness_key",
+        "priority.fairness_weight",
+        "retry_policy",
+        "retry_policy.initial_interval",
+        "retry_policy.backoff_coefficient",
+        "retry_policy.maximum_interval",
+        "retry_policy.maximum_attempts",
+        "start_delay",
     };
     if (r->update_mask && r->update_mask->n_paths && r->restore_original)
         return "Both UpdateMask and RestoreOriginal are provided";
@@ -342,7 +368,8 @@ static const char *wrong_options(tn_fcall *f,
         for (size_t k = 0; k < TN_COUNT_OF(known); k++)
             found = found || tn_mask_has(&one, known[k]);
         if (!found)
-            return tn_arena_printf(f->call->arena, "unsupported update_mask path: \"%s\"", one.paths[0]);
+            return tn_arena_printf(f->call->arena, "unsupported update_mask path: \"%s\"",
+                                   one.paths[0]);
     }
     return tn_front_wrong_priority(r->activity_options->priority);
 }
@@ -358,7 +385,8 @@ static void options_answered(tn_hreq *req)
         return;
     }
     out.activity_options =
-        ((const Temporal__Api__Workflowservice__V1__UpdateActivityOptionsResponse *)req->response)->activity_options;
+        ((const Temporal__Api__Workflowservice__V1__UpdateActivityOptionsResponse *)req->response)
+            ->activity_options;
     tn_front_reply(f, &out.base);
 }
 
@@ -369,7 +397,8 @@ void tn_do_update_activity_execution_options(tn_fcall *f)
     const char *text = wrong_options(f, r);
     AS(f, UpdateActivityOptionsRequest, update_activity_options_request);
     as->execution = execution_of(f, r->workflow_id, r->run_id);
-    as->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_ID;
+    as->activity_case =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_ID;
     as->id = r->activity_id;
     as->identity = r->identity;
     as->activity_options = r->activity_options;
@@ -379,8 +408,8 @@ void tn_do_update_activity_execution_options(tn_fcall *f)
         tn_front_invalid(f, "%s", text);
         return;
     }
-    operate(f, &(changing){r->activity_id, r->run_id, r->identity, "", &r->request_id}, r->workflow_id, NULL,
-            &as->base, options_answered);
+    operate(f, &(changing){r->activity_id, r->run_id, r->identity, "", &r->request_id},
+            r->workflow_id, NULL, &as->base, options_answered);
 }
 
 /* ---- many ---- */
@@ -393,7 +422,8 @@ typedef struct listing {
 static Temporal__Api__Activity__V1__ActivityExecutionListInfo *as_activity(
     tn_arena *arena, const Temporal__Api__Workflow__V1__WorkflowExecutionInfo *run)
 {
-    static const int32_t statuses[] = {[1] = 1, [2] = 2, [3] = 3, [4] = 4, [5] = 5, [7] = 6, [8] = 7};
+    static const int32_t statuses[] = {
+        [1] = 1, [2] = 2, [3] = 3, [4] = 4, [5] = 5, [7] = 6, [8] = 7};
     Temporal__Api__Activity__V1__ActivityExecutionListInfo *out =
         TN_NEW(arena, Temporal__Api__Activity__V1__ActivityExecutionListInfo);
     temporal__api__activity__v1__activity_execution_list_info__init(out);
@@ -430,9 +460,11 @@ static void listed(tn_vis_op *op)
     const tn_vis_page *page = &op->u.list.page;
     Temporal__Api__Workflowservice__V1__ListActivityExecutionsResponse out =
         TEMPORAL__API__WORKFLOWSERVICE__V1__LIST_ACTIVITY_EXECUTIONS_RESPONSE__INIT;
-    out.executions = TN_NEW_ARRAY(arena, Temporal__Api__Activity__V1__ActivityExecutionListInfo *, page->n_docs + 1);
+    out.executions = TN_NEW_ARRAY(arena, Temporal__Api__Activity__V1__ActivityExecutionListInfo *,
+                                  page->n_docs + 1);
     for (size_t i = 0; i < page->n_docs; i++)
-        out.executions[out.n_executions++] = as_activity(arena, tn_vis_doc_to_info(arena, &page->docs[i]));
+        out.executions[out.n_executions++] =
+            as_activity(arena, tn_vis_doc_to_info(arena, &page->docs[i]));
     tn_blob token = tn_vis_page_seal(arena, &op->u.list.query, page->next);
     out.next_page_token = (ProtobufCBinaryData){token.n, (uint8_t *)(uintptr_t)token.p};
     tn_front_reply(f, &out.base);
@@ -459,15 +491,17 @@ void tn_do_list_activities(tn_fcall *f)
     tn_vis_query *q = &l->op.u.list.query;
     int64_t page_max = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE);
     page_max = page_max > 0 && page_max <= UINT32_MAX ? page_max : 1;
-    const tn_fault *fault =
-        tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_LIST, &tn_solo_division, q);
+    const tn_fault *fault = tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query),
+                                                  TN_VIS_FOR_LIST, &tn_solo_division, q);
     if (!fault)
-        fault = tn_vis_page_open(arena, tn_blob_from(r->next_page_token.data, r->next_page_token.len), q);
+        fault = tn_vis_page_open(arena,
+                                 tn_blob_from(r->next_page_token.data, r->next_page_token.len), q);
     if (fault) {
         tn_front_fail(f, fault);
         return;
     }
-    q->limit = r->page_size > 0 && r->page_size <= page_max ? (uint32_t)r->page_size : (uint32_t)page_max;
+    q->limit =
+        r->page_size > 0 && r->page_size <= page_max ? (uint32_t)r->page_size : (uint32_t)page_max;
     tn_arena_set_limit(arena, 0);
     tn_vis_list(&l->op);
 }
@@ -477,7 +511,8 @@ static void counted(tn_vis_op *op)
     listing *l = op->user;
     tn_fcall *f = l->f;
     tn_arena *arena = f->call->arena;
-    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup **groups = NULL;
+    Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse__AggregationGroup **groups =
+        NULL;
     Temporal__Api__Workflowservice__V1__CountActivityExecutionsResponse out =
         TEMPORAL__API__WORKFLOWSERVICE__V1__COUNT_ACTIVITY_EXECUTIONS_RESPONSE__INIT;
     size_t n = 0;
@@ -488,11 +523,13 @@ static void counted(tn_vis_op *op)
         tn_front_fail(f, tn_fault_from_status(arena, status, &op->error));
         return;
     }
-    typedef Temporal__Api__Workflowservice__V1__CountActivityExecutionsResponse__AggregationGroup group;
+    typedef Temporal__Api__Workflowservice__V1__CountActivityExecutionsResponse__AggregationGroup
+        group;
     out.groups = TN_NEW_ARRAY(arena, group *, n + 1);
     for (size_t i = 0; i < n; i++) {
         group *g = TN_NEW(arena, group);
-        temporal__api__workflowservice__v1__count_activity_executions_response__aggregation_group__init(g);
+        temporal__api__workflowservice__v1__count_activity_executions_response__aggregation_group__init(
+            g);
         g->group_values = groups[i]->group_values;
         g->n_group_values = groups[i]->n_group_values;
         g->count = groups[i]->count;
@@ -510,8 +547,9 @@ void tn_do_count_activities(tn_fcall *f)
     if (!enabled(f))
         return;
     listing *l = begin_listing(f, counted);
-    const tn_fault *fault = tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_COUNT, &tn_solo_division,
-                                                  &l->op.u.list.query);
+    const tn_fault *fault =
+        tn_vis_query_parse_in(arena, f->ns, tn_str_from(r->query), TN_VIS_FOR_COUNT,
+                              &tn_solo_division, &l->op.u.list.query);
     if (fault) {
         tn_front_fail(f, fault);
         return;

@@ -6,7 +6,8 @@
 #include "visibility/visibility.h"
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
-#define OP(UPPER) TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
+#define OP(UPPER) \
+    TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
 #define DIVISION "TemporalNamespaceDivision = '" TN_BATCH_DIVISION "'"
 
 typedef Temporal__Api__Workflowservice__V1__StartBatchOperationRequest start_request;
@@ -41,24 +42,29 @@ static const char *go_name(const start_request *r)
 static const char *check_targets(tn_arena *arena, const start_request *r)
 {
     static const char *const types[] = {"Unspecified", "Workflow", "Activity"};
-    int selectors = (*r->visibility_query != '\0') + (r->n_executions != 0) + (r->n_target_executions != 0);
-    if (r->operation_case == TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION__NOT_SET || !*r->reason || selectors == 0)
-        return "must provide required parameters: BatchType,Reason,Namespace, AND one of (Query OR Executions OR "
+    int selectors =
+        (*r->visibility_query != '\0') + (r->n_executions != 0) + (r->n_target_executions != 0);
+    if (r->operation_case ==
+            TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION__NOT_SET ||
+        !*r->reason || selectors == 0)
+        return "must provide required parameters: BatchType,Reason,Namespace, AND one of (Query OR "
+               "Executions OR "
                "TargetExecutions)";
     if (!*r->job_id)
         return "JobId is not set on request.";
     if (selectors > 1)
         return "visibility query, executions, and target executions are mutually exclusive";
-    unsigned expected = tn_batch_of_activities(r) ? TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_ACTIVITY
-                                                  : TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_WORKFLOW;
+    unsigned expected = tn_batch_of_activities(r)
+                            ? TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_ACTIVITY
+                            : TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_WORKFLOW;
     for (size_t i = 0; i < r->n_target_executions; i++) {
         unsigned type = (unsigned)r->target_executions[i]->type;
         if (type != expected)
             return tn_arena_printf(arena,
                                    "target_executions[%zu] has type %s, but operation "
                                    "*workflowservice.StartBatchOperationRequest_%s requires %s",
-                                   i, type < TN_COUNT_OF(types) ? types[type] : "Unspecified", go_name(r),
-                                   types[expected]);
+                                   i, type < TN_COUNT_OF(types) ? types[type] : "Unspecified",
+                                   go_name(r), types[expected]);
     }
     if (strlen(r->job_id) > tn_front_id_max())
         return "WorkflowId length exceeds limit.";
@@ -67,7 +73,8 @@ static const char *check_targets(tn_arena *arena, const start_request *r)
 
 #define TYPE_OR_ALL "Either activity type must be set, or match all should be set to true"
 
-static const char *check_reset(tn_arena *arena, const Temporal__Api__Batch__V1__BatchOperationReset *op)
+static const char *check_reset(tn_arena *arena,
+                               const Temporal__Api__Batch__V1__BatchOperationReset *op)
 {
     int type = (int)op->reset_type;
     if (op->options)
@@ -76,10 +83,12 @@ static const char *check_reset(tn_arena *arena, const Temporal__Api__Batch__V1__
                    : NULL;
     if (type == 1 || type == 2)
         return NULL;
-    return type ? tn_arena_printf(arena, "unknown batch reset type %d", type) : "unknown batch reset type Unspecified";
+    return type ? tn_arena_printf(arena, "unknown batch reset type %d", type)
+                : "unknown batch reset type Unspecified";
 }
 
-static const char *check_unpause(const Temporal__Api__Batch__V1__BatchOperationUnpauseActivities *op)
+static const char *check_unpause(
+    const Temporal__Api__Batch__V1__BatchOperationUnpauseActivities *op)
 {
     switch ((int)op->activity_case) {
     case TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UNPAUSE_ACTIVITIES__ACTIVITY__NOT_SET:
@@ -91,7 +100,8 @@ static const char *check_unpause(const Temporal__Api__Batch__V1__BatchOperationU
     }
 }
 
-static const char *check_reset_activities(const Temporal__Api__Batch__V1__BatchOperationResetActivities *op)
+static const char *check_reset_activities(
+    const Temporal__Api__Batch__V1__BatchOperationResetActivities *op)
 {
     switch ((int)op->activity_case) {
     case TEMPORAL__API__BATCH__V1__BATCH_OPERATION_RESET_ACTIVITIES__ACTIVITY__NOT_SET:
@@ -103,7 +113,8 @@ static const char *check_reset_activities(const Temporal__Api__Batch__V1__BatchO
     }
 }
 
-static const char *check_activity_options(const Temporal__Api__Batch__V1__BatchOperationUpdateActivityOptions *op)
+static const char *check_activity_options(
+    const Temporal__Api__Batch__V1__BatchOperationUpdateActivityOptions *op)
 {
     if (op->activity_options && op->restore_original)
         return "cannot set both activity options and restore original";
@@ -188,8 +199,8 @@ static const tn_fault *check_query(tn_fcall *f, const start_request *r)
                               tn_batch_of_activities(r) ? &tn_solo_division : NULL, &parsed);
     if (!fault)
         return NULL;
-    return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT, "invalid visibility query: " TN_STR_FMT,
-                         TN_STR_ARG(fault->message));
+    return tn_fault_make(f->call->arena, TN_GRPC_INVALID_ARGUMENT,
+                         "invalid visibility query: " TN_STR_FMT, TN_STR_ARG(fault->message));
 }
 
 void tn_do_start_batch(tn_fcall *f)
@@ -198,10 +209,12 @@ void tn_do_start_batch(tn_fcall *f)
     tn_arena *arena = f->call->arena;
     if (disabled(f))
         return;
-    if (tn_batch_of_activities(r) && !(tn_dyn_bool(TN_DYN_FRONTEND_BATCH_ACTIVITIES, f->ns->name, TN_STR("")) &&
-                                       tn_dyn_bool(TN_DYN_ACTIVITY_STANDALONE, f->ns->name, TN_STR("")))) {
+    if (tn_batch_of_activities(r) &&
+        !(tn_dyn_bool(TN_DYN_FRONTEND_BATCH_ACTIVITIES, f->ns->name, TN_STR("")) &&
+          tn_dyn_bool(TN_DYN_ACTIVITY_STANDALONE, f->ns->name, TN_STR("")))) {
         tn_front_invalid(f,
-                         "The operation type *workflowservice.StartBatchOperationRequest_%s is not supported for this "
+                         "The operation type *workflowservice.StartBatchOperationRequest_%s is not "
+                         "supported for this "
                          "namespace",
                          go_name(r));
         return;
@@ -220,8 +233,9 @@ void tn_do_start_batch(tn_fcall *f)
     v->op.done = counted;
     const tn_fault *fault = check_query(f, r);
     if (!fault)
-        fault = tn_vis_query_parse(arena, f->ns, TN_STR(DIVISION " AND ExecutionStatus = 'Running'"), TN_VIS_FOR_COUNT,
-                                   &v->op.u.list.query);
+        fault =
+            tn_vis_query_parse(arena, f->ns, TN_STR(DIVISION " AND ExecutionStatus = 'Running'"),
+                               TN_VIS_FOR_COUNT, &v->op.u.list.query);
     if (fault)
         tn_front_fail(f, fault);
     else
@@ -232,7 +246,8 @@ void tn_do_start_batch(tn_fcall *f)
 
 void tn_do_stop_batch(tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__StopBatchOperationRequest *r = REQUEST(f, StopBatchOperationRequest);
+    const Temporal__Api__Workflowservice__V1__StopBatchOperationRequest *r =
+        REQUEST(f, StopBatchOperationRequest);
     if (!*r->job_id)
         tn_front_invalid(f, "JobId is not set on request.");
     else if (!*r->reason)
@@ -259,7 +274,8 @@ static int32_t type_in(tn_arena *arena, tn_blob packed)
     if (TN_PROTO_UNPACK(temporal__api__common__v1__memo, packed, arena, &memo, NULL) != TN_OK)
         return 0;
     for (size_t i = 0; i < memo->n_fields; i++) {
-        const ProtobufCBinaryData *json = memo->fields[i]->value ? &memo->fields[i]->value->data : NULL;
+        const ProtobufCBinaryData *json =
+            memo->fields[i]->value ? &memo->fields[i]->value->data : NULL;
         if (json && json->len > 2 && strcmp(memo->fields[i]->key, "batch_operation_type") == 0)
             return tn_batch_type_of((tn_str){(const char *)json->data + 1, json->len - 2});
     }
@@ -269,10 +285,12 @@ static int32_t type_in(tn_arena *arena, tn_blob packed)
 static Temporal__Api__Batch__V1__BatchOperationInfo *info_of(tn_arena *arena, const tn_vis_doc *doc)
 {
     const Temporal__Api__Workflow__V1__WorkflowExecutionInfo *from = tn_vis_doc_to_info(arena, doc);
-    Temporal__Api__Batch__V1__BatchOperationInfo *to = TN_NEW(arena, Temporal__Api__Batch__V1__BatchOperationInfo);
+    Temporal__Api__Batch__V1__BatchOperationInfo *to =
+        TN_NEW(arena, Temporal__Api__Batch__V1__BatchOperationInfo);
     temporal__api__batch__v1__batch_operation_info__init(to);
     to->job_id = from->execution->workflow_id;
-    to->state = (Temporal__Api__Enums__V1__BatchOperationState)tn_batch_state((int32_t)from->status);
+    to->state =
+        (Temporal__Api__Enums__V1__BatchOperationState)tn_batch_state((int32_t)from->status);
     to->start_time = from->start_time;
     to->close_time = from->close_time;
     to->operation_type = (Temporal__Api__Enums__V1__BatchOperationType)type_in(arena, doc->memo);
@@ -292,7 +310,8 @@ static void listed(tn_vis_op *op)
     Temporal__Api__Workflowservice__V1__ListBatchOperationsResponse *out =
         TN_NEW(arena, Temporal__Api__Workflowservice__V1__ListBatchOperationsResponse);
     temporal__api__workflowservice__v1__list_batch_operations_response__init(out);
-    out->operation_info = TN_NEW_ARRAY(arena, Temporal__Api__Batch__V1__BatchOperationInfo *, page->n_docs + 1);
+    out->operation_info =
+        TN_NEW_ARRAY(arena, Temporal__Api__Batch__V1__BatchOperationInfo *, page->n_docs + 1);
     for (size_t i = 0; i < page->n_docs; i++)
         out->operation_info[out->n_operation_info++] = info_of(arena, &page->docs[i]);
     tn_blob token = tn_vis_page_seal(arena, &op->u.list.query, page->next);
@@ -302,7 +321,8 @@ static void listed(tn_vis_op *op)
 
 void tn_do_list_batches(tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__ListBatchOperationsRequest *r = REQUEST(f, ListBatchOperationsRequest);
+    const Temporal__Api__Workflowservice__V1__ListBatchOperationsRequest *r =
+        REQUEST(f, ListBatchOperationsRequest);
     tn_arena *arena = f->call->arena;
     int64_t max = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE);
     visible *v = TN_NEW(arena, visible);
@@ -313,9 +333,11 @@ void tn_do_list_batches(tn_fcall *f)
     v->op.user = v;
     v->op.done = listed;
     tn_vis_query *query = &v->op.u.list.query;
-    const tn_fault *fault = tn_vis_query_parse(arena, f->ns, TN_STR(DIVISION), TN_VIS_FOR_LIST, query);
+    const tn_fault *fault =
+        tn_vis_query_parse(arena, f->ns, TN_STR(DIVISION), TN_VIS_FOR_LIST, query);
     if (!fault)
-        fault = tn_vis_page_open(arena, tn_blob_from(r->next_page_token.data, r->next_page_token.len), query);
+        fault = tn_vis_page_open(
+            arena, tn_blob_from(r->next_page_token.data, r->next_page_token.len), query);
     if (fault) {
         tn_front_fail(f, fault);
         return;

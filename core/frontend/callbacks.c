@@ -51,9 +51,11 @@ static const tn_fault *check_rules(tn_fcall *f, const char *url, tn_str host, bo
             continue;
         if (insecure || secure)
             return NULL;
-        return INVALID(arena, "invalid url: callback address does not allow insecure connections: %s", url);
+        return INVALID(
+            arena, "invalid url: callback address does not allow insecure connections: %s", url);
     }
-    return INVALID(arena, "invalid url: url does not match any configured callback address: %s", url);
+    return INVALID(arena, "invalid url: url does not match any configured callback address: %s",
+                   url);
 }
 
 static const tn_fault *check_url(tn_fcall *f, const char *url)
@@ -61,7 +63,8 @@ static const tn_fault *check_url(tn_fcall *f, const char *url)
     tn_arena *arena = f->call->arena;
     int64_t max = tn_front_limit(f, TN_DYN_FRONTEND_CALLBACK_URL);
     if ((int64_t)strlen(url) > max)
-        return INVALID(arena, "invalid url: url length longer than max length allowed of %lld", (long long)max);
+        return INVALID(arena, "invalid url: url length longer than max length allowed of %lld",
+                       (long long)max);
     if (strcmp(url, "temporal://system") == 0 || strcmp(url, "temporal://internal") == 0)
         return NULL;
     bool secure = strncasecmp(url, "https:", 6) == 0;
@@ -89,7 +92,8 @@ static const tn_fault *check_header(tn_fcall *f, Temporal__Api__Common__V1__Call
             *p = (char)tolower((unsigned char)*p);
     }
     if ((int64_t)bytes > max)
-        return INVALID(f->call->arena, "invalid header: header size longer than max allowed size of %lld",
+        return INVALID(f->call->arena,
+                       "invalid header: header size longer than max allowed size of %lld",
                        (long long)max);
     return NULL;
 }
@@ -99,7 +103,8 @@ const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n, callback_msg *co
     tn_arena *arena = f->call->arena;
     int64_t max = tn_front_limit(f, TN_DYN_CALLBACK_MAX);
     if ((int64_t)n > max)
-        return INVALID(arena, "cannot attach more than %lld callbacks to an execution", (long long)max);
+        return INVALID(arena, "cannot attach more than %lld callbacks to an execution",
+                       (long long)max);
     for (size_t i = 0; i < n; i++) {
         const tn_fault *fault = NULL;
         switch ((int)callbacks[i]->variant_case) {

@@ -32,8 +32,9 @@ void tn_do_remove_cluster(tn_fcall *f)
 
 void tn_do_upsert_cluster(tn_fcall *f)
 {
-    tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_FAILED_PRECONDITION,
-                                   "This server does not replicate to other clusters: none can be added."));
+    tn_front_fail(
+        f, tn_fault_make(f->call->arena, TN_GRPC_FAILED_PRECONDITION,
+                         "This server does not replicate to other clusters: none can be added."));
 }
 
 /* ---- what stands behind a gate that is closed ---- */
@@ -43,12 +44,15 @@ static const struct {
     const char *names, *text; /* names: each followed by a space */
 } closed[] = {
     {"StartNexusOperationExecution DescribeNexusOperationExecution PollNexusOperationExecution "
-     "ListNexusOperationExecutions CountNexusOperationExecutions RequestCancelNexusOperationExecution "
+     "ListNexusOperationExecutions CountNexusOperationExecutions "
+     "RequestCancelNexusOperationExecution "
      "TerminateNexusOperationExecution DeleteNexusOperationExecution ",
      "Standalone Nexus operation is disabled"},
-    {"DescribeDeployment ListDeployments GetDeploymentReachability GetCurrentDeployment SetCurrentDeployment ",
+    {"DescribeDeployment ListDeployments GetDeploymentReachability GetCurrentDeployment "
+     "SetCurrentDeployment ",
      "Deployments are deprecated and no longer supported, use Worker Deployments instead"},
-    {"CreateWorkflowRule DescribeWorkflowRule DeleteWorkflowRule ListWorkflowRules TriggerWorkflowRule ",
+    {"CreateWorkflowRule DescribeWorkflowRule DeleteWorkflowRule ListWorkflowRules "
+     "TriggerWorkflowRule ",
      "method %s not supported"},
 };
 
@@ -60,7 +64,8 @@ const char *tn_front_closed_text(tn_arena *arena, const char *method)
         if (!at || (at != closed[i].names && at[-1] != ' '))
             continue;
         const char *gap = strstr(closed[i].text, "%s");
-        return gap ? tn_arena_printf(arena, "%.*s%s%s", (int)(gap - closed[i].text), closed[i].text, method, gap + 2)
+        return gap ? tn_arena_printf(arena, "%.*s%s%s", (int)(gap - closed[i].text), closed[i].text,
+                                     method, gap + 2)
                    : closed[i].text;
     }
     return tn_arena_printf(arena, "method %s not implemented", method);

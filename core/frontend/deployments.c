@@ -7,7 +7,8 @@
 
 #define REQUEST(f, type) ((Temporal__Api__Workflowservice__V1__##type *)(void *)(f)->call->request)
 #define RESPONSE(name, UPPER) \
-    Temporal__Api__Workflowservice__V1__##name out = TEMPORAL__API__WORKFLOWSERVICE__V1__##UPPER##__INIT
+    Temporal__Api__Workflowservice__V1__##name out = \
+        TEMPORAL__API__WORKFLOWSERVICE__V1__##UPPER##__INIT
 #define FIELD_MAX 480u /* of names and build ids: with a prefix, two of them make an id */
 
 /* ---- checks ---------------------------------------------------------------------------------- */
@@ -23,11 +24,14 @@ const tn_fault *tn_front_check_deployment_field(tn_arena *arena, const char *fie
     if (!value.n)
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "%s cannot be empty", field);
     if (value.n > FIELD_MAX)
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "size of %s larger than the maximum allowed", field);
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                             "size of %s larger than the maximum allowed", field);
     if (name && memchr(value.p, '.', value.n))
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "worker deployment name cannot contain '.'");
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                             "worker deployment name cannot contain '.'");
     if (name && memchr(value.p, ':', value.n))
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "worker deployment name cannot contain ':'");
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                             "worker deployment name cannot contain ':'");
     if (value.n >= 2 && memcmp(value.p, "__", 2) == 0)
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "%s cannot start with '__'", field);
     return NULL;
@@ -52,17 +56,20 @@ static const tn_fault *version_text_fault(tn_arena *arena, const char *s)
 {
     size_t i = strcspn(s, ".:");
     if (!s[i])
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "invalid version string: expected delimiter ':' or '.' not found in version string %s", s);
+        return tn_fault_make(
+            arena, TN_GRPC_INVALID_ARGUMENT,
+            "invalid version string: expected delimiter ':' or '.' not found in version string %s",
+            s);
     return i ? tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
                              "invalid version string: build id is empty in version string %s", s)
-             : tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "invalid version string: deployment name is empty in version string %s", s);
+             : tn_fault_make(
+                   arena, TN_GRPC_INVALID_ARGUMENT,
+                   "invalid version string: deployment name is empty in version string %s", s);
 }
 
 /* The version that a routing call names: by text (of before), or by build id; empty: unversioned. */
-static const tn_fault *routed_version(tn_arena *arena, const char *name, const char *version, const char *build_id,
-                                      tn_dver *out)
+static const tn_fault *routed_version(tn_arena *arena, const char *name, const char *version,
+                                      const char *build_id, tn_dver *out)
 {
     *out = *build_id ? (tn_dver){tn_str_from(name), tn_str_from(build_id)} : (tn_dver){0};
     if (!*version)
@@ -71,21 +78,24 @@ static const tn_fault *routed_version(tn_arena *arena, const char *name, const c
         return version_text_fault(arena, version);
     if (tn_dver_is(*out) && !tn_str_is(out->deployment, name))
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "invalid version string '%s' does not match deployment name '%s'", version, name);
+                             "invalid version string '%s' does not match deployment name '%s'",
+                             version, name);
     return NULL;
 }
 
 /* A version by message or text, both parts checked. */
-static const tn_fault *named_version(tn_arena *arena,
-                                     const Temporal__Api__Deployment__V1__WorkerDeploymentVersion *message,
-                                     const char *version, tn_dver *out)
+static const tn_fault *named_version(
+    tn_arena *arena, const Temporal__Api__Deployment__V1__WorkerDeploymentVersion *message,
+    const char *version, tn_dver *out)
 {
     const tn_fault *fault = NULL;
     if (message)
         *out = (tn_dver){tn_str_from(message->deployment_name), tn_str_from(message->build_id)};
     else if (!tn_dver_parse(tn_str_from(version), out))
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "invalid version string \"%s\", expected format is \"<deployment_name>.<build_id>\"", version);
+        return tn_fault_make(
+            arena, TN_GRPC_INVALID_ARGUMENT,
+            "invalid version string \"%s\", expected format is \"<deployment_name>.<build_id>\"",
+            version);
     if (!(fault = tn_front_check_deployment_field(arena, TN_DEPLOYMENT_FIELD, out->deployment)))
         fault = tn_front_check_deployment_field(arena, TN_BUILD_FIELD, out->build_id);
     return fault;
@@ -99,14 +109,16 @@ void tn_do_describe_deployment(tn_fcall *f)
     tn_arena *arena = f->call->arena;
     RESPONSE(DescribeWorkerDeploymentResponse, DESCRIBE_WORKER_DEPLOYMENT_RESPONSE);
     const tn_fault *fault;
-    if ((fault = disabled(f)) || (fault = tn_front_deployment_read_rate(f)) || (fault = check_name(arena, name))) {
+    if ((fault = disabled(f)) || (fault = tn_front_deployment_read_rate(f)) ||
+        (fault = check_name(arena, name))) {
         tn_front_fail(f, fault);
         return;
     }
     const tn_deployment *d = tn_deployment_find(f->ns->id, tn_str_from(name));
     if (!d) {
         tn_front_fail(f, tn_fault_make(arena, TN_GRPC_NOT_FOUND,
-                                       "no Worker Deployment found with name '%s'; does your Worker Deployment have pollers?",
+                                       "no Worker Deployment found with name '%s'; does your "
+                                       "Worker Deployment have pollers?",
                                        name));
         return;
     }
@@ -118,22 +130,27 @@ void tn_do_describe_deployment(tn_fcall *f)
 
 static void show_version(tn_dcall *d)
 {
-    typedef Temporal__Api__Workflowservice__V1__DescribeWorkerDeploymentVersionResponse__VersionTaskQueue queue_info;
+    typedef Temporal__Api__Workflowservice__V1__DescribeWorkerDeploymentVersionResponse__VersionTaskQueue
+        queue_info;
     RESPONSE(DescribeWorkerDeploymentVersionResponse, DESCRIBE_WORKER_DEPLOYMENT_VERSION_RESPONSE);
     const tn_deployment *deployment = tn_deployment_find(d->f->ns->id, d->change.name);
     const tn_deployment_version *v =
         deployment ? tn_deployment_version_find(deployment, d->change.build_id) : NULL;
     if (!v) {
-        tn_front_fail(d->f, tn_fault_make(d->arena, TN_GRPC_NOT_FOUND, "Worker Deployment Version not found"));
+        tn_front_fail(d->f, tn_fault_make(d->arena, TN_GRPC_NOT_FOUND,
+                                          "Worker Deployment Version not found"));
         return;
     }
-    Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *info = tn_deployment_version_info(d->arena, deployment, v);
+    Temporal__Api__Deployment__V1__WorkerDeploymentVersionInfo *info =
+        tn_deployment_version_info(d->arena, deployment, v);
     out.worker_deployment_version_info = info;
-    out.version_task_queues = tn_arena_array(d->arena, info->n_task_queue_infos + 1, sizeof(out.version_task_queues[0]));
+    out.version_task_queues =
+        tn_arena_array(d->arena, info->n_task_queue_infos + 1, sizeof(out.version_task_queues[0]));
     TN_ASSERT(out.version_task_queues);
     for (size_t i = 0; i < info->n_task_queue_infos; i++) {
         queue_info *q = TN_NEW(d->arena, queue_info);
-        temporal__api__workflowservice__v1__describe_worker_deployment_version_response__version_task_queue__init(q);
+        temporal__api__workflowservice__v1__describe_worker_deployment_version_response__version_task_queue__init(
+            q);
         q->name = info->task_queue_infos[i]->name;
         q->type = info->task_queue_infos[i]->type;
         if (d->asked && i < d->n_stats)
@@ -158,7 +175,8 @@ void tn_do_describe_deployment_version(tn_fcall *f)
         tn_front_invalid(f, "deployment version cannot be empty");
         return;
     }
-    if ((fault = named_version(arena, *r->version ? NULL : r->deployment_version, r->version, &version))) {
+    if ((fault = named_version(arena, *r->version ? NULL : r->deployment_version, r->version,
+                               &version))) {
         tn_front_fail(f, fault);
         return;
     }
@@ -166,32 +184,37 @@ void tn_do_describe_deployment_version(tn_fcall *f)
     d->change.name = tn_arena_str(arena, version.deployment);
     d->change.build_id = tn_arena_str(arena, version.build_id);
     const tn_deployment *deployment = tn_deployment_find(f->ns->id, version.deployment);
-    const tn_deployment_version *v = deployment ? tn_deployment_version_find(deployment, version.build_id) : NULL;
+    const tn_deployment_version *v =
+        deployment ? tn_deployment_version_find(deployment, version.build_id) : NULL;
     if (v && r->report_task_queue_stats)
         tn_dcall_ask_queues(d, deployment->name, v, NULL, show_version);
     else
         show_version(d);
 }
 
-static void show_summary(tn_arena *arena, const tn_deployment *d,
-                         Temporal__Api__Workflowservice__V1__ListWorkerDeploymentsResponse__WorkerDeploymentSummary *out)
+static void show_summary(
+    tn_arena *arena, const tn_deployment *d,
+    Temporal__Api__Workflowservice__V1__ListWorkerDeploymentsResponse__WorkerDeploymentSummary *out)
 {
-    temporal__api__workflowservice__v1__list_worker_deployments_response__worker_deployment_summary__init(out);
+    temporal__api__workflowservice__v1__list_worker_deployments_response__worker_deployment_summary__init(
+        out);
     out->name = d->name;
     out->create_time = tn_ts_from_ns(arena, (int64_t)d->created_ns);
     out->routing_config = tn_deployment_routing_config(arena, d);
     if (d->n_versions)
-        out->latest_version_summary = tn_deployment_version_summary(arena, d, d->versions[d->n_versions - 1]);
-    out->current_version_summary =
-        tn_deployment_version_summary(arena, d, tn_deployment_version_find(d, tn_str_from(d->current)));
+        out->latest_version_summary =
+            tn_deployment_version_summary(arena, d, d->versions[d->n_versions - 1]);
+    out->current_version_summary = tn_deployment_version_summary(
+        arena, d, tn_deployment_version_find(d, tn_str_from(d->current)));
     if (d->ramps)
-        out->ramping_version_summary =
-            tn_deployment_version_summary(arena, d, tn_deployment_version_find(d, tn_str_from(d->ramping)));
+        out->ramping_version_summary = tn_deployment_version_summary(
+            arena, d, tn_deployment_version_find(d, tn_str_from(d->ramping)));
 }
 
 void tn_do_list_deployments(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__ListWorkerDeploymentsRequest *r = REQUEST(f, ListWorkerDeploymentsRequest);
+    Temporal__Api__Workflowservice__V1__ListWorkerDeploymentsRequest *r =
+        REQUEST(f, ListWorkerDeploymentsRequest);
     tn_arena *arena = f->call->arena;
     RESPONSE(ListWorkerDeploymentsResponse, LIST_WORKER_DEPLOYMENTS_RESPONSE);
     int64_t max = tn_front_limit(f, TN_DYN_FRONTEND_VISIBILITY_PAGE);
@@ -209,8 +232,9 @@ void tn_do_list_deployments(tn_fcall *f)
     out.worker_deployments = tn_arena_array(arena, shown + 1, sizeof(out.worker_deployments[0]));
     TN_ASSERT(out.worker_deployments);
     for (size_t i = 0; i < shown; i++) {
-        out.worker_deployments[i] =
-            TN_NEW(arena, Temporal__Api__Workflowservice__V1__ListWorkerDeploymentsResponse__WorkerDeploymentSummary);
+        out.worker_deployments[i] = TN_NEW(
+            arena,
+            Temporal__Api__Workflowservice__V1__ListWorkerDeploymentsResponse__WorkerDeploymentSummary);
         show_summary(arena, found[i], out.worker_deployments[i]);
     }
     out.n_worker_deployments = shown;
@@ -235,7 +259,8 @@ static ProtobufCBinaryData token_of(tn_dcall *d)
 
 static void current_set(tn_dcall *d)
 {
-    RESPONSE(SetWorkerDeploymentCurrentVersionResponse, SET_WORKER_DEPLOYMENT_CURRENT_VERSION_RESPONSE);
+    RESPONSE(SetWorkerDeploymentCurrentVersionResponse,
+             SET_WORKER_DEPLOYMENT_CURRENT_VERSION_RESPONSE);
     tn_dver previous = previous_of(&d->change);
     out.conflict_token = token_of(d);
     out.previous_version = tn_dver_text_old(d->arena, previous);
@@ -245,7 +270,8 @@ static void current_set(tn_dcall *d)
 
 static void ramping_set(tn_dcall *d)
 {
-    RESPONSE(SetWorkerDeploymentRampingVersionResponse, SET_WORKER_DEPLOYMENT_RAMPING_VERSION_RESPONSE);
+    RESPONSE(SetWorkerDeploymentRampingVersionResponse,
+             SET_WORKER_DEPLOYMENT_RAMPING_VERSION_RESPONSE);
     tn_dver previous = previous_of(&d->change);
     out.conflict_token = token_of(d);
     if (d->change.previous_ramped)
@@ -277,12 +303,14 @@ static void missed_asked(tn_dcall *d)
         go(d);
         return;
     }
-    tn_front_fail(d->f, tn_fault_make(d->arena, TN_GRPC_FAILED_PRECONDITION,
-                                      "proposed %s version '" TN_STR_FMT ":" TN_STR_FMT
-                                      "' is missing active task queues from the current version; these would become "
-                                      "unversioned if it is set as the %s version",
-                                      current ? "current" : "ramping", TN_STR_ARG(d->change.name),
-                                      TN_STR_ARG(d->change.build_id), current ? "current" : "ramping"));
+    tn_front_fail(
+        d->f, tn_fault_make(
+                  d->arena, TN_GRPC_FAILED_PRECONDITION,
+                  "proposed %s version '" TN_STR_FMT ":" TN_STR_FMT
+                  "' is missing active task queues from the current version; these would become "
+                  "unversioned if it is set as the %s version",
+                  current ? "current" : "ramping", TN_STR_ARG(d->change.name),
+                  TN_STR_ARG(d->change.build_id), current ? "current" : "ramping"));
 }
 
 static void route(tn_dcall *d, bool ignore_missing)
@@ -294,8 +322,10 @@ static void route(tn_dcall *d, bool ignore_missing)
         tn_front_fail(d->f, c->fault);
         return;
     }
-    const tn_deployment_version *v = now ? tn_deployment_version_find(now, tn_str_from(now->current)) : NULL;
-    bool same_ramp = c->verb == TN_DEPLOYMENT_SET_RAMPING && now && now->ramps && tn_str_is(c->build_id, now->ramping);
+    const tn_deployment_version *v =
+        now ? tn_deployment_version_find(now, tn_str_from(now->current)) : NULL;
+    bool same_ramp = c->verb == TN_DEPLOYMENT_SET_RAMPING && now && now->ramps &&
+                     tn_str_is(c->build_id, now->ramping);
     if (c->unchanged || ignore_missing || !v || !c->build_id.n || same_ramp)
         go(d);
     else
@@ -311,7 +341,8 @@ void tn_do_set_current(tn_fcall *f)
     tn_dver version;
     if (!fault && !*r->deployment_name)
         fault = invalid(arena, "deployment name cannot be empty");
-    if (fault || (fault = routed_version(arena, r->deployment_name, r->version, r->build_id, &version)) ||
+    if (fault ||
+        (fault = routed_version(arena, r->deployment_name, r->version, r->build_id, &version)) ||
         (fault = check_name(arena, r->deployment_name)) ||
         (r->allow_no_pollers && version.build_id.n &&
          (fault = tn_front_check_deployment_field(arena, TN_BUILD_FIELD, version.build_id)))) {
@@ -333,10 +364,12 @@ void tn_do_set_ramping(tn_fcall *f)
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = disabled(f);
     tn_dver version;
-    bool unset = !*r->build_id && r->percentage <= 0 && (!*r->version || strcmp(r->version, "__unversioned__") == 0);
+    bool unset = !*r->build_id && r->percentage <= 0 &&
+                 (!*r->version || strcmp(r->version, "__unversioned__") == 0);
     if (!fault && (r->percentage < 0 || r->percentage > 100))
         fault = invalid(arena, "Percentage must be between 0 and 100 (inclusive)");
-    if (fault || (fault = routed_version(arena, r->deployment_name, r->version, r->build_id, &version)) ||
+    if (fault ||
+        (fault = routed_version(arena, r->deployment_name, r->version, r->build_id, &version)) ||
         (fault = check_name(arena, r->deployment_name)) ||
         (r->allow_no_pollers && version.build_id.n &&
          (fault = tn_front_check_deployment_field(arena, TN_BUILD_FIELD, version.build_id)))) {
@@ -369,7 +402,8 @@ static void created(tn_dcall *d)
 
 void tn_do_create_deployment(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__CreateWorkerDeploymentRequest *r = REQUEST(f, CreateWorkerDeploymentRequest);
+    Temporal__Api__Workflowservice__V1__CreateWorkerDeploymentRequest *r =
+        REQUEST(f, CreateWorkerDeploymentRequest);
     const tn_fault *fault;
     if (!*r->deployment_name) {
         tn_front_invalid(f, "deployment name cannot be empty");
@@ -405,17 +439,22 @@ void tn_do_create_deployment_version(tn_fcall *f)
         tn_front_invalid(f, "build ID cannot be empty");
         return;
     }
-    if ((fault = disabled(f)) || (fault = check_name(arena, r->deployment_version->deployment_name)) ||
-        (fault = tn_front_check_deployment_field(arena, TN_BUILD_FIELD, tn_str_from(r->deployment_version->build_id)))) {
+    if ((fault = disabled(f)) ||
+        (fault = check_name(arena, r->deployment_version->deployment_name)) ||
+        (fault = tn_front_check_deployment_field(arena, TN_BUILD_FIELD,
+                                                 tn_str_from(r->deployment_version->build_id)))) {
         tn_front_fail(f, fault);
         return;
     }
-    if (r->compute_config && r->compute_config->n_scaling_groups) { /* workers that a cloud starts */
-        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_UNIMPLEMENTED,
-                                       "this server starts no workers: a compute config is not supported"));
+    if (r->compute_config &&
+        r->compute_config->n_scaling_groups) { /* workers that a cloud starts */
+        tn_front_fail(
+            f, tn_fault_make(arena, TN_GRPC_UNIMPLEMENTED,
+                             "this server starts no workers: a compute config is not supported"));
         return;
     }
-    tn_dcall *d = tn_dcall_new(f, TN_DEPLOYMENT_CREATE_VERSION, r->deployment_version->deployment_name);
+    tn_dcall *d =
+        tn_dcall_new(f, TN_DEPLOYMENT_CREATE_VERSION, r->deployment_version->deployment_name);
     d->change.build_id = tn_str_from(r->deployment_version->build_id);
     d->change.identity = tn_str_from(r->identity);
     d->change.request_id = request_id_of(f, r->request_id);
@@ -428,7 +467,8 @@ static void manager_set(tn_dcall *d)
 {
     RESPONSE(SetWorkerDeploymentManagerResponse, SET_WORKER_DEPLOYMENT_MANAGER_RESPONSE);
     out.conflict_token = token_of(d);
-    out.previous_manager_identity = (char *)(uintptr_t)(d->change.previous_manager.n ? d->change.previous_manager.p : "");
+    out.previous_manager_identity =
+        (char *)(uintptr_t)(d->change.previous_manager.n ? d->change.previous_manager.p : "");
     tn_front_reply(d->f, &out.base);
 }
 
@@ -437,11 +477,13 @@ void tn_do_set_deployment_manager(tn_fcall *f)
     Temporal__Api__Workflowservice__V1__SetWorkerDeploymentManagerRequest *r =
         REQUEST(f, SetWorkerDeploymentManagerRequest);
     const tn_fault *fault;
-    bool self = r->new_manager_identity_case ==
-                    TEMPORAL__API__WORKFLOWSERVICE__V1__SET_WORKER_DEPLOYMENT_MANAGER_REQUEST__NEW_MANAGER_IDENTITY_SELF &&
-                r->self;
-    bool named = r->new_manager_identity_case ==
-                 TEMPORAL__API__WORKFLOWSERVICE__V1__SET_WORKER_DEPLOYMENT_MANAGER_REQUEST__NEW_MANAGER_IDENTITY_MANAGER_IDENTITY;
+    bool self =
+        r->new_manager_identity_case ==
+            TEMPORAL__API__WORKFLOWSERVICE__V1__SET_WORKER_DEPLOYMENT_MANAGER_REQUEST__NEW_MANAGER_IDENTITY_SELF &&
+        r->self;
+    bool named =
+        r->new_manager_identity_case ==
+        TEMPORAL__API__WORKFLOWSERVICE__V1__SET_WORKER_DEPLOYMENT_MANAGER_REQUEST__NEW_MANAGER_IDENTITY_MANAGER_IDENTITY;
     if (!*r->identity) {
         tn_front_invalid(f, "Identity is required");
         return;
@@ -465,7 +507,8 @@ static void deleted(tn_dcall *d)
 
 void tn_do_delete_deployment(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__DeleteWorkerDeploymentRequest *r = REQUEST(f, DeleteWorkerDeploymentRequest);
+    Temporal__Api__Workflowservice__V1__DeleteWorkerDeploymentRequest *r =
+        REQUEST(f, DeleteWorkerDeploymentRequest);
     const tn_fault *fault = check_name(f->call->arena, r->deployment_name);
     if (fault) {
         tn_front_fail(f, fault);
@@ -509,10 +552,12 @@ void tn_do_delete_deployment_version(tn_fcall *f)
     d->change.name = tn_arena_str(arena, version.deployment);
     d->change.build_id = tn_arena_str(arena, version.build_id);
     d->change.skip_drainage = r->skip_drainage;
-    d->change.identity = *r->identity ? tn_str_from(r->identity) : tn_str_from(tn_fresh_uuid(arena));
+    d->change.identity =
+        *r->identity ? tn_str_from(r->identity) : tn_str_from(tn_fresh_uuid(arena));
     tn_deployment_try(&d->change);
     const tn_deployment *deployment = tn_deployment_find(f->ns->id, version.deployment);
-    const tn_deployment_version *v = deployment ? tn_deployment_version_find(deployment, version.build_id) : NULL;
+    const tn_deployment_version *v =
+        deployment ? tn_deployment_version_find(deployment, version.build_id) : NULL;
     if (d->change.fault)
         tn_front_fail(f, d->change.fault);
     else if (v)
@@ -523,7 +568,8 @@ void tn_do_delete_deployment_version(tn_fcall *f)
 
 static void metadata_set(tn_dcall *d)
 {
-    RESPONSE(UpdateWorkerDeploymentVersionMetadataResponse, UPDATE_WORKER_DEPLOYMENT_VERSION_METADATA_RESPONSE);
+    RESPONSE(UpdateWorkerDeploymentVersionMetadataResponse,
+             UPDATE_WORKER_DEPLOYMENT_VERSION_METADATA_RESPONSE);
     const tn_deployment_version *v =
         d->change.now ? tn_deployment_version_find(d->change.now, d->change.build_id) : NULL;
     if (v)
@@ -547,7 +593,8 @@ void tn_do_set_deployment_metadata(tn_fcall *f)
         return;
     }
     tn_dcall *d = tn_dcall_new(f, TN_DEPLOYMENT_SET_METADATA, "");
-    Tenon__NamedPayload **upserts = TN_NEW_ARRAY(arena, Tenon__NamedPayload *, r->n_upsert_entries + 1);
+    Tenon__NamedPayload **upserts =
+        TN_NEW_ARRAY(arena, Tenon__NamedPayload *, r->n_upsert_entries + 1);
     for (size_t i = 0; i < r->n_upsert_entries; i++) {
         tn_blob packed = {0};
         upserts[i] = TN_NEW(arena, Tenon__NamedPayload);
@@ -589,13 +636,14 @@ void tn_do_set_deployment_compute(tn_fcall *f)
     const tn_deployment *d = tn_deployment_find(f->ns->id, tn_str_from(named->deployment_name));
     if (!d || !tn_deployment_version_find(d, tn_str_from(named->build_id))) {
         tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_NOT_FOUND,
-                                       "build ID '%s' not found in Worker Deployment '%s'", named->build_id,
-                                       named->deployment_name));
+                                       "build ID '%s' not found in Worker Deployment '%s'",
+                                       named->build_id, named->deployment_name));
         return;
     }
     if (r->n_compute_config_scaling_groups) { /* workers that a cloud starts */
-        tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED,
-                                       "this server starts no workers: a compute config is not supported"));
+        tn_front_fail(
+            f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED,
+                             "this server starts no workers: a compute config is not supported"));
         return;
     }
     RESPONSE(UpdateWorkerDeploymentVersionComputeConfigResponse,

@@ -12,7 +12,7 @@ typedef struct tn_dcall {
     void (*then)(struct tn_dcall *d); /* change->fault NULL, and the limits kept */
     /* queues asked */
     tn_arena *arena;
-    const tn_deployment_version *asked; /* a copy, in the call's arena */
+    const tn_deployment_version *asked;                   /* a copy, in the call's arena */
     Temporal__Api__Taskqueue__V1__TaskQueueStats **stats; /* one a queue and type, in their order */
     size_t n_stats, waiting;
     bool polled, busy; /* some queue has a poller; a backlog, or tasks that come */
@@ -25,7 +25,8 @@ tn_dcall *tn_dcall_new(tn_fcall *f, tn_deployment_verb verb, const char *name);
 void tn_dcall_submit(tn_dcall *d, void (*then)(tn_dcall *d));
 /* Asks matching about queues of a version (bit i of `which`... of all: NULL); `told` when all have answered. */
 void tn_dcall_ask_queues(tn_dcall *d, const char *name, const tn_deployment_version *v,
-                         bool (*wanted)(tn_dcall *d, tn_str queue, uint32_t type), void (*told)(tn_dcall *d));
+                         bool (*wanted)(tn_dcall *d, tn_str queue, uint32_t type),
+                         void (*told)(tn_dcall *d));
 
 #define TN_DEPLOYMENT_FIELD "WorkerDeploymentName"
 #define TN_BUILD_FIELD "BuildID"

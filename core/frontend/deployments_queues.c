@@ -35,15 +35,17 @@ static void take(tn_dcall *d, size_t index, const describe_response *r)
     for (size_t i = 0; i < r->n_versions_info; i++) {
         const Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo *info = r->versions_info[i]->value;
         for (size_t j = 0; info && j < info->n_types_info; j++) {
-            const Temporal__Api__Taskqueue__V1__TaskQueueTypeInfo *type = info->types_info[j]->value;
+            const Temporal__Api__Taskqueue__V1__TaskQueueTypeInfo *type =
+                info->types_info[j]->value;
             if (!type)
                 continue;
             d->polled = d->polled || type->n_pollers;
             if (!type->stats)
                 continue;
-            d->stats[index] = (Temporal__Api__Taskqueue__V1__TaskQueueStats *)(void *)tn_proto_copy(&type->stats->base,
-                                                                                                   d->arena);
-            d->busy = d->busy || type->stats->approximate_backlog_count || type->stats->tasks_add_rate > 0;
+            d->stats[index] = (Temporal__Api__Taskqueue__V1__TaskQueueStats *)(void *)tn_proto_copy(
+                &type->stats->base, d->arena);
+            d->busy = d->busy || type->stats->approximate_backlog_count ||
+                      type->stats->tasks_add_rate > 0;
         }
     }
 }
@@ -63,11 +65,12 @@ static void answered(tn_mreq *m)
 
 static const ProtobufCMessage *question_of(tn_arena *arena, tn_dver version, uint32_t type)
 {
-    describe_request *r =
-        message(arena, &temporal__api__workflowservice__v1__describe_task_queue_request__descriptor);
+    describe_request *r = message(
+        arena, &temporal__api__workflowservice__v1__describe_task_queue_request__descriptor);
     r->api_mode = 1;
     r->task_queue_types = tn_arena_array(arena, 1, sizeof(r->task_queue_types[0]));
-    r->versions = message(arena, &temporal__api__taskqueue__v1__task_queue_version_selection__descriptor);
+    r->versions =
+        message(arena, &temporal__api__taskqueue__v1__task_queue_version_selection__descriptor);
     r->versions->build_ids = tn_arena_array(arena, 1, sizeof(r->versions->build_ids[0]));
     TN_ASSERT(r->task_queue_types && r->versions->build_ids);
     r->task_queue_types[r->n_task_queue_types++] = (Temporal__Api__Enums__V1__TaskQueueType)type;
@@ -96,10 +99,12 @@ static void ask(tn_dcall *d, tn_dver version, tn_str queue, uint32_t type, size_
 }
 
 void tn_dcall_ask_queues(tn_dcall *d, const char *name, const tn_deployment_version *v,
-                         bool (*wanted)(tn_dcall *d, tn_str queue, uint32_t type), void (*told)(tn_dcall *d))
+                         bool (*wanted)(tn_dcall *d, tn_str queue, uint32_t type),
+                         void (*told)(tn_dcall *d))
 {
     size_t n = 0;
-    v = (const tn_deployment_version *)(const void *)tn_proto_copy(&v->base, d->arena); /* of the snapshot */
+    v = (const tn_deployment_version *)(const void *)tn_proto_copy(&v->base,
+                                                                   d->arena); /* of the snapshot */
     tn_dver version = {tn_str_from(name), tn_str_from(v->build_id)};
     d->asked = v;
     d->polled = d->busy = false;
@@ -210,7 +215,8 @@ static void make_room(tn_dcall *d)
     const tn_deployment *now = tn_deployment_find(d->change.ns_id, d->change.name);
     while (now && d->next_victim < now->n_versions) {
         const tn_deployment_version *v = now->versions[d->next_victim++];
-        if (v->status == TN_DEPLOYED_CURRENT || v->status == TN_DEPLOYED_RAMPING || v->drainage == 1)
+        if (v->status == TN_DEPLOYED_CURRENT || v->status == TN_DEPLOYED_RAMPING ||
+            v->drainage == 1)
             continue;
         tn_dcall_ask_queues(d, now->name, v, NULL, victim_asked);
         return;

@@ -66,11 +66,13 @@ static void check_name(issues *all, const char *name)
     if ((int64_t)strlen(name) > max)
         add_issue(all, "endpoint name exceeds length limit of %lld", (long long)max);
     if (!good_name(name))
-        add_issue(all, "endpoint name must match the regex: \"^[a-zA-Z][a-zA-Z0-9\\\\-]*[a-zA-Z0-9]$\"");
+        add_issue(all,
+                  "endpoint name must match the regex: \"^[a-zA-Z][a-zA-Z0-9\\\\-]*[a-zA-Z0-9]$\"");
 }
 
 /* A NOT_FOUND of the namespace ends the checks at once, as it does in the reference. */
-static const tn_fault *check_worker(issues *all, const Temporal__Api__Nexus__V1__EndpointTarget__Worker *worker)
+static const tn_fault *check_worker(issues *all,
+                                    const Temporal__Api__Nexus__V1__EndpointTarget__Worker *worker)
 {
     const char *why = NULL;
     if (!*worker->namespace_) {
@@ -79,7 +81,8 @@ static const tn_fault *check_worker(issues *all, const Temporal__Api__Nexus__V1_
         const tn_namespace *ns = tn_namespace_by_name(tn_str_from(worker->namespace_));
         if (!ns)
             return tn_fault_make(all->arena, TN_GRPC_FAILED_PRECONDITION,
-                                 "could not verify namespace referenced by target exists: Namespace %s is not found.",
+                                 "could not verify namespace referenced by target exists: "
+                                 "Namespace %s is not found.",
                                  worker->namespace_);
         tn_namespace_unref(ns);
     }
@@ -163,9 +166,11 @@ static record_msg *record_of(tn_arena *arena, const spec_msg *spec)
     return record;
 }
 
-static Temporal__Api__Nexus__V1__EndpointTarget *target_of(tn_arena *arena, const record_msg *record)
+static Temporal__Api__Nexus__V1__EndpointTarget *target_of(tn_arena *arena,
+                                                           const record_msg *record)
 {
-    Temporal__Api__Nexus__V1__EndpointTarget *target = MAKE(arena, temporal__api__nexus__v1__endpoint_target);
+    Temporal__Api__Nexus__V1__EndpointTarget *target =
+        MAKE(arena, temporal__api__nexus__v1__endpoint_target);
     if (*record->url) {
         target->variant_case = TEMPORAL__API__NEXUS__V1__ENDPOINT_TARGET__VARIANT_EXTERNAL;
         target->external = MAKE(arena, temporal__api__nexus__v1__endpoint_target__external);
@@ -197,8 +202,8 @@ static endpoint_msg *message_of(tn_arena *arena, const record_msg *record)
     spec->target = target_of(arena, record);
     if (record->description.len &&
         TN_PROTO_UNPACK(temporal__api__common__v1__payload,
-                        tn_blob_from(record->description.data, record->description.len), arena, &spec->description,
-                        NULL) != TN_OK)
+                        tn_blob_from(record->description.data, record->description.len), arena,
+                        &spec->description, NULL) != TN_OK)
         spec->description = NULL;
     return endpoint;
 }
@@ -229,8 +234,11 @@ static void written(tn_endpoint_write *write)
 static void submit(tn_fcall *f, int verb, record_msg *record)
 {
     tn_endpoint_write *write = TN_NEW(f->call->arena, tn_endpoint_write);
-    *write = (tn_endpoint_write){
-        .arena = f->call->arena, .home = f->call->home, .record = record, .done = written, .user = f};
+    *write = (tn_endpoint_write){.arena = f->call->arena,
+                                 .home = f->call->home,
+                                 .record = record,
+                                 .done = written,
+                                 .user = f};
     write->verb = verb;
     tn_endpoint_submit(write);
 }
@@ -250,7 +258,8 @@ void tn_do_create_endpoint(tn_fcall *f)
 
 void tn_do_update_endpoint(tn_fcall *f)
 {
-    const Temporal__Api__Operatorservice__V1__UpdateNexusEndpointRequest *r = REQUEST(f, UpdateNexusEndpointRequest);
+    const Temporal__Api__Operatorservice__V1__UpdateNexusEndpointRequest *r =
+        REQUEST(f, UpdateNexusEndpointRequest);
     const tn_fault *fault = check_spec(f->call->arena, r->spec);
     if (fault) {
         tn_front_fail(f, fault);
@@ -264,7 +273,8 @@ void tn_do_update_endpoint(tn_fcall *f)
 
 void tn_do_delete_endpoint(tn_fcall *f)
 {
-    const Temporal__Api__Operatorservice__V1__DeleteNexusEndpointRequest *r = REQUEST(f, DeleteNexusEndpointRequest);
+    const Temporal__Api__Operatorservice__V1__DeleteNexusEndpointRequest *r =
+        REQUEST(f, DeleteNexusEndpointRequest);
     issues all = {.arena = f->call->arena};
     check_id(&all, r->id);
     if (r->version <= 0)
@@ -282,7 +292,8 @@ void tn_do_delete_endpoint(tn_fcall *f)
 
 void tn_do_get_endpoint(tn_fcall *f)
 {
-    const Temporal__Api__Operatorservice__V1__GetNexusEndpointRequest *r = REQUEST(f, GetNexusEndpointRequest);
+    const Temporal__Api__Operatorservice__V1__GetNexusEndpointRequest *r =
+        REQUEST(f, GetNexusEndpointRequest);
     tn_arena *arena = f->call->arena;
     issues all = {.arena = arena};
     check_id(&all, r->id);
@@ -298,7 +309,8 @@ void tn_do_get_endpoint(tn_fcall *f)
         out->endpoint = message_of(arena, record);
         tn_front_reply(f, &out->base);
     } else {
-        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_NOT_FOUND, "Nexus endpoint with ID `%s` not found", r->id));
+        tn_front_fail(f, tn_fault_make(arena, TN_GRPC_NOT_FOUND,
+                                       "Nexus endpoint with ID `%s` not found", r->id));
     }
     tn_endpoints_release(list);
 }
@@ -311,7 +323,8 @@ static const tn_fault *check_page(tn_arena *arena, int32_t *size)
     else if (*size < 0)
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "page_size is negative");
     else if (*size > max)
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "page_size exceeds limit of %lld", (long long)max);
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "page_size exceeds limit of %lld",
+                             (long long)max);
     return NULL;
 }
 
@@ -325,8 +338,8 @@ static void fill_page(tn_arena *arena, const tn_endpoints *list, tn_str from, in
         if (tn_blob_cmp(tn_blob_of_str(tn_str_from(record->id)), tn_blob_of_str(from)) < 0)
             continue;
         if (out->n_endpoints == (size_t)size) {
-            out->next_page_token =
-                (ProtobufCBinaryData){strlen(record->id), (uint8_t *)tn_arena_strdup(arena, record->id)};
+            out->next_page_token = (ProtobufCBinaryData){
+                strlen(record->id), (uint8_t *)tn_arena_strdup(arena, record->id)};
             return;
         }
         out->endpoints[out->n_endpoints++] = message_of(arena, record);
@@ -335,7 +348,8 @@ static void fill_page(tn_arena *arena, const tn_endpoints *list, tn_str from, in
 
 void tn_do_list_endpoints(tn_fcall *f)
 {
-    const Temporal__Api__Operatorservice__V1__ListNexusEndpointsRequest *r = REQUEST(f, ListNexusEndpointsRequest);
+    const Temporal__Api__Operatorservice__V1__ListNexusEndpointsRequest *r =
+        REQUEST(f, ListNexusEndpointsRequest);
     tn_arena *arena = f->call->arena;
     Temporal__Api__Operatorservice__V1__ListNexusEndpointsResponse *out =
         MAKE(arena, temporal__api__operatorservice__v1__list_nexus_endpoints_response);
@@ -352,7 +366,9 @@ void tn_do_list_endpoints(tn_fcall *f)
         if (record)
             out->endpoints[out->n_endpoints++] = message_of(arena, record);
     } else {
-        fill_page(arena, list, (tn_str){(const char *)r->next_page_token.data, r->next_page_token.len}, size, out);
+        fill_page(arena, list,
+                  (tn_str){(const char *)r->next_page_token.data, r->next_page_token.len}, size,
+                  out);
     }
     tn_front_reply(f, &out->base);
     tn_endpoints_release(list);

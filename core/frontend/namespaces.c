@@ -55,7 +55,8 @@ static Temporal__Api__Namespace__V1__NamespaceInfo *info_of(const tn_namespace *
     }
     info->capabilities->workflow_pause =
         tn_dyn_bool(TN_DYN_FRONTEND_WORKFLOW_PAUSE, ns->name, TN_STR(""));
-    info->capabilities->worker_heartbeats = tn_dyn_bool(TN_DYN_FRONTEND_WORKER_HEARTBEATS, ns->name, TN_STR(""));
+    info->capabilities->worker_heartbeats =
+        tn_dyn_bool(TN_DYN_FRONTEND_WORKER_HEARTBEATS, ns->name, TN_STR(""));
     info->capabilities->worker_poll_complete_on_shutdown =
         tn_dyn_bool(TN_DYN_FRONTEND_CANCEL_POLLS_ON_SHUTDOWN, ns->name, TN_STR(""));
     info->capabilities->poller_autoscaling = true;
@@ -502,9 +503,10 @@ static const tn_fault *check_not_a_target(const tn_fcall *f)
     const tn_endpoints *list = tn_endpoints_acquire();
     for (size_t i = 0; !fault && i < list->count; i++)
         if (tn_str_is(f->ns->id, list->items[i]->ns_id))
-            fault = tn_fault_make(f->call->arena, TN_GRPC_FAILED_PRECONDITION,
-                                  "cannot delete a namespace that is a target of a Nexus endpoint %s",
-                                  list->items[i]->name);
+            fault =
+                tn_fault_make(f->call->arena, TN_GRPC_FAILED_PRECONDITION,
+                              "cannot delete a namespace that is a target of a Nexus endpoint %s",
+                              list->items[i]->name);
     tn_endpoints_release(list);
     return fault;
 }

@@ -7,7 +7,8 @@
 
 typedef Temporal__Api__Common__V1__WorkflowExecution execution_msg;
 
-static void for_execution(tn_fcall *f, const execution_msg *execution, const ProtobufCMessage *request)
+static void for_execution(tn_fcall *f, const execution_msg *execution,
+                          const ProtobufCMessage *request)
 {
     uint8_t id[16];
     if (*execution->run_id && !tn_uuid_parse(tn_str_from(execution->run_id), id))
@@ -48,19 +49,22 @@ static void activity_call(tn_fcall *f, const execution_msg *execution, bool has_
 
 void tn_do_pause_activity(tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__PauseActivityRequest *r = REQUEST(f, PauseActivityRequest);
+    const Temporal__Api__Workflowservice__V1__PauseActivityRequest *r =
+        REQUEST(f, PauseActivityRequest);
     activity_call(f, r->execution, r->activity_case != 0);
 }
 
 void tn_do_unpause_activity(tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__UnpauseActivityRequest *r = REQUEST(f, UnpauseActivityRequest);
+    const Temporal__Api__Workflowservice__V1__UnpauseActivityRequest *r =
+        REQUEST(f, UnpauseActivityRequest);
     activity_call(f, r->execution, r->activity_case != 0);
 }
 
 void tn_do_reset_activity(tn_fcall *f)
 {
-    const Temporal__Api__Workflowservice__V1__ResetActivityRequest *r = REQUEST(f, ResetActivityRequest);
+    const Temporal__Api__Workflowservice__V1__ResetActivityRequest *r =
+        REQUEST(f, ResetActivityRequest);
     activity_call(f, r->execution, r->activity_case != 0);
 }
 
@@ -97,7 +101,8 @@ void tn_do_pause_workflow(tn_fcall *f)
         REQUEST(f, PauseWorkflowExecutionRequest);
     if (!tn_dyn_bool(TN_DYN_FRONTEND_WORKFLOW_PAUSE, f->ns->name, TN_STR("")))
         tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED,
-                                       "workflow pause is not enabled for namespace: %s", r->namespace_));
+                                       "workflow pause is not enabled for namespace: %s",
+                                       r->namespace_));
     else
         run_call(f, r->workflow_id, r->run_id);
 }
@@ -113,7 +118,8 @@ void tn_do_unpause_workflow(tn_fcall *f)
 static const char *wrong_path(const Google__Protobuf__FieldMask *mask)
 {
     static const char *const known[] = {
-        "versioning_override", "priority", "priority.priority_key", "priority.fairness_key",
+        "versioning_override",      "priority",
+        "priority.priority_key",    "priority.fairness_key",
         "priority.fairness_weight", "time_skipping_config",
     };
     for (size_t i = 0; i < mask->n_paths; i++) {
@@ -131,7 +137,8 @@ void tn_do_update_workflow_options(tn_fcall *f)
 {
     const Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *r =
         REQUEST(f, UpdateWorkflowExecutionOptionsRequest);
-    const Temporal__Api__Workflow__V1__WorkflowExecutionOptions *options = r->workflow_execution_options;
+    const Temporal__Api__Workflow__V1__WorkflowExecutionOptions *options =
+        r->workflow_execution_options;
     const char *text = wrong(r->workflow_execution, true), *path;
     if (text)
         tn_front_invalid(f, "%s", text);

@@ -14,7 +14,8 @@ static void matching_answered(tn_mreq *m)
         tn_front_reply(f, m->response);
 }
 
-static void to_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type,
+static void to_matching(tn_fcall *f, tn_mop op,
+                        const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type,
                         const ProtobufCMessage *request, void (*done)(tn_mreq *m))
 {
     tn_mreq *m = &f->mreq;
@@ -35,13 +36,14 @@ static void to_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__
     tn_client_matching(m);
 }
 
-void tn_front_matching(tn_fcall *f, tn_mop op,
-                       const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type)
+void tn_front_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
+                       uint32_t type)
 {
     to_matching(f, op, queue, type, f->call->request, matching_answered);
 }
 
-void tn_front_matching_step(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
+void tn_front_matching_step(tn_fcall *f, tn_mop op,
+                            const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
                             const ProtobufCMessage *request, void (*done)(tn_mreq *m))
 {
     f->mreq = (tn_mreq){0}; /* it may have been at another step's */
@@ -126,17 +128,20 @@ static void poll_go(tn_fcall *f, const polling *p)
 
 static void poll_workflow_go(tn_fcall *f)
 {
-    poll_go(f, &(polling){.queue = REQUEST(f, PollWorkflowTaskQueueRequest)->task_queue, .type = TN_TASK_WORKFLOW});
+    poll_go(f, &(polling){.queue = REQUEST(f, PollWorkflowTaskQueueRequest)->task_queue,
+                          .type = TN_TASK_WORKFLOW});
 }
 
 static void poll_activity_go(tn_fcall *f)
 {
-    poll_go(f, &(polling){.queue = REQUEST(f, PollActivityTaskQueueRequest)->task_queue, .type = TN_TASK_ACTIVITY});
+    poll_go(f, &(polling){.queue = REQUEST(f, PollActivityTaskQueueRequest)->task_queue,
+                          .type = TN_TASK_ACTIVITY});
 }
 
 static void poll_nexus_go(tn_fcall *f)
 {
-    poll_go(f, &(polling){.queue = REQUEST(f, PollNexusTaskQueueRequest)->task_queue, .type = TN_TASK_NEXUS});
+    poll_go(f, &(polling){.queue = REQUEST(f, PollNexusTaskQueueRequest)->task_queue,
+                          .type = TN_TASK_NEXUS});
 }
 
 static void poll(tn_fcall *f, const polling *p)
@@ -178,7 +183,8 @@ void tn_do_poll_activity(tn_fcall *f)
 
 void tn_do_poll_nexus(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__PollNexusTaskQueueRequest *r = REQUEST(f, PollNexusTaskQueueRequest);
+    Temporal__Api__Workflowservice__V1__PollNexusTaskQueueRequest *r =
+        REQUEST(f, PollNexusTaskQueueRequest);
     poll(f, &(polling){r->task_queue, TN_TASK_NEXUS, r->identity, r->worker_version_capabilities,
                        r->deployment_options});
 }

@@ -73,7 +73,9 @@ static void with_token(tn_fcall *f, tn_hop op, ProtobufCBinaryData bytes, uint32
     if (fault) {
         tn_front_fail(f, fault);
     } else if (token) {
-        if (request == f->call->request && (op == TN_HOP_WFT_COMPLETED || op == TN_HOP_ACT_COMPLETED || op == TN_HOP_ACT_HEARTBEAT))
+        if (request == f->call->request &&
+            (op == TN_HOP_WFT_COMPLETED || op == TN_HOP_ACT_COMPLETED ||
+             op == TN_HOP_ACT_HEARTBEAT))
             f->hreq.packed = (tn_packed){request, f->call->message}; /* nothing was changed in it */
         tn_front_history(f, op, token->workflow_id, token->run_id, request);
         if (f->user)
@@ -312,7 +314,8 @@ static void by_id(tn_fcall *f, tn_hop op, const named *a, const ProtobufCMessage
     const char *workflow_id = a->workflow_id;
     uint8_t id[16];
     if (!*workflow_id) /* one of its own */
-        workflow_id = tn_object_workflow_id(f->call->arena, &tn_solo_kind, tn_str_from(a->activity_id)).p;
+        workflow_id =
+            tn_object_workflow_id(f->call->arena, &tn_solo_kind, tn_str_from(a->activity_id)).p;
     if (!*a->activity_id) {
         tn_front_invalid(f, "ActivityId is not set on request.");
     } else if ((fault = tn_front_check_identity(f->call->arena, a->identity))) {

@@ -311,7 +311,8 @@ static const tn_fault *check_rest(tn_fcall *f, start_request *r)
 {
     tn_arena *arena = f->call->arena;
     const tn_fault *fault = NULL;
-    if ((fault = tn_front_check_search_attributes(f, r->search_attributes)) || (fault = check_priority(arena, r->priority)) ||
+    if ((fault = tn_front_check_search_attributes(f, r->search_attributes)) ||
+        (fault = check_priority(arena, r->priority)) ||
         (fault = tn_front_check_callbacks(f, r->n_completion_callbacks, r->completion_callbacks)) ||
         (fault = tn_front_check_all_links(f, r)) ||
         (fault = tn_front_check_identity(arena, r->identity)))

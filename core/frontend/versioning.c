@@ -28,28 +28,35 @@ static const tn_fault *check_old_form(tn_arena *arena, const tn_override *o)
         if (o->deployment)
             return NULL;
         if (!pinned_version)
-            return wrong(arena, "must provide deployment (deprecated) or pinned version if behavior is 'PINNED'");
+            return wrong(
+                arena,
+                "must provide deployment (deprecated) or pinned version if behavior is 'PINNED'");
         if (!tn_dver_parse(tn_str_from(o->pinned_version), &parsed))
             return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                                 "invalid version string \"%s\", expected format is \"<deployment_name>.<build_id>\"",
+                                 "invalid version string \"%s\", expected format is "
+                                 "\"<deployment_name>.<build_id>\"",
                                  o->pinned_version);
         return NULL;
     case TN_BEHAVIOR_AUTO_UPGRADE:
         if (o->deployment)
             return wrong(arena, "only provide deployment if behavior is 'PINNED'");
-        return pinned_version ? wrong(arena, "only provide pinned version if behavior is 'PINNED'") : NULL;
+        return pinned_version ? wrong(arena, "only provide pinned version if behavior is 'PINNED'")
+                              : NULL;
     case TN_BEHAVIOR_NONE:
         return wrong(arena, "override behavior is required");
     default:
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "override behavior %d not recognized", (int)o->behavior);
+        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "override behavior %d not recognized",
+                             (int)o->behavior);
     }
 }
 
-static const tn_fault *check_named(tn_arena *arena, const Temporal__Api__Deployment__V1__WorkerDeploymentVersion *v)
+static const tn_fault *check_named(tn_arena *arena,
+                                   const Temporal__Api__Deployment__V1__WorkerDeploymentVersion *v)
 {
-    const tn_fault *fault =
-        tn_front_check_deployment_field(arena, TN_DEPLOYMENT_FIELD, tn_str_from(v->deployment_name));
-    return fault ? fault : tn_front_check_deployment_field(arena, TN_BUILD_FIELD, tn_str_from(v->build_id));
+    const tn_fault *fault = tn_front_check_deployment_field(arena, TN_DEPLOYMENT_FIELD,
+                                                            tn_str_from(v->deployment_name));
+    return fault ? fault
+                 : tn_front_check_deployment_field(arena, TN_BUILD_FIELD, tn_str_from(v->build_id));
 }
 
 const tn_fault *tn_front_check_override(tn_arena *arena, const tn_override *o)
@@ -105,8 +112,8 @@ static void registered(tn_dcall *d)
     p->go(d->f);
 }
 
-const tn_fault *tn_front_check_worker(const tn_fcall *f,
-                                      const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
+const tn_fault *tn_front_check_worker(
+    const tn_fcall *f, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
 {
     tn_dver version = tn_dver_of_options(options);
     tn_arena *arena = f->call->arena;
@@ -118,22 +125,26 @@ const tn_fault *tn_front_check_worker(const tn_fcall *f,
     return tn_front_check_deployment_field(arena, TN_BUILD_FIELD, version.build_id);
 }
 
-void tn_front_poll_version(tn_fcall *f, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+void tn_front_poll_version(tn_fcall *f,
+                           const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
                            const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type,
                            void (*go)(tn_fcall *f))
 {
     tn_dver version = tn_dver_of_options(options);
     tn_str name = tn_str_from(queue->name);
     int64_t limit = tn_dyn_i64(TN_DYN_MATCHING_MAX_QUEUE_VERSIONS, f->ns->name, TN_STR(""));
-    if (!tn_dver_is(version) || (int)queue->kind == 2 || tn_deployment_has_queue(f->ns->id, version, name, type)) {
+    if (!tn_dver_is(version) || (int)queue->kind == 2 ||
+        tn_deployment_has_queue(f->ns->id, version, name, type)) {
         go(f);
         return;
     }
     if (limit > 0 && tn_deployment_queue_versions(f->ns->id, name, type) > (size_t)limit) {
-        tn_front_fail(f, tn_fault_exhausted(f->call->arena, 10, 1,
-                                            "exceeding maximum number of Deployment Versions in this task queue (limit = "
-                                            "%lld)",
-                                            (long long)limit));
+        tn_front_fail(
+            f, tn_fault_exhausted(
+                   f->call->arena, 10, 1,
+                   "exceeding maximum number of Deployment Versions in this task queue (limit = "
+                   "%lld)",
+                   (long long)limit));
         return;
     }
     f->mreq.packed = (tn_packed){0}; /* the call's bytes may not outlive this turn of the loop */
@@ -151,6 +162,9 @@ void tn_front_poll_version(tn_fcall *f, const Temporal__Api__Deployment__V1__Wor
 
 void tn_do_old_deployments(tn_fcall *f)
 {
-    tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_UNIMPLEMENTED,
-                                   "Deployments are deprecated and no longer supported, use Worker Deployments instead"));
+    tn_front_fail(
+        f,
+        tn_fault_make(
+            f->call->arena, TN_GRPC_UNIMPLEMENTED,
+            "Deployments are deprecated and no longer supported, use Worker Deployments instead"));
 }

@@ -117,8 +117,9 @@ void tn_do_reset(tn_fcall *f)
         tn_front_invalid(f, "RequestId length exceeds limit.");
     else if (tn_front_check_execution(f->call->arena, r->workflow_execution) == NULL &&
              ((int)r->reset_reapply_type < 0 || (int)r->reset_reapply_type > 3))
-        tn_front_fail(f, tn_fault_make(f->call->arena, TN_GRPC_INTERNAL,
-                                       "unknown reset reapply type: %d", (int)r->reset_reapply_type));
+        tn_front_fail(f,
+                      tn_fault_make(f->call->arena, TN_GRPC_INTERNAL,
+                                    "unknown reset reapply type: %d", (int)r->reset_reapply_type));
     else
         for_execution(f, TN_HOP_RESET, r->workflow_execution);
 }

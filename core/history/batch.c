@@ -69,22 +69,28 @@ static char *quoted(tn_arena *arena, const char *s)
 static const char *query_of(tn_arena *arena, const start_request *request)
 {
     const Temporal__Api__Batch__V1__BatchOperationUnpauseActivities *unpause =
-        request->operation_case == TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_UNPAUSE_ACTIVITIES_OPERATION
+        request->operation_case ==
+                TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_UNPAUSE_ACTIVITIES_OPERATION
             ? request->unpause_activities_operation
             : NULL;
     const char *query = request->visibility_query;
-    if (unpause && unpause->activity_case == TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UNPAUSE_ACTIVITIES__ACTIVITY_TYPE)
-        query = tn_arena_printf(arena, "TemporalPauseInfo = 'property:activityType=%s'", quoted(arena, unpause->type));
+    if (unpause && unpause->activity_case ==
+                       TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UNPAUSE_ACTIVITIES__ACTIVITY_TYPE)
+        query = tn_arena_printf(arena, "TemporalPauseInfo = 'property:activityType=%s'",
+                                quoted(arena, unpause->type));
     if (!wants_running(request))
         return query;
-    return tn_arena_printf(arena, "(%s) AND (ExecutionStatus='Running' OR ExecutionStatus='Paused')", query);
+    return tn_arena_printf(
+        arena, "(%s) AND (ExecutionStatus='Running' OR ExecutionStatus='Paused')", query);
 }
 
 static void counted(tn_vis_op *op)
 {
     lookup *l = op->user;
     l->page.count = (int64_t)op->u.list.page.count;
-    lookup_end(l, op->status == TN_OK ? NULL : tn_fault_from_status(l->effect->arena, op->status, &op->error));
+    lookup_end(l, op->status == TN_OK
+                      ? NULL
+                      : tn_fault_from_status(l->effect->arena, op->status, &op->error));
 }
 
 static Tenon__BatchTarget *target_new(tn_arena *arena, tn_str workflow_id, tn_str run_id)
@@ -117,14 +123,15 @@ static void listed(tn_vis_op *op)
     lookup_end(l, NULL);
 }
 
-static void ask_visibility(lookup *l, const tn_batch_job *batch, const start_request *request, bool count)
+static void ask_visibility(lookup *l, const tn_batch_job *batch, const start_request *request,
+                           bool count)
 {
     tn_arena *arena = l->effect->arena;
     const char *text = query_of(arena, request);
     tn_vis_query *query = &l->op.u.list.query;
-    const tn_fault *fault =
-        tn_vis_query_parse_in(arena, l->ns, tn_str_from(text), count ? TN_VIS_FOR_COUNT : TN_VIS_FOR_LIST,
-                              tn_batch_of_activities(request) ? &tn_solo_division : NULL, query);
+    const tn_fault *fault = tn_vis_query_parse_in(
+        arena, l->ns, tn_str_from(text), count ? TN_VIS_FOR_COUNT : TN_VIS_FOR_LIST,
+        tn_batch_of_activities(request) ? &tn_solo_division : NULL, query);
     if (fault) {
         lookup_end(l, fault);
         return;
@@ -152,9 +159,9 @@ static void take_list(lookup *l, const start_request *request, bool count)
                 target_new(l->effect->arena, tn_str_from(request->executions[i]->workflow_id),
                            tn_str_from(request->executions[i]->run_id));
         for (size_t i = 0; i < request->n_target_executions; i++)
-            l->page.targets[l->page.n_targets++] =
-                target_new(l->effect->arena, tn_str_from(request->target_executions[i]->business_id),
-                           tn_str_from(request->target_executions[i]->run_id));
+            l->page.targets[l->page.n_targets++] = target_new(
+                l->effect->arena, tn_str_from(request->target_executions[i]->business_id),
+                tn_str_from(request->target_executions[i]->run_id));
     }
     lookup_end(l, NULL);
 }
@@ -167,7 +174,8 @@ static void look_up(tn_object_effect *effect, const tn_batch_job *batch, bool co
     tenon__batch_page__init(&l->page);
     l->ns = tn_namespace_by_id(tn_str_from(effect->ns_id));
     if (!l->ns) {
-        tn_object_effect_end(effect, tn_namespace_not_found(effect->arena, tn_str_from(effect->ns_id)), NULL);
+        tn_object_effect_end(
+            effect, tn_namespace_not_found(effect->arena, tn_str_from(effect->ns_id)), NULL);
         return;
     }
     set_pace(l, request);
@@ -179,8 +187,8 @@ static void look_up(tn_object_effect *effect, const tn_batch_job *batch, bool co
 
 /* ---- the operation ------------------------------------------------------------------------------ */
 
-char *tn_batch_request_id(tn_arena *arena, const tn_object_effect *effect, const char *what, const char *workflow_id,
-                          const char *run_id)
+char *tn_batch_request_id(tn_arena *arena, const tn_object_effect *effect, const char *what,
+                          const char *workflow_id, const char *run_id)
 {
     static const uint8_t key[16] = "batch operation";
     uint8_t id[16];
@@ -198,8 +206,9 @@ char *tn_batch_request_id(tn_arena *arena, const tn_object_effect *effect, const
     return text;
 }
 
-Temporal__Api__Common__V1__WorkflowExecution *tn_batch_execution(tn_arena *arena, const char *workflow_id,
-                                                                  const char *run_id)
+Temporal__Api__Common__V1__WorkflowExecution *tn_batch_execution(tn_arena *arena,
+                                                                 const char *workflow_id,
+                                                                 const char *run_id)
 {
     Temporal__Api__Common__V1__WorkflowExecution *execution =
         TN_NEW(arena, Temporal__Api__Common__V1__WorkflowExecution);
@@ -210,7 +219,8 @@ Temporal__Api__Common__V1__WorkflowExecution *tn_batch_execution(tn_arena *arena
 }
 
 #define NEW(arena, var, Type, c_name) \
-    Temporal__Api__Workflowservice__V1__##Type *var = TN_NEW(arena, Temporal__Api__Workflowservice__V1__##Type); \
+    Temporal__Api__Workflowservice__V1__##Type *var = \
+        TN_NEW(arena, Temporal__Api__Workflowservice__V1__##Type); \
     temporal__api__workflowservice__v1__##c_name##__init(var)
 
 typedef struct action {
@@ -235,11 +245,13 @@ static const ProtobufCMessage *terminate_request(action *a)
 
 static const ProtobufCMessage *cancel_request(action *a)
 {
-    NEW(a->arena, r, RequestCancelWorkflowExecutionRequest, request_cancel_workflow_execution_request);
+    NEW(a->arena, r, RequestCancelWorkflowExecutionRequest,
+        request_cancel_workflow_execution_request);
     r->workflow_execution = a->execution;
     r->reason = a->job->reason;
     r->identity = a->job->cancellation_operation->identity;
-    r->request_id = tn_batch_request_id(a->arena, a->effect, "cancel", a->target->workflow_id, a->target->run_id);
+    r->request_id = tn_batch_request_id(a->arena, a->effect, "cancel", a->target->workflow_id,
+                                        a->target->run_id);
     a->op = TN_HOP_REQUEST_CANCEL;
     return &r->base;
 }
@@ -253,7 +265,8 @@ static const ProtobufCMessage *signal_request(action *a)
     r->input = op->input;
     r->header = op->header;
     r->identity = op->identity;
-    r->request_id = tn_batch_request_id(a->arena, a->effect, "signal", a->target->workflow_id, a->target->run_id);
+    r->request_id = tn_batch_request_id(a->arena, a->effect, "signal", a->target->workflow_id,
+                                        a->target->run_id);
     a->op = TN_HOP_SIGNAL;
     return &r->base;
 }
@@ -270,7 +283,8 @@ static const ProtobufCMessage *options_request(action *a)
 {
     const Temporal__Api__Batch__V1__BatchOperationUpdateWorkflowExecutionOptions *op =
         a->job->update_workflow_options_operation;
-    NEW(a->arena, r, UpdateWorkflowExecutionOptionsRequest, update_workflow_execution_options_request);
+    NEW(a->arena, r, UpdateWorkflowExecutionOptionsRequest,
+        update_workflow_execution_options_request);
     r->workflow_execution = a->execution;
     r->workflow_execution_options = op->workflow_execution_options;
     r->update_mask = op->update_mask;
@@ -281,18 +295,22 @@ static const ProtobufCMessage *options_request(action *a)
 
 static const ProtobufCMessage *unpause_request(action *a)
 {
-    const Temporal__Api__Batch__V1__BatchOperationUnpauseActivities *op = a->job->unpause_activities_operation;
+    const Temporal__Api__Batch__V1__BatchOperationUnpauseActivities *op =
+        a->job->unpause_activities_operation;
     NEW(a->arena, r, UnpauseActivityRequest, unpause_activity_request);
     r->execution = a->execution;
     r->identity = op->identity;
     r->reset_attempts = op->reset_attempts;
     r->reset_heartbeat = op->reset_heartbeat;
     r->jitter = op->jitter;
-    if (op->activity_case == TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UNPAUSE_ACTIVITIES__ACTIVITY_TYPE) {
-        r->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__UNPAUSE_ACTIVITY_REQUEST__ACTIVITY_TYPE;
+    if (op->activity_case ==
+        TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UNPAUSE_ACTIVITIES__ACTIVITY_TYPE) {
+        r->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__UNPAUSE_ACTIVITY_REQUEST__ACTIVITY_TYPE;
         r->type = op->type;
     } else {
-        r->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__UNPAUSE_ACTIVITY_REQUEST__ACTIVITY_UNPAUSE_ALL;
+        r->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__UNPAUSE_ACTIVITY_REQUEST__ACTIVITY_UNPAUSE_ALL;
         r->unpause_all = true;
     }
     a->op = TN_HOP_OPERATE;
@@ -301,7 +319,8 @@ static const ProtobufCMessage *unpause_request(action *a)
 
 static const ProtobufCMessage *reset_activity_request(action *a)
 {
-    const Temporal__Api__Batch__V1__BatchOperationResetActivities *op = a->job->reset_activities_operation;
+    const Temporal__Api__Batch__V1__BatchOperationResetActivities *op =
+        a->job->reset_activities_operation;
     NEW(a->arena, r, ResetActivityRequest, reset_activity_request);
     r->execution = a->execution;
     r->identity = op->identity;
@@ -309,11 +328,14 @@ static const ProtobufCMessage *reset_activity_request(action *a)
     r->jitter = op->jitter;
     r->keep_paused = op->keep_paused;
     r->restore_original_options = op->restore_original_options;
-    if (op->activity_case == TEMPORAL__API__BATCH__V1__BATCH_OPERATION_RESET_ACTIVITIES__ACTIVITY_TYPE) {
-        r->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__RESET_ACTIVITY_REQUEST__ACTIVITY_TYPE;
+    if (op->activity_case ==
+        TEMPORAL__API__BATCH__V1__BATCH_OPERATION_RESET_ACTIVITIES__ACTIVITY_TYPE) {
+        r->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__RESET_ACTIVITY_REQUEST__ACTIVITY_TYPE;
         r->type = op->type;
     } else {
-        r->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__RESET_ACTIVITY_REQUEST__ACTIVITY_MATCH_ALL;
+        r->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__RESET_ACTIVITY_REQUEST__ACTIVITY_MATCH_ALL;
         r->match_all = true;
     }
     a->op = TN_HOP_OPERATE;
@@ -330,11 +352,14 @@ static const ProtobufCMessage *activity_options_request(action *a)
     r->activity_options = op->activity_options;
     r->update_mask = op->update_mask;
     r->restore_original = op->restore_original;
-    if (op->activity_case == TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UPDATE_ACTIVITY_OPTIONS__ACTIVITY_TYPE) {
-        r->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_TYPE;
+    if (op->activity_case ==
+        TEMPORAL__API__BATCH__V1__BATCH_OPERATION_UPDATE_ACTIVITY_OPTIONS__ACTIVITY_TYPE) {
+        r->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_TYPE;
         r->type = op->type;
     } else {
-        r->activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_MATCH_ALL;
+        r->activity_case =
+            TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_MATCH_ALL;
         r->match_all = true;
     }
     a->op = TN_HOP_OPERATE;
@@ -348,21 +373,22 @@ static const ProtobufCMessage *terminate_activity_request(action *a)
     r->run_id = a->execution->run_id;
     r->identity = a->job->terminate_activities_operation->identity;
     r->reason = a->job->terminate_activities_operation->reason;
-    r->request_id =
-        tn_batch_request_id(a->arena, a->effect, "terminate activity", a->target->workflow_id, a->target->run_id);
+    r->request_id = tn_batch_request_id(a->arena, a->effect, "terminate activity",
+                                        a->target->workflow_id, a->target->run_id);
     a->op = TN_HOP_OBJECT;
     return &r->base;
 }
 
 static const ProtobufCMessage *cancel_activity_request(action *a)
 {
-    NEW(a->arena, r, RequestCancelActivityExecutionRequest, request_cancel_activity_execution_request);
+    NEW(a->arena, r, RequestCancelActivityExecutionRequest,
+        request_cancel_activity_execution_request);
     r->activity_id = a->execution->workflow_id;
     r->run_id = a->execution->run_id;
     r->identity = a->job->cancel_activities_operation->identity;
     r->reason = a->job->cancel_activities_operation->reason;
-    r->request_id =
-        tn_batch_request_id(a->arena, a->effect, "cancel activity", a->target->workflow_id, a->target->run_id);
+    r->request_id = tn_batch_request_id(a->arena, a->effect, "cancel activity",
+                                        a->target->workflow_id, a->target->run_id);
     a->op = TN_HOP_OBJECT;
     return &r->base;
 }
@@ -376,7 +402,8 @@ static const ProtobufCMessage *delete_activity_request(action *a)
     return &r->base;
 }
 
-#define OP(UPPER) TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
+#define OP(UPPER) \
+    TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
 
 static const ProtobufCMessage *request_of(action *a)
 {
@@ -423,7 +450,8 @@ static void act(tn_object_effect *effect, const tn_batch_job *batch, const tn_ba
     }
     const ProtobufCMessage *request = request_of(&a);
     if (!request) {
-        tn_object_effect_end(effect, tn_fault_make(arena, TN_GRPC_UNIMPLEMENTED, "unknown batch type"), NULL);
+        tn_object_effect_end(
+            effect, tn_fault_make(arena, TN_GRPC_UNIMPLEMENTED, "unknown batch type"), NULL);
         return;
     }
     tn_str id = tn_str_from(a.execution->workflow_id);
@@ -437,7 +465,8 @@ static void effect(tn_run *run, const tn_object_want *want)
 {
     tn_object_effect *effect = tn_object_effect_begin(run, want);
     const tn_batch_job *batch = run->ms->object;
-    const tn_batch_target *target = want->what == TN_BATCH_TARGET ? tn_batch_target_of(batch, want->id) : NULL;
+    const tn_batch_target *target =
+        want->what == TN_BATCH_TARGET ? tn_batch_target_of(batch, want->id) : NULL;
     effect->slow_down = true;
     if (target)
         act(effect, batch, target);

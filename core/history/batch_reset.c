@@ -9,14 +9,15 @@
 
 typedef Temporal__Api__Workflowservice__V1__StartBatchOperationRequest start_request;
 typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest history_request;
-typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseRequest reverse_request;
+typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseRequest
+    reverse_request;
 
 typedef struct locating {
     tn_object_effect *effect;
     const start_request *job;
     Temporal__Api__Common__V1__WorkflowExecution *execution;
-    char *asked_run_id; /* the target's, as the job names it */
-    bool newest; /* the last workflow task; else the first */
+    char *asked_run_id;   /* the target's, as the job names it */
+    bool newest;          /* the last workflow task; else the first */
     int64_t scheduled_id; /* of the task that counts when none has completed */
     tn_hreq req;
 } locating;
@@ -36,8 +37,8 @@ static void reset_at(locating *loc, int64_t event_id)
     r->workflow_execution = loc->execution;
     r->reason = loc->job->reason;
     r->workflow_task_finish_event_id = event_id;
-    r->request_id =
-        tn_batch_request_id(arena, loc->effect, "reset", loc->execution->workflow_id, loc->asked_run_id);
+    r->request_id = tn_batch_request_id(arena, loc->effect, "reset", loc->execution->workflow_id,
+                                        loc->asked_run_id);
     r->reset_reapply_type = op->options ? op->options->reset_reapply_type : op->reset_reapply_type;
     if (op->options) {
         r->n_reset_reapply_exclude_types = op->options->n_reset_reapply_exclude_types;
@@ -47,7 +48,8 @@ static void reset_at(locating *loc, int64_t event_id)
     r->post_reset_operations = op->post_reset_operations;
     r->identity = op->identity;
     tn_object_effect_call(loc->effect, TN_HOP_RESET, tn_str_from(loc->effect->ns_id),
-                          tn_str_from(loc->execution->workflow_id), tn_str_from(loc->execution->run_id), &r->base);
+                          tn_str_from(loc->execution->workflow_id),
+                          tn_str_from(loc->execution->run_id), &r->base);
 }
 
 /* ---- by history ------------------------------------------------------------------------------- */
@@ -64,7 +66,8 @@ static bool look_at(locating *loc, tn_blob event, int64_t *out_id)
         *out_id = (int64_t)id.value;
         return true;
     }
-    if (type.value == 5 && (loc->newest || !loc->scheduled_id)) /* read backwards, the first is met last */
+    if (type.value == 5 &&
+        (loc->newest || !loc->scheduled_id)) /* read backwards, the first is met last */
         loc->scheduled_id = (int64_t)id.value;
     return false;
 }
@@ -102,7 +105,9 @@ static void page_came(tn_hreq *req)
         return;
     }
     if (req->response && tn_proto_pack(req->response, arena, &answer) != TN_OK) {
-        tn_object_effect_end(loc->effect, tn_fault_unavailable(arena, "failed to get workflow execution history"), NULL);
+        tn_object_effect_end(
+            loc->effect, tn_fault_unavailable(arena, "failed to get workflow execution history"),
+            NULL);
         return;
     }
     if (search(loc, answer, &event_id)) {
@@ -115,17 +120,22 @@ static void page_came(tn_hreq *req)
     else if (loc->scheduled_id)
         reset_at(loc, loc->scheduled_id + 1);
     else
-        tn_object_effect_end(loc->effect, no_point(arena, "unable to find any scheduled or completed task%s", ""), NULL);
+        tn_object_effect_end(
+            loc->effect, no_point(arena, "unable to find any scheduled or completed task%s", ""),
+            NULL);
 }
 
-static bool ask(locating *loc, tn_hop op, const ProtobufCMessage *request, void (*done)(tn_hreq *req))
+static bool ask(locating *loc, tn_hop op, const ProtobufCMessage *request,
+                void (*done)(tn_hreq *req))
 {
     tn_arena *arena = loc->effect->arena;
     tn_hreq *req = &loc->req;
-    *req = (tn_hreq){.arena = arena, .home = tn_loop_current(), .op = op, .deadline_mono_ns = UINT64_MAX};
+    *req = (tn_hreq){
+        .arena = arena, .home = tn_loop_current(), .op = op, .deadline_mono_ns = UINT64_MAX};
     req->ns = tn_namespace_by_id(tn_str_from(loc->effect->ns_id));
     if (!req->ns) {
-        tn_object_effect_end(loc->effect, tn_namespace_not_found(arena, tn_str_from(loc->effect->ns_id)), NULL);
+        tn_object_effect_end(loc->effect,
+                             tn_namespace_not_found(arena, tn_str_from(loc->effect->ns_id)), NULL);
         return false;
     }
     req->workflow_id = tn_str_from(loc->execution->workflow_id);
@@ -159,7 +169,8 @@ static void ask_page(locating *loc, ProtobufCBinaryData token)
 /* ---- by build id ------------------------------------------------------------------------------ */
 
 static const tn_fault *choose_point(locating *loc,
-                                    const Temporal__Api__Workflow__V1__ResetPoints *points, int64_t *out_id)
+                                    const Temporal__Api__Workflow__V1__ResetPoints *points,
+                                    int64_t *out_id)
 {
     const Temporal__Api__Common__V1__ResetOptions *options = loc->job->reset_operation->options;
     tn_arena *arena = loc->effect->arena;
@@ -175,7 +186,9 @@ static const tn_fault *choose_point(locating *loc,
             (uint64_t)expire_ns < tn_now_wall_ns())
             return no_point(arena, "Reset point for %s is expired", build_id);
         if (options->current_run_only && strcmp(p->run_id, loc->execution->run_id) != 0)
-            return no_point(arena, "Reset point for %s points to previous run and CurrentRunOnly is set", build_id);
+            return no_point(arena,
+                            "Reset point for %s points to previous run and CurrentRunOnly is set",
+                            build_id);
         loc->execution->run_id = tn_arena_strdup(arena, p->run_id);
         *out_id = p->first_workflow_task_completed_id;
         return NULL;
@@ -192,9 +205,13 @@ static void described(tn_hreq *req)
     const tn_fault *fault = req->fault;
     if (!fault) {
         const Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *answer =
-            (const Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *)req->response;
-        fault = choose_point(
-            loc, answer->workflow_execution_info ? answer->workflow_execution_info->auto_reset_points : NULL, &event_id);
+            (const Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *)
+                req->response;
+        fault = choose_point(loc,
+                             answer->workflow_execution_info
+                                 ? answer->workflow_execution_info->auto_reset_points
+                                 : NULL,
+                             &event_id);
     }
     if (fault)
         tn_object_effect_end(loc->effect, fault, NULL);
@@ -204,8 +221,8 @@ static void described(tn_hreq *req)
 
 static void ask_points(locating *loc)
 {
-    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionRequest *r =
-        TN_NEW(loc->effect->arena, Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionRequest);
+    Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionRequest *r = TN_NEW(
+        loc->effect->arena, Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionRequest);
     temporal__api__workflowservice__v1__describe_workflow_execution_request__init(r);
     r->execution = loc->execution;
     ask(loc, TN_HOP_DESCRIBE, &r->base, described);
@@ -229,7 +246,8 @@ void tn_batch_reset(tn_object_effect *effect, const start_request *job,
     switch ((int)op->options->target_case) {
     case TEMPORAL__API__COMMON__V1__RESET_OPTIONS__TARGET_FIRST_WORKFLOW_TASK:
     case TEMPORAL__API__COMMON__V1__RESET_OPTIONS__TARGET_LAST_WORKFLOW_TASK:
-        loc->newest = op->options->target_case == TEMPORAL__API__COMMON__V1__RESET_OPTIONS__TARGET_LAST_WORKFLOW_TASK;
+        loc->newest = op->options->target_case ==
+                      TEMPORAL__API__COMMON__V1__RESET_OPTIONS__TARGET_LAST_WORKFLOW_TASK;
         ask_page(loc, none);
         break;
     case TEMPORAL__API__COMMON__V1__RESET_OPTIONS__TARGET_WORKFLOW_TASK_ID:
@@ -239,7 +257,8 @@ void tn_batch_reset(tn_object_effect *effect, const start_request *job,
         ask_points(loc);
         break;
     default:
-        tn_object_effect_end(effect, no_point(effect->arena, "provided reset target is not supported.%s", ""), NULL);
+        tn_object_effect_end(
+            effect, no_point(effect->arena, "provided reset target is not supported.%s", ""), NULL);
         break;
     }
 }

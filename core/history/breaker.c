@@ -90,7 +90,8 @@ uint64_t tn_breaker_wait_ns(tn_breakers *all, tn_str ns_id, tn_str destination, 
     return 0;
 }
 
-void tn_breaker_report(tn_breakers *all, tn_str ns_id, tn_str destination, bool down, uint64_t now_ns)
+void tn_breaker_report(tn_breakers *all, tn_str ns_id, tn_str destination, bool down,
+                       uint64_t now_ns)
 {
     breaker *b = get(all, ns_id, destination);
     bool tried = b->trying;

@@ -83,15 +83,15 @@ static tn_blob division_of(tn_arena *arena, const char *division)
         TEMPORAL__API__COMMON__V1__PAYLOAD__METADATA_ENTRY__INIT,
         TEMPORAL__API__COMMON__V1__PAYLOAD__METADATA_ENTRY__INIT};
     Temporal__Api__Common__V1__Payload__MetadataEntry *entries[2] = {&meta[0], &meta[1]};
-    meta[0].key = (char *)(uintptr_t)"encoding";
-    meta[0].value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
-    meta[1].key = (char *)(uintptr_t)"type";
-    meta[1].value = (ProtobufCBinaryData){7, (uint8_t *)(uintptr_t)"Keyword"};
+    meta[0].key = (char *)(uintptr_t) "encoding";
+    meta[0].value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t) "json/plain"};
+    meta[1].key = (char *)(uintptr_t) "type";
+    meta[1].value = (ProtobufCBinaryData){7, (uint8_t *)(uintptr_t) "Keyword"};
     payload.n_metadata = 2;
     payload.metadata = entries;
     char *json = tn_arena_printf(arena, "\"%s\"", division);
     payload.data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
-    tn_named_payload item = {.name = (char *)(uintptr_t)"TemporalNamespaceDivision",
+    tn_named_payload item = {.name = (char *)(uintptr_t) "TemporalNamespaceDivision",
                              .payload = pack_message(arena, &payload.base)};
     return pack_map(arena, &(tn_payload_map){.items = &item, .count = 1});
 }
@@ -114,9 +114,11 @@ static void list_object(tn_arena *arena, const tn_ms *ms, tn_vis_run *doc)
     doc->state_transition_count = listing.transitions;
     doc->history_length = 0;
     doc->history_size_bytes = 0;
-    doc->memo = join(arena, doc->memo, pack_message(arena, listing.memo ? &listing.memo->base : NULL));
+    doc->memo =
+        join(arena, doc->memo, pack_message(arena, listing.memo ? &listing.memo->base : NULL));
     tn_blob attributes = pack_map(arena, &ms->search_attributes);
-    attributes = join(arena, attributes, pack_message(arena, listing.attributes ? &listing.attributes->base : NULL));
+    attributes = join(arena, attributes,
+                      pack_message(arena, listing.attributes ? &listing.attributes->base : NULL));
     doc->search_attributes = join(arena, attributes, division_of(arena, ms->kind->division));
 }
 

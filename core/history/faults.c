@@ -25,7 +25,8 @@ const tn_fault *tn_fault_closed(tn_arena *arena)
 {
     Temporal__Api__Errordetails__V1__NotFoundFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
-    return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base, "workflow execution already completed");
+    return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base,
+                             "workflow execution already completed");
 }
 
 const tn_fault *tn_fault_already_started(tn_arena *arena, const tn_wf *wf, const char *text)
@@ -37,7 +38,8 @@ const tn_fault *tn_fault_already_started(tn_arena *arena, const tn_wf *wf, const
     detail.start_request_id = wf->current_request_id ? wf->current_request_id : (char *)"";
     detail.run_id = run_id;
     detail.first_execution_run_id = (char *)(uintptr_t)wf->current_first_run_id;
-    return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base, text, wf->workflow_id, run_id);
+    return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base, text, wf->workflow_id,
+                             run_id);
 }
 
 const tn_fault *tn_fault_unavailable(tn_arena *arena, const char *text)

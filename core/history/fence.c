@@ -23,7 +23,8 @@ void tn_shard_place(tn_shard *shard, uint32_t id)
 
 tn_key tn_shard_fence_key(const tn_shard *shard, tn_arena *arena)
 {
-    return tn_store_key(arena, TN_TABLE_SHARD, shard->partition, tn_store_row_shard(arena, shard->sub));
+    return tn_store_key(arena, TN_TABLE_SHARD, shard->partition,
+                        tn_store_row_shard(arena, shard->sub));
 }
 
 bool tn_shard_has(const tn_shard *shard, tn_str ns_id, tn_str workflow_id)
@@ -38,7 +39,8 @@ void tn_fence_begin(tn_fence *fence, const tn_shard *shard, tn_arena *arena, tn_
     fence->shards = tn_client_shard_map(&fence->map);
     op->arena = arena;
     op->u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 1000};
-    op->u.scan.range.from = tn_store_key(arena, TN_TABLE_SHARD, shard->partition, (tn_blob){NULL, 0});
+    op->u.scan.range.from =
+        tn_store_key(arena, TN_TABLE_SHARD, shard->partition, (tn_blob){NULL, 0});
 }
 
 static tn_status add_row(tn_fence *fence, const tn_row *row, tn_error *err)
@@ -47,7 +49,8 @@ static tn_status add_row(tn_fence *fence, const tn_row *row, tn_error *err)
     tn_status status = tn_proto_unpack(&tenon__shard_record__descriptor, row->value, fence->arena,
                                        (ProtobufCMessage **)(void *)&record, err);
     uint32_t sub = row->key.row.n == 4 ? tn_get_u32be(row->key.row.p) : 0;
-    if (status == TN_OK && (sub >= TN_FENCES_MAX || (row->key.row.n && (row->key.row.n != 4 || !sub))))
+    if (status == TN_OK &&
+        (sub >= TN_FENCES_MAX || (row->key.row.n && (row->key.row.n != 4 || !sub))))
         status = tn_error_set(err, TN_EDATALOSS, "a row of the shard table has a strange key");
     if (status != TN_OK)
         return status;
@@ -64,7 +67,8 @@ static tn_status add_row(tn_fence *fence, const tn_row *row, tn_error *err)
     return TN_OK;
 }
 
-tn_status tn_fence_read(tn_fence *fence, const tn_shard *shard, tn_store_op *op, bool *out_more, tn_error *err)
+tn_status tn_fence_read(tn_fence *fence, const tn_shard *shard, tn_store_op *op, bool *out_more,
+                        tn_error *err)
 {
     const tn_page *page = &op->u.scan.page;
     *out_more = false;
@@ -89,8 +93,8 @@ static uint64_t next_range(uint64_t last, uint32_t many, uint32_t sub)
     return next + (sub + many - next % many) % many;
 }
 
-static void put_record(tn_fence *fence, const tn_shard *shard, tn_store_batch *batch, uint32_t sub, uint64_t range_id,
-                       const char *owner)
+static void put_record(tn_fence *fence, const tn_shard *shard, tn_store_batch *batch, uint32_t sub,
+                       uint64_t range_id, const char *owner)
 {
     Tenon__ShardRecord record = TENON__SHARD_RECORD__INIT;
     tn_shard place = {.partition = shard->partition, .sub = sub};
@@ -118,12 +122,15 @@ tn_batch tn_fence_raise(tn_fence *fence, const tn_shard *shard)
     fence->range_id = next_range(last, many, shard->sub);
     for (uint32_t sub = 0; sub < many; sub++)
         if (fence->whole || sub == shard->sub)
-            put_record(fence, shard, &batch, sub, next_range(last, many, sub), sub == shard->sub ? tn_shard_owner_name() : "");
-    for (uint32_t sub = many; fence->whole && sub < fence->count; sub++) { /* fewer shards than before */
+            put_record(fence, shard, &batch, sub, next_range(last, many, sub),
+                       sub == shard->sub ? tn_shard_owner_name() : "");
+    for (uint32_t sub = many; fence->whole && sub < fence->count;
+         sub++) { /* fewer shards than before */
         tn_shard place = {.partition = shard->partition, .sub = sub};
         if (!fence->rows[sub].record)
             continue;
-        tn_store_batch_cond(&batch, TN_COND_VERSION, tn_shard_fence_key(&place, fence->arena), fence->rows[sub].version);
+        tn_store_batch_cond(&batch, TN_COND_VERSION, tn_shard_fence_key(&place, fence->arena),
+                            fence->rows[sub].version);
         tn_store_batch_delete(&batch, tn_shard_fence_key(&place, fence->arena));
     }
     return tn_store_batch_finish(&batch);

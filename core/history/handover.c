@@ -4,10 +4,10 @@
  * runs that were in use.  The new one waits for that word, for a while: an owner that says nothing is fenced off. */
 #include "history/priv.h"
 
-#define SETTLE_NS (3 * TN_MS)        /* between two looks whether all is written */
-#define SETTLE_MAX_NS (200 * TN_MS)  /* then it is let go as it is */
-#define HANDOVER_NS (250 * TN_MS)    /* how long a new owner waits for the old one's word */
-#define RUNS_MAX 256                 /* named in it: those used last */
+#define SETTLE_NS (3 * TN_MS)       /* between two looks whether all is written */
+#define SETTLE_MAX_NS (200 * TN_MS) /* then it is let go as it is */
+#define HANDOVER_NS (250 * TN_MS)   /* how long a new owner waits for the old one's word */
+#define RUNS_MAX 256                /* named in it: those used last */
 
 /* ---- the old owner ---- */
 
@@ -89,7 +89,8 @@ void tn_shard_hand_over(tn_shard *shard)
 {
     tn_run_key runs[RUNS_MAX];
     size_t n = 0;
-    for (const tn_list *at = shard->hl->open.prev; at != &shard->hl->open && n < RUNS_MAX; at = at->prev) {
+    for (const tn_list *at = shard->hl->open.prev; at != &shard->hl->open && n < RUNS_MAX;
+         at = at->prev) {
         const tn_run *run = TN_CONTAINER_OF(at, tn_run, lru);
         if (run->wf->shard != shard || run->doomed || !run->ms)
             continue;

@@ -52,18 +52,21 @@ tn_object_effect *tn_object_effect_begin(tn_run *run, const tn_object_want *want
 
 static bool may_pass(const tn_fault *fault)
 {
-    return fault && (fault->code == TN_GRPC_UNAVAILABLE || fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
-                     fault->code == TN_GRPC_ABORTED || fault->code == TN_GRPC_DEADLINE_EXCEEDED ||
-                     fault->code == TN_GRPC_INTERNAL);
+    return fault && (fault->code == TN_GRPC_UNAVAILABLE ||
+                     fault->code == TN_GRPC_RESOURCE_EXHAUSTED || fault->code == TN_GRPC_ABORTED ||
+                     fault->code == TN_GRPC_DEADLINE_EXCEEDED || fault->code == TN_GRPC_INTERNAL);
 }
 
-void tn_object_effect_end(tn_object_effect *effect, const tn_fault *fault, const ProtobufCMessage *response)
+void tn_object_effect_end(tn_object_effect *effect, const tn_fault *fault,
+                          const ProtobufCMessage *response)
 {
-    tn_wf *wf = tn_wf_get(effect->shard, tn_str_from(effect->ns_id), tn_str_from(effect->workflow_id));
+    tn_wf *wf =
+        tn_wf_get(effect->shard, tn_str_from(effect->ns_id), tn_str_from(effect->workflow_id));
     tn_iop *iop = tn_iop_create(wf, effect->run_id, TN_IOP_OBJECT_RESULT);
     tn_arena *arena = iop->req.arena;
     iop->result = TN_NEW(arena, tn_object_result);
-    *iop->result = (tn_object_result){.what = effect->what, .id = effect->id, .fault = fault, .response = response};
+    *iop->result = (tn_object_result){
+        .what = effect->what, .id = effect->id, .fault = fault, .response = response};
     iop->again = effect->slow_down && may_pass(fault);
     tn_arena_adopt(arena, effect->arena); /* fault and response lie there */
     if (iop->again)
@@ -81,8 +84,8 @@ static void effect_answered(tn_hreq *req)
     tn_object_effect_end(effect, req->fault, req->fault ? NULL : req->response);
 }
 
-void tn_object_effect_call(tn_object_effect *effect, tn_hop op, tn_str ns_id, tn_str workflow_id, tn_str run_id,
-                           const ProtobufCMessage *request)
+void tn_object_effect_call(tn_object_effect *effect, tn_hop op, tn_str ns_id, tn_str workflow_id,
+                           tn_str run_id, const ProtobufCMessage *request)
 {
     tn_hreq *req = &effect->req;
     req->ns = tn_namespace_by_id(ns_id);
@@ -159,7 +162,8 @@ static void call_run(tn_wf *wf, tn_hreq *req, tn_run *run)
 {
     object_call *call = begin_call(wf, req);
     tn_txn *txn = tn_txn_begin(wf, req);
-    const tn_fault *fault = run->ms->kind->call(tn_txn_change(txn, run), req->request, &call->reply);
+    const tn_fault *fault =
+        run->ms->kind->call(tn_txn_change(txn, run), req->request, &call->reply);
     own_response(call);
     txn->after = called;
     txn->user = call;
@@ -201,7 +205,8 @@ static void create(tn_wf *wf, tn_hreq *req, const tn_object_kind *kind, tn_run *
 static void create_or_meet(tn_wf *wf, tn_hreq *req, const tn_object_kind *kind)
 {
     const tn_namespace *now = tn_namespace_by_id(req->ns->id);
-    bool ending = !now || now->reclaim; /* nothing may begin any more where everything is being deleted */
+    bool ending =
+        !now || now->reclaim; /* nothing may begin any more where everything is being deleted */
     tn_namespace_unref(now);
     if (ending) {
         tn_req_finish(req, tn_namespace_not_found(req->arena, req->ns->name));
@@ -218,7 +223,8 @@ static void create_or_meet(tn_wf *wf, tn_hreq *req, const tn_object_kind *kind)
     }
     const tn_fault *fault = NULL;
     object_call *call = begin_call(wf, req);
-    tn_object_meet meet = there ? kind->meets(there->ms, req->request, &call->reply, &fault) : TN_OBJECT_CREATE;
+    tn_object_meet meet =
+        there ? kind->meets(there->ms, req->request, &call->reply, &fault) : TN_OBJECT_CREATE;
     switch (meet) {
     case TN_OBJECT_CALL:
         call_run(wf, req, there);
@@ -244,7 +250,8 @@ void tn_op_object(tn_wf *wf, tn_hreq *req)
     tn_str id = tn_str_from(wf->workflow_id);
     const tn_object_kind *kind = tn_object_kind_of(id);
     if (!req->request) {
-        tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT, "a call without a request"));
+        tn_req_finish(
+            req, tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT, "a call without a request"));
         return;
     }
     if (kind->creates(req->request)) {
@@ -266,13 +273,14 @@ void tn_object_owned_closed(tn_wf *wf, tn_hreq *req, tn_run *run)
 {
     tn_event *event = NULL;
     if (req->op != TN_HOP_CHILD_CLOSED || !run->ms->kind->owned_closed ||
-        TN_PROTO_UNPACK(temporal__api__history__v1__history_event, req->u.child.close_event, req->arena, &event, NULL) !=
-            TN_OK) {
+        TN_PROTO_UNPACK(temporal__api__history__v1__history_event, req->u.child.close_event,
+                        req->arena, &event, NULL) != TN_OK) {
         tn_req_finish(req, NULL); /* nobody who would want to know */
         return;
     }
     tn_txn *txn = tn_txn_begin(wf, req);
-    run->ms->kind->owned_closed(tn_txn_change(txn, run), (uint64_t)req->u.child.parent->initiated_id,
-                                req->u.child.child_workflow_id, req->u.child.child_first_run_id, event);
+    run->ms->kind->owned_closed(
+        tn_txn_change(txn, run), (uint64_t)req->u.child.parent->initiated_id,
+        req->u.child.child_workflow_id, req->u.child.child_first_run_id, event);
     tn_txn_commit(txn, NULL);
 }

@@ -49,15 +49,16 @@ static void deleted(tn_store_op *op)
     tn_wf *wf = del->wf;
     tn_hreq *req = del->req;
     const tn_fault *fault = NULL;
-    if (op->status == TN_EUNCERTAIN || (op->status == TN_EFENCED && del->fence_version == wf->shard->fence_version))
+    if (op->status == TN_EUNCERTAIN ||
+        (op->status == TN_EFENCED && del->fence_version == wf->shard->fence_version))
         tn_shard_doubt(wf->shard, op->error.text);
     if (op->status != TN_OK) {
         fault = tn_fault_from_status(req->arena, op->status, &op->error);
         if (del->wake_ns != UINT64_MAX) /* the row is still there */
             tn_shard_wake_again(wf->shard, del->wake_ns, tn_now_wall_ns() + RETRY_NS);
     } else {
-        tn_visibility_remove(wf->shard, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id), del->run_id,
-                             del->outbox_seq);
+        tn_visibility_remove(wf->shard, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id),
+                             del->run_id, del->outbox_seq);
     }
     if (del->was_current)
         wf->current_known = false;
@@ -83,15 +84,17 @@ static void delete_rows(deletion *del, tn_run *run)
     tn_store_batch_delete_range(
         batch, tn_store_key(arena, TN_TABLE_RECORD, shard, tn_store_row_run(arena, run->run_id)),
         tn_arena_blob(arena, tn_blob_from(end, 16)));
-    tn_store_batch_delete(batch,
-                          tn_store_key(arena, TN_TABLE_SNAPSHOT, shard, tn_store_row_run(arena, run->run_id)));
+    tn_store_batch_delete(
+        batch, tn_store_key(arena, TN_TABLE_SNAPSHOT, shard, tn_store_row_run(arena, run->run_id)));
     if (run->wake_stored_ns != UINT64_MAX)
-        tn_store_batch_delete(batch, tn_store_key(arena, TN_TABLE_WAKE, shard,
-                                                  tn_store_row_wake(arena, run->wake_stored_ns, run->run_id)));
+        tn_store_batch_delete(
+            batch, tn_store_key(arena, TN_TABLE_WAKE, shard,
+                                tn_store_row_wake(arena, run->wake_stored_ns, run->run_id)));
     if (del->was_current)
-        tn_store_batch_delete(batch, tn_store_key(arena, TN_TABLE_CURRENT, shard,
-                                                  tn_store_row_current(arena, tn_str_from(wf->ns_id),
-                                                                       tn_str_from(wf->workflow_id))));
+        tn_store_batch_delete(batch,
+                              tn_store_key(arena, TN_TABLE_CURRENT, shard,
+                                           tn_store_row_current(arena, tn_str_from(wf->ns_id),
+                                                                tn_str_from(wf->workflow_id))));
     /* The removal from visibility is an outbox row too: it is repeated until it is known done. */
     Tenon__Outbox row = TENON__OUTBOX__INIT;
     row.run_id.data = run->run_id;
@@ -105,8 +108,10 @@ static void delete_rows(deletion *del, tn_run *run)
     tn_status status = tn_proto_pack(&row.base, arena, &packed);
     TN_ASSERT(status == TN_OK);
     del->outbox_seq = wf->shard->outbox_next++;
-    tn_store_batch_put(batch, tn_store_key(arena, TN_TABLE_OUTBOX, shard, tn_store_row_u64(arena, del->outbox_seq)),
-                       packed);
+    tn_store_batch_put(
+        batch,
+        tn_store_key(arena, TN_TABLE_OUTBOX, shard, tn_store_row_u64(arena, del->outbox_seq)),
+        packed);
 }
 
 void tn_op_delete_run(tn_wf *wf, tn_hreq *req)
@@ -119,7 +124,8 @@ void tn_op_delete_run(tn_wf *wf, tn_hreq *req)
     if (!run)
         return;
     if (tn_ms_running(run->ms)) {
-        tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION, "the run is still open"));
+        tn_req_finish(
+            req, tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION, "the run is still open"));
         return;
     }
     tn_arena *arena = tn_arena_create(0);

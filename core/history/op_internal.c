@@ -15,8 +15,8 @@ static void fired(tn_txn *txn)
         tn_queries_wft_ended(run);
 }
 
-static void commit(tn_wf *wf, tn_hreq *req, tn_run *run, const tn_fault *(*machine)(tn_tx *tx, tn_iop *iop),
-                   void (*after)(tn_txn *txn))
+static void commit(tn_wf *wf, tn_hreq *req, tn_run *run,
+                   const tn_fault *(*machine)(tn_tx *tx, tn_iop *iop), void (*after)(tn_txn *txn))
 {
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
@@ -54,8 +54,9 @@ static const tn_fault *machine_child_result(tn_tx *tx, tn_iop *iop)
     child->dispatched = false; /* again: the effects of this empty transition send it once more */
     if (iop->again || tn_reset_child_again(tx->ms, child, iop->cause, (int32_t)iop->nonce))
         return NULL;
-    return iop->cause ? tn_machine_child_start_failed(tx, iop->initiated_id, iop->cause)
-                      : tn_machine_child_started(tx, iop->initiated_id, tn_str_from(iop->result_run_id));
+    return iop->cause
+               ? tn_machine_child_start_failed(tx, iop->initiated_id, iop->cause)
+               : tn_machine_child_started(tx, iop->initiated_id, tn_str_from(iop->result_run_id));
 }
 
 static const tn_fault *machine_external_result(tn_tx *tx, tn_iop *iop)
@@ -163,12 +164,14 @@ static void take_back(tn_wf *wf, tn_hreq *req, tn_run *run, uint64_t nonce)
 static void give_back_activity(tn_wf *wf, tn_hreq *req, tn_run *run, const Tenon__TaskToken *token)
 {
     tn_activity *activity = tn_ms_activity(run->ms, token->scheduled_id);
-    if (!activity || !activity->started_ns || activity->nonce != token->nonce || !activity->request_id) {
+    if (!activity || !activity->started_ns || activity->nonce != token->nonce ||
+        !activity->request_id) {
         tn_req_finish(req, NULL);
         return;
     }
     tn_txn *txn = tn_txn_begin(wf, req);
-    tn_machine_activity_unstart(tn_txn_change(txn, run), token->scheduled_id, tn_str_from(activity->request_id));
+    tn_machine_activity_unstart(tn_txn_change(txn, run), token->scheduled_id,
+                                tn_str_from(activity->request_id));
     tn_txn_commit(txn, NULL);
 }
 

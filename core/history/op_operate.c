@@ -8,8 +8,10 @@
 
 typedef Temporal__Api__Workflowservice__V1__UpdateActivityOptionsRequest activity_options_request;
 typedef Temporal__Api__Workflowservice__V1__UpdateActivityOptionsResponse activity_options_response;
-typedef Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest run_options_request;
-typedef Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsResponse run_options_response;
+typedef Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest
+    run_options_request;
+typedef Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsResponse
+    run_options_response;
 
 /* Answers are copied: what they hold lies in the state or the transaction. */
 static void answer(tn_txn *txn, const ProtobufCMessage *out)
@@ -40,15 +42,16 @@ static const tn_fault *run_options(tn_txn *txn, tn_tx *tx)
         return fault;
     answer(txn, &out.base);
     if (out.workflow_execution_options)
-        tn_deployment_reactivate(txn->ns->id,
-                                 tn_override_target(out.workflow_execution_options->versioning_override));
+        tn_deployment_reactivate(
+            txn->ns->id, tn_override_target(out.workflow_execution_options->versioning_override));
     return NULL;
 }
 
 static const tn_fault *operate(tn_txn *txn, tn_tx *tx)
 {
     const ProtobufCMessage *request = txn->req->request;
-#define IS(name) (request->descriptor == &temporal__api__workflowservice__v1__##name##_request__descriptor)
+#define IS(name) \
+    (request->descriptor == &temporal__api__workflowservice__v1__##name##_request__descriptor)
     if (IS(pause_activity))
         return tn_machine_pause_activity(tx, (const void *)request);
     if (IS(unpause_activity))
@@ -64,7 +67,8 @@ static const tn_fault *operate(tn_txn *txn, tn_tx *tx)
     if (IS(update_workflow_execution_options))
         return run_options(txn, tx);
 #undef IS
-    return tn_fault_make(txn->arena, TN_GRPC_UNIMPLEMENTED, "this host does not know the operation");
+    return tn_fault_make(txn->arena, TN_GRPC_UNIMPLEMENTED,
+                         "this host does not know the operation");
 }
 
 static void operated(tn_txn *txn)

@@ -43,7 +43,8 @@ static tn_status fold(look *l, const tn_row *row, tn_error *err)
 {
     Tenon__Record *record = NULL;
     tn_arena *arena = tn_arena_create(0);
-    tn_status status = tn_proto_unpack(&tenon__record__descriptor, row->value, arena, (ProtobufCMessage **)(void *)&record, err);
+    tn_status status = tn_proto_unpack(&tenon__record__descriptor, row->value, arena,
+                                       (ProtobufCMessage **)(void *)&record, err);
     if (status == TN_OK)
         status = tn_ms_load_record(l->ms, record, err);
     tn_arena_destroy(arena);
@@ -91,9 +92,10 @@ static void snapshot_came(tn_store_op *op)
     }
     tn_range *range = &op->u.scan.range;
     *range = (tn_range){.struct_size = sizeof(*range), .limit = READ_ROWS, .bytes_max = READ_BYTES};
-    range->from = tn_store_key(l->arena, TN_TABLE_RECORD, l->partition,
-                               tn_store_row_record(l->arena, l->run_id, (uint64_t)l->ms->next_event_id,
-                                                   l->ms->transition ? l->ms->transition + 1 : 0));
+    range->from =
+        tn_store_key(l->arena, TN_TABLE_RECORD, l->partition,
+                     tn_store_row_record(l->arena, l->run_id, (uint64_t)l->ms->next_event_id,
+                                         l->ms->transition ? l->ms->transition + 1 : 0));
     range->to_row = tn_arena_blob(l->arena, tn_blob_from(end, 16));
     op->done = records_came;
     tn_store_scan(op);
@@ -103,13 +105,19 @@ static void read_store(tn_run *run, tn_hreq *req, state_response *out)
 {
     tn_arena *arena = tn_arena_create(0);
     look *l = TN_NEW(arena, look);
-    *l = (look){.arena = arena, .req = req, .hl = run->wf->shard->hl, .out = out, .partition = run->wf->shard->partition};
+    *l = (look){.arena = arena,
+                .req = req,
+                .hl = run->wf->shard->hl,
+                .out = out,
+                .partition = run->wf->shard->partition};
     memcpy(l->run_id, run->run_id, 16);
     l->ns_id = tn_arena_strdup(arena, run->wf->ns_id);
     l->workflow_id = tn_arena_strdup(arena, run->wf->workflow_id);
-    l->create_request_id = run->ms->create_request_id ? tn_arena_strdup(arena, run->ms->create_request_id) : NULL;
+    l->create_request_id =
+        run->ms->create_request_id ? tn_arena_strdup(arena, run->ms->create_request_id) : NULL;
     l->op = (tn_store_op){.arena = arena, .user = l, .done = snapshot_came};
-    l->op.u.get.key = tn_store_key(arena, TN_TABLE_SNAPSHOT, l->partition, tn_store_row_run(arena, run->run_id));
+    l->op.u.get.key =
+        tn_store_key(arena, TN_TABLE_SNAPSHOT, l->partition, tn_store_row_run(arena, run->run_id));
     l->hl->txns++;
     tn_store_get(&l->op);
 }
@@ -125,7 +133,8 @@ static tn_run *in_memory(const tn_wf *wf, const tn_hreq *req)
 /* The first service of the request says what was in memory before anybody asked. */
 void tn_op_mutable_state(tn_wf *wf, tn_hreq *req)
 {
-    const Temporal__Server__Api__Adminservice__V1__DescribeMutableStateRequest *asked = (const void *)req->request;
+    const Temporal__Server__Api__Adminservice__V1__DescribeMutableStateRequest *asked =
+        (const void *)req->request;
     state_response *out = req->progress;
     tn_arena_set_limit(req->arena, 0);
     if (!out) {
@@ -166,7 +175,8 @@ void tn_op_refresh(tn_wf *wf, tn_hreq *req)
             activity->dispatched = false;
     }
     tn_run_effects(run);
-    Temporal__Server__Api__Adminservice__V1__RefreshWorkflowTasksResponse *out = tn_arena_alloc(req->arena, sizeof(*out));
+    Temporal__Server__Api__Adminservice__V1__RefreshWorkflowTasksResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
     temporal__server__api__adminservice__v1__refresh_workflow_tasks_response__init(out);
     req->response = &out->base;
     tn_req_finish(req, NULL);

@@ -25,7 +25,8 @@ static bool is_child_of(const tn_ms *ms, const tn_parent_ref *parent)
 
 static const tn_fault *check_target(const tn_hreq *req, const tn_ms *ms)
 {
-    if (!req->u.external.external || !req->u.external.child_only || is_child_of(ms, req->u.external.external))
+    if (!req->u.external.external || !req->u.external.child_only ||
+        is_child_of(ms, req->u.external.external))
         return NULL;
     return tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "workflow parent does not match");
 }
@@ -34,11 +35,13 @@ static const tn_fault *check_target(const tn_hreq *req, const tn_ms *ms)
 static const tn_fault *check_chain(const tn_hreq *req, const tn_ms *ms, const char *first_run_id)
 {
     /* What a closed run is told comes from the machine. */
-    if (!first_run_id || !*first_run_id || !tn_ms_running(ms) || strcmp(first_run_id, ms->first_run_id) == 0)
+    if (!first_run_id || !*first_run_id || !tn_ms_running(ms) ||
+        strcmp(first_run_id, ms->first_run_id) == 0)
         return NULL;
     Temporal__Api__Errordetails__V1__NotFoundFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
-    return tn_fault_detailed(req->arena, TN_GRPC_NOT_FOUND, &detail.base, "workflow execution not found");
+    return tn_fault_detailed(req->arena, TN_GRPC_NOT_FOUND, &detail.base,
+                             "workflow execution not found");
 }
 
 static const tn_fault *apply_external(tn_txn *txn, tn_tx *tx, const tn_hreq *req)
@@ -56,16 +59,21 @@ static const tn_fault *apply_external(tn_txn *txn, tn_tx *tx, const tn_hreq *req
     switch ((int)req->op) {
     case TN_HOP_SIGNAL:
         return tn_machine_signal(
-            tx, (const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *)req->request, from);
+            tx,
+            (const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *)
+                req->request,
+            from);
     case TN_HOP_REQUEST_CANCEL: {
         const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *request =
-            (const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *)req->request;
+            (const Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *)
+                req->request;
         fault = check_chain(req, tx->ms, request->first_execution_run_id);
         return fault ? fault : tn_machine_request_cancel(tx, request, from);
     }
     case TN_HOP_TERMINATE: {
         const Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *request =
-            (const Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *)req->request;
+            (const Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *)
+                req->request;
         fault = check_chain(req, tx->ms, request->first_execution_run_id);
         return fault ? fault
                      : tn_machine_terminate(tx, tn_str_from(request->reason), request->details,
@@ -86,7 +94,8 @@ static void signaled(tn_txn *txn)
     temporal__api__workflowservice__v1__signal_workflow_execution_response__init(out);
     out->link = tn_link_to_request(
         req, txn->changes[0].run->ms->run_id_text,
-        ((const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *)req->request)->request_id,
+        ((const Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *)req->request)
+            ->request_id,
         TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED);
     req->response = &out->base;
 }
@@ -133,9 +142,10 @@ void tn_op_child(tn_wf *wf, tn_hreq *req)
         tn_status status = tn_proto_unpack(&temporal__api__history__v1__history_event__descriptor,
                                            req->u.child.close_event, txn->arena,
                                            (ProtobufCMessage **)(void *)&event, &err);
-        fault = status == TN_OK ? tn_machine_child_closed(tx, initiated_id, req->u.child.child_run_id,
-                                                          req->u.child.child_first_run_id, event)
-                                : tn_fault_from_status(txn->arena, status, &err);
+        fault = status == TN_OK
+                    ? tn_machine_child_closed(tx, initiated_id, req->u.child.child_run_id,
+                                              req->u.child.child_first_run_id, event)
+                    : tn_fault_from_status(txn->arena, status, &err);
     }
     tn_txn_commit(txn, fault);
 }

@@ -9,8 +9,10 @@
 
 typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest history_request;
 typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse history_response;
-typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseRequest reverse_request;
-typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseResponse reverse_response;
+typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseRequest
+    reverse_request;
+typedef Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryReverseResponse
+    reverse_response;
 
 #define PAGE_BYTES_MAX (2u << 20)
 #define FILTER_CLOSE_EVENT 2
@@ -48,7 +50,8 @@ static void answer(reading *rd, tn_blob body, bool with_token)
     ProtobufCMessage *message;
     if (rd->reverse) {
         reverse_response *out = tn_arena_alloc(req->arena, sizeof(*out));
-        temporal__api__workflowservice__v1__get_workflow_execution_history_reverse_response__init(out);
+        temporal__api__workflowservice__v1__get_workflow_execution_history_reverse_response__init(
+            out);
         if (with_token)
             set_token(rd, &out->next_page_token);
         message = &out->base;
@@ -87,7 +90,8 @@ static void page_read(tn_read *read)
             rd->transient = (tn_blob){NULL, 0};
         bool more = !last_page || (token->running && rd->long_poll);
         tn_blob events = tn_buf_blob(&body);
-        answer(rd, rd->parked.close_only ? tn_close_event_for_client(req, events) : events, more && !rd->parked.close_only);
+        answer(rd, rd->parked.close_only ? tn_close_event_for_client(req, events) : events,
+               more && !rd->parked.close_only);
     }
     tn_buf_done(&body);
     tn_wf_resume(wf, NULL);
@@ -132,7 +136,8 @@ static void read_now(reading *rd, tn_run *run)
     if (shows_transient(rd->parked.req))
         rd->transient = tn_machine_wft_transient_events(ms, rd->parked.req->arena, false);
     if (token->last_event_id) { /* in the middle of pages: the range stays what it was */
-        read_page(rd, run, token->last_event_id, token->next_event_id - 1, request->maximum_page_size);
+        read_page(rd, run, token->last_event_id, token->next_event_id - 1,
+                  request->maximum_page_size);
         return;
     }
     token->first_event_id = token->next_event_id;
@@ -182,7 +187,8 @@ void tn_history_notify(tn_run *run)
         if (parked->close_only && tn_ms_running(run->ms))
             continue;
         tn_history_unpark(req);
-        tn_list_push_back(&parked->wf->queue, &req->link); /* whoever notifies has the workflow and goes on with it */
+        tn_list_push_back(&parked->wf->queue,
+                          &req->link); /* whoever notifies has the workflow and goes on with it */
     }
 }
 
@@ -203,7 +209,8 @@ void tn_history_park_init(tn_parked *parked, tn_wf *wf, tn_hreq *req)
 uint64_t tn_history_park_until(const tn_hreq *req)
 {
     uint64_t now = tn_now_mono_ns(), deadline = req->deadline_mono_ns;
-    uint64_t until = now + (uint64_t)tn_dyn_i64(TN_DYN_HISTORY_LONG_POLL, req->ns->name, TN_STR(""));
+    uint64_t until =
+        now + (uint64_t)tn_dyn_i64(TN_DYN_HISTORY_LONG_POLL, req->ns->name, TN_STR(""));
     if (deadline != UINT64_MAX && deadline < until + LONG_POLL_MARGIN_NS)
         until = deadline > now + LONG_POLL_MARGIN_NS ? deadline - LONG_POLL_MARGIN_NS : now;
     return until;
@@ -225,12 +232,13 @@ void tn_history_end_waits(tn_run *run)
 
 /* ---- the operation ---- */
 
-static Tenon__HistoryPageToken *open_token(tn_hreq *req, ProtobufCBinaryData token, const tn_fault **out_fault)
+static Tenon__HistoryPageToken *open_token(tn_hreq *req, ProtobufCBinaryData token,
+                                           const tn_fault **out_fault)
 {
-    Tenon__HistoryPageToken *opened =
-        (Tenon__HistoryPageToken *)tn_token_open(req->arena, tn_blob_from(token.data, token.len),
-                                                 &tenon__history_page_token__descriptor);
-    if (!opened || !tn_str_is(req->ns->id, opened->ns_id) || !tn_str_is(req->workflow_id, opened->workflow_id)) {
+    Tenon__HistoryPageToken *opened = (Tenon__HistoryPageToken *)tn_token_open(
+        req->arena, tn_blob_from(token.data, token.len), &tenon__history_page_token__descriptor);
+    if (!opened || !tn_str_is(req->ns->id, opened->ns_id) ||
+        !tn_str_is(req->workflow_id, opened->workflow_id)) {
         *out_fault = tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT, "Invalid NextPageToken.");
         return NULL;
     }
@@ -273,7 +281,8 @@ static reading *begin(tn_wf *wf, tn_hreq *req, const tn_fault **out_fault)
 static void read_reverse(reading *rd, tn_run *run)
 {
     const reverse_request *request = (const reverse_request *)rd->parked.req->request;
-    int64_t newest = rd->token->next_event_id ? rd->token->next_event_id : run->ms->next_event_id - 1;
+    int64_t newest =
+        rd->token->next_event_id ? rd->token->next_event_id : run->ms->next_event_id - 1;
     read_page(rd, run, 1, newest, request->maximum_page_size);
 }
 

@@ -10,9 +10,9 @@
 
 #include "proto/proto.h"
 
-#define COPY_BYTES (64u << 10)      /* of events in a row */
-#define COPIED_MAX (64u << 20)      /* of events in the commit */
-#define FOLLOWED_MAX 1000           /* runs of a chain that are looked through */
+#define COPY_BYTES (64u << 10) /* of events in a row */
+#define COPIED_MAX (64u << 20) /* of events in the commit */
+#define FOLLOWED_MAX 1000      /* runs of a chain that are looked through */
 
 typedef Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionRequest reset_request;
 
@@ -45,7 +45,8 @@ static bool next_event(tn_wire_iter *it, tn_arena *arena, tn_event **out, tn_blo
     if (!tn_wire_next(it, &field))
         return false;
     *packed = field.bytes;
-    if (TN_PROTO_UNPACK(temporal__api__history__v1__history_event, field.bytes, arena, out, NULL) != TN_OK)
+    if (TN_PROTO_UNPACK(temporal__api__history__v1__history_event, field.bytes, arena, out, NULL) !=
+        TN_OK)
         *out = NULL;
     return true;
 }
@@ -57,7 +58,8 @@ static tn_event *last_event(tn_blob events, tn_arena *arena)
     tn_blob last = {NULL, 0};
     for (tn_wire_iter it = tn_wire_begin(events); tn_wire_next(&it, &field);)
         last = field.bytes;
-    if (TN_PROTO_UNPACK(temporal__api__history__v1__history_event, last, arena, &event, NULL) != TN_OK)
+    if (TN_PROTO_UNPACK(temporal__api__history__v1__history_event, last, arena, &event, NULL) !=
+        TN_OK)
         return NULL;
     return event;
 }
@@ -68,8 +70,9 @@ static void follow(resetting *rs, tn_blob events)
     tn_event *event = last_event(events, rs->req->arena);
     rs->following[0] = '\0';
     if (event && event->attributes_case == CONTINUED && ++rs->followed < FOLLOWED_MAX)
-        (void)snprintf(rs->following, sizeof(rs->following), "%s",
-                       event->workflow_execution_continued_as_new_event_attributes->new_execution_run_id);
+        (void)snprintf(
+            rs->following, sizeof(rs->following), "%s",
+            event->workflow_execution_continued_as_new_event_attributes->new_execution_run_id);
     rs->read_all = !rs->following[0];
 }
 
@@ -132,7 +135,8 @@ typedef struct making {
 static void copy_row(making *mk, tn_blob events, int64_t first_id, int64_t next_id)
 {
     if (events.n)
-        mk->copied[mk->n_copied++] = (tn_copied){.events = events, .first_id = first_id, .next_id = next_id};
+        mk->copied[mk->n_copied++] =
+            (tn_copied){.events = events, .first_id = first_id, .next_id = next_id};
 }
 
 /* Folds the base run's events before `finish_id` and cuts their bytes into rows. */
@@ -147,7 +151,8 @@ static const tn_fault *fold_common(making *mk, int64_t finish_id)
     tn_status status = TN_OK;
     mk->copied = TN_NEW_ARRAY(arena, tn_copied, all.n / COPY_BYTES + 2);
     tn_wire_iter it = tn_wire_begin(all);
-    while (status == TN_OK && mk->ms->next_event_id < finish_id && next_event(&it, scratch, &event, &packed)) {
+    while (status == TN_OK && mk->ms->next_event_id < finish_id &&
+           next_event(&it, scratch, &event, &packed)) {
         if (!event)
             status = tn_error_set(&err, TN_EDATALOSS, "an event can't be read");
         else
@@ -165,7 +170,8 @@ static const tn_fault *fold_common(making *mk, int64_t finish_id)
     if (status == TN_OK && mk->ms->next_event_id != finish_id)
         status = tn_error_set(&err, TN_EDATALOSS, "the history of the base run is not whole");
     if (status == TN_OK && (size_t)(end - all.p) > COPIED_MAX)
-        return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "the history up to that event is too large to be copied");
+        return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                             "the history up to that event is too large to be copied");
     return status == TN_OK ? NULL : tn_fault_from_status(arena, status, &err);
 }
 
@@ -207,7 +213,8 @@ static const tn_fault *end_current(making *mk)
         tn_machine_was_reset(tx, tn_str_from(mk->ms->run_id_text));
     if (!tn_ms_running(ms))
         return NULL;
-    const tn_fault *fault = tn_machine_terminate(tx, tn_str_from(mk->request->reason), NULL, TN_STR(TN_RESETTER));
+    const tn_fault *fault =
+        tn_machine_terminate(tx, tn_str_from(mk->request->reason), NULL, TN_STR(TN_RESETTER));
     if (mk->rs->excluded != TN_REAPPLY_NOTHING)
         in_chain = strcmp(mk->rs->visited, ms->run_id_text) == 0;
     if (!fault && in_chain)
@@ -239,8 +246,8 @@ static const tn_fault *make(making *mk)
     tn_tx_init(&mk->tx, mk->ms, &mk->txn->env, mk->txn->arena, now_ns, &mk->txn->hl->rng);
     fault = tn_machine_reset(&mk->tx, &reset);
     if (mk->base->ms->owner) { /* whoever started the chain waits for its end still */
-        tn_ms_set_owner(mk->ms, tn_str_from(mk->base->ms->owner), tn_str_from(mk->base->ms->owner_run_id),
-                        mk->base->ms->owner_ref);
+        tn_ms_set_owner(mk->ms, tn_str_from(mk->base->ms->owner),
+                        tn_str_from(mk->base->ms->owner_run_id), mk->base->ms->owner_ref);
         mk->tx.extras_dirty = true;
     }
     if (!fault)
@@ -253,9 +260,11 @@ static void made(tn_txn *txn)
     tn_hreq *req = txn->req;
     if (txn->fault)
         return;
-    Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *out = tn_arena_alloc(req->arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__reset_workflow_execution_response__init(out);
-    out->run_id = tn_arena_strdup(req->arena, txn->changes[txn->n_changes - 1].run->ms->run_id_text);
+    out->run_id =
+        tn_arena_strdup(req->arena, txn->changes[txn->n_changes - 1].run->ms->run_id_text);
     req->response = &out->base;
 }
 
@@ -383,7 +392,8 @@ static bool made_before(const tn_ms *current, const char *request_id)
 
 static void answer_run(tn_hreq *req, const tn_ms *ms)
 {
-    Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *out = tn_arena_alloc(req->arena, sizeof(*out));
+    Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *out =
+        tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__reset_workflow_execution_response__init(out);
     out->run_id = tn_arena_strdup(req->arena, ms->run_id_text);
     req->response = &out->base;
@@ -398,8 +408,10 @@ void tn_op_reset(tn_wf *wf, tn_hreq *req)
         return;
     if (request->workflow_task_finish_event_id <= 1 ||
         request->workflow_task_finish_event_id >= base->ms->next_event_id) {
-        tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT,
-                                         "Workflow task finish ID must be > 1 && <= workflow last event ID."));
+        tn_req_finish(
+            req,
+            tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT,
+                          "Workflow task finish ID must be > 1 && <= workflow last event ID."));
         return;
     }
     if (wf->current_exists && !(current = tn_run_find(wf, wf->current_run_id))) {
@@ -414,7 +426,8 @@ void tn_op_reset(tn_wf *wf, tn_hreq *req)
     uint8_t run_id[16];
     if (!rs) {
         req->progress = rs = begin(wf, req);
-        req->run_id = tn_arena_str(req->arena, tn_str_from(base->ms->run_id_text)); /* it stays the base */
+        req->run_id =
+            tn_arena_str(req->arena, tn_str_from(base->ms->run_id_text)); /* it stays the base */
     }
     rs->wf = wf;
     if (!rs->parts && !rs->read_all)

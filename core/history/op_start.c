@@ -47,14 +47,16 @@ static start_request *start_of_signal(tn_arena *arena, const sws_request *s)
     return r;
 }
 
-static void respond(tn_hreq *req, const char *run_id, const char *first_run_id, bool started, int32_t status)
+static void respond(tn_hreq *req, const char *run_id, const char *first_run_id, bool started,
+                    int32_t status)
 {
     char *id = tn_arena_strdup(req->arena, run_id);
     char *first = first_run_id && *first_run_id ? tn_arena_strdup(req->arena, first_run_id) : id;
     if (req->op == TN_HOP_SIGNAL_WITH_START) {
         Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionResponse *out =
             tn_arena_alloc(req->arena, sizeof(*out));
-        temporal__api__workflowservice__v1__signal_with_start_workflow_execution_response__init(out);
+        temporal__api__workflowservice__v1__signal_with_start_workflow_execution_response__init(
+            out);
         out->run_id = id;
         out->first_execution_run_id = first;
         out->started = started;
@@ -79,7 +81,8 @@ static void eager_read(tn_hreq *req, const tn_fault *fault, void *user)
 {
     /* Without its history the task is of no use: the run goes on when it times out. */
     if (!fault)
-        ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)req->response)
+        ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)
+             req->response)
             ->eager_workflow_task = user;
     tn_req_finish(req, NULL);
 }
@@ -106,16 +109,18 @@ static void started(tn_txn *txn)
 /* The caller has a worker at hand: the first workflow task goes out with the answer, started in the same commit. */
 static bool wants_eager_task(const tn_hreq *req, const start_request *request)
 {
-    return req->op == TN_HOP_START && req->call && request->request_eager_execution && !*request->cron_schedule &&
-           !tn_duration_ns(request->workflow_start_delay) &&
+    return req->op == TN_HOP_START && req->call && request->request_eager_execution &&
+           !*request->cron_schedule && !tn_duration_ns(request->workflow_start_delay) &&
            tn_dyn_bool(TN_DYN_SYSTEM_EAGER_START, req->ns->name, TN_STR(""));
 }
 
 static const tn_fault *start_eager_task(tn_txn *txn, tn_tx *tx, const start_request *request)
 {
-    tn_poller poller = {.identity = tn_str_from(request->identity), .request_id = tn_str_from(request->request_id)};
+    tn_poller poller = {.identity = tn_str_from(request->identity),
+                        .request_id = tn_str_from(request->request_id)};
     tn_poller_set_version(&poller, txn->ns, tx->ms, true, request->eager_worker_deployment_options);
-    const tn_fault *fault = tn_machine_wft_start(tx, tx->ms->wft.scheduled_id, tx->ms->wft.stamp, &poller);
+    const tn_fault *fault =
+        tn_machine_wft_start(tx, tx->ms->wft.scheduled_id, tx->ms->wft.stamp, &poller);
     tx->rides_along = false; /* it is part of the run's first record */
     txn->user = tx;
     return fault;
@@ -128,14 +133,15 @@ static Temporal__Api__Common__V1__Payloads *json_text(tn_arena *arena, char *jso
         TN_NEW(arena, Temporal__Api__Common__V1__Payload__MetadataEntry);
     temporal__api__common__v1__payload__metadata_entry__init(meta);
     meta->key = (char *)"encoding";
-    meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t)"json/plain"};
+    meta->value = (ProtobufCBinaryData){10, (uint8_t *)(uintptr_t) "json/plain"};
     Temporal__Api__Common__V1__Payload *payload = TN_NEW(arena, Temporal__Api__Common__V1__Payload);
     temporal__api__common__v1__payload__init(payload);
     payload->n_metadata = 1;
     payload->metadata = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, 1);
     payload->metadata[0] = meta;
     payload->data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
-    Temporal__Api__Common__V1__Payloads *payloads = TN_NEW(arena, Temporal__Api__Common__V1__Payloads);
+    Temporal__Api__Common__V1__Payloads *payloads =
+        TN_NEW(arena, Temporal__Api__Common__V1__Payloads);
     temporal__api__common__v1__payloads__init(payloads);
     payloads->n_payloads = 1;
     payloads->payloads = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload *, 1);
@@ -230,9 +236,11 @@ static void attached(tn_txn *txn)
     tn_ms *ms = txn->changes[0].run->ms;
     respond(txn->req, ms->run_id_text, ms->first_run_id, false, 1);
     if (txn->user)
-        ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)txn->req->response)->link =
-            tn_link_to_request(txn->req, ms->run_id_text, txn->user,
-                               TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED);
+        ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)
+             txn->req->response)
+            ->link = tn_link_to_request(
+            txn->req, ms->run_id_text, txn->user,
+            TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED);
 }
 
 static void use_existing(tn_wf *wf, tn_hreq *req, const start_request *request)
@@ -254,23 +262,29 @@ static void use_existing(tn_wf *wf, tn_hreq *req, const start_request *request)
     tn_txn_commit(txn, fault);
 }
 
-static bool failed_status(int32_t status) { return status == 3 || status == 4 || status == 5 || status == 7; }
+static bool failed_status(int32_t status)
+{
+    return status == 3 || status == 4 || status == 5 || status == 7;
+}
 
 static void start_over_closed(tn_wf *wf, tn_hreq *req, const start_request *request)
 {
     switch ((int)request->workflow_id_reuse_policy) {
     case REUSE_REJECT:
-        tn_req_finish(req, tn_fault_already_started(
-                               req->arena, wf,
-                               "Workflow execution already finished. WorkflowId: %s, RunId: %s. Workflow Id "
-                               "reuse policy: reject duplicate workflow Id."));
+        tn_req_finish(
+            req, tn_fault_already_started(
+                     req->arena, wf,
+                     "Workflow execution already finished. WorkflowId: %s, RunId: %s. Workflow Id "
+                     "reuse policy: reject duplicate workflow Id."));
         return;
     case REUSE_FAILED_ONLY:
         if (!failed_status(wf->current_status)) {
-            tn_req_finish(req, tn_fault_already_started(
-                                   req->arena, wf,
-                                   "Workflow execution already finished successfully. WorkflowId: %s, RunId: %s. "
-                                   "Workflow Id reuse policy: allow duplicate workflow Id if last run failed."));
+            tn_req_finish(
+                req,
+                tn_fault_already_started(
+                    req->arena, wf,
+                    "Workflow execution already finished successfully. WorkflowId: %s, RunId: %s. "
+                    "Workflow Id reuse policy: allow duplicate workflow Id if last run failed."));
             return;
         }
         break;
@@ -288,9 +302,10 @@ static bool was_attached(const tn_run *run, tn_hreq *req, const start_request *r
         !tn_ms_has_request_id(ms, tn_str_from(request->request_id)))
         return false;
     respond(req, ms->run_id_text, ms->first_run_id, false, ms->status);
-    ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)req->response)->link =
-        tn_link_to_request(req, ms->run_id_text, request->request_id,
-                           TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED);
+    ((Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)(void *)req->response)
+        ->link = tn_link_to_request(
+        req, ms->run_id_text, request->request_id,
+        TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED);
     tn_req_finish(req, NULL);
     return true;
 }
@@ -309,7 +324,8 @@ static void start_over_running(tn_wf *wf, tn_hreq *req, const start_request *req
         use_existing(wf, req, request);
         return;
     }
-    if (conflict == CONFLICT_TERMINATE || (conflict == CONFLICT_USE && req->op == TN_HOP_SIGNAL_WITH_START)) {
+    if (conflict == CONFLICT_TERMINATE ||
+        (conflict == CONFLICT_USE && req->op == TN_HOP_SIGNAL_WITH_START)) {
         tn_run *run = tn_run_find(wf, wf->current_run_id);
         if (!run)
             tn_load_run(wf, wf->current_run_id, req);
@@ -319,8 +335,9 @@ static void start_over_running(tn_wf *wf, tn_hreq *req, const start_request *req
             signal_running(wf, req, run);
         return;
     }
-    tn_req_finish(req, tn_fault_already_started(req->arena, wf,
-                                                "Workflow execution is already running. WorkflowId: %s, RunId: %s."));
+    tn_req_finish(req, tn_fault_already_started(
+                           req->arena, wf,
+                           "Workflow execution is already running. WorkflowId: %s, RunId: %s."));
 }
 
 /* Nothing may begin any more where everything is being deleted. */
@@ -338,11 +355,11 @@ void tn_op_start(tn_wf *wf, tn_hreq *req)
         tn_req_finish(req, tn_namespace_not_found(req->arena, req->ns->name));
         return;
     }
-    const start_request *request = req->op == TN_HOP_SIGNAL_WITH_START
-                                       ? start_of_signal(req->arena, (const sws_request *)req->request)
-                                   : req->op == TN_HOP_UPDATE_WITH_START
-                                       ? tn_update_start_request(req)
-                                       : (const start_request *)req->request;
+    const start_request *request =
+        req->op == TN_HOP_SIGNAL_WITH_START
+            ? start_of_signal(req->arena, (const sws_request *)req->request)
+        : req->op == TN_HOP_UPDATE_WITH_START ? tn_update_start_request(req)
+                                              : (const start_request *)req->request;
     if (!wf->current_known || !wf->current_exists) {
         create(wf, req, request, NULL);
         return;

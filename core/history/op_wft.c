@@ -27,12 +27,15 @@ static void keep_in_tail(tn_run *run, tn_tx *tx)
 
 /* The build id that the poll names, which the started event tells; a worker of a versioned deployment tells its
  * version with the completion. */
-void tn_poller_set_build(tn_poller *poller, const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
+void tn_poller_set_build(tn_poller *poller,
+                         const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
                          const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
 {
-    if (options && options->worker_versioning_mode == 2 && options->deployment_name && *options->deployment_name)
+    if (options && options->worker_versioning_mode == 2 && options->deployment_name &&
+        *options->deployment_name)
         return;
-    if (!can || (can->use_versioning && can->deployment_series_name && *can->deployment_series_name))
+    if (!can ||
+        (can->use_versioning && can->deployment_series_name && *can->deployment_series_name))
         return;
     poller->build_id = tn_str_from(can->build_id);
     poller->use_versioning = can->use_versioning;
@@ -79,7 +82,8 @@ void tn_op_wft_polled(tn_wf *wf, tn_hreq *req)
     uint8_t id[16];
     tn_uuid_v4(&txn->hl->rng, id);
     tn_uuid_format(id, request_id);
-    tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(request_id)};
+    tn_poller poller = {.identity = tn_str_from(poll->identity),
+                        .request_id = tn_str_from(request_id)};
     tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
     tn_poller_set_version(&poller, req->ns, run->ms, true, poll->deployment_options);
     const tn_fault *fault =
@@ -90,14 +94,15 @@ void tn_op_wft_polled(tn_wf *wf, tn_hreq *req)
 
 /* ---- completion ---- */
 
-static Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *eager_task(tn_txn *txn, tn_run *run,
-                                                                                     int64_t scheduled_id)
+static Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *eager_task(
+    tn_txn *txn, tn_run *run, int64_t scheduled_id)
 {
     tn_arena *arena = txn->req->arena;
     tn_activity *activity = tn_ms_activity(run->ms, scheduled_id);
     if (!activity || !activity->started_ns)
         return NULL;
-    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *task = tn_arena_alloc(arena, sizeof(*task));
+    Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *task =
+        tn_arena_alloc(arena, sizeof(*task));
     temporal__api__workflowservice__v1__poll_activity_task_queue_response__init(task);
     tn_machine_activity_task(run->ms, activity, arena, txn->ns->name, task);
     tn_blob token = tn_activity_token(run->ms, activity, arena);
@@ -138,9 +143,9 @@ static void completed(tn_txn *txn)
         temporal__api__workflowservice__v1__respond_workflow_task_completed_response__init(out);
         out->reset_history_event_id = txn->wft_out.reset_history_event_id;
         tn_arena_set_limit(req->arena, 0);
-        out->activity_tasks =
-            TN_NEW_ARRAY(req->arena, Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *,
-                         txn->wft_out.n_eager_activities + 1);
+        out->activity_tasks = TN_NEW_ARRAY(
+            req->arena, Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *,
+            txn->wft_out.n_eager_activities + 1);
         for (size_t i = 0; i < txn->wft_out.n_eager_activities; i++) {
             Temporal__Api__Workflowservice__V1__PollActivityTaskQueueResponse *task =
                 eager_task(txn, run, txn->wft_out.eager_activities[i]);
@@ -172,7 +177,8 @@ void tn_op_wft_respond(tn_wf *wf, tn_hreq *req)
     } else {
         fault = tn_machine_wft_failed(
             tx, req->token->msg,
-            (const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *)req->request);
+            (const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskFailedRequest *)
+                req->request);
     }
     txn->after = completed;
     if (req->op == TN_HOP_WFT_FAILED)

@@ -16,7 +16,8 @@ void tn_outbox_ack(tn_shard *shard, uint64_t seq)
 {
     if (shard->n_outbox_acked == shard->cap_outbox_acked) {
         shard->cap_outbox_acked = shard->cap_outbox_acked ? shard->cap_outbox_acked * 2 : 16;
-        shard->outbox_acked = tn_xreallocarray(shard->outbox_acked, shard->cap_outbox_acked, sizeof(uint64_t));
+        shard->outbox_acked =
+            tn_xreallocarray(shard->outbox_acked, shard->cap_outbox_acked, sizeof(uint64_t));
     }
     shard->outbox_acked[shard->n_outbox_acked++] = seq;
 }
@@ -30,7 +31,8 @@ typedef struct outbox_flush {
 static void outbox_flushed(tn_store_op *op)
 {
     outbox_flush *flush = op->user;
-    flush->shard->hl->txns--; /* failed: the rows are repeated by the next take-over, which does no harm */
+    flush->shard->hl
+        ->txns--; /* failed: the rows are repeated by the next take-over, which does no harm */
     tn_arena_destroy(flush->arena);
 }
 
@@ -47,8 +49,9 @@ void tn_outbox_flush(tn_shard *shard)
     tn_store_batch_cond(&batch, TN_COND_FENCE, tn_shard_fence_key(shard, arena),
                         shard->fence_version);
     for (size_t i = 0; i < shard->n_outbox_acked; i++)
-        tn_store_batch_delete(&batch, tn_store_key(arena, TN_TABLE_OUTBOX, shard->partition,
-                                                   tn_store_row_u64(arena, shard->outbox_acked[i])));
+        tn_store_batch_delete(&batch,
+                              tn_store_key(arena, TN_TABLE_OUTBOX, shard->partition,
+                                           tn_store_row_u64(arena, shard->outbox_acked[i])));
     shard->n_outbox_acked = 0;
     flush->op.arena = arena;
     flush->op.user = flush;
@@ -153,7 +156,8 @@ void tn_visibility_write(tn_run *run, uint64_t outbox_seq)
     vis_send(w);
 }
 
-void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id, uint64_t outbox_seq)
+void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id,
+                          uint64_t outbox_seq)
 {
     uint8_t id[16];
     bool known = tn_uuid_parse(run_id, id);

@@ -18,7 +18,8 @@ static int64_t event_id_of(tn_blob event)
 
 static bool full(const tn_read *read)
 {
-    return read->n_events >= read->events_max || (read->bytes_max && read->body.n >= read->bytes_max);
+    return read->n_events >= read->events_max ||
+           (read->bytes_max && read->body.n >= read->bytes_max);
 }
 
 /* Takes from a History body the events of the range; false: enough. */
@@ -160,10 +161,11 @@ static void read_from_store(tn_read *read)
         scan_from(read, tn_store_row_run(read->arena, read->run_id));
         return;
     }
-    read->op.u.scan.range = (tn_range){
-        .struct_size = sizeof(tn_range), .limit = 1, .flags = TN_RANGE_REVERSE | TN_RANGE_KEYS_ONLY};
-    read->op.u.scan.range.from =
-        tn_store_key(read->arena, TN_TABLE_RECORD, read->shard, tn_store_row_run(read->arena, read->run_id));
+    read->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range),
+                                       .limit = 1,
+                                       .flags = TN_RANGE_REVERSE | TN_RANGE_KEYS_ONLY};
+    read->op.u.scan.range.from = tn_store_key(read->arena, TN_TABLE_RECORD, read->shard,
+                                              tn_store_row_run(read->arena, read->run_id));
     read->op.u.scan.range.to_row =
         tn_store_row_record(read->arena, read->run_id, (uint64_t)read->from + 1, 0);
     read->op.done = start_found;

@@ -58,11 +58,13 @@ static void finish(renewal *renew)
     shard->renewing = false;
     shard->hl->txns--;
     if (shard->owned && !shard->hl->stopping)
-        tn_shard_take_over(shard); /* an outbox row that was written after all, runs nobody has told us of */
+        tn_shard_take_over(
+            shard); /* an outbox row that was written after all, runs nobody has told us of */
     tn_shard_read_handed(shard);
     tn_shard_go_on(shard);
     /* Ring and map may have changed meanwhile. */
-    if (!shard->hl->stopping && (shard->owned || (!moved && !tn_loop_timer_active(&shard->regain_timer))))
+    if (!shard->hl->stopping &&
+        (shard->owned || (!moved && !tn_loop_timer_active(&shard->regain_timer))))
         tn_shard_assign(shard);
 }
 
@@ -87,7 +89,8 @@ static void regain_later(tn_shard *shard)
         delay = REGAIN_MISSED_NS;
     shard->missed = false;
     shard->regain_delay_ns = 2 * delay < REGAIN_MAX_NS ? 2 * delay : REGAIN_MAX_NS;
-    tn_loop_timer_start(&shard->regain_timer, now + delay + tn_rng_below(&shard->hl->rng, delay / 2));
+    tn_loop_timer_start(&shard->regain_timer,
+                        now + delay + tn_rng_below(&shard->hl->rng, delay / 2));
 }
 
 static void lost(renewal *renew)
@@ -96,11 +99,13 @@ static void lost(renewal *renew)
     shard->owned = false;
     shard->epoch++;
     if (renew->fence->outdated || renew->fence->map != shard->map) {
-        TN_LOG(TN_LOG_INFO, "history", "the number of shards has been changed", TN_LOG_U("shard", shard->id));
+        TN_LOG(TN_LOG_INFO, "history", "the number of shards has been changed",
+               TN_LOG_U("shard", shard->id));
         shard->missed = true;
     } else {
         TN_LOG(TN_LOG_ERROR, "history",
-               "another process has taken this shard; in a cluster it has moved, else fix: let one server use a store",
+               "another process has taken this shard; in a cluster it has moved, else fix: let one "
+               "server use a store",
                TN_LOG_U("shard", shard->id));
     }
     if (!shard->hl->stopping && tn_shard_is_ours(shard->id))
@@ -115,7 +120,8 @@ static void release(tn_shard *shard)
     shard->owned = false;
     shard->epoch++;
     tn_loop_timer_stop(&shard->wake_timer);
-    shard->next_wake_ns = UINT64_MAX; /* else whoever wants to be woken later would rely on that timer */
+    shard->next_wake_ns =
+        UINT64_MAX; /* else whoever wants to be woken later would rely on that timer */
     tn_map_each(&shard->hl->wfs, doom, shard);
     tn_memories_clear(shard->hl, shard);
     if (!shard->renewing)
@@ -184,7 +190,8 @@ static void raised(tn_store_op *op)
         shard->owned = true;
         shard->scanned_ns = 0; /* of the runs that were known no memory is left */
         shard->regained_ns = tn_now_mono_ns();
-        TN_LOG(shard->map ? TN_LOG_INFO : TN_LOG_WARN, "history", "the shard has been taken again", TN_LOG_U("shard", shard->id));
+        TN_LOG(shard->map ? TN_LOG_INFO : TN_LOG_WARN, "history", "the shard has been taken again",
+               TN_LOG_U("shard", shard->id));
     }
     finish(renew);
 }
@@ -196,7 +203,8 @@ static bool ours(const renewal *renew)
         return false;
     if (row->version == renew->shard->fence_version)
         return true;
-    return strcmp(row->record->owner, tn_shard_owner_name()) == 0 && row->record->acquired_ns >= renew->since_ns;
+    return strcmp(row->record->owner, tn_shard_owner_name()) == 0 &&
+           row->record->acquired_ns >= renew->since_ns;
 }
 
 /* Whether the fence may be raised now; else the renewal has ended, or waits. */
@@ -210,12 +218,15 @@ static bool may_raise(renewal *renew)
         finish(renew);
     else if (!renew->regain && !ours(renew))
         lost(renew);
-    else if (fence->moved) { /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
-        TN_LOG(TN_LOG_ERROR, "history", "the shard has been moved to another store; fix: start servers on that one",
+    else if (
+        fence
+            ->moved) { /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
+        TN_LOG(TN_LOG_ERROR, "history",
+               "the shard has been moved to another store; fix: start servers on that one",
                TN_LOG_U("shard", shard->id));
         finish(renew);
-    } else if (fence->outdated ||
-               (fence->whole && fence->count && tn_now_mono_ns() < tn_shard_map_since_ns() + MAP_SPREAD_NS))
+    } else if (fence->outdated || (fence->whole && fence->count &&
+                                   tn_now_mono_ns() < tn_shard_map_since_ns() + MAP_SPREAD_NS))
         try_later(renew);
     else
         return true;
@@ -227,7 +238,8 @@ static void rows_came(tn_store_op *op)
     renewal *renew = op->user;
     tn_error err;
     bool more = false;
-    if (op->status != TN_OK || tn_fence_read(renew->fence, renew->shard, op, &more, &err) != TN_OK) {
+    if (op->status != TN_OK ||
+        tn_fence_read(renew->fence, renew->shard, op, &more, &err) != TN_OK) {
         try_later(renew);
         return;
     }
@@ -277,16 +289,20 @@ void tn_shard_doubt(tn_shard *shard, const char *why)
 {
     if (shard->renewing || !shard->owned)
         return;
-    if (shard->hl->stopping) { /* too late to settle it: the next owner does, and nothing is written till then */
+    if (shard->hl
+            ->stopping) { /* too late to settle it: the next owner does, and nothing is written till then */
         shard->owned = false;
         return;
     }
-    TN_LOG(TN_LOG_WARN, "history", "a write is in doubt: raising the shard's fence", TN_LOG_U("shard", shard->id),
-           TN_LOG_Z("why", why));
+    TN_LOG(TN_LOG_WARN, "history", "a write is in doubt: raising the shard's fence",
+           TN_LOG_U("shard", shard->id), TN_LOG_Z("why", why));
     begin(shard, false);
 }
 
-void tn_shard_regain_now(tn_shard *shard) { tn_loop_timer_start(&shard->regain_timer, tn_now_mono_ns()); }
+void tn_shard_regain_now(tn_shard *shard)
+{
+    tn_loop_timer_start(&shard->regain_timer, tn_now_mono_ns());
+}
 
 static void regain(tn_loop_timer *timer)
 {

@@ -8,7 +8,8 @@ bool tn_reset_redirect(tn_hreq *req, const tn_run *run)
     const char *to = run->ms->reset_run_id;
     if (tn_ms_running(run->ms) || !to || !*to)
         return false;
-    req->run_id = tn_arena_str(req->arena, tn_str_from(to)); /* always a younger run: there is an end to it */
+    req->run_id =
+        tn_arena_str(req->arena, tn_str_from(to)); /* always a younger run: there is an end to it */
     return true;
 }
 
@@ -111,7 +112,8 @@ void tn_op_tell_again(tn_wf *wf, tn_hreq *req)
     tn_run *run = tn_resolve(wf, req);
     if (!run)
         return;
-    if (!run->ms->parent.workflow_id || !tn_str_is(parent->workflow_id, run->ms->parent.workflow_id) ||
+    if (!run->ms->parent.workflow_id ||
+        !tn_str_is(parent->workflow_id, run->ms->parent.workflow_id) ||
         run->ms->parent.initiated_id != parent->initiated_id ||
         !tn_str_is(req->u.child.child_run_id, run->ms->first_run_id)) { /* another of that id */
         tn_req_finish(req, NULL);

@@ -51,17 +51,21 @@ static bool current_row(sweep *s, const tn_row *row)
     Tenon__CurrentRun *run = NULL;
     if (key.n < 16 || memcmp(key.p, s->ns_id, 16) != 0)
         return false;
-    if (TN_PROTO_UNPACK(tenon__current_run, row->value, s->page, &run, NULL) == TN_OK && run->run_id.len == 16)
-        act_on(s, tn_arena_printf(s->page, "%.*s", (int)(key.n - 16), (const char *)key.p + 16), run->run_id.data);
+    if (TN_PROTO_UNPACK(tenon__current_run, row->value, s->page, &run, NULL) == TN_OK &&
+        run->run_id.len == 16)
+        act_on(s, tn_arena_printf(s->page, "%.*s", (int)(key.n - 16), (const char *)key.p + 16),
+               run->run_id.data);
     else
-        TN_LOG(TN_LOG_ERROR, "history", "a current-run row is damaged", TN_LOG_U("shard", s->shard->id));
+        TN_LOG(TN_LOG_ERROR, "history", "a current-run row is damaged",
+               TN_LOG_U("shard", s->shard->id));
     return true;
 }
 
 static void wake_row(sweep *s, const tn_row *row)
 {
     Tenon__Wake *wake = NULL;
-    if (row->key.row.n == 24 && TN_PROTO_UNPACK(tenon__wake, row->value, s->page, &wake, NULL) == TN_OK &&
+    if (row->key.row.n == 24 &&
+        TN_PROTO_UNPACK(tenon__wake, row->value, s->page, &wake, NULL) == TN_OK &&
         wake->ns_id.len == 16 && memcmp(wake->ns_id.data, s->ns_id, 16) == 0)
         act_on(s, wake->workflow_id, row->key.row.p + 8);
 }
@@ -86,7 +90,8 @@ static void page_came(tn_store_op *op)
     s->shard->hl->txns--;
     if (op->status != TN_OK)
         fault = tn_fault_from_status(s->req->arena, op->status, &op->error);
-    else if (!s->shard->owned || s->shard->map != s->req->u.task.ref.stamp || s->shard->hl->stopping)
+    else if (!s->shard->owned || s->shard->map != s->req->u.task.ref.stamp ||
+             s->shard->hl->stopping)
         fault = tn_fault_unavailable(s->req->arena, "shard is not owned by this host, try again");
     for (size_t i = 0; !fault && i < page->n_rows && s->found < RUNS_MAX; i++) {
         if (s->table == TN_TABLE_WAKE)
@@ -114,7 +119,8 @@ static void next_page(sweep *s)
     s->page = tn_arena_create(0);
     s->op = (tn_store_op){.arena = s->page, .user = s, .done = page_came};
     s->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = PAGE_ROWS};
-    s->op.u.scan.range.from = tn_store_key(s->page, s->table, s->shard->partition, tn_buf_blob(&s->from));
+    s->op.u.scan.range.from =
+        tn_store_key(s->page, s->table, s->shard->partition, tn_buf_blob(&s->from));
     s->shard->hl->txns++;
     tn_store_scan(&s->op);
 }

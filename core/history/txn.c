@@ -24,17 +24,19 @@ static tn_str env_namespace_id(void *user, tn_str name)
     return id;
 }
 
-static const tn_fault *env_check_search_attributes(void *user, tn_str ns_id, tn_arena *arena,
-                                                   Temporal__Api__Common__V1__SearchAttributes *attrs)
+static const tn_fault *env_check_search_attributes(
+    void *user, tn_str ns_id, tn_arena *arena, Temporal__Api__Common__V1__SearchAttributes *attrs)
 {
     /* Too many bytes end the run instead of its workflow task: the machine counts them itself. */
-    static const tn_search_attr_limits any_size = {.value_bytes_max = UINT32_MAX, .total_bytes_max = UINT32_MAX};
+    static const tn_search_attr_limits any_size = {.value_bytes_max = UINT32_MAX,
+                                                   .total_bytes_max = UINT32_MAX};
     tn_txn *txn = user;
     const tn_fault *fault;
     tn_blob packed;
     if (tn_proto_pack(&attrs->base, arena, &packed) != TN_OK)
         return tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "search attributes are too large");
-    const tn_namespace *ns = tn_str_eq(ns_id, txn->ns->id) ? tn_namespace_ref(txn->ns) : tn_namespace_by_id(ns_id);
+    const tn_namespace *ns =
+        tn_str_eq(ns_id, txn->ns->id) ? tn_namespace_ref(txn->ns) : tn_namespace_by_id(ns_id);
     if (!ns)
         return tn_namespace_not_found(arena, ns_id);
     fault = tn_search_attrs_validate(arena, ns, packed, &any_size);
@@ -89,7 +91,8 @@ tn_txn *tn_txn_begin(tn_wf *wf, tn_hreq *req)
         .retention_ns = txn->ns->retention_ns,
         .limits = &txn->limits,
         .namespace_id = env_namespace_id,
-        .cross_namespace = tn_dyn_bool(TN_DYN_SYSTEM_CROSS_NAMESPACE_COMMANDS, TN_STR(""), TN_STR("")),
+        .cross_namespace =
+            tn_dyn_bool(TN_DYN_SYSTEM_CROSS_NAMESPACE_COMMANDS, TN_STR(""), TN_STR("")),
         .nexus_endpoint = env_nexus_endpoint,
         .nexus_header_allowed = env_nexus_header_allowed,
         .check_search_attributes = env_check_search_attributes,
@@ -164,8 +167,9 @@ static void put_wake(tn_txn *txn, tn_change *change, uint64_t wake_ns)
     if (wake_ns == run->wake_stored_ns && !change->created)
         return;
     if (run->wake_stored_ns != UINT64_MAX)
-        tn_store_batch_delete(&txn->batch, key_of(txn, TN_TABLE_WAKE,
-                                                  tn_store_row_wake(txn->arena, run->wake_stored_ns, run->run_id)));
+        tn_store_batch_delete(
+            &txn->batch, key_of(txn, TN_TABLE_WAKE,
+                                tn_store_row_wake(txn->arena, run->wake_stored_ns, run->run_id)));
     if (wake_ns != UINT64_MAX) {
         Tenon__Wake wake = TENON__WAKE__INIT;
         uint8_t *ns_id = tn_arena_alloc(txn->arena, 16);
@@ -174,9 +178,10 @@ static void put_wake(tn_txn *txn, tn_change *change, uint64_t wake_ns)
             wake.ns_id.len = 16;
         }
         wake.workflow_id = txn->wf->workflow_id;
-        tn_store_batch_put(&txn->batch,
-                           key_of(txn, TN_TABLE_WAKE, tn_store_row_wake(txn->arena, wake_ns, run->run_id)),
-                           pack(txn, &wake.base));
+        tn_store_batch_put(
+            &txn->batch,
+            key_of(txn, TN_TABLE_WAKE, tn_store_row_wake(txn->arena, wake_ns, run->run_id)),
+            pack(txn, &wake.base));
     }
     run->wake_stored_ns = wake_ns;
 }
@@ -195,9 +200,9 @@ static void put_outbox(tn_txn *txn, tn_change *change)
         row.ns_id.len = 16;
     }
     row.workflow_id = txn->wf->workflow_id;
-    tn_store_batch_put(&txn->batch,
-                       key_of(txn, TN_TABLE_OUTBOX, tn_store_row_u64(txn->arena, change->outbox_seq)),
-                       pack(txn, &row.base));
+    tn_store_batch_put(
+        &txn->batch, key_of(txn, TN_TABLE_OUTBOX, tn_store_row_u64(txn->arena, change->outbox_seq)),
+        pack(txn, &row.base));
 }
 
 static void put_snapshot(tn_txn *txn, tn_run *run)
@@ -214,7 +219,7 @@ static void put_snapshot(tn_txn *txn, tn_run *run)
 static tn_blob record_events(tn_txn *txn, tn_change *change, int64_t *out_first_id)
 {
     tn_run *run = change->run;
-    *out_first_id = run->tail_events ? run->tail_first_id
+    *out_first_id = run->tail_events      ? run->tail_first_id
                     : change->tx.n_events ? change->tx.first_event_id
                                           : run->ms->next_event_id;
     if (!run->tail_events)
@@ -247,7 +252,8 @@ static void put_record(tn_txn *txn, tn_change *change)
         record.extras.data = (uint8_t *)(uintptr_t)extras.p;
         record.extras.len = extras.n;
     }
-    if (ms->kind && !change->created) { /* an object has no history: its snapshot is all there is to it */
+    if (ms->kind &&
+        !change->created) { /* an object has no history: its snapshot is all there is to it */
         put_snapshot(txn, run);
         if (change->tx.visibility_dirty)
             put_outbox(txn, change);
@@ -263,10 +269,11 @@ static void put_record(tn_txn *txn, tn_change *change)
     record.wall_ns = change->tx.now_ns;
     record.retention_due_ns = ms->retention_due_ns;
     record.wake_ns = run->wake_stored_ns;
-    tn_store_batch_put(&txn->batch,
-                       key_of(txn, TN_TABLE_RECORD,
-                              tn_store_row_record(txn->arena, run->run_id, (uint64_t)first_id, ms->transition)),
-                       pack(txn, &record.base));
+    tn_store_batch_put(
+        &txn->batch,
+        key_of(txn, TN_TABLE_RECORD,
+               tn_store_row_record(txn->arena, run->run_id, (uint64_t)first_id, ms->transition)),
+        pack(txn, &record.base));
     if (++run->records_since_snapshot >= SNAPSHOT_EVERY)
         put_snapshot(txn, run);
     if (change->tx.visibility_dirty || change->created)
@@ -283,8 +290,9 @@ static void put_current(tn_txn *txn)
     bool closed_now = is_current && !tn_ms_running(ms) && wf->current_status == 1;
     if (!last->created && !closed_now)
         return;
-    tn_key key = key_of(txn, TN_TABLE_CURRENT,
-                        tn_store_row_current(txn->arena, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id)));
+    tn_key key = key_of(
+        txn, TN_TABLE_CURRENT,
+        tn_store_row_current(txn->arena, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id)));
     if (last->created && (!wf->current_known || !wf->current_exists))
         tn_store_batch_cond(&txn->batch, TN_COND_ABSENT, key, 0);
     else if (last->created)
@@ -309,8 +317,9 @@ static void put_acked_outbox(tn_txn *txn)
     txn->outbox_gone = TN_NEW_ARRAY(txn->arena, uint64_t, shard->n_outbox_acked + 1);
     for (size_t i = 0; i < shard->n_outbox_acked; i++) {
         txn->outbox_gone[txn->n_outbox_gone++] = shard->outbox_acked[i];
-        tn_store_batch_delete(&txn->batch, key_of(txn, TN_TABLE_OUTBOX,
-                                                  tn_store_row_u64(txn->arena, shard->outbox_acked[i])));
+        tn_store_batch_delete(
+            &txn->batch,
+            key_of(txn, TN_TABLE_OUTBOX, tn_store_row_u64(txn->arena, shard->outbox_acked[i])));
     }
     shard->n_outbox_acked = 0;
 }
@@ -324,8 +333,7 @@ static void build_batch(tn_txn *txn)
 {
     tn_shard *shard = txn->wf->shard;
     txn->fence_version = shard->fence_version;
-    tn_store_batch_cond(&txn->batch, TN_COND_FENCE,
-                        tn_shard_fence_key(shard, txn->arena),
+    tn_store_batch_cond(&txn->batch, TN_COND_FENCE, tn_shard_fence_key(shard, txn->arena),
                         shard->fence_version);
     for (size_t i = 0; i < txn->n_changes; i++)
         if (change_writes(&txn->changes[i])) {
@@ -350,7 +358,8 @@ static void change_committed(tn_change *change)
         tn_buf_done(&run->tail);
         run->tail_events = 0;
     } else if (change->tx.n_events) {
-        tn_run_cache_events(run, first, run->ms->next_event_id - 1, tn_buf_blob(&change->tx.events));
+        tn_run_cache_events(run, first, run->ms->next_event_id - 1,
+                            tn_buf_blob(&change->tx.events));
     }
     run->extras_pending = false;
 }
@@ -433,7 +442,7 @@ static bool waits_for_truth(tn_txn *txn)
     if (txn->fault || (txn->op.status != TN_EUNCERTAIN && txn->op.status != TN_EFENCED))
         return false;
     switch ((int)req->op) {
-    case TN_HOP_ACT_POLLED:    /* knows its start by its own name */
+    case TN_HOP_ACT_POLLED: /* knows its start by its own name */
     case TN_HOP_ACT_HEARTBEAT: /* the same twice is the same; refused once, an SDK's next may come too late */
         return true;
     case TN_HOP_ACT_COMPLETED:
@@ -478,16 +487,19 @@ static void fail(tn_txn *txn)
     for (size_t i = 0; i < txn->n_outbox_gone; i++)
         tn_outbox_ack(wf->shard, txn->outbox_gone[i]);
     tn_error err;
-    if (lost_race && tn_wf_learn_current(wf, txn->arena, &txn->op.u.commit.commit.current, &err) != TN_OK)
+    if (lost_race &&
+        tn_wf_learn_current(wf, txn->arena, &txn->op.u.commit.commit.current, &err) != TN_OK)
         wf->current_known = lost_race = false;
-    if (status == TN_EUNCERTAIN || (status == TN_EFENCED && txn->fence_version == wf->shard->fence_version))
+    if (status == TN_EUNCERTAIN ||
+        (status == TN_EFENCED && txn->fence_version == wf->shard->fence_version))
         tn_shard_doubt(wf->shard, txn->op.error.text);
     if (!lost_race) {
         TN_LOG(TN_LOG_WARN, "history", "a commit failed", TN_LOG_Z("workflow_id", wf->workflow_id),
                TN_LOG_Z("status", tn_status_name(status)), TN_LOG_Z("why", txn->op.error.text));
     }
     if (!lost_race && !waits_for_truth(txn)) {
-        tn_req_finish(req, tn_fault_from_status(req->arena, status == TN_EFENCED ? TN_EUNAVAILABLE : status,
+        tn_req_finish(req, tn_fault_from_status(req->arena,
+                                                status == TN_EFENCED ? TN_EUNAVAILABLE : status,
                                                 &txn->op.error));
         req = NULL;
     }

@@ -94,12 +94,13 @@ static void wake_row(tn_shard *shard, const tn_row *row)
     tn_arena *arena = tn_arena_create(0);
     tn_error err;
     if (row->key.row.n == 24 &&
-        tn_proto_unpack(&tenon__wake__descriptor, row->value, arena, (ProtobufCMessage **)(void *)&wake, &err) ==
-            TN_OK &&
+        tn_proto_unpack(&tenon__wake__descriptor, row->value, arena,
+                        (ProtobufCMessage **)(void *)&wake, &err) == TN_OK &&
         wake->ns_id.len == 16) {
         char ns_id[37];
         tn_uuid_format(wake->ns_id.data, ns_id);
-        if (!tn_shard_has(shard, tn_str_from(ns_id), tn_str_from(wake->workflow_id))) { /* a neighbour's */
+        if (!tn_shard_has(shard, tn_str_from(ns_id),
+                          tn_str_from(wake->workflow_id))) { /* a neighbour's */
             tn_arena_destroy(arena);
             return;
         }
@@ -138,7 +139,8 @@ static void scan_next(wake_scan *scan)
     scan->op.user = scan;
     scan->op.done = wakes_came;
     scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = WAKE_SCAN_ROWS};
-    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->partition, tn_blob_from(scan->from, scan->from_n));
+    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_WAKE, shard->partition,
+                                              tn_blob_from(scan->from, scan->from_n));
     shard->hl->txns++;
     shard->hl->scans++;
     tn_store_scan(&scan->op);
@@ -191,8 +193,8 @@ static void wakes_came(tn_store_op *op)
     hl->txns--;
     hl->scans--;
     if (op->status != TN_OK) {
-        TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read", TN_LOG_U("shard", shard->id),
-               TN_LOG_Z("why", op->error.text));
+        TN_LOG(TN_LOG_WARN, "history", "the wake index could not be read",
+               TN_LOG_U("shard", shard->id), TN_LOG_Z("why", op->error.text));
         tn_shard_wake_again(shard, 0, tn_now_wall_ns() + TN_SEC);
     }
     for (size_t i = 0; op->status == TN_OK && i < page->n_rows && !hl->stopping; i++) {

@@ -15,7 +15,8 @@ static char *keep(tn_arena *arena, const char *s) { return tn_arena_strdup(arena
 
 static Temporal__Api__Common__V1__WorkflowExecution *execution_of(const tn_ms *ms, tn_arena *arena)
 {
-    Temporal__Api__Common__V1__WorkflowExecution *execution = tn_arena_alloc(arena, sizeof(*execution));
+    Temporal__Api__Common__V1__WorkflowExecution *execution =
+        tn_arena_alloc(arena, sizeof(*execution));
     temporal__api__common__v1__workflow_execution__init(execution);
     execution->workflow_id = keep(arena, ms->workflow_id);
     execution->run_id = keep(arena, ms->run_id_text);
@@ -30,10 +31,12 @@ poll_response *tn_wft_base_response(const tn_ms *ms, tn_arena *arena)
     out->workflow_type = tn_arena_alloc(arena, sizeof(*out->workflow_type));
     temporal__api__common__v1__workflow_type__init(out->workflow_type);
     out->workflow_type->name = keep(arena, ms->type);
-    out->workflow_execution_task_queue = tn_arena_alloc(arena, sizeof(*out->workflow_execution_task_queue));
+    out->workflow_execution_task_queue =
+        tn_arena_alloc(arena, sizeof(*out->workflow_execution_task_queue));
     temporal__api__taskqueue__v1__task_queue__init(out->workflow_execution_task_queue);
     out->workflow_execution_task_queue->name = keep(arena, ms->task_queue);
-    out->workflow_execution_task_queue->kind = TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_NORMAL;
+    out->workflow_execution_task_queue->kind =
+        TEMPORAL__API__ENUMS__V1__TASK_QUEUE_KIND__TASK_QUEUE_KIND_NORMAL;
     out->previous_started_event_id = ms->last_completed_started_id;
     return out;
 }
@@ -90,12 +93,14 @@ static void filled(tn_read *read)
             memcpy(bytes, read->body.p, read->body.n);
         if (extra)
             memcpy(bytes + read->body.n, f->transient.p, extra);
-        bool attached = tn_proto_attach(&f->out->base, req->arena, 8, tn_blob_from(bytes, read->body.n + extra));
+        bool attached = tn_proto_attach(&f->out->base, req->arena, 8,
+                                        tn_blob_from(bytes, read->body.n + extra));
         TN_ASSERT(attached);
         if (!last_page) {
             f->token.last_event_id = read->last_read + 1;
             tn_blob sealed = tn_token_seal(req->arena, &f->token.base);
-            f->out->next_page_token = (ProtobufCBinaryData){sealed.n, (uint8_t *)(uintptr_t)sealed.p};
+            f->out->next_page_token =
+                (ProtobufCBinaryData){sealed.n, (uint8_t *)(uintptr_t)sealed.p};
         }
     }
     tn_buf_done(&read->body);

@@ -20,7 +20,8 @@ void tn_http_json_put(const ProtobufCMessage *message, tn_arena *arena, tn_buf *
     http_encode(message, (http_style){.pretty = false}, arena, out);
 }
 
-ProtobufCMessage *tn_http_json_message(const ProtobufCMessageDescriptor *d, tn_str json, tn_arena *arena)
+ProtobufCMessage *tn_http_json_message(const ProtobufCMessageDescriptor *d, tn_str json,
+                                       tn_arena *arena)
 {
     http_problem problem = {{0}};
     ProtobufCMessage *message = NULL;

@@ -14,7 +14,8 @@ typedef struct tn_http_out {
     size_t n_headers;
     tn_blob body;
     uint64_t timeout_ns;
-    void (*done)(struct tn_http_out *out); /* [the loop that sent it], maybe before tn_http_post returns */
+    void (*done)(
+        struct tn_http_out *out); /* [the loop that sent it], maybe before tn_http_post returns */
     void *user;
     /* answered, in the arena */
     int status;          /* 0: none came */
@@ -31,6 +32,7 @@ tn_str tn_http_got(const tn_http_out *out, const char *lower_case_name);
 /* ---- messages as JSON, for bodies that hold them ---- */
 void tn_http_json_put(const ProtobufCMessage *message, tn_arena *arena, tn_buf *out);
 /* NULL: it is none of that kind. */
-ProtobufCMessage *tn_http_json_message(const ProtobufCMessageDescriptor *d, tn_str json, tn_arena *arena);
+ProtobufCMessage *tn_http_json_message(const ProtobufCMessageDescriptor *d, tn_str json,
+                                       tn_arena *arena);
 
 #endif

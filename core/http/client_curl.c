@@ -81,7 +81,8 @@ static void take_headers(post *p)
     struct curl_header *h = NULL;
 
     out->got = TN_NEW_ARRAY(out->arena, tn_http_pair, HEADERS_MAX);
-    while (out->got && out->n_got < HEADERS_MAX && (h = curl.easy_nextheader(p->easy, CURLH_HEADER, -1, h))) {
+    while (out->got && out->n_got < HEADERS_MAX &&
+           (h = curl.easy_nextheader(p->easy, CURLH_HEADER, -1, h))) {
         tn_http_pair *pair = &out->got[out->n_got];
         char *name = tn_arena_strdup(out->arena, h->name);
 
@@ -164,14 +165,16 @@ static void ready(void *user, uint32_t events)
     const seat *s = user; /* gone when the action frees it */
 
     act(s->side, s->fd,
-        (events & TN_WATCH_READ ? CURL_CSELECT_IN : 0) | (events & TN_WATCH_WRITE ? CURL_CSELECT_OUT : 0));
+        (events & TN_WATCH_READ ? CURL_CSELECT_IN : 0) |
+            (events & TN_WATCH_WRITE ? CURL_CSELECT_OUT : 0));
 }
 
 static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
     side *mine = arg;
     seat *s = socket_arg;
-    uint32_t events = (what & CURL_POLL_IN ? TN_WATCH_READ : 0) | (what & CURL_POLL_OUT ? TN_WATCH_WRITE : 0);
+    uint32_t events =
+        (what & CURL_POLL_IN ? TN_WATCH_READ : 0) | (what & CURL_POLL_OUT ? TN_WATCH_WRITE : 0);
 
     (void)easy;
     if (what == CURL_POLL_REMOVE) {
@@ -255,8 +258,8 @@ static void put_headers(post *p)
         if (!h->name.n || !clean(h->name) || memchr(h->name.p, ':', h->name.n) || !clean(h->value))
             continue;
         /* without a value: libcurl takes its own header of that name out */
-        line = tn_arena_printf(out->arena, TN_STR_FMT "%s" TN_STR_FMT, TN_STR_ARG(h->name), h->value.n ? ": " : ":",
-                               TN_STR_ARG(h->value));
+        line = tn_arena_printf(out->arena, TN_STR_FMT "%s" TN_STR_FMT, TN_STR_ARG(h->name),
+                               h->value.n ? ": " : ":", TN_STR_ARG(h->value));
         list = curl.slist_append(list, line);
         TN_ASSERT(list);
     }

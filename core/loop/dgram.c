@@ -31,7 +31,10 @@ void tn_dgram_close(tn_dgram *d)
     uv_close((uv_handle_t *)&d->udp, uv_closed);
 }
 
-static void abandon(tn_loop_handle *handle) { tn_dgram_close(TN_CONTAINER_OF(handle, tn_dgram, handle)); }
+static void abandon(tn_loop_handle *handle)
+{
+    tn_dgram_close(TN_CONTAINER_OF(handle, tn_dgram, handle));
+}
 
 static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
@@ -40,7 +43,8 @@ static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init((char *)loop->read_buf, TN_LOOP_READ_BYTES);
 }
 
-static void received(uv_udp_t *udp, ssize_t n, const uv_buf_t *buf, const struct sockaddr *from, unsigned flags)
+static void received(uv_udp_t *udp, ssize_t n, const uv_buf_t *buf, const struct sockaddr *from,
+                     unsigned flags)
 {
     tn_dgram *d = udp->data;
     char ip[INET6_ADDRSTRLEN];
@@ -58,11 +62,13 @@ static void received(uv_udp_t *udp, ssize_t n, const uv_buf_t *buf, const struct
 
 static bool address_of(const char *ip, uint16_t port, struct sockaddr_storage *out)
 {
-    return uv_ip4_addr(ip, port, (struct sockaddr_in *)out) == 0 || uv_ip6_addr(ip, port, (struct sockaddr_in6 *)out) == 0;
+    return uv_ip4_addr(ip, port, (struct sockaddr_in *)out) == 0 ||
+           uv_ip6_addr(ip, port, (struct sockaddr_in6 *)out) == 0;
 }
 
 tn_status tn_dgram_open(const char *ip, uint16_t port,
-                        void (*came)(void *user, const char *ip, uint16_t port, const uint8_t *p, size_t n),
+                        void (*came)(void *user, const char *ip, uint16_t port, const uint8_t *p,
+                                     size_t n),
                         void *user, tn_dgram **out, tn_error *err)
 {
     struct sockaddr_storage address;
@@ -87,8 +93,9 @@ tn_status tn_dgram_open(const char *ip, uint16_t port,
         tn_dgram_close(d);
         return tn_error_set(err, TN_EUNAVAILABLE, "%s:%u (UDP): %s", ip, port, uv_strerror(rc));
     }
-    d->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&address)->sin6_port
-                                                  : ((struct sockaddr_in *)(void *)&address)->sin_port);
+    d->port =
+        ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&address)->sin6_port
+                                            : ((struct sockaddr_in *)(void *)&address)->sin_port);
     *out = d;
     return TN_OK;
 }
@@ -100,5 +107,6 @@ void tn_dgram_send(tn_dgram *d, const char *ip, uint16_t port, const uint8_t *p,
     struct sockaddr_storage address;
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
     if (!d->closing && address_of(ip, port, &address))
-        (void)uv_udp_try_send(&d->udp, &buf, 1, (const struct sockaddr *)&address); /* lost: gossip copes */
+        (void)uv_udp_try_send(&d->udp, &buf, 1,
+                              (const struct sockaddr *)&address); /* lost: gossip copes */
 }

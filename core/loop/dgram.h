@@ -8,7 +8,8 @@
 typedef struct tn_dgram tn_dgram;
 /* port 0: any.  The bytes live until `came` returns. */
 tn_status tn_dgram_open(const char *ip, uint16_t port,
-                        void (*came)(void *user, const char *ip, uint16_t port, const uint8_t *p, size_t n),
+                        void (*came)(void *user, const char *ip, uint16_t port, const uint8_t *p,
+                                     size_t n),
                         void *user, tn_dgram **out, tn_error *err) TN_WARN_UNUSED;
 uint16_t tn_dgram_port(const tn_dgram *dgram);
 /* Leaves at once or not at all. */

@@ -48,8 +48,10 @@ static uint8_t priority_of(const tn_task_priority *p)
 tn_wtask *tn_backlog_task(const tn_mreq *req)
 {
     const tn_task_priority *p = req->priority;
-    size_t n = req->workflow_id.n, key_n = p && p->fairness_key.n <= UINT8_MAX ? p->fairness_key.n : 0;
-    tn_wtask *task = tn_xmalloc(sizeof(*task) + n + key_n + 2 + tn_wtask_directive_size(&req->directive));
+    size_t n = req->workflow_id.n,
+           key_n = p && p->fairness_key.n <= UINT8_MAX ? p->fairness_key.n : 0;
+    tn_wtask *task =
+        tn_xmalloc(sizeof(*task) + n + key_n + 2 + tn_wtask_directive_size(&req->directive));
     tn_list_init(&task->link);
     task->ref = req->task;
     task->expire_mono_ns = req->expire_mono_ns;
@@ -78,7 +80,10 @@ static bool is_plain(const tn_wtask *task)
 
 /* ---- keys ---- */
 
-static fair_key *key_at(tn_heap_node *node) { return node ? TN_CONTAINER_OF(node, fair_key, node) : NULL; }
+static fair_key *key_at(tn_heap_node *node)
+{
+    return node ? TN_CONTAINER_OF(node, fair_key, node) : NULL;
+}
 
 static double weight_of(const tn_backlog *backlog, const tn_wtask *task)
 {
@@ -120,7 +125,8 @@ static void forget_idle(rank *r, uint64_t now_ns, size_t look)
 {
     TN_LIST_FOREACH_SAFE (link, &r->idle) {
         fair_key *key = TN_CONTAINER_OF(link, fair_key, idle);
-        if (r->n_idle <= TN_FAIR_KEYS_IDLE_MAX && (look-- == 0 || key->pass > r->pass || key->free_ns > now_ns))
+        if (r->n_idle <= TN_FAIR_KEYS_IDLE_MAX &&
+            (look-- == 0 || key->pass > r->pass || key->free_ns > now_ns))
             return;
         forget_key(r, key);
     }
@@ -287,7 +293,8 @@ tn_wtask *tn_backlog_next(tn_backlog *backlog, uint64_t now_ns, uint64_t *out_wa
 }
 
 /* At most what a second allows at once, then one an interval. */
-static void count_key(const tn_backlog *backlog, fair_key *key, const tn_wtask *task, uint64_t now_ns)
+static void count_key(const tn_backlog *backlog, fair_key *key, const tn_wtask *task,
+                      uint64_t now_ns)
 {
     double rate = backlog->rules ? backlog->rules->key_rate : -1;
     if (rate < 0)
@@ -404,7 +411,8 @@ uint64_t tn_backlog_head_ns(const tn_backlog *backlog)
     uint64_t oldest = made_ns(&backlog->plain);
     for (size_t i = 0; backlog->ranks && i < TN_PRIORITIES; i++) {
         const rank *r = &backlog->ranks->of[i];
-        const fair_key *key = key_at(r->ready.count ? tn_heap_min(&r->ready) : tn_heap_min(&r->held));
+        const fair_key *key =
+            key_at(r->ready.count ? tn_heap_min(&r->ready) : tn_heap_min(&r->held));
         uint64_t at = key ? made_ns(&key->tasks) : UINT64_MAX;
         oldest = at < oldest ? at : oldest;
     }

@@ -10,9 +10,10 @@
 
 #include "client/client.h"
 
-#define TN_PRIORITIES 5u             /* keys 1 to 5, 1 goes first */
+#define TN_PRIORITIES 5u /* keys 1 to 5, 1 goes first */
 #define TN_PRIORITY_DEFAULT 3u
-#define TN_FAIR_KEYS_IDLE_MAX 10000u /* of a priority: keys without tasks, remembered for their turn */
+#define TN_FAIR_KEYS_IDLE_MAX \
+    10000u /* of a priority: keys without tasks, remembered for their turn */
 
 typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
     tn_list link;
@@ -52,7 +53,8 @@ typedef struct tn_fair_rules { /* what an operator has set for the queue */
     size_t n_weights;
 } tn_fair_rules;
 
-typedef struct tn_ranks tn_ranks; /* backlog.c: what is made with the first task that is not plain */
+typedef struct tn_ranks
+    tn_ranks; /* backlog.c: what is made with the first task that is not plain */
 
 typedef struct tn_backlog {
     tn_list plain; /* all tasks, while ranks is NULL */
@@ -62,11 +64,12 @@ typedef struct tn_backlog {
 } tn_backlog;
 
 void tn_backlog_init(tn_backlog *backlog);
-void tn_backlog_done(tn_backlog *backlog); /* frees what waits still */
+void tn_backlog_done(tn_backlog *backlog);     /* frees what waits still */
 tn_wtask *tn_backlog_task(const tn_mreq *req); /* of an ADD */
 void tn_backlog_task_free(tn_wtask *task);
 void tn_backlog_add(tn_backlog *backlog, tn_wtask *task);
-void tn_backlog_put_back(tn_backlog *backlog, tn_wtask *task); /* was taken, and is next again among its like */
+void tn_backlog_put_back(tn_backlog *backlog,
+                         tn_wtask *task); /* was taken, and is next again among its like */
 /* The task whose turn it is, still in the backlog; NULL: none, or each key that has one is at its rate until
  * *out_wait_until_ns (UINT64_MAX: no end is known). */
 tn_wtask *tn_backlog_next(tn_backlog *backlog, uint64_t now_ns, uint64_t *out_wait_until_ns);
@@ -77,8 +80,10 @@ tn_wtask *tn_backlog_pop(tn_backlog *backlog); /* any, whatever the rates; NULL:
 void tn_backlog_set_rules(tn_backlog *backlog, const tn_fair_rules *rules, uint64_t now_ns);
 /* Of one priority, or of all (0). */
 size_t tn_backlog_count(const tn_backlog *backlog, uint32_t priority);
-uint64_t tn_backlog_oldest_ns(const tn_backlog *backlog, uint32_t priority); /* when made; UINT64_MAX: none */
-uint64_t tn_backlog_head_ns(const tn_backlog *backlog); /* about the oldest, at a glance; UINT64_MAX: none */
+uint64_t tn_backlog_oldest_ns(const tn_backlog *backlog,
+                              uint32_t priority); /* when made; UINT64_MAX: none */
+uint64_t tn_backlog_head_ns(
+    const tn_backlog *backlog); /* about the oldest, at a glance; UINT64_MAX: none */
 void tn_backlog_rest(tn_backlog *backlog, uint64_t now_ns); /* now and then: gives memory back */
 
 #endif

@@ -19,7 +19,8 @@
 
 typedef Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest update_request;
 typedef Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigResponse update_response;
-typedef Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest__RateLimitUpdate rate_update;
+typedef Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest__RateLimitUpdate
+    rate_update;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueConfig config_message;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueConfig__FairnessWeightOverridesEntry weight_entry;
 typedef Temporal__Api__Taskqueue__V1__RateLimitConfig rate_config;
@@ -38,7 +39,8 @@ struct tn_tq_config {
 
 static tn_key key_of(tn_arena *arena, tn_str ns_id, tn_str name)
 {
-    return tn_store_key(arena, TN_TABLE_TASKQUEUE, TN_PARTITION_CLUSTER, tn_store_row_current(arena, ns_id, name));
+    return tn_store_key(arena, TN_TABLE_TASKQUEUE, TN_PARTITION_CLUSTER,
+                        tn_store_row_current(arena, ns_id, name));
 }
 
 static config_message *unpack_config(tn_arena *arena, ProtobufCBinaryData bytes)
@@ -54,12 +56,14 @@ static config_message *unpack_config(tn_arena *arena, ProtobufCBinaryData bytes)
 static Tenon__TaskQueueRecord *unpack_record(tn_arena *arena, tn_blob bytes)
 {
     ProtobufCMessage *message = NULL;
-    if (tn_proto_unpack(&tenon__task_queue_record__descriptor, bytes, arena, &message, NULL) != TN_OK)
+    if (tn_proto_unpack(&tenon__task_queue_record__descriptor, bytes, arena, &message, NULL) !=
+        TN_OK)
         return NULL;
     return (Tenon__TaskQueueRecord *)message;
 }
 
-static config_message *config_in(tn_arena *arena, const Tenon__TaskQueueRecord *record, int32_t type)
+static config_message *config_in(tn_arena *arena, const Tenon__TaskQueueRecord *record,
+                                 int32_t type)
 {
     for (size_t i = 0; record && i < record->n_types; i++)
         if (record->types[i]->type == type)
@@ -94,7 +98,8 @@ static void use(tn_tq_config *c, const config_message *message)
     if (n)
         qsort(weights, n, sizeof(weights[0]), by_key);
     c->rules = (tn_fair_rules){
-        .key_rate = key_rate < 0 ? -1 : key_rate / tn_partitions_read(tq->ns->name, tq->base, tq->type),
+        .key_rate =
+            key_rate < 0 ? -1 : key_rate / tn_partitions_read(tq->ns->name, tq->base, tq->type),
         .weights = weights,
         .n_weights = n};
     tn_backlog_set_rules(&tq->backlog, message ? &c->rules : NULL, tn_now_mono_ns());
@@ -119,7 +124,10 @@ static void serve_waiters(tn_tq_config *c)
 
 static void read_row(tn_tq_config *c);
 
-static void read_again(tn_loop_timer *timer) { read_row(TN_CONTAINER_OF(timer, tn_tq_config, timer)); }
+static void read_again(tn_loop_timer *timer)
+{
+    read_row(TN_CONTAINER_OF(timer, tn_tq_config, timer));
+}
 
 static void row_came(tn_store_op *op)
 {
@@ -195,7 +203,8 @@ double tn_tq_config_rate(const tn_tq *tq) { return tq->config ? tq->config->rate
 
 const ProtobufCMessage *tn_tq_config_message(const tn_tq *tq, tn_arena *arena)
 {
-    return tq->config && tq->config->message ? tn_proto_copy(&tq->config->message->base, arena) : NULL;
+    return tq->config && tq->config->message ? tn_proto_copy(&tq->config->message->base, arena)
+                                             : NULL;
 }
 
 bool tn_tq_config_wait(tn_tq *tq, tn_mreq *req)
@@ -314,7 +323,8 @@ static void tell_partitions(updating *u)
     told_one(u);
 }
 
-static rate_config *rate_of(tn_arena *arena, const update_request *request, const rate_update *update)
+static rate_config *rate_of(tn_arena *arena, const update_request *request,
+                            const rate_update *update)
 {
     rate_config *out = TN_NEW(arena, rate_config);
     temporal__api__taskqueue__v1__rate_limit_config__init(out);
@@ -345,7 +355,8 @@ static const update_request *set_in(const update_request *request, const char *k
 
 static void merge_weights(tn_arena *arena, const update_request *request, config_message *config)
 {
-    size_t n_old = config->n_fairness_weight_overrides, n_set = request->n_set_fairness_weight_overrides, n = 0;
+    size_t n_old = config->n_fairness_weight_overrides,
+           n_set = request->n_set_fairness_weight_overrides, n = 0;
     weight_entry **out = TN_NEW_ARRAY(arena, weight_entry *, n_old + n_set + 1);
     for (size_t i = 0; i < n_old; i++) {
         weight_entry *old = config->fairness_weight_overrides[i];
@@ -354,7 +365,8 @@ static void merge_weights(tn_arena *arena, const update_request *request, config
     }
     for (size_t i = 0; i < n_set; i++) {
         out[n] = TN_NEW(arena, weight_entry);
-        temporal__api__taskqueue__v1__task_queue_config__fairness_weight_overrides_entry__init(out[n]);
+        temporal__api__taskqueue__v1__task_queue_config__fairness_weight_overrides_entry__init(
+            out[n]);
         out[n]->key = request->set_fairness_weight_overrides[i]->key;
         out[n++]->value = request->set_fairness_weight_overrides[i]->value;
     }
@@ -383,7 +395,8 @@ static tn_blob updated(updating *u, Tenon__TaskQueueRecord *record, config_messa
         if (record->types[i]->type == (int32_t)request->task_queue_type)
             mine = record->types[i];
     if (!mine) {
-        Tenon__TaskQueueTypeRecord **types = TN_NEW_ARRAY(arena, Tenon__TaskQueueTypeRecord *, record->n_types + 1);
+        Tenon__TaskQueueTypeRecord **types =
+            TN_NEW_ARRAY(arena, Tenon__TaskQueueTypeRecord *, record->n_types + 1);
         for (size_t i = 0; i < record->n_types; i++)
             types[i] = record->types[i];
         mine = types[record->n_types] = TN_NEW(arena, Tenon__TaskQueueTypeRecord);
@@ -408,7 +421,9 @@ static void written(tn_store_op *op)
     else if (op->status == TN_ECONFLICT && ++u->tries < TRIES_MAX)
         read_for_update(u);
     else
-        end(u, tn_fault_from_status(u->req->arena, op->status == TN_ECONFLICT ? TN_EUNAVAILABLE : op->status, &op->error));
+        end(u, tn_fault_from_status(u->req->arena,
+                                    op->status == TN_ECONFLICT ? TN_EUNAVAILABLE : op->status,
+                                    &op->error));
 }
 
 static void read_done(tn_store_op *op)
@@ -421,7 +436,8 @@ static void read_done(tn_store_op *op)
         return;
     }
     u->version = op->status == TN_OK ? op->u.get.row.version : 0;
-    Tenon__TaskQueueRecord *record = op->status == TN_OK ? unpack_record(arena, op->u.get.row.value) : NULL;
+    Tenon__TaskQueueRecord *record =
+        op->status == TN_OK ? unpack_record(arena, op->u.get.row.value) : NULL;
     if (!record) {
         record = TN_NEW(arena, Tenon__TaskQueueRecord);
         tenon__task_queue_record__init(record);
@@ -433,8 +449,9 @@ static void read_done(tn_store_op *op)
     }
     tn_blob packed = updated(u, record, config);
     if (!packed.n) {
-        end(u, tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "fairness weight overrides update rejected: exceeding maximum key size"));
+        end(u,
+            tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                          "fairness weight overrides update rejected: exceeding maximum key size"));
         return;
     }
     u->response.config = config;

@@ -8,7 +8,8 @@
 
 typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueRequest describe_request;
 typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse describe_response;
-typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry priority_entry;
+typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry
+    priority_entry;
 typedef Temporal__Api__Taskqueue__V1__PollerInfo poller_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueStats stats_info;
 
@@ -52,7 +53,8 @@ static void show_options(tn_arena *arena, const tn_poller_seen *seen, poller_inf
     temporal__api__deployment__v1__worker_deployment_options__init(info->deployment_options);
     info->deployment_options->deployment_name = tn_arena_strdup(arena, seen->deployment);
     info->deployment_options->build_id = tn_arena_strdup(arena, seen->build_id);
-    info->deployment_options->worker_versioning_mode = (Temporal__Api__Enums__V1__WorkerVersioningMode)seen->mode;
+    info->deployment_options->worker_versioning_mode =
+        (Temporal__Api__Enums__V1__WorkerVersioningMode)seen->mode;
 }
 
 static poller_info **pollers_of_one(const tn_tq *tq, tn_arena *arena, size_t *out_count)
@@ -144,11 +146,12 @@ static void stats_by_priority(lines tq, tn_arena *arena, describe_response *out)
     out->stats_by_priority_key = TN_NEW_ARRAY(arena, priority_entry *, TN_PRIORITIES);
     for (uint32_t priority = 1; priority <= TN_PRIORITIES; priority++) {
         stats_info *stats = stats_of(tq, priority, arena);
-        if (priority != TN_PRIORITY_DEFAULT && !stats->approximate_backlog_count && stats->tasks_add_rate <= 0 &&
-            stats->tasks_dispatch_rate <= 0)
+        if (priority != TN_PRIORITY_DEFAULT && !stats->approximate_backlog_count &&
+            stats->tasks_add_rate <= 0 && stats->tasks_dispatch_rate <= 0)
             continue;
         priority_entry *entry = tn_arena_alloc(arena, sizeof(*entry));
-        temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(entry);
+        temporal__api__workflowservice__v1__describe_task_queue_response__stats_by_priority_key_entry__init(
+            entry);
         entry->key = (int32_t)priority;
         entry->value = stats;
         out->stats_by_priority_key[out->n_stats_by_priority_key++] = entry;
@@ -167,21 +170,25 @@ static Temporal__Api__Taskqueue__V1__TaskQueueStatus *status_of(const tn_tq *tq,
     return out;
 }
 
-static void settings_of(const tn_tq *tq, const describe_request *request, tn_arena *arena, describe_response *out)
+static void settings_of(const tn_tq *tq, const describe_request *request, tn_arena *arena,
+                        describe_response *out)
 {
     int32_t source = 0;
     if (request->report_config)
-        out->config = (Temporal__Api__Taskqueue__V1__TaskQueueConfig *)(uintptr_t)tn_tq_config_message(tq, arena);
+        out->config =
+            (Temporal__Api__Taskqueue__V1__TaskQueueConfig *)(uintptr_t)tn_tq_config_message(tq,
+                                                                                             arena);
     out->effective_rate_limit = tn_arena_alloc(arena, sizeof(*out->effective_rate_limit));
     temporal__api__workflowservice__v1__describe_task_queue_response__effective_rate_limit__init(
         out->effective_rate_limit);
     out->effective_rate_limit->requests_per_second = (float)tn_rates_limit(tq, &source);
-    out->effective_rate_limit->rate_limit_source = (Temporal__Api__Enums__V1__RateLimitSource)source;
+    out->effective_rate_limit->rate_limit_source =
+        (Temporal__Api__Enums__V1__RateLimitSource)source;
 }
 
 /* The enhanced mode: a map of versions, the unversioned one is "". */
-static void describe_version(tn_mloop *ml, tn_mreq *req, const describe_request *request, char *name,
-                             describe_response *out)
+static void describe_version(tn_mloop *ml, tn_mreq *req, const describe_request *request,
+                             char *name, describe_response *out)
 {
     tn_arena *arena = req->arena;
     tn_dver version = {0};
@@ -209,28 +216,33 @@ static void describe_version(tn_mloop *ml, tn_mreq *req, const describe_request 
     }
     Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *item =
         tn_arena_alloc(arena, sizeof(*item));
-    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(item);
+    temporal__api__workflowservice__v1__describe_task_queue_response__versions_info_entry__init(
+        item);
     item->key = name;
     item->value = info;
     out->versions_info[out->n_versions_info++] = item;
 }
 
-static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request, describe_response *out)
+static void describe_versions(tn_mloop *ml, tn_mreq *req, const describe_request *request,
+                              describe_response *out)
 {
     const Temporal__Api__Taskqueue__V1__TaskQueueVersionSelection *wanted = request->versions;
     size_t n = wanted ? wanted->n_build_ids : 0;
     out->versions_info = TN_NEW_ARRAY(
-        req->arena, Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *, n + 1);
+        req->arena,
+        Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__VersionsInfoEntry *, n + 1);
     for (size_t i = 0; i < n; i++)
         describe_version(ml, req, request, wanted->build_ids[i], out);
     if (!n || wanted->unversioned)
         describe_version(ml, req, request, (char *)(uintptr_t) "", out);
 }
 
-static Temporal__Api__Taskqueue__V1__TaskQueueVersioningInfo *versioning_of(const tn_mreq *req, uint32_t type)
+static Temporal__Api__Taskqueue__V1__TaskQueueVersioningInfo *versioning_of(const tn_mreq *req,
+                                                                            uint32_t type)
 {
     tn_arena *arena = req->arena;
-    Temporal__Api__Taskqueue__V1__TaskQueueVersioningInfo *out = tn_arena_alloc(arena, sizeof(*out));
+    Temporal__Api__Taskqueue__V1__TaskQueueVersioningInfo *out =
+        tn_arena_alloc(arena, sizeof(*out));
     temporal__api__taskqueue__v1__task_queue_versioning_info__init(out);
     const tn_routing *r = tn_deployment_routing(req->ns->id, req->queue, type);
     out->current_version = (char *)"__unversioned__";
@@ -253,15 +265,18 @@ static uint32_t partitions_of(const tn_mreq *req, uint32_t type)
 {
     uint32_t index;
     tn_str base = tn_partition_base(req->queue, &index);
-    uint32_t read = tn_partitions_read(req->ns->name, base, type), write = tn_partitions_write(req->ns->name, base, type);
+    uint32_t read = tn_partitions_read(req->ns->name, base, type),
+             write = tn_partitions_write(req->ns->name, base, type);
     return req->sticky ? 1 : read > write ? read : write;
 }
 
 /* The legacy mode; false: it is served again when the queue's settings are known. */
-static bool describe_one(tn_mloop *ml, tn_mreq *req, const describe_request *request, describe_response *out)
+static bool describe_one(tn_mloop *ml, tn_mreq *req, const describe_request *request,
+                         describe_response *out)
 {
     tn_arena *arena = req->arena;
-    uint32_t type = request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
+    uint32_t type =
+        request->task_queue_type ? (uint32_t)request->task_queue_type : TN_TASK_WORKFLOW;
     tn_tq *tq = req->forwarded ? tn_tq_find(ml, req->ns, req->queue, type)
                                : tn_tq_get(ml, req->ns, req->queue, type, req->sticky);
     if (tq && !req->forwarded && tn_tq_config_wait(tq, req))
@@ -291,15 +306,17 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req)
     if ((int)request->api_mode == 1) {
         describe_versions(ml, req, request, out);
     } else if (index && request->report_stats && !req->forwarded) {
-        req->fault = tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT,
-                                   "DescribeTaskQueue stats are only supported for the root partition");
+        req->fault =
+            tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT,
+                          "DescribeTaskQueue stats are only supported for the root partition");
         tn_client_matching_done(req);
         return;
     } else if (!describe_one(ml, req, request, out)) {
         return;
     }
     req->response = &out->base;
-    uint32_t workflow = partitions_of(req, TN_TASK_WORKFLOW), activity = partitions_of(req, TN_TASK_ACTIVITY);
+    uint32_t workflow = partitions_of(req, TN_TASK_WORKFLOW),
+             activity = partitions_of(req, TN_TASK_ACTIVITY);
     uint32_t partitions = workflow > activity ? workflow : activity;
     if (partitions > 1 && !req->forwarded && !req->sticky && !index)
         tn_match_gather(ml, req, partitions);
@@ -319,7 +336,8 @@ static Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **list_of(tn_mre
     Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata **list =
         TN_NEW_ARRAY(arena, Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *, n);
     for (uint32_t i = 0; i < n; i++) {
-        Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one = tn_arena_alloc(arena, sizeof(*one));
+        Temporal__Api__Taskqueue__V1__TaskQueuePartitionMetadata *one =
+            tn_arena_alloc(arena, sizeof(*one));
         temporal__api__taskqueue__v1__task_queue_partition_metadata__init(one);
         tn_str name = tn_partition_name(arena, req->queue, i);
         one->key = (char *)(uintptr_t)name.p;

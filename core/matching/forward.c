@@ -13,7 +13,7 @@
 
 #define POLL_PATIENCE_NS (20 * TN_MS)  /* so long a poll waits first */
 #define TASK_PATIENCE_NS (100 * TN_MS) /* ... and a task for a poll that was here so lately */
-#define REFUSED_NS TN_SEC         /* the parent took no task: again after this */
+#define REFUSED_NS TN_SEC              /* the parent took no task: again after this */
 
 struct tn_tq_forward {
     tn_tq *tq;
@@ -97,7 +97,8 @@ static void poll_back(tn_mreq *m)
         tn_counter_inc(tq->polls_timed_out);
         tn_wpoll_finish(poll, NULL);
     } else if (!tn_wpoll_usable(poll)) {
-        tn_wpoll_finish(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
+        tn_wpoll_finish(
+            poll, tn_fault_make(poll->mreq->arena, TN_GRPC_CANCELLED, "the poll was cancelled"));
     } else { /* the parent moves or rests */
         tn_loop_timer_start(&poll->timer, poll->until_mono_ns);
         tn_wpoll_park(poll, true);
@@ -186,7 +187,8 @@ static void task_back(tn_mreq *m)
     if (m->accepted && !m->fault) {
         tn_backlog_task_free(sent->task);
         tn_tq_give_credit(tq);
-    } else if (tq->lost) { /* another host's by now, and so is the task: its run has offered it there */
+    } else if (
+        tq->lost) { /* another host's by now, and so is the task: its run has offered it there */
         tn_backlog_task_free(sent->task);
     } else {
         tq->forward->tasks_from_ns = tn_now_mono_ns() + REFUSED_NS;
@@ -250,7 +252,8 @@ static void look_tasks(tn_tq_forward *f)
         tn_wtask *task = tn_match_take_task(tq);
         if (!task)
             return;
-        f->next_task_ns = (f->next_task_ns + TN_SEC > now ? f->next_task_ns : now - TN_SEC) + TN_SEC / rate;
+        f->next_task_ns =
+            (f->next_task_ns + TN_SEC > now ? f->next_task_ns : now - TN_SEC) + TN_SEC / rate;
         send_task(f, task);
     }
 }

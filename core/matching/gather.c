@@ -7,7 +7,8 @@
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
 typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse describe_response;
-typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry priority_entry;
+typedef Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse__StatsByPriorityKeyEntry
+    priority_entry;
 typedef Temporal__Api__Taskqueue__V1__PollerInfo poller_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueStats stats_info;
 typedef Temporal__Api__Taskqueue__V1__TaskQueueVersionInfo version_info;
@@ -23,7 +24,8 @@ static int64_t ns_of(const Google__Protobuf__Timestamp *at)
     return tn_ns_from_ts(at, &ns) ? ns : 0;
 }
 
-static void add_pollers(tn_arena *arena, size_t *n, poller_info ***list, size_t n_more, poller_info *const *more)
+static void add_pollers(tn_arena *arena, size_t *n, poller_info ***list, size_t n_more,
+                        poller_info *const *more)
 {
     if (!n_more)
         return;
@@ -51,7 +53,8 @@ static void add_stats(tn_arena *arena, stats_info *to, const stats_info *more)
     to->tasks_add_rate += more->tasks_add_rate;
     to->tasks_dispatch_rate += more->tasks_dispatch_rate;
     to->rate_limiting_active |= more->rate_limiting_active;
-    if (tn_ns_from_duration(to->approximate_backlog_age, &age) && tn_ns_from_duration(more->approximate_backlog_age, &other))
+    if (tn_ns_from_duration(to->approximate_backlog_age, &age) &&
+        tn_ns_from_duration(more->approximate_backlog_age, &other))
         to->approximate_backlog_age = tn_duration_from_ns(arena, age > other ? age : other);
 }
 
@@ -81,7 +84,8 @@ static void add_types(tn_arena *arena, version_info *to, const version_info *mor
 {
     for (size_t i = 0; i < to->n_types_info; i++) {
         for (size_t j = 0; j < more->n_types_info; j++) {
-            Temporal__Api__Taskqueue__V1__TaskQueueTypeInfo *a = to->types_info[i]->value, *b = more->types_info[j]->value;
+            Temporal__Api__Taskqueue__V1__TaskQueueTypeInfo *a = to->types_info[i]->value,
+                                                            *b = more->types_info[j]->value;
             if (to->types_info[i]->key != more->types_info[j]->key || !a || !b)
                 continue;
             add_pollers(arena, &a->n_pollers, &a->pollers, b->n_pollers, b->pollers);
@@ -98,7 +102,8 @@ static void add(tn_arena *arena, describe_response *to, const describe_response 
     }
     add_stats(arena, to->stats, more->stats);
     add_priorities(arena, to, more);
-    for (size_t i = 0; i < to->n_versions_info && i < more->n_versions_info; i++) /* of one request: in one order */
+    for (size_t i = 0; i < to->n_versions_info && i < more->n_versions_info;
+         i++) /* of one request: in one order */
         if (to->versions_info[i]->value && more->versions_info[i]->value)
             add_types(arena, to->versions_info[i]->value, more->versions_info[i]->value);
 }

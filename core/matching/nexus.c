@@ -86,7 +86,8 @@ static nexus_request *for_worker(tn_arena *arena, const tn_wquery *task)
     for (size_t i = 0; i < request->n_header; i++)
         all[i] = request->header[i];
     request->header = all;
-    snprintf(left, sizeof(left), "%llums", (unsigned long long)((until > now ? until - now : 0) / TN_MS));
+    snprintf(left, sizeof(left), "%llums",
+             (unsigned long long)((until > now ? until - now : 0) / TN_MS));
     add_header(arena, request, "request-timeout", left);
     add_header(arena, request, "Request-Timeout", left);
     return request;
@@ -133,10 +134,12 @@ static ProtobufCBinaryData packed(tn_arena *arena, const ProtobufCMessage *messa
 
 void tn_match_nexus_done(tn_mloop *ml, tn_mreq *req)
 {
-    tn_map_link *found = tn_map_find(&ml->queries, tn_blob_from(&req->query.id, sizeof(req->query.id)));
+    tn_map_link *found =
+        tn_map_find(&ml->queries, tn_blob_from(&req->query.id, sizeof(req->query.id)));
     tn_wquery *task = found ? TN_CONTAINER_OF(found, tn_wquery, by_id) : NULL;
     if (!task || task->tq->type != TN_TASK_NEXUS) {
-        req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "Nexus task not found or already expired");
+        req->fault =
+            tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "Nexus task not found or already expired");
         tn_client_matching_done(req);
         return;
     }

@@ -72,7 +72,8 @@ tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t typ
     return tq;
 }
 
-tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, tn_dver version)
+tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type,
+                         tn_dver version)
 {
     tn_tq *plain = tn_tq_get(ml, ns, name, type, false);
     if (!tn_dver_is(version))
@@ -92,7 +93,8 @@ tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint
     tn_buf_put(&buf, version.build_id.p, version.build_id.n);
     tn_tq *tq = create(ml, ns, tn_buf_blob(&buf), type, false);
     tn_buf_done(&buf);
-    tq->version = (tn_dver){{tq->key + deployment, version.deployment.n}, {tq->key + build_id, version.build_id.n}};
+    tq->version = (tn_dver){{tq->key + deployment, version.deployment.n},
+                            {tq->key + build_id, version.build_id.n}};
     tn_list_push_back(&plain->versions, &tq->in_versions);
     return tq;
 }
@@ -148,7 +150,8 @@ void tn_tq_sweep(tn_mloop *ml)
 
 /* ---- pollers ---- */
 
-static tn_poller_seen *remember(tn_str identity, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
+static tn_poller_seen *remember(
+    tn_str identity, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options)
 {
     tn_str name = tn_str_from(options ? options->deployment_name : NULL);
     tn_str build_id = tn_str_from(options ? options->build_id : NULL);
@@ -211,7 +214,8 @@ void tn_tq_starve(tn_tq *tq, uint32_t shard)
     uint32_t bytes = shard / 8 + 1;
     if (shard > TN_SHARDS_MAX)
         return;
-    if (bytes > tq->starved_bytes) { /* there may be more shards than when the queue began to starve */
+    if (bytes >
+        tq->starved_bytes) { /* there may be more shards than when the queue began to starve */
         tq->starved = tn_xreallocarray(tq->starved, bytes, 1);
         memset(tq->starved + tq->starved_bytes, 0, bytes - tq->starved_bytes);
         tq->starved_bytes = bytes;

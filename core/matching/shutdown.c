@@ -24,10 +24,12 @@ static const char *instance_of(const tn_mreq *req)
     if (!req->request)
         return "";
     if (req->type == TN_TASK_WORKFLOW)
-        return ((const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *)req->request)
+        return ((const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *)
+                    req->request)
             ->worker_instance_key;
     if (req->type == TN_TASK_ACTIVITY)
-        return ((const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *)req->request)
+        return ((const Temporal__Api__Workflowservice__V1__PollActivityTaskQueueRequest *)
+                    req->request)
             ->worker_instance_key;
     return "";
 }
@@ -140,7 +142,8 @@ void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req)
                 continue;
             tn_tq_forget_poller(tq, tn_str_from(request->identity));
             TN_LIST_FOREACH (link, &tq->versions)
-                tn_tq_forget_poller(TN_CONTAINER_OF(link, tn_tq, in_versions), tn_str_from(request->identity));
+                tn_tq_forget_poller(TN_CONTAINER_OF(link, tn_tq, in_versions),
+                                    tn_str_from(request->identity));
         }
     }
     if (req->forwarded)

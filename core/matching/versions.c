@@ -28,7 +28,8 @@ tn_tq *tn_tq_for_poll(tn_mloop *ml, const tn_mreq *req)
 {
     if (req->sticky)
         return tn_tq_get(ml, req->ns, req->queue, req->type, true);
-    return tn_tq_get_version(ml, req->ns, req->queue, req->type, tn_dver_of_options(tn_poll_options(req)));
+    return tn_tq_get_version(ml, req->ns, req->queue, req->type,
+                             tn_dver_of_options(tn_poll_options(req)));
 }
 
 static tn_dver place(const tn_namespace *ns, tn_str base, uint32_t type, tn_str workflow_id,
@@ -43,9 +44,13 @@ tn_tq *tn_tq_for_task(tn_mloop *ml, const tn_mreq *req)
 {
     tn_tq *plain = tn_tq_get(ml, req->ns, req->queue, req->type, req->sticky);
     if (req->sticky)
-        return tn_deployment_sticky_fits(req->ns->id, req->normal_queue, req->workflow_id, &req->directive) ? plain : NULL;
+        return tn_deployment_sticky_fits(req->ns->id, req->normal_queue, req->workflow_id,
+                                         &req->directive)
+                   ? plain
+                   : NULL;
     tn_dver version = place(req->ns, plain->base, req->type, req->workflow_id, &req->directive);
-    return tn_dver_is(version) ? tn_tq_get_version(ml, req->ns, req->queue, req->type, version) : plain;
+    return tn_dver_is(version) ? tn_tq_get_version(ml, req->ns, req->queue, req->type, version)
+                               : plain;
 }
 
 /* ---- the directive of a waiting task ---- */
@@ -61,9 +66,9 @@ static bool kept(const tn_directive *directive) { return directive->behavior != 
 
 size_t tn_wtask_directive_size(const tn_directive *directive)
 {
-    return kept(directive)
-               ? sizeof(kept_directive) + directive->version.deployment.n + directive->version.build_id.n
-               : 0;
+    return kept(directive) ? sizeof(kept_directive) + directive->version.deployment.n +
+                                 directive->version.build_id.n
+                           : 0;
 }
 
 void tn_wtask_put_directive(tn_wtask *task, const tn_directive *directive)
@@ -140,7 +145,8 @@ static void move_tasks(tn_tq *from)
         tn_dver version = place_of(from, task);
         tn_tq *to = tn_dver_eq(version, from->version)
                         ? from
-                        : tn_tq_get_version(from->ml, from->ns, tn_str_from(from->name), from->type, version);
+                        : tn_tq_get_version(from->ml, from->ns, tn_str_from(from->name), from->type,
+                                            version);
         tn_backlog_add(&to->backlog, task);
         if (to == from)
             continue;
@@ -176,19 +182,24 @@ static bool any_poller(const tn_tq *plain)
 const tn_fault *tn_query_blackholed(tn_mloop *ml, const tn_mreq *req, const tn_tq *tq)
 {
     const tn_directive *directive = &req->directive;
-    if (req->sticky || !tq || directive->behavior != TN_BEHAVIOR_PINNED || !tn_str_eq(tq->base, tn_str_from(tq->name)))
+    if (req->sticky || !tq || directive->behavior != TN_BEHAVIOR_PINNED ||
+        !tn_str_eq(tq->base, tn_str_from(tq->name)))
         return NULL;
     const tn_deployment *d = tn_deployment_find(req->ns->id, directive->version.deployment);
-    const tn_deployment_version *v = d ? tn_deployment_version_find(d, directive->version.build_id) : NULL;
+    const tn_deployment_version *v =
+        d ? tn_deployment_version_find(d, directive->version.build_id) : NULL;
     const tn_tq *plain = tn_tq_find(ml, req->ns, req->queue, req->type);
     if (!v || v->status != TN_DEPLOYED_DRAINED || (plain && any_poller(plain)))
         return NULL;
-    return tn_fault_make(
-        req->arena, TN_GRPC_FAILED_PRECONDITION,
-        "You are trying to query a closed Workflow that is PINNED to Worker Deployment Version %s, but %s is drained and has "
-        "no pollers to answer the query. Immediately: You can re-deploy Workers in this Deployment Version to take those "
-        "queries, or you can workflow update-options to change your workflow to AUTO_UPGRADE. For the future: In your "
-        "infrastructure, consider waiting longer after the last queried timestamp as reported in Describe Deployment before "
-        "you sunset Workers. Or mark this workflow as AUTO_UPGRADE.",
-        v->build_id, v->build_id);
+    return tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION,
+                         "You are trying to query a closed Workflow that is PINNED to Worker "
+                         "Deployment Version %s, but %s is drained and has "
+                         "no pollers to answer the query. Immediately: You can re-deploy Workers "
+                         "in this Deployment Version to take those "
+                         "queries, or you can workflow update-options to change your workflow to "
+                         "AUTO_UPGRADE. For the future: In your "
+                         "infrastructure, consider waiting longer after the last queried timestamp "
+                         "as reported in Describe Deployment before "
+                         "you sunset Workers. Or mark this workflow as AUTO_UPGRADE.",
+                         v->build_id, v->build_id);
 }

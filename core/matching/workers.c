@@ -130,7 +130,8 @@ static void record(tn_workers *workers, const tn_mreq *req, const heartbeat *bea
     tn_list_push_back(&workers->recent, &w->recent);
     workers->bytes += size_of(w);
     if (!tn_loop_timer_active(&workers->timer))
-        tn_loop_timer_start(&workers->timer, w->seen_ns + dyn(TN_DYN_MATCHING_WORKERS_TTL) + TN_SEC);
+        tn_loop_timer_start(&workers->timer,
+                            w->seen_ns + dyn(TN_DYN_MATCHING_WORKERS_TTL) + TN_SEC);
 }
 
 /* ---- who they are ---- */
@@ -148,8 +149,8 @@ typedef struct gathered {
 static heartbeat *unpack(tn_arena *arena, const worker *w)
 {
     ProtobufCMessage *message = NULL;
-    if (tn_proto_unpack(&temporal__api__worker__v1__worker_heartbeat__descriptor, tn_blob_from(w->packed, w->packed_n),
-                        arena, &message, NULL) != TN_OK)
+    if (tn_proto_unpack(&temporal__api__worker__v1__worker_heartbeat__descriptor,
+                        tn_blob_from(w->packed, w->packed_n), arena, &message, NULL) != TN_OK)
         return NULL;
     return (heartbeat *)message;
 }
@@ -160,7 +161,8 @@ static void gather_one(void *user, tn_map_link *link)
     const worker *w = TN_CONTAINER_OF(link, worker, link);
     tn_blob instance = tn_blob_from(w->key + w->ns_n, w->link.key.n - w->ns_n);
     if (memcmp(w->key, g->req->ns->id.p, w->ns_n) != 0 || (w->system && !g->with_system) ||
-        g->now - w->seen_ns >= g->ttl || (g->after.n && tn_blob_cmp(instance, tn_blob_of_str(g->after)) <= 0))
+        g->now - w->seen_ns >= g->ttl ||
+        (g->after.n && tn_blob_cmp(instance, tn_blob_of_str(g->after)) <= 0))
         return;
     heartbeat *beat = unpack(g->req->arena, w);
     if (!beat || !tn_workers_query_fits(g->query, beat))
@@ -178,8 +180,8 @@ static int by_instance(const void *a, const void *b)
     return strcmp((*x)->worker_instance_key, (*y)->worker_instance_key);
 }
 
-static const tn_fault *gather(tn_workers *workers, tn_mreq *req, const char *query, bool with_system, tn_str after,
-                              gathered *out)
+static const tn_fault *gather(tn_workers *workers, tn_mreq *req, const char *query,
+                              bool with_system, tn_str after, gathered *out)
 {
     tn_workers_query *parsed;
     const tn_fault *fault = tn_workers_query_parse(req->arena, tn_str_from(query), &parsed);
@@ -233,18 +235,22 @@ static const tn_fault *list(tn_workers *workers, tn_mreq *req)
 {
     const list_request *request = (const list_request *)req->request;
     tn_arena *arena = req->arena;
-    tn_str token = {(const char *)request->next_page_token.data, request->next_page_token.len}, after = {0};
+    tn_str token = {(const char *)request->next_page_token.data, request->next_page_token.len},
+           after = {0};
     if (token.n && !tn_str_starts(token, TN_STR(TOKEN_PREFIX)))
         return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT, "invalid next_page_token");
     if (token.n)
         after = (tn_str){token.p + 2, token.n - 2};
     gathered g;
-    const tn_fault *fault = gather(workers, req, request->query, request->include_system_workers, after, &g);
+    const tn_fault *fault =
+        gather(workers, req, request->query, request->include_system_workers, after, &g);
     if (fault)
         return fault;
     list_response *out = TN_NEW(arena, list_response);
     temporal__api__workflowservice__v1__list_workers_response__init(out);
-    size_t n = request->page_size > 0 && (size_t)request->page_size < g.n ? (size_t)request->page_size : g.n;
+    size_t n = request->page_size > 0 && (size_t)request->page_size < g.n
+                   ? (size_t)request->page_size
+                   : g.n;
     out->workers_info = TN_NEW_ARRAY(arena, worker_info *, n + 1);
     out->workers = TN_NEW_ARRAY(arena, worker_list_info *, n + 1);
     for (size_t i = 0; i < n; i++) {
@@ -263,9 +269,11 @@ static const tn_fault *list(tn_workers *workers, tn_mreq *req)
 
 static const tn_fault *count(tn_workers *workers, tn_mreq *req)
 {
-    const Temporal__Api__Workflowservice__V1__CountWorkersRequest *request = (const void *)req->request;
+    const Temporal__Api__Workflowservice__V1__CountWorkersRequest *request =
+        (const void *)req->request;
     gathered g;
-    const tn_fault *fault = gather(workers, req, request->query, request->include_system_workers, (tn_str){0}, &g);
+    const tn_fault *fault =
+        gather(workers, req, request->query, request->include_system_workers, (tn_str){0}, &g);
     if (fault)
         return fault;
     Temporal__Api__Workflowservice__V1__CountWorkersResponse *out =
@@ -279,11 +287,13 @@ static const tn_fault *count(tn_workers *workers, tn_mreq *req)
 
 static const tn_fault *describe(const tn_workers *workers, tn_mreq *req)
 {
-    const Temporal__Api__Workflowservice__V1__DescribeWorkerRequest *request = (const void *)req->request;
+    const Temporal__Api__Workflowservice__V1__DescribeWorkerRequest *request =
+        (const void *)req->request;
     const worker *w = find(workers, req->ns, request->worker_instance_key);
     heartbeat *beat = w ? unpack(req->arena, w) : NULL;
     if (!beat)
-        return tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "Worker %s not found", request->worker_instance_key);
+        return tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "Worker %s not found",
+                             request->worker_instance_key);
     Temporal__Api__Workflowservice__V1__DescribeWorkerResponse *out =
         TN_NEW(req->arena, Temporal__Api__Workflowservice__V1__DescribeWorkerResponse);
     temporal__api__workflowservice__v1__describe_worker_response__init(out);
@@ -296,7 +306,8 @@ void tn_workers_serve(tn_workers *workers, tn_mreq *req)
 {
     tn_arena_set_limit(req->arena, 0);
     if (req->op == TN_MOP_WORKER_HEARTBEAT) {
-        const Temporal__Api__Workflowservice__V1__RecordWorkerHeartbeatRequest *request = (const void *)req->request;
+        const Temporal__Api__Workflowservice__V1__RecordWorkerHeartbeatRequest *request =
+            (const void *)req->request;
         for (size_t i = 0; i < request->n_worker_heartbeat; i++)
             record(workers, req, request->worker_heartbeat[i]);
     } else if (req->op == TN_MOP_LIST_WORKERS) {

@@ -24,6 +24,7 @@ void tn_workers_done(tn_workers *workers);
 typedef struct tn_workers_query tn_workers_query;
 /* A fault: it is no filter at all.  Names and values that fit nothing are no fault: such a filter fits no worker. */
 const tn_fault *tn_workers_query_parse(tn_arena *arena, tn_str text, tn_workers_query **out);
-bool tn_workers_query_fits(const tn_workers_query *query, const Temporal__Api__Worker__V1__WorkerHeartbeat *worker);
+bool tn_workers_query_fits(const tn_workers_query *query,
+                           const Temporal__Api__Worker__V1__WorkerHeartbeat *worker);
 
 #endif

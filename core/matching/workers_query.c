@@ -9,7 +9,16 @@
 #define NODES_MAX 256u
 #define POSITION_BASE 27u /* what the reference puts before the text, for positions */
 
-typedef enum node_kind { NODE_COMPARE, NODE_BETWEEN, NODE_NULL, NODE_BAD, NODE_AND, NODE_OR, NODE_NOT, NODE_OPEN } node_kind;
+typedef enum node_kind {
+    NODE_COMPARE,
+    NODE_BETWEEN,
+    NODE_NULL,
+    NODE_BAD,
+    NODE_AND,
+    NODE_OR,
+    NODE_NOT,
+    NODE_OPEN
+} node_kind;
 typedef enum compare_op { OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_STARTS, OP_NONE } compare_op;
 typedef enum answer { NO, YES, SPOILT } answer;
 
@@ -50,11 +59,13 @@ static bool wrong(parser *p)
     size_t at = POSITION_BASE + p->token.end + 1;
     if (p->fault)
         return false;
-    p->fault = near.n && near.n < 200
-                   ? tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT,
-                                   "malformed query: syntax error at position %zu near '" TN_STR_FMT "'", at,
-                                   TN_STR_ARG(near))
-                   : tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT, "malformed query: syntax error at position %zu", at);
+    p->fault =
+        near.n && near.n < 200
+            ? tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT,
+                            "malformed query: syntax error at position %zu near '" TN_STR_FMT "'",
+                            at, TN_STR_ARG(near))
+            : tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT,
+                            "malformed query: syntax error at position %zu", at);
     return false;
 }
 
@@ -64,7 +75,10 @@ static bool advance(parser *p)
     return p->token.kind == TN_LEX_BAD ? wrong(p) : true;
 }
 
-static bool is_word(const parser *p, tn_lex_word word) { return p->token.kind == TN_LEX_WORD && p->token.word == word; }
+static bool is_word(const parser *p, tn_lex_word word)
+{
+    return p->token.kind == TN_LEX_WORD && p->token.word == word;
+}
 static bool is_punct(const parser *p, tn_lex_punct punct)
 {
     return p->token.kind == TN_LEX_PUNCT && p->token.punct == punct;
@@ -73,7 +87,8 @@ static bool is_punct(const parser *p, tn_lex_punct punct)
 static bool emit(parser *p, const node *n)
 {
     if (p->out->n == NODES_MAX) {
-        p->fault = tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT, "malformed query: too many words");
+        p->fault =
+            tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT, "malformed query: too many words");
         return false;
     }
     p->out->nodes[p->out->n++] = *n;
@@ -112,8 +127,8 @@ static bool read_value(parser *p, value *out)
     } else if (p->token.kind == TN_LEX_NUMBER) {
         out->is_time = tn_parse_u64(out->text, &n) && n <= INT64_MAX;
         out->ns = out->is_time ? (int64_t)n : 0;
-    } else if (p->token.kind != TN_LEX_NAME && !is_word(p, TN_WORD_TRUE) && !is_word(p, TN_WORD_FALSE) &&
-               !is_word(p, TN_WORD_NULL)) {
+    } else if (p->token.kind != TN_LEX_NAME && !is_word(p, TN_WORD_TRUE) &&
+               !is_word(p, TN_WORD_FALSE) && !is_word(p, TN_WORD_NULL)) {
         return wrong(p);
     }
     return advance(p);
@@ -121,9 +136,11 @@ static bool read_value(parser *p, value *out)
 
 static compare_op op_of(const parser *p)
 {
-    static const compare_op ops[] = {[TN_PUNCT_EQ] = OP_EQ, [TN_PUNCT_NE] = OP_NE, [TN_PUNCT_LT] = OP_LT,
-                                     [TN_PUNCT_LE] = OP_LE, [TN_PUNCT_GT] = OP_GT, [TN_PUNCT_GE] = OP_GE};
-    if (p->token.kind != TN_LEX_PUNCT || p->token.punct < TN_PUNCT_EQ || p->token.punct > TN_PUNCT_GE)
+    static const compare_op ops[] = {
+        [TN_PUNCT_EQ] = OP_EQ, [TN_PUNCT_NE] = OP_NE, [TN_PUNCT_LT] = OP_LT,
+        [TN_PUNCT_LE] = OP_LE, [TN_PUNCT_GT] = OP_GT, [TN_PUNCT_GE] = OP_GE};
+    if (p->token.kind != TN_LEX_PUNCT || p->token.punct < TN_PUNCT_EQ ||
+        p->token.punct > TN_PUNCT_GE)
         return OP_NONE;
     return ops[p->token.punct];
 }
@@ -174,7 +191,8 @@ static bool skip_list(parser *p, node *n)
 static bool comparison(parser *p)
 {
     node n = {.kind = NODE_COMPARE, .name = p->token.text};
-    if (p->token.kind != TN_LEX_NAME && p->token.kind != TN_LEX_STRING && p->token.kind != TN_LEX_NUMBER)
+    if (p->token.kind != TN_LEX_NAME && p->token.kind != TN_LEX_STRING &&
+        p->token.kind != TN_LEX_NUMBER)
         return wrong(p);
     bool named = p->token.kind == TN_LEX_NAME;
     if (!advance(p))
@@ -233,7 +251,8 @@ static bool expression(parser *p)
             return false;
     }
     if (is_word(p, TN_WORD_LIMIT)) {
-        p->fault = tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT, "operation is not supported: 'limit' clause");
+        p->fault = tn_fault_make(p->arena, TN_GRPC_INVALID_ARGUMENT,
+                                 "operation is not supported: 'limit' clause");
         return false;
     }
     if (p->token.kind != TN_LEX_END && !is_word(p, TN_WORD_ORDER) && !is_word(p, TN_WORD_GROUP))
@@ -352,7 +371,9 @@ static answer ask(const node *n, const heartbeat *w)
     case NODE_BETWEEN:
         if (!is_time || !n->values[0].is_time || !n->values[1].is_time)
             return SPOILT;
-        return at ? yes_if((ns_of(at) >= n->values[0].ns && ns_of(at) <= n->values[1].ns) != n->negated) : NO;
+        return at ? yes_if((ns_of(at) >= n->values[0].ns && ns_of(at) <= n->values[1].ns) !=
+                           n->negated)
+                  : NO;
     case NODE_NULL:
         return text ? yes_if(!*text != n->negated) : is_time ? yes_if(!at != n->negated) : SPOILT;
     case NODE_BAD:
@@ -373,7 +394,8 @@ bool tn_workers_query_fits(const tn_workers_query *query, const heartbeat *w)
         return true;
     for (size_t i = 0; i < query->n; i++) {
         const node *n = &query->nodes[i];
-        if (n->kind == NODE_AND || n->kind == NODE_OR) { /* what the left side settles, the right cannot spoil */
+        if (n->kind == NODE_AND ||
+            n->kind == NODE_OR) { /* what the left side settles, the right cannot spoil */
             answer right = stack[--depth], left = stack[depth - 1];
             if (left == (n->kind == NODE_AND ? YES : NO))
                 stack[depth - 1] = right;

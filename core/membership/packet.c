@@ -164,8 +164,7 @@ void swim_send(tn_swim *s, const char *ip, uint16_t port, const swim_out *out, s
     put(s, ip, port, out, &f);
 }
 
-void swim_send_members(tn_swim *s, const char *ip, uint16_t port,
-                       const bool marked[SWIM_BUCKETS])
+void swim_send_members(tn_swim *s, const char *ip, uint16_t port, const bool marked[SWIM_BUCKETS])
 {
     const swim_out out = {.kind = GOSSIP_SYNC_DATA};
     filling f = {.bytes_max = TN_SWIM_PACKET_MAX - FRAME_MAX};

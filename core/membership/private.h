@@ -11,8 +11,8 @@
 #define SWIM_RELAYS 64
 #define SWIM_BUCKETS 256
 #define SWIM_SEEDS 8
-#define SWIM_TOLD 16      /* members told at once that one drains or leaves */
-#define SWIM_INDIRECT 3   /* members asked to ping for us; accusers that make a suspicion shortest */
+#define SWIM_TOLD 16    /* members told at once that one drains or leaves */
+#define SWIM_INDIRECT 3 /* members asked to ping for us; accusers that make a suspicion shortest */
 #define SWIM_HEALTH_MAX 4 /* a slow member's time-outs are at most 5 times as long */
 #define SWIM_KNOWN_MAX 20000
 
@@ -21,10 +21,10 @@ enum { GOSSIP_PING = 1, GOSSIP_ACK, GOSSIP_PING_REQ, GOSSIP_SYNC_REQ, GOSSIP_SYN
 typedef struct swim_member {
     tn_member info;
     tn_map_link by_id;
-    tn_list news;         /* in tn_swim.news while it is to be passed on */
-    uint32_t tell;        /* times still */
-    size_t place;         /* in tn_swim.known */
-    uint64_t until_ns;    /* SUSPECT: dead then; DEAD, LEFT: forgotten then */
+    tn_list news;      /* in tn_swim.news while it is to be passed on */
+    uint32_t tell;     /* times still */
+    size_t place;      /* in tn_swim.known */
+    uint64_t until_ns; /* SUSPECT: dead then; DEAD, LEFT: forgotten then */
     uint64_t suspect_at_ns;
     bool last_word; /* its time is over; one ping more */
     uint32_t accusers;
@@ -59,8 +59,9 @@ struct tn_swim {
     uint64_t period_at_ns, heal_at_ns, synced_ns;
     size_t synced_living; /* how many were known then */
     uint64_t due_ns;      /* when tn_swim_run wanted to be called */
-    uint64_t watch_at_ns; /* the next suspicion that ends or death that is forgotten; UINT64_MAX: none */
-    uint32_t health;      /* 0: well */
+    uint64_t
+        watch_at_ns; /* the next suspicion that ends or death that is forgotten; UINT64_MAX: none */
+    uint32_t health; /* 0: well */
     struct {
         char ip[46];
         uint16_t port;

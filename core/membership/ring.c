@@ -45,10 +45,10 @@ tn_ring *tn_ring_create(const tn_member *const *members, size_t count, uint32_t 
         for (uint32_t n = 0; n < TN_RING_POINTS; n++) {
             uint8_t number[4];
             tn_put_u32be(number, n);
-            ring->points[ring->n_points++] = (point){
-                .hash = tn_hash64_stable(tn_blob_from(ring->members[i].host_id, 16),
-                                         tn_blob_from(number, sizeof(number))),
-                .member = (uint32_t)i};
+            ring->points[ring->n_points++] =
+                (point){.hash = tn_hash64_stable(tn_blob_from(ring->members[i].host_id, 16),
+                                                 tn_blob_from(number, sizeof(number))),
+                        .member = (uint32_t)i};
         }
     }
     qsort(ring->points, ring->n_points, sizeof(ring->points[0]), by_hash);

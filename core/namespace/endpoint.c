@@ -35,7 +35,7 @@ typedef struct handover {
 static list *slots[LOOPS_MAX]; /* slot i belongs to loop i */
 static void (*announce_write)(uint64_t version);
 
-static struct { /* loop 0 only */
+static struct {               /* loop 0 only */
     tn_endpoint_write *write; /* under way */
     tn_msg *queue, **queue_tail;
     tn_arena *arena; /* of the write under way */
@@ -118,7 +118,8 @@ const record_msg *tn_endpoints_by_id(const tn_endpoints *pub, tn_str id)
     size_t low = 0, high = pub->count;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        int order = tn_blob_cmp(tn_blob_of_str(id), tn_blob_of_str(tn_str_from(pub->items[mid]->id)));
+        int order =
+            tn_blob_cmp(tn_blob_of_str(id), tn_blob_of_str(tn_str_from(pub->items[mid]->id)));
         if (order == 0)
             return pub->items[mid];
         if (order < 0)
@@ -212,7 +213,8 @@ static void publish(list *fresh)
 
 static tn_key key_of(tn_arena *arena, const char *row)
 {
-    return tn_store_key(arena, TN_TABLE_NEXUS, TN_PARTITION_CLUSTER, tn_blob_of_str(tn_str_from(row)));
+    return tn_store_key(arena, TN_TABLE_NEXUS, TN_PARTITION_CLUSTER,
+                        tn_blob_of_str(tn_str_from(row)));
 }
 
 /* One row of the table; the list has room. */
@@ -224,7 +226,8 @@ static tn_status add_row(list *l, tn_arena *arena, const tn_row *row, tn_error *
         return TN_OK;
     }
     record_msg *record;
-    tn_status status = TN_PROTO_UNPACK(tenon__nexus_endpoint_record, row->value, arena, &record, err);
+    tn_status status =
+        TN_PROTO_UNPACK(tenon__nexus_endpoint_record, row->value, arena, &record, err);
     if (status == TN_OK)
         list_add(l, record);
     return status;
@@ -269,7 +272,8 @@ static void read_page(void)
 {
     tn_blob next = w.op.u.scan.page.next;
     w.op = (tn_store_op){.arena = w.arena, .done = page_came};
-    w.op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = next};
+    w.op.u.scan.range =
+        (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = next};
     w.op.u.scan.range.from = key_of(w.arena, "");
     tn_store_scan(&w.op);
 }
@@ -293,29 +297,32 @@ static const tn_fault *check(tn_endpoint_write *write)
     switch (write->verb) {
     case TN_ENDPOINT_CREATE:
         if (named)
-            return tn_fault_make(write->arena, TN_GRPC_ALREADY_EXISTS,
-                                 "error creating Nexus endpoint. Endpoint with name %s already registered",
-                                 record->name);
+            return tn_fault_make(
+                write->arena, TN_GRPC_ALREADY_EXISTS,
+                "error creating Nexus endpoint. Endpoint with name %s already registered",
+                record->name);
         record->version = 1;
         record->created_ns = tn_now_wall_ns();
         return NULL;
     case TN_ENDPOINT_UPDATE:
         if (!there)
             return tn_fault_make(write->arena, TN_GRPC_NOT_FOUND,
-                                 "error updating Nexus endpoint. endpoint ID %s not found", record->id);
+                                 "error updating Nexus endpoint. endpoint ID %s not found",
+                                 record->id);
         if (record->version != there->version)
             return tn_fault_make(write->arena, TN_GRPC_FAILED_PRECONDITION,
                                  "nexus endpoint version mismatch. received: %lld expected %lld",
                                  (long long)record->version, (long long)there->version);
         if (named && named != there)
-            return tn_fault_make(write->arena, TN_GRPC_ALREADY_EXISTS,
-                                 "error updating Nexus endpoint. Endpoint with name %s already registered",
-                                 record->name);
+            return tn_fault_make(
+                write->arena, TN_GRPC_ALREADY_EXISTS,
+                "error updating Nexus endpoint. Endpoint with name %s already registered",
+                record->name);
         return NULL;
     default:
         if (!there)
-            return tn_fault_make(write->arena, TN_GRPC_NOT_FOUND, "error deleting nexus endpoint with ID: %s",
-                                 record->id);
+            return tn_fault_make(write->arena, TN_GRPC_NOT_FOUND,
+                                 "error deleting nexus endpoint with ID: %s", record->id);
         return NULL;
     }
 }
@@ -325,7 +332,8 @@ static void committed(tn_store_op *op)
     tn_endpoint_write *write = w.write;
     bool gone = write->verb == TN_ENDPOINT_DELETE;
     if (op->status == TN_OK) {
-        list *fresh = list_after(slots[0], gone ? NULL : write->record, gone ? write->record->id : NULL);
+        list *fresh =
+            list_after(slots[0], gone ? NULL : write->record, gone ? write->record->id : NULL);
         fresh->row_version = op->u.commit.commit.version;
         w.written = true;
         publish(fresh);
@@ -334,7 +342,8 @@ static void committed(tn_store_op *op)
             write->record->version--;
         read_all(true);
     } else {
-        end(tn_fault_from_status(write->arena, op->status == TN_ECONFLICT ? TN_EUNAVAILABLE : op->status, &op->error));
+        end(tn_fault_from_status(
+            write->arena, op->status == TN_ECONFLICT ? TN_EUNAVAILABLE : op->status, &op->error));
     }
 }
 
@@ -352,7 +361,8 @@ static void commit(tn_endpoint_write *write)
         write->record->modified_ns = tn_now_wall_ns();
     }
     tn_store_batch_init(&batch, w.arena);
-    tn_store_batch_cond(&batch, now->row_version ? TN_COND_VERSION : TN_COND_ABSENT, version_key, now->row_version);
+    tn_store_batch_cond(&batch, now->row_version ? TN_COND_VERSION : TN_COND_ABSENT, version_key,
+                        now->row_version);
     tn_put_u64be(counter, now->version + 1);
     tn_store_batch_put(&batch, version_key, tn_blob_from(counter, 8));
     if (write->verb == TN_ENDPOINT_DELETE) {
@@ -372,7 +382,10 @@ static void decide(void)
     const tn_fault *fault = check(w.write);
     if (!fault)
         commit(w.write);
-    else if (w.cluster && !w.write->tries++) /* another host may have written what is missing here, or have taken it away */
+    else if (
+        w.cluster &&
+        !w.write
+             ->tries++) /* another host may have written what is missing here, or have taken it away */
         read_all(true);
     else
         end(fault);

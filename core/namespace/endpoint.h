@@ -27,7 +27,12 @@ typedef struct tn_endpoint_write {
     tn_msg msg;
     tn_arena *arena;
     tn_loop *home;
-    enum { TN_ENDPOINT_CREATE = 1, TN_ENDPOINT_UPDATE, TN_ENDPOINT_DELETE, TN_ENDPOINT_REFRESH } verb;
+    enum {
+        TN_ENDPOINT_CREATE = 1,
+        TN_ENDPOINT_UPDATE,
+        TN_ENDPOINT_DELETE,
+        TN_ENDPOINT_REFRESH
+    } verb;
     /* as it shall be; update, delete: its id, and for an update the version that the caller has seen */
     Tenon__NexusEndpointRecord *record;
     const tn_fault *fault;
@@ -42,7 +47,8 @@ void tn_endpoint_announce(void (*announce)(uint64_t version));
 /* [any] Another host says that it has written. */
 void tn_endpoints_refresh(void);
 
-tn_status tn_endpoints_start(bool cluster, tn_error *err); /* [main, with loops running]; cluster: others write too */
-void tn_endpoints_stop(void);                /* [main, loops running] */
+tn_status tn_endpoints_start(
+    bool cluster, tn_error *err); /* [main, with loops running]; cluster: others write too */
+void tn_endpoints_stop(void);     /* [main, loops running] */
 
 #endif

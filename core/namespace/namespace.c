@@ -166,7 +166,8 @@ static int compare_ids(const void *a, const void *b)
 }
 
 /* The old snapshot's namespaces with `fresh` added, or in the place of the one with its id; without `gone`. */
-static snapshot *make_snapshot(const snapshot *old, const tn_namespace *fresh, const tn_namespace *gone)
+static snapshot *make_snapshot(const snapshot *old, const tn_namespace *fresh,
+                               const tn_namespace *gone)
 {
     size_t old_count = old ? old->pub.count : 0, n = 0;
     snapshot *snap = tn_xcalloc(1, sizeof(*snap));
@@ -471,7 +472,8 @@ static tn_key record_key(tn_arena *arena, tn_str id)
 static tn_key name_key(tn_arena *arena, tn_str name)
 {
     const char *row = tn_arena_printf(arena, "ns-name:" TN_STR_FMT, TN_STR_ARG(name));
-    return tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(tn_str_from(row)));
+    return tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                        tn_blob_of_str(tn_str_from(row)));
 }
 
 static void claim_name(tn_store_batch *batch, tn_arena *arena, const tn_namespace *ns)
@@ -522,7 +524,8 @@ static void refresh_came(tn_store_op *op)
             job->all.cap = job->all.cap ? 2 * job->all.cap : 16;
             job->all.entries = tn_xreallocarray(job->all.entries, job->all.cap, sizeof(entry *));
         }
-        op->status = make_entry(page->rows[i].value, page->rows[i].version, &job->all.entries[job->all.count], &err);
+        op->status = make_entry(page->rows[i].value, page->rows[i].version,
+                                &job->all.entries[job->all.count], &err);
         job->all.count += op->status == TN_OK;
     }
     if (op->status != TN_OK)
@@ -537,7 +540,8 @@ static void refresh_read(write_job *job)
 {
     tn_blob next = job->op.u.scan.page.next;
     job->op = (tn_store_op){.arena = job->arena, .user = job, .done = refresh_came};
-    job->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = next};
+    job->op.u.scan.range =
+        (tn_range){.struct_size = sizeof(tn_range), .limit = SCAN_ROWS, .page = next};
     job->op.u.scan.range.from = record_key(job->arena, TN_STR(""));
     tn_store_scan(&job->op);
 }

@@ -33,7 +33,7 @@ typedef struct tn_namespace {
     bool reclaim;             /* deleted: its runs and its record are going, */
     uint64_t delete_delay_ns; /* ... the record so much later */
     uint64_t row_version;     /* of its record */
-    tn_blob record;       /* packed tenon.NamespaceRecord */
+    tn_blob record;           /* packed tenon.NamespaceRecord */
 } tn_namespace;
 
 /* [any loop thread] +1 reference; NULL when there is none of that name / id. */
@@ -61,7 +61,8 @@ typedef struct tn_namespace_write {
     tn_loop *home;
     /* REFRESH writes nothing: all records are read again, since another host may have written; result stays NULL. */
     enum { TN_NS_CREATE, TN_NS_UPDATE, TN_NS_REMOVE, TN_NS_REFRESH } verb;
-    tn_blob record;          /* packed tenon.NamespaceRecord to be written; an update may rename; remove: as it is */
+    tn_blob
+        record; /* packed tenon.NamespaceRecord to be written; an update may rename; remove: as it is */
     uint64_t expect_version; /* update, remove: of the record that was read */
     const tn_fault *fault;
     const tn_namespace *result; /* +1 reference */

@@ -4,7 +4,8 @@
 
 #include <dlfcn.h>
 
-tn_status tn_foreign_load(const char *file, const tn_foreign_symbol *symbols, size_t count, tn_error *err)
+tn_status tn_foreign_load(const char *file, const tn_foreign_symbol *symbols, size_t count,
+                          tn_error *err)
 {
     void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 

@@ -112,12 +112,15 @@ static const tn_fault *fault_of(tn_outcall *call)
 static void take_answer(tn_outcall *call)
 {
     if (call->status < 0) {
-        rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "no gRPC status came"), false);
+        rpc_outcall_finish(
+            call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "no gRPC status came"), false);
     } else if (call->status > 0) {
         rpc_outcall_finish(call, fault_of(call), false);
     } else if (call->body.n < RPC_FRAME_HEAD || call->body.p[0] != 0 ||
                tn_get_u32be(call->body.p + 1) != call->body.n - RPC_FRAME_HEAD) {
-        rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_INTERNAL, "the answer is not one message"), false);
+        rpc_outcall_finish(
+            call, tn_fault_make(call->arena, TN_GRPC_INTERNAL, "the answer is not one message"),
+            false);
     } else {
         tn_arena_set_limit(call->arena, 0);
         call->response = tn_arena_blob(call->arena, tn_blob_from(call->body.p + RPC_FRAME_HEAD,
@@ -126,7 +129,8 @@ static void take_answer(tn_outcall *call)
     }
 }
 
-static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code, void *user)
+static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error_code,
+                           void *user)
 {
     rpc_link *l = user;
     tn_outcall *call = call_of(session, stream_id);
@@ -138,7 +142,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
         take_answer(call);
     else
         rpc_outcall_finish(call,
-                           tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u ended the call: %s", l->channel->ip,
+                           tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE,
+                                         "%s:%u ended the call: %s", l->channel->ip,
                                          l->channel->port, nghttp2_http2_strerror(error_code)),
                            refused);
     if (l->leaving)
@@ -161,20 +166,24 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     (void)user;
-    tn_outcall *call = frame->hd.type == NGHTTP2_HEADERS ? call_of(session, frame->hd.stream_id) : NULL;
+    tn_outcall *call =
+        frame->hd.type == NGHTTP2_HEADERS ? call_of(session, frame->hd.stream_id) : NULL;
     if (call)
         call->head_sent = true;
     return 0;
 }
 
 /* A request that could not be begun (the stream numbers are used up, the peer goes away): surely unseen. */
-static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int lib_error, void *user)
+static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int lib_error,
+                             void *user)
 {
     rpc_link *l = user;
-    tn_outcall *call = frame->hd.type == NGHTTP2_HEADERS ? call_of(session, frame->hd.stream_id) : NULL;
+    tn_outcall *call =
+        frame->hd.type == NGHTTP2_HEADERS ? call_of(session, frame->hd.stream_id) : NULL;
     if (call) {
         rpc_outcall_finish(call,
-                           tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", l->channel->ip, l->channel->port,
+                           tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s",
+                                         l->channel->ip, l->channel->port,
                                          nghttp2_strerror(lib_error)),
                            true);
         l->leaving = true;
@@ -186,8 +195,8 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
 
 /* ---- the request ---- */
 
-static ssize_t read_message(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
-                            nghttp2_data_source *source, void *user)
+static ssize_t read_message(nghttp2_session *session, int32_t stream_id, uint8_t *buf,
+                            size_t length, uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     (void)source, (void)user;
     tn_outcall *call = call_of(session, stream_id);
@@ -216,8 +225,8 @@ static ssize_t read_message(nghttp2_session *session, int32_t stream_id, uint8_t
 
 static nghttp2_nv nv(tn_str name, tn_str value)
 {
-    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n, value.n,
-                        NGHTTP2_NV_FLAG_NONE};
+    return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n,
+                        value.n, NGHTTP2_NV_FLAG_NONE};
 }
 
 /* Never the same twice: not worth a place in the table that the other side keeps. */
@@ -264,8 +273,8 @@ void rpc_link_submit(rpc_link *l, tn_outcall *call)
         return;
     }
     rpc_outcall_finish(call,
-                       tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", l->channel->ip, l->channel->port,
-                                     nghttp2_strerror(id)),
+                       tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", l->channel->ip,
+                                     l->channel->port, nghttp2_strerror(id)),
                        true);
 }
 
@@ -303,6 +312,8 @@ void rpc_link_begin(rpc_link *l)
     nghttp2_option_set_peer_max_concurrent_streams(option, 100000);
     TN_ASSERT(nghttp2_session_client_new2(&l->session, callbacks(), l, option) == 0);
     nghttp2_option_del(option);
-    TN_ASSERT(nghttp2_submit_settings(l->session, NGHTTP2_FLAG_NONE, settings, TN_COUNT_OF(settings)) == 0);
-    TN_ASSERT(nghttp2_session_set_local_window_size(l->session, NGHTTP2_FLAG_NONE, 0, 8 * RPC_CONN_WINDOW) == 0);
+    TN_ASSERT(nghttp2_submit_settings(l->session, NGHTTP2_FLAG_NONE, settings,
+                                      TN_COUNT_OF(settings)) == 0);
+    TN_ASSERT(nghttp2_session_set_local_window_size(l->session, NGHTTP2_FLAG_NONE, 0,
+                                                    8 * RPC_CONN_WINDOW) == 0);
 }

@@ -167,7 +167,8 @@ static void conn_free(rpc_conn *conn)
     rpc_peer_unref(conn->peer);
     free(conn);
     atomic_fetch_sub_explicit(&worker->server->connections, 1, memory_order_relaxed);
-    worker->conn_count--; /* not before: a flush that waits for the end of the turn still comes back to the worker */
+    worker
+        ->conn_count--; /* not before: a flush that waits for the end of the turn still comes back to the worker */
     rpc_worker_maybe_done(worker);
 }
 
@@ -279,10 +280,7 @@ static void session_failed(rpc_conn *conn, int rv)
 
 /* ---- in ---- */
 
-static void begin_pipe(rpc_conn *conn)
-{
-    conn->pipe = rpc_pipe_create(conn, NULL);
-}
+static void begin_pipe(rpc_conn *conn) { conn->pipe = rpc_pipe_create(conn, NULL); }
 
 static bool feed_pipe(rpc_conn *conn, const uint8_t *p, size_t n)
 {
@@ -310,7 +308,8 @@ bool rpc_conn_clear_h2(rpc_conn *conn, const uint8_t *p, size_t n)
     rpc_verdict verdict;
     ssize_t rv;
 
-    if (!conn->session && !conn->pipe && n && *p == (uint8_t)RPC_PIPE_MAGIC[0] && conn->worker->server->options.internal)
+    if (!conn->session && !conn->pipe && n && *p == (uint8_t)RPC_PIPE_MAGIC[0] &&
+        conn->worker->server->options.internal)
         begin_pipe(conn);
     if (conn->pipe)
         return feed_pipe(conn, p, n);
@@ -429,7 +428,8 @@ static void flush_pipe(rpc_conn *conn)
     if (p->why) {
         log_end(conn, "a host's connection ended", p->why);
         rpc_conn_close(conn);
-    } else if (p->draining && (p->drained || conn->state == RPC_CONN_DRAINING) && rpc_pipe_idle(p)) {
+    } else if (p->draining && (p->drained || conn->state == RPC_CONN_DRAINING) &&
+               rpc_pipe_idle(p)) {
         rpc_conn_close(conn);
     }
 }

@@ -248,5 +248,6 @@ tn_blob tn_call_peer_cert(const tn_call *call)
 tn_str tn_call_tls_subject(const tn_call *call)
 {
     const rpc_peer *peer = rpc_call_of(call)->peer;
-    return peer->cert ? (tn_str){(const char *)peer->cert + peer->cert_n, peer->subject_n} : (tn_str){NULL, 0};
+    return peer->cert ? (tn_str){(const char *)peer->cert + peer->cert_n, peer->subject_n}
+                      : (tn_str){NULL, 0};
 }

@@ -28,7 +28,8 @@ enum {
 };
 
 static const char usage_text[] =
-    "usage: tenond start-dev [--ip ADDRESS] [--port N] [--http-port N] [--metrics-port N] [--db-filename FILE]\n"
+    "usage: tenond start-dev [--ip ADDRESS] [--port N] [--http-port N] [--metrics-port N] "
+    "[--db-filename FILE]\n"
     "                        [--namespace NAME]... [--search-attribute NAME=TYPE]...\n"
     "                        [--dynamic-config-value KEY=VALUE]... [--dynamic-config-file FILE]\n"
     "                        [--log-level debug|info|warn|error|never] [--log-format text|json]\n"
@@ -41,7 +42,8 @@ static const char usage_text[] =
 
 static int complain(const char *option, const char *value, const char *wants)
 {
-    fprintf(stderr, "tenond: %s has \"%s\", wants %s\n    fix: see tenond --help\n", option, value, wants);
+    fprintf(stderr, "tenond: %s has \"%s\", wants %s\n    fix: see tenond --help\n", option, value,
+            wants);
     return 2;
 }
 
@@ -80,11 +82,13 @@ static int dev_option(tn_args *args, int option, const char *value)
     case OPT_SEARCH_ATTRIBUTE:
         if (!strchr(value, '='))
             return complain("--search-attribute", value, "NAME=TYPE, e.g. CustomerId=Keyword");
-        return append("--search-attribute", args->search_attributes, &args->n_search_attributes, value);
+        return append("--search-attribute", args->search_attributes, &args->n_search_attributes,
+                      value);
     case OPT_DYNAMIC:
         if (!strchr(value, '='))
             return complain("--dynamic-config-value", value, "KEY=VALUE");
-        return append("--dynamic-config-value", args->dynamic_values, &args->n_dynamic_values, value);
+        return append("--dynamic-config-value", args->dynamic_values, &args->n_dynamic_values,
+                      value);
     case OPT_LOG_LEVEL:
         args->dev.log_level = value;
         return 0;
@@ -155,12 +159,16 @@ static int parse_dev(int argc, char **argv, tn_args *out)
 static int parse_serve(int argc, char **argv, tn_args *out)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, OPT_CONFIG},   {"role", required_argument, NULL, OPT_ROLE},
-        {"check-config", required_argument, NULL, OPT_CHECK}, {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},                  {0},
+        {"config", required_argument, NULL, OPT_CONFIG},
+        {"role", required_argument, NULL, OPT_ROLE},
+        {"check-config", required_argument, NULL, OPT_CHECK},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     bool any_role = false, roles[TN_SERVICE_COUNT] = {false};
-    static const char *const names[TN_SERVICE_COUNT] = {"frontend", "history", "matching", "worker"};
+    static const char *const names[TN_SERVICE_COUNT] = {"frontend", "history", "matching",
+                                                        "worker"};
     out->command = TN_CMD_HELP;
     int option;
     while ((option = getopt_long(argc, argv, "vh", options, NULL)) != -1) {

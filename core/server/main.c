@@ -16,7 +16,8 @@ static int check_config(const char *path)
         status = tn_tls_open(&settings->tls, problems, &tls);
     tn_config_problems_print(problems);
     if (status == TN_OK)
-        printf("%s: the server's settings are in order; plugins look at their own at start\n", path);
+        printf("%s: the server's settings are in order; plugins look at their own at start\n",
+               path);
     tn_tls_close(tls);
     tn_settings_destroy(settings);
     tn_config_problems_destroy(problems);

@@ -10,7 +10,13 @@
 #define TN_ARGS_LIST_MAX 32
 
 typedef struct tn_args {
-    enum { TN_CMD_START_DEV, TN_CMD_SERVE, TN_CMD_CHECK_CONFIG, TN_CMD_VERSION, TN_CMD_HELP } command;
+    enum {
+        TN_CMD_START_DEV,
+        TN_CMD_SERVE,
+        TN_CMD_CHECK_CONFIG,
+        TN_CMD_VERSION,
+        TN_CMD_HELP
+    } command;
     const char *config_path;
     tn_settings_dev_options dev;
     const char *namespaces[TN_ARGS_LIST_MAX];
@@ -19,7 +25,7 @@ typedef struct tn_args {
     size_t n_search_attributes;
     const char *dynamic_values[TN_ARGS_LIST_MAX]; /* "key=value" */
     size_t n_dynamic_values;
-    uint64_t http_port; /* 0: not asked for */
+    uint64_t http_port;                     /* 0: not asked for */
     bool any_role, roles[TN_SERVICE_COUNT]; /* --role; without it, those that the config names */
 } tn_args;
 
@@ -30,10 +36,11 @@ int tn_args_parse(int argc, char **argv, tn_args *out);
 /* [main] The internal ports of the roles, and membership, when several processes make one cluster. */
 bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings);
 bool tn_cluster_has(const tn_args *args, const tn_settings *settings, uint32_t service);
-tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_tls *tls, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_tls *tls,
+                          tn_error *err) TN_WARN_UNUSED;
 tn_status tn_cluster_join(const tn_args *args, const tn_settings *settings, const uint8_t key[16],
                           tn_error *err) TN_WARN_UNUSED;
-void tn_cluster_drain(void);                     /* out of the rings; what is ours goes to others */
+void tn_cluster_drain(void);                    /* out of the rings; what is ours goes to others */
 void tn_cluster_close_ports(uint64_t grace_ns); /* calls of other hosts end */
 void tn_cluster_leave(void);
 

@@ -11,7 +11,8 @@
 /* ---- tables; partition is 4 bytes big-endian: 1.. for the rows of workflows, or TN_PARTITION_CLUSTER ---- */
 #define TN_PARTITION_CLUSTER UINT32_C(0) /* shards count from 1 */
 #define TN_TABLE_META 1u                 /* cluster: "schema", "cluster", "token-key" ... */
-#define TN_TABLE_SHARD 2u     /* a row for each shard of the partition: tenon.ShardRecord; its version is the fence */
+#define TN_TABLE_SHARD \
+    2u /* a row for each shard of the partition: tenon.ShardRecord; its version is the fence */
 #define TN_TABLE_NAMESPACE 3u /* cluster: namespace id -> tenon.NamespaceRecord */
 #define TN_TABLE_CURRENT 4u   /* ns id(16) + workflow id -> tenon.CurrentRun */
 #define TN_TABLE_RECORD 5u    /* run id(16) + first event id(8) + transition(8) -> tenon.Record */
@@ -20,7 +21,8 @@
 #define TN_TABLE_OUTBOX 8u    /* sequence(8) -> tenon.Outbox: visibility write not known durable */
 #define TN_TABLE_TASKQUEUE 9u /* settings of task queues */
 #define TN_TABLE_MEMBER 10u   /* cluster: host id(16) -> tenon.MemberRecord */
-#define TN_TABLE_NEXUS 11u    /* cluster: endpoint id -> tenon.NexusEndpointRecord; "": the version of the table */
+#define TN_TABLE_NEXUS \
+    11u /* cluster: endpoint id -> tenon.NexusEndpointRecord; "": the version of the table */
 #define TN_TABLE_DEPLOYMENT 12u /* cluster: ns id + 0 + name -> tenon.DeploymentRecord */
 
 typedef struct tn_store_op tn_store_op;
@@ -68,7 +70,8 @@ tn_blob tn_store_row_record(tn_arena *arena, const uint8_t run_id[16], uint64_t 
 tn_blob tn_store_row_run(tn_arena *arena, const uint8_t run_id[16]);
 tn_blob tn_store_row_wake(tn_arena *arena, uint64_t wall_ns, const uint8_t run_id[16]);
 tn_blob tn_store_row_u64(tn_arena *arena, uint64_t n);
-tn_blob tn_store_row_shard(tn_arena *arena, uint32_t sub); /* the sub-th shard of its partition, from 0 (the row "") */
+tn_blob tn_store_row_shard(
+    tn_arena *arena, uint32_t sub); /* the sub-th shard of its partition, from 0 (the row "") */
 /* A batch that grows in an arena. */
 typedef struct tn_store_batch {
     tn_arena *arena;
@@ -87,7 +90,7 @@ tn_batch tn_store_batch_finish(const tn_store_batch *batch);
 struct tn_plugin_instance;
 tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err) TN_WARN_UNUSED;
 void tn_store_set_timeout(uint64_t ns); /* [any] of operations that begin from now on */
-void tn_store_stop(void); /* after all operations have ended */
+void tn_store_stop(void);               /* after all operations have ended */
 /* [main] Synchronous forms for start-up; they run on loop 0 and wait. */
 tn_status tn_store_get_sync(tn_arena *arena, tn_key key, tn_row *out, tn_error *err);
 tn_status tn_store_scan_sync(tn_arena *arena, const tn_range *range, tn_page *out, tn_error *err);

@@ -32,8 +32,9 @@ static void see_member(view *v, const tn_row *row)
 {
     Tenon__MemberRecord *m = NULL;
     char id[37], what[64] = "";
-    if (row->key.row.n != 16 || tn_proto_unpack(&tenon__member_record__descriptor, row->value, v->arena,
-                                                (ProtobufCMessage **)(void *)&m, NULL) != TN_OK)
+    if (row->key.row.n != 16 ||
+        tn_proto_unpack(&tenon__member_record__descriptor, row->value, v->arena,
+                        (ProtobufCMessage **)(void *)&m, NULL) != TN_OK)
         return;
     bool fresh = m->seen_ns + FRESH_NS > tn_now_wall_ns();
     v->members++;
@@ -42,13 +43,14 @@ static void see_member(view *v, const tn_row *row)
         if (!m->role_ports[i])
             continue;
         v->of_role[i] += fresh;
-        n += (size_t)snprintf(what + n, sizeof what - n, "%s%s:%u", n ? "," : "", roles[i], m->role_ports[i]);
+        n += (size_t)snprintf(what + n, sizeof what - n, "%s%s:%u", n ? "," : "", roles[i],
+                              m->role_ports[i]);
         n = n < sizeof what ? n : sizeof what - 1;
     }
     tn_uuid_format(row->key.row.p, id);
     if (v->print)
-        printf("%s  %s:%u  %-8s  %6.1f s ago  %s%s\n", id, m->ip, m->port, m->version, seconds_since(m->seen_ns), what,
-               fresh ? "" : "  (gone?)");
+        printf("%s  %s:%u  %-8s  %6.1f s ago  %s%s\n", id, m->ip, m->port, m->version,
+               seconds_since(m->seen_ns), what, fresh ? "" : "  (gone?)");
 }
 
 static tn_status see_members(view *v, tn_error *err)
@@ -66,16 +68,19 @@ static tn_status see_shards(view *v, tn_error *err)
 {
     tn_row row;
     Tenon__ClusterRecord *cluster = NULL;
-    tn_key key = tn_store_key(v->arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
+    tn_key key = tn_store_key(v->arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                              tn_blob_of_str(TN_STR("cluster")));
     tn_status status = tn_tool_get(&v->db, v->arena, &key, &row, err);
     if (status == TN_OK)
         status = tn_proto_unpack(&tenon__cluster_record__descriptor, row.value, v->arena,
                                  (ProtobufCMessage **)(void *)&cluster, err);
     uint32_t partitions = v->shards = status == TN_OK ? cluster->history_shards : 0;
-    key = tn_store_key(v->arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("shards")));
+    key = tn_store_key(v->arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                       tn_blob_of_str(TN_STR("shards")));
     if (status == TN_OK && (status = tn_tool_get(&v->db, v->arena, &key, &row, err)) == TN_OK) {
         Tenon__ShardMap *map = NULL;
-        status = tn_proto_unpack(&tenon__shard_map__descriptor, row.value, v->arena, (ProtobufCMessage **)(void *)&map, err);
+        status = tn_proto_unpack(&tenon__shard_map__descriptor, row.value, v->arena,
+                                 (ProtobufCMessage **)(void *)&map, err);
         v->shards = status == TN_OK ? map->shards : v->shards;
     } else if (status == TN_ENOTFOUND && partitions) {
         status = TN_OK;
@@ -99,7 +104,8 @@ static tn_status see_shards(view *v, tn_error *err)
         v->taken += *shard->owner != 0;
         if (v->print)
             printf("%5u  range %-8llu  %10.1f s  %s%s\n", id, (unsigned long long)shard->range_id,
-                   seconds_since(shard->acquired_ns), shard->owner, shard->moved ? "  (moved to another store)" : "");
+                   seconds_since(shard->acquired_ns), shard->owner,
+                   shard->moved ? "  (moved to another store)" : "");
     }
     return status;
 }
@@ -129,7 +135,8 @@ static int look(const tn_tool *tool, view *v)
         status = see_shards(v, &err);
     tn_arena_destroy(v->arena);
     if (status != TN_OK) {
-        fprintf(stderr, "tenonctl: %s: %s\n", tool->name, status == TN_ENOTFOUND ? "no cluster has been made in this store" : err.text);
+        fprintf(stderr, "tenonctl: %s: %s\n", tool->name,
+                status == TN_ENOTFOUND ? "no cluster has been made in this store" : err.text);
         return TN_TOOL_FAILED;
     }
     return tool->verb == VERB_HEALTH ? judge(v) : TN_TOOL_OK;
@@ -149,8 +156,10 @@ static int run(const tn_tool *tool, int argc, char **argv)
     tn_settings *settings = NULL;
     view v = {.shards = 0};
     result = TN_TOOL_FAILED;
-    if (tn_settings_load(config, problems, &settings) == TN_OK && tn_tool_loops_start(1, problems) == TN_OK) {
-        if (tn_tool_db_open(&v.db, settings, TN_KIND_PERSISTENCE, settings->store, problems) == TN_OK)
+    if (tn_settings_load(config, problems, &settings) == TN_OK &&
+        tn_tool_loops_start(1, problems) == TN_OK) {
+        if (tn_tool_db_open(&v.db, settings, TN_KIND_PERSISTENCE, settings->store, problems) ==
+            TN_OK)
             result = look(tool, &v);
         tn_tool_db_close(&v.db);
         tn_tool_loops_stop();
@@ -164,13 +173,15 @@ const tn_tool tn_tools_cluster[] = {
     {.name = "member list",
      .args = "--config FILE",
      .brief = "the processes of the cluster, as their records in the store say",
-     .help = "Host id, gossip address, release, age of the record, and the roles with their gRPC ports.\n",
+     .help = "Host id, gossip address, release, age of the record, and the roles with their gRPC "
+             "ports.\n",
      .run = run,
      .verb = VERB_MEMBERS},
     {.name = "shard list",
      .args = "--config FILE",
      .brief = "who has taken each shard, and when",
-     .help = "Shard, range, seconds since it was taken; the host and its host id (a server without a cluster: an id of its\n"
+     .help = "Shard, range, seconds since it was taken; the host and its host id (a server without "
+             "a cluster: an id of its\n"
              "own).\n",
      .run = run,
      .verb = VERB_SHARDS},

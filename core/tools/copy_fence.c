@@ -22,7 +22,8 @@ bool tn_copy_shard_value(tn_arena *arena, tn_blob value, tn_blob *out)
 
 /* The rows of a partition: one for each shard that lives in it.  They are raised together: *out_version is that of all,
  * 0 when there are none or they differ. */
-static bool read_rows(tn_copy *c, tn_arena *arena, uint32_t partition, tn_page *out, uint64_t *out_version)
+static bool read_rows(tn_copy *c, tn_arena *arena, uint32_t partition, tn_page *out,
+                      uint64_t *out_version)
 {
     tn_error err = {0};
     tn_range range = {.struct_size = sizeof(range), .limit = 1000};
@@ -43,8 +44,8 @@ static bool read_record(tn_copy *c, tn_arena *arena, const tn_row *row, Tenon__S
            tn_copy_fail(c, "a shard's record cannot be read", &err);
 }
 
-static bool put_record(tn_arena *arena, tn_store_batch *batch, tn_key key, uint64_t version, Tenon__ShardRecord *record,
-                       bool moved)
+static bool put_record(tn_arena *arena, tn_store_batch *batch, tn_key key, uint64_t version,
+                       Tenon__ShardRecord *record, bool moved)
 {
     tn_blob packed;
     record->owner = (char *)(uintptr_t)OWNER;
@@ -58,8 +59,8 @@ static bool put_record(tn_arena *arena, tn_store_batch *batch, tn_key key, uint6
 }
 
 /* All rows anew, their range ids by one step of all of them: they stay as different as they are. */
-static bool build(tn_copy *c, tn_arena *arena, uint32_t partition, const tn_page *page, bool moved, tn_store_batch *batch,
-                  bool *out_changes)
+static bool build(tn_copy *c, tn_arena *arena, uint32_t partition, const tn_page *page, bool moved,
+                  tn_store_batch *batch, bool *out_changes)
 {
     tn_store_batch_init(batch, arena);
     bool all = page->n_rows > 0;
@@ -69,7 +70,8 @@ static bool build(tn_copy *c, tn_arena *arena, uint32_t partition, const tn_page
             return false;
         all = all && record->moved == moved && (!moved || strcmp(record->owner, OWNER) == 0);
         record->range_id += page->n_rows;
-        tn_key key = tn_store_key(arena, TN_TABLE_SHARD, partition, tn_arena_blob(arena, page->rows[i].key.row));
+        tn_key key = tn_store_key(arena, TN_TABLE_SHARD, partition,
+                                  tn_arena_blob(arena, page->rows[i].key.row));
         if (!put_record(arena, batch, key, page->rows[i].version, record, moved))
             return false;
     }
@@ -78,7 +80,9 @@ static bool build(tn_copy *c, tn_arena *arena, uint32_t partition, const tn_page
         return true;
     Tenon__ShardRecord first = TENON__SHARD_RECORD__INIT;
     first.range_id = 1;
-    return put_record(arena, batch, tn_store_key(arena, TN_TABLE_SHARD, partition, (tn_blob){NULL, 0}), 0, &first, true);
+    return put_record(arena, batch,
+                      tn_store_key(arena, TN_TABLE_SHARD, partition, (tn_blob){NULL, 0}), 0, &first,
+                      true);
 }
 
 /* One try; TN_ECONFLICT: a server was faster. */
@@ -142,7 +146,8 @@ bool tn_copy_still_fenced(tn_copy *c, uint32_t shard)
     if (good && version != c->parts[shard].fence) {
         char what[200];
         for (size_t i = 0; i < page.n_rows && (!record || strcmp(record->owner, OWNER) == 0); i++)
-            if (TN_PROTO_UNPACK(tenon__shard_record, page.rows[i].value, arena, &record, NULL) != TN_OK)
+            if (TN_PROTO_UNPACK(tenon__shard_record, page.rows[i].value, arena, &record, NULL) !=
+                TN_OK)
                 record = NULL;
         snprintf(what, sizeof what, "shard %u was taken back by \"%.100s\" while it was copied",
                  shard, record ? record->owner : "?");

@@ -33,7 +33,7 @@ typedef struct site {
     uint64_t map_version;
     tn_member *members; /* those with fresh records */
     size_t n_members;
-    const char *word;     /* the command's argument */
+    const char *word;       /* the command's argument */
     uint64_t want, wait_ns; /* shards */
 } site;
 
@@ -45,7 +45,8 @@ static int failed(const site *s, const char *what)
 
 /* ---- what the store says ---- */
 
-static tn_status read_row(site *s, tn_key key, const ProtobufCMessageDescriptor *type, ProtobufCMessage **out, tn_error *err)
+static tn_status read_row(site *s, tn_key key, const ProtobufCMessageDescriptor *type,
+                          ProtobufCMessage **out, tn_error *err)
 {
     tn_row row;
     tn_status status = tn_tool_get(&s->db, s->arena, &key, &row, err);
@@ -54,14 +55,16 @@ static tn_status read_row(site *s, tn_key key, const ProtobufCMessageDescriptor 
 
 static tn_key meta(site *s, const char *name)
 {
-    return tn_store_key(s->arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(tn_str_from(name)));
+    return tn_store_key(s->arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
+                        tn_blob_of_str(tn_str_from(name)));
 }
 
 static void add_member(site *s, const tn_row *row)
 {
     Tenon__MemberRecord *record = NULL;
-    if (row->key.row.n != 16 || tn_proto_unpack(&tenon__member_record__descriptor, row->value, s->arena,
-                                                (ProtobufCMessage **)(void *)&record, NULL) != TN_OK ||
+    if (row->key.row.n != 16 ||
+        tn_proto_unpack(&tenon__member_record__descriptor, row->value, s->arena,
+                        (ProtobufCMessage **)(void *)&record, NULL) != TN_OK ||
         record->seen_ns + FRESH_NS < tn_now_wall_ns())
         return;
     tn_member *m = &s->members[s->n_members++];
@@ -99,7 +102,8 @@ static tn_status read_site(site *s, tn_error *err)
         return status;
     tn_remote_secret_of(cluster->token_key.data, s->secret);
     s->partitions = s->shards = cluster->history_shards;
-    status = read_row(s, meta(s, "shards"), &tenon__shard_map__descriptor, (ProtobufCMessage **)(void *)&map, err);
+    status = read_row(s, meta(s, "shards"), &tenon__shard_map__descriptor,
+                      (ProtobufCMessage **)(void *)&map, err);
     if (status == TN_OK) {
         s->shards = map->shards;
         s->map_version = map->version;
@@ -132,8 +136,9 @@ static void ask_there(void *arg)
 static void hang_up(void *arg) { tn_channel_destroy(((asking *)arg)->channel); }
 
 /* NULL: answered; else why not. */
-static const tn_fault *ask(site *s, const tn_member *m, const char *path, const ProtobufCMessage *request,
-                           const ProtobufCMessageDescriptor *type, ProtobufCMessage **out)
+static const tn_fault *ask(site *s, const tn_member *m, const char *path,
+                           const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
+                           ProtobufCMessage **out)
 {
     asking a = {.secret = s->secret};
     uint32_t role = TN_SERVICE_HISTORY;
@@ -145,9 +150,13 @@ static const tn_fault *ask(site *s, const tn_member *m, const char *path, const 
              : a.frontend ? m->role_ports[TN_SERVICE_FRONTEND]
                           : m->role_ports[role];
     const char *authorization = a.frontend ? getenv("TENON_AUTHORIZATION") : NULL;
-    a.out = (tn_outcall){.arena = s->arena, .path = path, .deadline_mono_ns = tn_now_mono_ns() + CALL_NS, .done = answered};
+    a.out = (tn_outcall){.arena = s->arena,
+                         .path = path,
+                         .deadline_mono_ns = tn_now_mono_ns() + CALL_NS,
+                         .done = answered};
     if (authorization)
-        a.out.headers[a.out.n_headers++] = (tn_outcall_header){TN_STR("authorization"), tn_str_from(authorization)};
+        a.out.headers[a.out.n_headers++] =
+            (tn_outcall_header){TN_STR("authorization"), tn_str_from(authorization)};
     if (tn_proto_pack(request, s->arena, &a.out.message) != TN_OK)
         return tn_fault_make(s->arena, TN_GRPC_INTERNAL, "the request cannot be packed");
     sem_init(&a.answered, 0, 0);
@@ -168,7 +177,8 @@ static const tn_fault *ask_any(site *s, const char *path, const ProtobufCMessage
     const tn_fault *fault = NULL;
     for (size_t i = 0; i < s->n_members; i++) {
         fault = ask(s, &s->members[i], path, request, type, out);
-        if (!fault || (fault->code != TN_GRPC_UNAVAILABLE && fault->code != TN_GRPC_UNIMPLEMENTED)) /* of an older release */
+        if (!fault || (fault->code != TN_GRPC_UNAVAILABLE &&
+                       fault->code != TN_GRPC_UNIMPLEMENTED)) /* of an older release */
             return fault;
     }
     return s->n_members ? fault : ask(s, NULL, path, request, type, out);
@@ -197,8 +207,8 @@ static int evict(site *s)
         if (memcmp(s->members[i].host_id, host_id, 16) == 0)
             continue;
         asked = true;
-        fault = ask(s, &s->members[i], TN_INTERNAL_EVICT, &call.base, &tenon__evict_answer__descriptor,
-                    (ProtobufCMessage **)(void *)&answer);
+        fault = ask(s, &s->members[i], TN_INTERNAL_EVICT, &call.base,
+                    &tenon__evict_answer__descriptor, (ProtobufCMessage **)(void *)&answer);
         if (!fault)
             break;
     }
@@ -219,7 +229,8 @@ static bool namespace_id(site *s, tn_str name, char out[37])
     tn_page page = {.struct_size = sizeof(page)};
     tn_range range = {.struct_size = sizeof(range), .limit = COUNT_MAX};
     tn_error err;
-    range.from = tn_store_key(s->arena, TN_TABLE_NAMESPACE, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
+    range.from =
+        tn_store_key(s->arena, TN_TABLE_NAMESPACE, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
     if (tn_tool_scan(&s->db, s->arena, &range, &page, &err) != TN_OK)
         return false;
     for (size_t i = 0; i < page.n_rows; i++) {
@@ -252,7 +263,8 @@ static void print_owner(site *s, uint32_t role, tn_blob key)
         tn_uuid_format(owner->host_id, id);
         printf("owner %s  %s:%u\n", id, owner->ip, owner->role_ports[role]);
     } else {
-        printf("owner %s\n", s->n_members ? "none: nobody has that role" : "this server: it has no cluster");
+        printf("owner %s\n",
+               s->n_members ? "none: nobody has that role" : "this server: it has no cluster");
     }
     tn_ring_destroy(ring);
 }
@@ -272,14 +284,16 @@ static int ring_owner(site *s)
     const char *colon = strchr(s->word, ':'), *slash = colon ? strchr(colon, '/') : NULL;
     if (!slash) {
         if (!tn_parse_u64(tn_str_from(s->word), &shard) || shard < 1 || shard > s->shards)
-            return failed(s, "KEY is a shard that there is, workflow:NAMESPACE/ID, or queue:NAMESPACE/NAME");
+            return failed(
+                s, "KEY is a shard that there is, workflow:NAMESPACE/ID, or queue:NAMESPACE/NAME");
         printf("shard %u of %u\n", (unsigned)shard, s->shards);
         print_shard_owner(s, (uint32_t)shard);
         return TN_TOOL_OK;
     }
     if (!namespace_id(s, (tn_str){colon + 1, (size_t)(slash - colon - 1)}, ns_id))
         return failed(s, "there is no such namespace");
-    uint64_t hash = tn_hash64_stable(tn_blob_of_str(tn_str_from(ns_id)), tn_blob_of_str(tn_str_from(slash + 1)));
+    uint64_t hash = tn_hash64_stable(tn_blob_of_str(tn_str_from(ns_id)),
+                                     tn_blob_of_str(tn_str_from(slash + 1)));
     if (strncmp(s->word, "workflow:", 9) == 0) {
         printf("shard %u of %u\n", (unsigned)(hash % s->shards) + 1, s->shards);
         print_shard_owner(s, (uint32_t)(hash % s->shards) + 1);
@@ -315,11 +329,13 @@ static tn_key fence_key(site *s, uint32_t shard)
 static void count_rows(site *s, uint32_t table, uint32_t shard, const char *what)
 {
     tn_page page = {.struct_size = sizeof(page)};
-    tn_range range = {.struct_size = sizeof(range), .limit = COUNT_MAX, .flags = TN_RANGE_KEYS_ONLY};
+    tn_range range = {
+        .struct_size = sizeof(range), .limit = COUNT_MAX, .flags = TN_RANGE_KEYS_ONLY};
     tn_error err;
     range.from = tn_store_key(s->arena, table, (shard - 1) % s->partitions + 1, (tn_blob){NULL, 0});
     if (tn_tool_scan(&s->db, s->arena, &range, &page, &err) == TN_OK)
-        printf("%-10s %zu%s rows in its partition\n", what, page.n_rows, page.next.n ? " and more" : "");
+        printf("%-10s %zu%s rows in its partition\n", what, page.n_rows,
+               page.next.n ? " and more" : "");
 }
 
 static int describe(site *s)
@@ -333,14 +349,16 @@ static int describe(site *s)
                                 (ProtobufCMessage **)(void *)&record, &err);
     if (status != TN_OK && status != TN_ENOTFOUND)
         return failed(s, err.text);
-    printf("shard      %u of %u, in partition %u of %u\n", shard, s->shards, (shard - 1) % s->partitions + 1, s->partitions);
+    printf("shard      %u of %u, in partition %u of %u\n", shard, s->shards,
+           (shard - 1) % s->partitions + 1, s->partitions);
     printf("map        version %llu\n", (unsigned long long)s->map_version);
     if (!record) {
         printf("taken      never%s\n", s->map_version ? " under this map" : "");
     } else {
         double ago = (double)(tn_now_wall_ns() - record->acquired_ns) / 1e9;
-        printf("taken      %s %.1f s ago, range %llu, under map version %llu%s\n", *record->owner ? "by" : "by nobody yet;",
-               ago, (unsigned long long)record->range_id, (unsigned long long)record->map_version,
+        printf("taken      %s %.1f s ago, range %llu, under map version %llu%s\n",
+               *record->owner ? "by" : "by nobody yet;", ago, (unsigned long long)record->range_id,
+               (unsigned long long)record->map_version,
                record->moved ? "; moved to another store" : "");
         if (*record->owner)
             printf("holder     %s\n", record->owner);
@@ -363,12 +381,13 @@ static int close_shard(site *s)
     for (size_t i = 0; i < s->n_members; i++) {
         if (!s->members[i].role_ports[TN_SERVICE_HISTORY])
             continue;
-        fault = ask(s, &s->members[i], TN_INTERNAL_CLOSE_SHARD, &call.base, &tenon__done__descriptor,
-                    (ProtobufCMessage **)(void *)&done);
+        fault = ask(s, &s->members[i], TN_INTERNAL_CLOSE_SHARD, &call.base,
+                    &tenon__done__descriptor, (ProtobufCMessage **)(void *)&done);
         told = told || !fault;
     }
     if (!s->n_members) {
-        fault = ask(s, NULL, TN_INTERNAL_CLOSE_SHARD, &call.base, &tenon__done__descriptor, (ProtobufCMessage **)(void *)&done);
+        fault = ask(s, NULL, TN_INTERNAL_CLOSE_SHARD, &call.base, &tenon__done__descriptor,
+                    (ProtobufCMessage **)(void *)&done);
         told = !fault;
     }
     if (!told)
@@ -382,13 +401,15 @@ static int close_shard(site *s)
 static void print_plan(const site *s, const Tenon__ShardsAnswer *a)
 {
     uint32_t hosts = 0;
-    for (size_t i = 0; i < s->n_members; i++) /* none: a server alone, or seen through one address only */
+    for (size_t i = 0; i < s->n_members;
+         i++) /* none: a server alone, or seen through one address only */
         hosts += s->members[i].role_ports[TN_SERVICE_HISTORY] != 0;
     hosts = hosts ? hosts : 1;
     printf("partitions  %u (how the rows lie; stays)\n", a->partitions);
-    printf("shards      %u now, %u then: %u a partition\n", a->before, (uint32_t)s->want, (uint32_t)s->want / a->partitions);
-    printf("owners      %u history process%s, about %u shards each\n", hosts, hosts == 1 ? "" : "es",
-           ((uint32_t)s->want + hosts - 1) / hosts);
+    printf("shards      %u now, %u then: %u a partition\n", a->before, (uint32_t)s->want,
+           (uint32_t)s->want / a->partitions);
+    printf("owners      %u history process%s, about %u shards each\n", hosts,
+           hosts == 1 ? "" : "es", ((uint32_t)s->want + hosts - 1) / hosts);
     printf("rows moved  0\n");
     printf("standstill  each workflow for 0.3 to 0.7 s, once; calls wait and are not refused\n");
     printf("memory      runs in memory are read again when they are needed\n");
@@ -427,12 +448,16 @@ static int wait_until_taken(site *s, uint64_t version)
             return failed(s, err.text);
         double seconds = (double)(tn_now_mono_ns() - began) / 1e9;
         if (taken == s->want) {
-            printf("all %u shards are taken under map version %llu, after %.1f s\n", taken, (unsigned long long)version, seconds);
+            printf("all %u shards are taken under map version %llu, after %.1f s\n", taken,
+                   (unsigned long long)version, seconds);
             return TN_TOOL_OK;
         }
         if (tn_now_mono_ns() - began > s->wait_ns) {
-            fprintf(stderr, "tenonctl: %s: the map is in force, and %u of %u shards are taken after %.1f s; the others follow when "
-                            "their owners run\n", s->tool->name, taken, (uint32_t)s->want, seconds);
+            fprintf(stderr,
+                    "tenonctl: %s: the map is in force, and %u of %u shards are taken after %.1f "
+                    "s; the others follow when "
+                    "their owners run\n",
+                    s->tool->name, taken, (uint32_t)s->want, seconds);
             return TN_TOOL_FAILED;
         }
         usleep(200000);
@@ -447,14 +472,16 @@ static int split_by_address(site *s, const char *address)
     tn_member at = {.state = TN_MEMBER_ALIVE};
     const char *colon = strrchr(address, ':');
     uint64_t port;
-    if (!colon || (size_t)(colon - address) >= sizeof(at.ip) || !tn_parse_u64(tn_str_from(colon + 1), &port) || port > UINT16_MAX)
+    if (!colon || (size_t)(colon - address) >= sizeof(at.ip) ||
+        !tn_parse_u64(tn_str_from(colon + 1), &port) || port > UINT16_MAX)
         return tn_tool_misused(s->tool, "--address is IP:PORT");
     memcpy(at.ip, address, (size_t)(colon - address));
     at.role_ports[TN_SERVICE_FRONTEND] = (uint16_t)port;
     call.shards = (uint32_t)s->want;
     call.dry_run = s->tool->verb == VERB_PLAN;
     const tn_fault *fault = ask(s, &at, "/tenon.admin.v1.ShardService/SetShards", &call.base,
-                                &tenon__admin__v1__set_shards_response__descriptor, (ProtobufCMessage **)(void *)&answer);
+                                &tenon__admin__v1__set_shards_response__descriptor,
+                                (ProtobufCMessage **)(void *)&answer);
     if (fault)
         return say_fault(s, fault);
     Tenon__ShardsAnswer plan = TENON__SHARDS_ANSWER__INIT;
@@ -463,8 +490,8 @@ static int split_by_address(site *s, const char *address)
     if (call.dry_run)
         print_plan(s, &plan);
     else
-        printf("%u shards, they were %u: map version %llu is in force\n", call.shards, answer->before,
-               (unsigned long long)answer->version);
+        printf("%u shards, they were %u: map version %llu is in force\n", call.shards,
+               answer->before, (unsigned long long)answer->version);
     return TN_TOOL_OK;
 }
 
@@ -474,8 +501,9 @@ static int split(site *s)
     Tenon__ShardsAnswer *answer = NULL;
     call.shards = (uint32_t)s->want;
     call.dry_run = s->tool->verb == VERB_PLAN;
-    const tn_fault *fault = ask_any(s, TN_INTERNAL_SET_SHARDS, &call.base, &tenon__shards_answer__descriptor,
-                                    (ProtobufCMessage **)(void *)&answer);
+    const tn_fault *fault =
+        ask_any(s, TN_INTERNAL_SET_SHARDS, &call.base, &tenon__shards_answer__descriptor,
+                (ProtobufCMessage **)(void *)&answer);
     if (fault)
         return say_fault(s, fault);
     if (call.dry_run) {
@@ -499,8 +527,9 @@ static int operate(site *s)
     if (status != TN_OK) {
         result = failed(s, err.text);
     } else {
-        static int (*const acts[])(site * s) = {[VERB_EVICT] = evict,       [VERB_RING] = ring_owner, [VERB_DESCRIBE] = describe,
-                                                [VERB_CLOSE] = close_shard, [VERB_PLAN] = split,      [VERB_SPLIT] = split};
+        static int (*const acts[])(site * s) = {
+            [VERB_EVICT] = evict,       [VERB_RING] = ring_owner, [VERB_DESCRIBE] = describe,
+            [VERB_CLOSE] = close_shard, [VERB_PLAN] = split,      [VERB_SPLIT] = split};
         result = acts[s->tool->verb](s);
     }
     tn_arena_destroy(s->arena);
@@ -516,12 +545,14 @@ static int run(const tn_tool *tool, int argc, char **argv)
                                  {"--shards", TN_OPTION_NUMBER, &s.want},
                                  {"--address", TN_OPTION_TEXT, &address},
                                  {"--wait", TN_OPTION_NS, &s.wait_ns}};
-    int result = tn_tool_options(tool, argc, argv, options, counts ? tool->verb == VERB_PLAN ? 3 : 4 : 1, &s.word, counts ? 0 : 1,
-                                 counts ? 0 : 1);
+    int result =
+        tn_tool_options(tool, argc, argv, options, counts ? tool->verb == VERB_PLAN ? 3 : 4 : 1,
+                        &s.word, counts ? 0 : 1, counts ? 0 : 1);
     if (result != TN_TOOL_GO_ON)
         return result;
     if (!config && !address)
-        return tn_tool_misused(tool, counts ? "--config or --address is missing" : "--config is missing");
+        return tn_tool_misused(tool,
+                               counts ? "--config or --address is missing" : "--config is missing");
     if (counts && (!s.want || s.want > TN_SHARDS_MAX))
         return tn_tool_misused(tool, "--shards is 1 to %u", TN_SHARDS_MAX);
     tn_log_configure(TN_LOG_ERROR, false);
@@ -536,10 +567,13 @@ static int run(const tn_tool *tool, int argc, char **argv)
         result = split_by_address(&s, address);
         tn_arena_destroy(s.arena);
         tn_tool_loops_stop();
-    } else if (!address && tn_settings_load(config, problems, &s.settings) == TN_OK && tn_tool_loops_start(1, problems) == TN_OK) {
+    } else if (!address && tn_settings_load(config, problems, &s.settings) == TN_OK &&
+               tn_tool_loops_start(1, problems) == TN_OK) {
         if (tn_tls_open(&s.settings->tls, problems, &tls) == TN_OK &&
-            tn_tool_db_open(&s.db, s.settings, TN_KIND_PERSISTENCE, s.settings->store, problems) == TN_OK) {
-            tn_channels_use_tls(tn_tls_get(tls, TN_TLS_INTERNODE_CLIENT), tn_tls_get(tls, TN_TLS_FRONTEND_CLIENT));
+            tn_tool_db_open(&s.db, s.settings, TN_KIND_PERSISTENCE, s.settings->store, problems) ==
+                TN_OK) {
+            tn_channels_use_tls(tn_tls_get(tls, TN_TLS_INTERNODE_CLIENT),
+                                tn_tls_get(tls, TN_TLS_FRONTEND_CLIENT));
             result = operate(&s);
         }
         tn_tool_db_close(&s.db);
@@ -555,7 +589,8 @@ const tn_tool tn_tools_operate[] = {
     {.name = "member evict",
      .args = "--config FILE HOST-ID",
      .brief = "take a member that hangs out of the rings now",
-     .help = "Another member is told that it is dead. One that lives refutes it and is back at once.\n",
+     .help =
+         "Another member is told that it is dead. One that lives refutes it and is back at once.\n",
      .run = run,
      .verb = VERB_EVICT},
     {.name = "ring owner",
@@ -582,10 +617,14 @@ const tn_tool tn_tools_operate[] = {
     {.name = "shard split",
      .args = "--config FILE|--address IP:PORT --shards N [--wait 60s]",
      .brief = "change the number of shards while the servers run",
-     .help = "N is a multiple of the number of partitions that the store was made with; it may be less than now.\n"
-             "Ends when every shard has been taken under the new map.  It may be ended or repeated at any time.\n"
-             "With --address a frontend is asked, and the store is not opened: for SQLite, whose file has one user. The caller must\n"
-             "be a system admin (TENON_AUTHORIZATION is sent as the header authorization); --config names the TLS files.\n",
+     .help = "N is a multiple of the number of partitions that the store was made with; it may be "
+             "less than now.\n"
+             "Ends when every shard has been taken under the new map.  It may be ended or repeated "
+             "at any time.\n"
+             "With --address a frontend is asked, and the store is not opened: for SQLite, whose "
+             "file has one user. The caller must\n"
+             "be a system admin (TENON_AUTHORIZATION is sent as the header authorization); "
+             "--config names the TLS files.\n",
      .run = run,
      .verb = VERB_SPLIT},
     {0},

@@ -83,7 +83,8 @@ static void compare(tn_verify *v, const tn_vis_doc *doc)
                                doc->version <= expected->transition));
     if (expected)
         expected->seen = true;
-    if (expected && expected->workflow_id) { /* an object is kept under another id than it is listed by */
+    if (expected &&
+        expected->workflow_id) { /* an object is kept under another id than it is listed by */
         shard = expected->shard;
         workflow_id = tn_arena_strdup(arena, expected->workflow_id);
     }

@@ -195,7 +195,8 @@ static void judge_current(tn_vfy_replay *r)
         tn_vfy_complain(r->report, TN_TABLE_CURRENT, current_row(r),
                         "the current-run row says status %d, the state is %d", run->current_status,
                         status);
-    else if (run->current_start_ns != tn_ms_shown_start_ns(ms) || run->current_close_ns != ms->close_ns)
+    else if (run->current_start_ns != tn_ms_shown_start_ns(ms) ||
+             run->current_close_ns != ms->close_ns)
         tn_vfy_complain(r->report, TN_TABLE_CURRENT, current_row(r),
                         "the current-run row's start or close time is not the state's");
     if (tn_uuid_parse(tn_str_from(ms->first_run_id), first) &&
@@ -276,8 +277,9 @@ static void take_object(tn_vfy_replay *r)
     if (r->broken || !r->ms->kind || !r->snapshot_ms)
         return;
     if (r->snapshot_ms->kind != r->ms->kind || r->snapshot_transition <= r->ms->transition)
-        tn_vfy_complain(r->report, TN_TABLE_SNAPSHOT, run_row(r),
-                        "the snapshot is not of the object that its first record begins, or is older");
+        tn_vfy_complain(
+            r->report, TN_TABLE_SNAPSHOT, run_row(r),
+            "the snapshot is not of the object that its first record begins, or is older");
     tn_ms_destroy(r->ms);
     r->ms = r->snapshot_ms;
     r->wake_ns = r->snapshot_wake_ns;

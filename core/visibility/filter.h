@@ -50,7 +50,7 @@ typedef struct tn_filter_build {
     bool has_filter;
     bool division_seen;
     const tn_vis_division *division; /* NULL: runs, unless the query names another one */
-    const tn_fault *mistake; /* the first one */
+    const tn_fault *mistake;         /* the first one */
     tn_vis_node *nodes;
     size_t n_nodes, cap_nodes;
     tn_vis_order *order;

@@ -92,7 +92,8 @@ static uint32_t resolve(tn_filter_build *b, tn_str *name)
                tn_str_is(*name, b->division->type_name)) {
         found = TN_STR("WorkflowType");
         type = TN_ATTR_KEYWORD;
-    } else if (!type && (tn_str_is(*name, "ScheduleId") || tn_str_is(*name, "TemporalScheduleId"))) {
+    } else if (!type &&
+               (tn_str_is(*name, "ScheduleId") || tn_str_is(*name, "TemporalScheduleId"))) {
         found = TN_STR("WorkflowId");
         type = TN_ATTR_KEYWORD;
     } else if (!type && tn_str_starts(*name, prefix)) {

@@ -313,7 +313,8 @@ void tn_search_attrs_add_types(tn_arena *arena, const tn_namespace *ns,
         Temporal__Api__Common__V1__Payload__MetadataEntry **more;
         if (!payload || !type || has_metadata(payload, "type"))
             continue;
-        more = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *, payload->n_metadata + 1);
+        more = TN_NEW_ARRAY(arena, Temporal__Api__Common__V1__Payload__MetadataEntry *,
+                            payload->n_metadata + 1);
         if (!more)
             return; /* without the hint a reader has to know the type itself */
         if (payload->n_metadata)

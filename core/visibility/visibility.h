@@ -63,7 +63,7 @@ tn_status tn_vis_start(struct tn_plugin_instance *visibility, const uint8_t toke
  * ended when both have it); system.enableReadFromSecondaryVisibility, by namespace, who is read. */
 tn_status tn_vis_start_second(struct tn_plugin_instance *visibility, tn_error *err) TN_WARN_UNUSED;
 void tn_vis_set_timeout(uint64_t ns); /* [any] of operations that begin from now on */
-void tn_vis_stop(void); /* after all operations have ended */
+void tn_vis_stop(void);               /* after all operations have ended */
 
 /* ---- runs and documents ----------------------------------------------------------------------- */
 
@@ -128,11 +128,12 @@ const tn_fault *tn_vis_query_parse(tn_arena *arena, const tn_namespace *ns, tn_s
 
 /* The same for objects of one division: nothing else is found, and their own names are known. */
 typedef struct tn_vis_division {
-    const char *value;                                  /* of TemporalNamespaceDivision */
-    const char *id_name, *type_name;                    /* of WorkflowId, WorkflowType; NULL: no other */
+    const char *value;               /* of TemporalNamespaceDivision */
+    const char *id_name, *type_name; /* of WorkflowId, WorkflowType; NULL: no other */
 } tn_vis_division;
-const tn_fault *tn_vis_query_parse_in(tn_arena *arena, const tn_namespace *ns, tn_str text, uint32_t use,
-                                      const tn_vis_division *division, tn_vis_query *out);
+const tn_fault *tn_vis_query_parse_in(tn_arena *arena, const tn_namespace *ns, tn_str text,
+                                      uint32_t use, const tn_vis_division *division,
+                                      tn_vis_query *out);
 
 /* Page tokens: what the plugin calls `next`, under a MAC over the namespace and the order.  An empty
  * token is the first page.  open: NULL fault and query->page set, or INVALID_ARGUMENT "Invalid

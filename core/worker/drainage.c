@@ -7,7 +7,9 @@
 #include "visibility/visibility.h"
 #include "worker/worker.h"
 
-#define LOOK_AGAIN_NS (10 * TN_SEC) /* another worker's, which may die; another grace; or what could not be done now */
+#define LOOK_AGAIN_NS \
+    (10 * \
+     TN_SEC) /* another worker's, which may die; another grace; or what could not be done now */
 
 #define DRAINS TEMPORAL__API__ENUMS__V1__VERSION_DRAINAGE_STATUS__VERSION_DRAINAGE_STATUS_DRAINING
 
@@ -54,7 +56,8 @@ static void noted(tn_deployment_change *change)
 static void counted(tn_vis_op *op)
 {
     if (op->status != TN_OK) {
-        TN_LOG(TN_LOG_WARN, "worker", "visibility could not tell whether a version has drained, trying again",
+        TN_LOG(TN_LOG_WARN, "worker",
+               "visibility could not tell whether a version has drained, trying again",
                TN_LOG_S("deployment", job.change.name), TN_LOG_S("build_id", job.change.build_id));
         over(true);
         return;
@@ -84,10 +87,11 @@ static void ask(const choice *c)
     job.arena = tn_arena_create(0);
     job.in_flight = true;
     tn_dver version = {tn_str_from(c->d->name), tn_str_from(c->v->build_id)};
-    const char *text = tn_arena_printf(job.arena,
-                                       "TemporalWorkerDeploymentVersion = %s AND "
-                                       "TemporalWorkflowVersioningBehavior = 'Pinned' AND ExecutionStatus = 'Running'",
-                                       quoted(job.arena, tn_dver_text(job.arena, version)));
+    const char *text = tn_arena_printf(
+        job.arena,
+        "TemporalWorkerDeploymentVersion = %s AND "
+        "TemporalWorkflowVersioningBehavior = 'Pinned' AND ExecutionStatus = 'Running'",
+        quoted(job.arena, tn_dver_text(job.arena, version)));
     job.change = (tn_deployment_change){.arena = job.arena,
                                         .home = tn_loop_current(),
                                         .verb = TN_DEPLOYMENT_DRAINAGE,
@@ -96,11 +100,11 @@ static void ask(const choice *c)
                                         .build_id = tn_arena_str(job.arena, version.build_id),
                                         .done = noted};
     job.op = (tn_vis_op){.arena = job.arena, .done = counted};
-    const tn_fault *fault =
-        tn_vis_query_parse(job.arena, job.ns, tn_str_from(text), TN_VIS_FOR_COUNT, &job.op.u.list.query);
+    const tn_fault *fault = tn_vis_query_parse(job.arena, job.ns, tn_str_from(text),
+                                               TN_VIS_FOR_COUNT, &job.op.u.list.query);
     if (fault) {
-        TN_LOG(TN_LOG_ERROR, "worker", "the query for a version's drainage is refused", TN_LOG_S("query", tn_str_from(text)),
-               TN_LOG_S("why", fault->message));
+        TN_LOG(TN_LOG_ERROR, "worker", "the query for a version's drainage is refused",
+               TN_LOG_S("query", tn_str_from(text)), TN_LOG_S("why", fault->message));
         over(true);
         return;
     }
@@ -113,8 +117,9 @@ static void ask(const choice *c)
 static uint64_t due_ns(const tn_deployment_version *v, tn_str ns_name)
 {
     bool first = v->drainage_checked_ns == v->drainage_changed_ns;
-    int64_t wait = tn_dyn_i64(first ? TN_DYN_MATCHING_DRAINAGE_GRACE : TN_DYN_MATCHING_DRAINAGE_REFRESH, ns_name,
-                              TN_STR(""));
+    int64_t wait =
+        tn_dyn_i64(first ? TN_DYN_MATCHING_DRAINAGE_GRACE : TN_DYN_MATCHING_DRAINAGE_REFRESH,
+                   ns_name, TN_STR(""));
     return v->drainage_checked_ns + (wait > 0 ? (uint64_t)wait : 0);
 }
 

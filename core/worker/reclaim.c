@@ -9,8 +9,9 @@
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 #include "worker/worker.h"
 
-#define LOOK_AGAIN_NS (5 * TN_SEC) /* another worker's, which may die; or what could not be done now */
-#define SOON_NS (100 * TN_MS)      /* deletions take their time */
+#define LOOK_AGAIN_NS \
+    (5 * TN_SEC)              /* another worker's, which may die; or what could not be done now */
+#define SOON_NS (100 * TN_MS) /* deletions take their time */
 #define SWEEP_NS (60 * TN_SEC)
 
 static struct { /* loop 0 */
@@ -62,10 +63,12 @@ static const tn_namespace *choose(bool *out_others)
 static void removed(tn_namespace_write *write)
 {
     if (write->fault)
-        TN_LOG(TN_LOG_WARN, "worker", "a deleted namespace's record could not be removed, trying again",
+        TN_LOG(TN_LOG_WARN, "worker",
+               "a deleted namespace's record could not be removed, trying again",
                TN_LOG_S("namespace", job.ns->name), TN_LOG_S("why", write->fault->message));
     else
-        TN_LOG(TN_LOG_INFO, "worker", "a deleted namespace is gone", TN_LOG_S("namespace", job.ns->name));
+        TN_LOG(TN_LOG_INFO, "worker", "a deleted namespace is gone",
+               TN_LOG_S("namespace", job.ns->name));
     job.in_flight = false;
     tn_arena_destroy(job.arena);
     let_go();
@@ -75,7 +78,8 @@ static void removed(tn_namespace_write *write)
 static void remove_record(tn_store_op *op)
 {
     if (op->status != TN_OK) {
-        TN_LOG(TN_LOG_WARN, "worker", "a deleted namespace's settings of task queues could not be removed, trying again",
+        TN_LOG(TN_LOG_WARN, "worker",
+               "a deleted namespace's settings of task queues could not be removed, trying again",
                TN_LOG_S("namespace", job.ns->name), TN_LOG_Z("why", op->error.text));
         job.in_flight = false;
         tn_arena_destroy(job.arena);
@@ -101,12 +105,13 @@ static void remove_settings(void)
     tn_blob first = tn_store_row_current(job.arena, job.ns->id, TN_STR(""));
     uint8_t *end = tn_arena_alloc(job.arena, first.n);
     memcpy(end, first.p, first.n);
-    for (size_t i = first.n; i-- && !++end[i];) /* the next id's: all names of this one are before it */
+    for (size_t i = first.n;
+         i-- && !++end[i];) /* the next id's: all names of this one are before it */
         ;
     tn_store_batch_init(&batch, job.arena);
-    tn_store_batch_delete_range(&batch,
-                                tn_store_key(job.arena, TN_TABLE_TASKQUEUE, TN_PARTITION_CLUSTER, first),
-                                tn_blob_from(end, first.n));
+    tn_store_batch_delete_range(
+        &batch, tn_store_key(job.arena, TN_TABLE_TASKQUEUE, TN_PARTITION_CLUSTER, first),
+        tn_blob_from(end, first.n));
     job.store = (tn_store_op){.arena = job.arena, .done = remove_record};
     job.store.u.commit.batch = tn_store_batch_finish(&batch);
     tn_store_commit(&job.store);
@@ -166,7 +171,8 @@ static void round_over(void)
 static void swept(tn_hreq *req)
 {
     const Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse *out =
-        (const Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse *)(const void *)req->response;
+        (const Temporal__Api__Workflowservice__V1__CountWorkflowExecutionsResponse *)(const void *)
+            req->response;
     uint64_t count = !req->fault && out ? (uint64_t)out->count : 0;
     int64_t rate = tn_dyn_i64(TN_DYN_FRONTEND_NS_DELETE_RPS, TN_STR(""), TN_STR(""));
     uint64_t pause = count * TN_SEC / (rate > 0 ? (uint64_t)rate : 1);
@@ -193,7 +199,8 @@ static void sweep_shard(void)
 {
     uint64_t map;
     (void)tn_client_shard_map(&map);
-    if (map != job.map) { /* another number of shards: from the beginning, and once more before it counts as proof */
+    if (map !=
+        job.map) { /* another number of shards: from the beginning, and once more before it counts as proof */
         job.map = map;
         job.shard = 1;
         job.found = true;

@@ -76,7 +76,8 @@ static void timer_fired(tn_loop_timer *timer) { pump(TN_CONTAINER_OF(timer, wloo
 static void retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
 {
     wloop *wl = &wloops[tn_loop_index(tn_loop_current())];
-    if (wl->stopping || wl->known.count >= WAITING_MAX || tn_map_find(&wl->known, tn_blob_of_str(run_id)))
+    if (wl->stopping || wl->known.count >= WAITING_MAX ||
+        tn_map_find(&wl->known, tn_blob_of_str(run_id)))
         return;
     tn_arena *arena = tn_arena_create(0);
     retirement *r = TN_NEW(arena, retirement);
@@ -96,8 +97,10 @@ static void retire(const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
 
 void tn_worker_start(void)
 {
-    retired_total = tn_metrics_counter("tenon_retention_deleted", "closed runs deleted after their retention", NULL, 0);
-    failed_total = tn_metrics_counter("tenon_retention_failed", "deletions that will be tried again", NULL, 0);
+    retired_total = tn_metrics_counter("tenon_retention_deleted",
+                                       "closed runs deleted after their retention", NULL, 0);
+    failed_total =
+        tn_metrics_counter("tenon_retention_failed", "deletions that will be tried again", NULL, 0);
     wloops = tn_xcalloc(tn_loops_count(), sizeof(*wloops));
     for (uint32_t i = 0; i < tn_loops_count(); i++) {
         wloops[i].loop = tn_loops_get(i);

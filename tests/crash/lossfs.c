@@ -111,8 +111,8 @@ static int fs_getattr(const char *path, struct stat *st, struct fuse_file_info *
     return 0;
 }
 
-static int fs_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t offset, struct fuse_file_info *info,
-                      enum fuse_readdir_flags flags)
+static int fs_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t offset,
+                      struct fuse_file_info *info, enum fuse_readdir_flags flags)
 {
     char real[4096];
     (void)offset, (void)info, (void)flags;
@@ -159,7 +159,8 @@ static int fs_read(const char *path, char *buf, size_t n, off_t offset, struct f
     return (int)n;
 }
 
-static int fs_write(const char *path, const char *buf, size_t n, off_t offset, struct fuse_file_info *info)
+static int fs_write(const char *path, const char *buf, size_t n, off_t offset,
+                    struct fuse_file_info *info)
 {
     (void)info;
     file *f = load(path);
@@ -274,10 +275,21 @@ static int fs_access(const char *path, int mode)
 int main(int argc, char **argv)
 {
     static const struct fuse_operations operations = {
-        .getattr = fs_getattr, .readdir = fs_readdir,   .open = fs_open,     .create = fs_create,
-        .read = fs_read,       .write = fs_write,       .truncate = fs_truncate, .fsync = fs_fsync,
-        .unlink = fs_unlink,   .rename = fs_rename,     .mkdir = fs_mkdir,   .chmod = fs_chmod,
-        .chown = fs_chown,     .utimens = fs_utimens,   .access = fs_access,
+        .getattr = fs_getattr,
+        .readdir = fs_readdir,
+        .open = fs_open,
+        .create = fs_create,
+        .read = fs_read,
+        .write = fs_write,
+        .truncate = fs_truncate,
+        .fsync = fs_fsync,
+        .unlink = fs_unlink,
+        .rename = fs_rename,
+        .mkdir = fs_mkdir,
+        .chmod = fs_chmod,
+        .chown = fs_chown,
+        .utimens = fs_utimens,
+        .access = fs_access,
     };
     if (argc < 3) {
         fprintf(stderr, "usage: lossfs BACK MNT [fuse options]\n");

@@ -24,8 +24,10 @@ static void sent(void *user, const char *ip, uint16_t port, tn_blob packet)
 static void changed(void *user, const tn_member *member, tn_member_state before)
 {
     (void)user;
-    check(member->state >= TN_MEMBER_ALIVE && member->state <= TN_MEMBER_LEFT && before <= TN_MEMBER_LEFT);
-    check(memchr(member->ip, 0, sizeof(member->ip)) && memchr(member->version, 0, sizeof(member->version)));
+    check(member->state >= TN_MEMBER_ALIVE && member->state <= TN_MEMBER_LEFT &&
+          before <= TN_MEMBER_LEFT);
+    check(memchr(member->ip, 0, sizeof(member->ip)) &&
+          memchr(member->version, 0, sizeof(member->version)));
 }
 
 static void gossip(tn_blob in)
@@ -56,7 +58,8 @@ static void history(tn_arena *arena, tn_blob in)
 {
     tn_hreq req = {.arena = arena};
     Tenon__HistoryCall *call = NULL;
-    if (tn_proto_unpack(&tenon__history_call__descriptor, in, arena, (ProtobufCMessage **)(void *)&call, NULL) == TN_OK)
+    if (tn_proto_unpack(&tenon__history_call__descriptor, in, arena,
+                        (ProtobufCMessage **)(void *)&call, NULL) == TN_OK)
         (void)tn_wire_open_history(call, &req);
     if (tn_wire_close_history(in, &req) == TN_OK && req.response)
         check(req.response->descriptor != NULL);
@@ -69,7 +72,8 @@ static void matching(tn_arena *arena, tn_blob in)
 {
     tn_mreq req = {.arena = arena};
     Tenon__MatchingCall *call = NULL;
-    if (tn_proto_unpack(&tenon__matching_call__descriptor, in, arena, (ProtobufCMessage **)(void *)&call, NULL) == TN_OK)
+    if (tn_proto_unpack(&tenon__matching_call__descriptor, in, arena,
+                        (ProtobufCMessage **)(void *)&call, NULL) == TN_OK)
         (void)tn_wire_open_matching(call, &req);
     if (tn_wire_close_matching(in, &req) == TN_OK && req.response)
         check(req.response->descriptor != NULL);

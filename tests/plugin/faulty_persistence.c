@@ -103,7 +103,8 @@ static enum fate fate_of(instance *inst, const tn_batch *writes)
     static const enum fate reads[] = {REFUSED, REFUSED, FAILS_AFTER, SLOW, SLOW};
     static const enum fate commits[] = {REFUSED, FAILS_AFTER, UNCERTAIN_NOT_APPLIED, SLOW, LATE};
     read_rate(inst);
-    if (writes && has_fence(writes) && atomic_load(&inst->fenced) && chance(inst) % 100000 < atomic_load(&inst->fenced))
+    if (writes && has_fence(writes) && atomic_load(&inst->fenced) &&
+        chance(inst) % 100000 < atomic_load(&inst->fenced))
         return FENCED;
     if (chance(inst) % 1000 >= atomic_load(&inst->per_mille))
         return FINE;
@@ -178,7 +179,8 @@ static void finished(tn_op *op, tn_status status, const tn_error *err)
     if (p->fate == FAILS_AFTER) {
         tn_error told = {0};
         if (status >= 0)
-            status = fail(&told, TN_EUNCERTAIN, "a fault of the test: applied, but the answer is lost");
+            status =
+                fail(&told, TN_EUNCERTAIN, "a fault of the test: applied, but the answer is lost");
         else if (err)
             told = *err;
         host->op_finish(op, status, status < 0 ? &told : NULL);
@@ -282,7 +284,8 @@ static void commit(void *user, tn_commit_req *const *reqs, size_t n)
     for (size_t i = 0; i < n_through; i++) {
         pending *p = through[i]->status == TN_PENDING ? NULL : forget(through[i]->op);
         if (p && p->fate == FAILS_AFTER && through[i]->status == TN_OK)
-            through[i]->status = refuse(through[i]->op, TN_EUNCERTAIN, "a fault of the test: answer lost");
+            through[i]->status =
+                refuse(through[i]->op, TN_EUNCERTAIN, "a fault of the test: answer lost");
         free(p);
     }
     free(through);
@@ -342,7 +345,8 @@ static tn_status attach(void *user, tn_loop *loop, void **out, tn_error *err)
     ctx->inst = inst;
     ctx->loop = loop;
     ctx->inner = inst->state;
-    tn_status status = inst->inner->attach ? inst->inner->attach(inst->state, loop, &ctx->inner, err) : TN_OK;
+    tn_status status =
+        inst->inner->attach ? inst->inner->attach(inst->state, loop, &ctx->inner, err) : TN_OK;
     if (status != TN_OK)
         free(ctx);
     else
@@ -380,7 +384,8 @@ static const tn_plugin PLUGIN = {
     .version = "0",
     .vendor = "tests",
     .config_keys = "inner string - - the .so of the driver behind\n"
-                   "rateFile string - - a file: faults in every 1000 requests, fences in every 100000 commits\n"
+                   "rateFile string - - a file: faults in every 1000 requests, fences in every "
+                   "100000 commits\n"
                    "seed int 1 - of the dice\n"
                    "lateMs int 3000 - how long a late answer takes\n"
                    "path string - - the file of the driver behind\n",

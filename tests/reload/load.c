@@ -46,7 +46,8 @@ static void answered(tn_outcall *call)
     if (!call->fault) {
         load.ok++;
     } else if (load.failed++ == 0) {
-        snprintf(load.first, sizeof load.first, "%d " TN_STR_FMT, call->fault->code, TN_STR_ARG(call->fault->message));
+        snprintf(load.first, sizeof load.first, "%d " TN_STR_FMT, call->fault->code,
+                 TN_STR_ARG(call->fault->message));
         for (char *p = load.first; *p; p++)
             *p = *p == '"' || *p == '\\' || (uint8_t)*p < 0x20 ? '\'' : *p;
     }
@@ -60,12 +61,13 @@ static void send_one(void)
     tn_arena *arena = tn_arena_create(0);
     one *o = TN_NEW(arena, one);
     *o = (one){.began_ns = tn_now_mono_ns()};
-    o->call = (tn_outcall){.arena = arena,
-                           .path = "/temporal.api.workflowservice.v1.WorkflowService/DescribeNamespace",
-                           .message = {request, sizeof request},
-                           .deadline_mono_ns = o->began_ns + DEADLINE_NS,
-                           .done = answered,
-                           .user = o};
+    o->call =
+        (tn_outcall){.arena = arena,
+                     .path = "/temporal.api.workflowservice.v1.WorkflowService/DescribeNamespace",
+                     .message = {request, sizeof request},
+                     .deadline_mono_ns = o->began_ns + DEADLINE_NS,
+                     .done = answered,
+                     .user = o};
     load.in_flight++;
     load.in_flight_max = load.in_flight > load.in_flight_max ? load.in_flight : load.in_flight_max;
     tn_outcall_send(load.channels[load.sent++ % CHANNELS], &o->call);
@@ -126,10 +128,12 @@ int main(int argc, char **argv)
     bool over = read(fds[0], &byte, 1) == 1;
     tn_loop_call(tn_loops_get(0), end, NULL);
     tn_loops_stop();
-    printf("{\"ok\": %llu, \"failed\": %llu, \"in_flight_max\": %llu, \"longest_ms\": %llu, \"seconds\": %.1f, "
+    printf("{\"ok\": %llu, \"failed\": %llu, \"in_flight_max\": %llu, \"longest_ms\": %llu, "
+           "\"seconds\": %.1f, "
            "\"first\": \"%s\"}\n",
-           (unsigned long long)load.ok, (unsigned long long)load.failed, (unsigned long long)load.in_flight_max,
-           (unsigned long long)(load.longest_ns / TN_MS), (double)(tn_now_mono_ns() - load.began_ns) / 1e9, load.first);
+           (unsigned long long)load.ok, (unsigned long long)load.failed,
+           (unsigned long long)load.in_flight_max, (unsigned long long)(load.longest_ns / TN_MS),
+           (double)(tn_now_mono_ns() - load.began_ns) / 1e9, load.first);
     tn_loops_destroy();
     return over ? 0 : 1;
 }

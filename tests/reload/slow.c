@@ -96,7 +96,8 @@ static void time_is_up(void *arg)
     host->op_finish(l->op, TN_OK, NULL);
 }
 
-static tn_status authorize(void *ctx, tn_op *op, const tn_claims *claims, const tn_call_target *target, tn_decision *out)
+static tn_status authorize(void *ctx, tn_op *op, const tn_claims *claims,
+                           const tn_call_target *target, tn_decision *out)
 {
     place *p = ctx;
     slow *s = p->of;

@@ -10,7 +10,8 @@ typedef Temporal__Api__Command__V1__Command command;
 #define KIND(name) TEMPORAL__API__ENUMS__V1__EVENT_TYPE__EVENT_TYPE_##name
 #define SET(c, Kind, KIND_, member, value) \
     ((c)->command_type = TEMPORAL__API__ENUMS__V1__COMMAND_TYPE__COMMAND_TYPE_##KIND_, \
-     (c)->attributes_case = TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##Kind, (c)->member = (value))
+     (c)->attributes_case = TEMPORAL__API__COMMAND__V1__COMMAND__ATTRIBUTES_##Kind, \
+     (c)->member = (value))
 
 static int serial;
 
@@ -64,13 +65,14 @@ static void schedule_activity(tn_arena *arena, command *c)
     a->retry_policy->initial_interval = sim_ms(arena, 100 + sim_below(2000));
     a->retry_policy->backoff_coefficient = 2;
     a->retry_policy->maximum_interval = sim_ms(arena, 10000);
-    SET(c, SCHEDULE_ACTIVITY_TASK_COMMAND_ATTRIBUTES, SCHEDULE_ACTIVITY_TASK, schedule_activity_task_command_attributes,
-        a);
+    SET(c, SCHEDULE_ACTIVITY_TASK_COMMAND_ATTRIBUTES, SCHEDULE_ACTIVITY_TASK,
+        schedule_activity_task_command_attributes, a);
 }
 
 static void start_timer(tn_arena *arena, command *c)
 {
-    Temporal__Api__Command__V1__StartTimerCommandAttributes *a = MAKE(arena, command__v1__start_timer_command_attributes);
+    Temporal__Api__Command__V1__StartTimerCommandAttributes *a =
+        MAKE(arena, command__v1__start_timer_command_attributes);
     a->timer_id = tn_arena_printf(arena, "t%d", ++serial);
     a->start_to_fire_timeout = sim_ms(arena, 1 + sim_below(sim_below(4) ? 3000 : 40000));
     SET(c, START_TIMER_COMMAND_ATTRIBUTES, START_TIMER, start_timer_command_attributes, a);
@@ -101,20 +103,23 @@ static void reach_out(tn_arena *arena, command *c)
             MAKE(arena, command__v1__signal_external_workflow_execution_command_attributes);
         a->execution = e;
         a->signal_name = tn_arena_strdup(arena, "from-afar");
-        SET(c, SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES, SIGNAL_EXTERNAL_WORKFLOW_EXECUTION,
+        SET(c, SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES,
+            SIGNAL_EXTERNAL_WORKFLOW_EXECUTION,
             signal_external_workflow_execution_command_attributes, a);
         return;
     }
     Temporal__Api__Command__V1__RequestCancelExternalWorkflowExecutionCommandAttributes *a =
         MAKE(arena, command__v1__request_cancel_external_workflow_execution_command_attributes);
     a->workflow_id = wid;
-    SET(c, REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES, REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION,
+    SET(c, REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES,
+        REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION,
         request_cancel_external_workflow_execution_command_attributes, a);
 }
 
 static bool undo(tn_arena *arena, command *c, const sim_run *run, int64_t until)
 {
-    size_t timer = pending(run, KIND(TIMER_STARTED), until), activity = pending(run, KIND(ACTIVITY_TASK_SCHEDULED), until);
+    size_t timer = pending(run, KIND(TIMER_STARTED), until),
+           activity = pending(run, KIND(ACTIVITY_TASK_SCHEDULED), until);
     if (timer != SIZE_MAX) {
         Temporal__Api__Command__V1__CancelTimerCommandAttributes *a =
             MAKE(arena, command__v1__cancel_timer_command_attributes);
@@ -152,7 +157,8 @@ static void close_run(tn_arena *arena, command *c)
         a->workflow_type->name = tn_arena_strdup(arena, "next");
         a->task_queue = MAKE(arena, taskqueue__v1__task_queue);
         a->task_queue->name = tn_arena_strdup(arena, "q");
-        SET(c, CONTINUE_AS_NEW_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES, CONTINUE_AS_NEW_WORKFLOW_EXECUTION,
+        SET(c, CONTINUE_AS_NEW_WORKFLOW_EXECUTION_COMMAND_ATTRIBUTES,
+            CONTINUE_AS_NEW_WORKFLOW_EXECUTION,
             continue_as_new_workflow_execution_command_attributes, a);
     }
 }
@@ -175,8 +181,9 @@ static bool something(tn_arena *arena, command *c, const sim_run *run, int64_t u
     return true;
 }
 
-void sim_build_commands(tn_arena *arena, sim_run *run, int64_t until,
-                        Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *out)
+void sim_build_commands(
+    tn_arena *arena, sim_run *run, int64_t until,
+    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *out)
 {
     bool undone = false, idle = nothing_pending(run, until);
     bool enough = sim_draining || ++run->decisions > 6;
@@ -188,7 +195,8 @@ void sim_build_commands(tn_arena *arena, sim_run *run, int64_t until,
         if (something(arena, c, run, until, &undone))
             out->commands[out->n_commands++] = c;
     }
-    if (!enough && !ends && (undone || (!out->n_commands && idle))) { /* it must have something to wait for */
+    if (!enough && !ends &&
+        (undone || (!out->n_commands && idle))) { /* it must have something to wait for */
         command *c = MAKE(arena, command__v1__command);
         start_timer(arena, c);
         out->commands[out->n_commands++] = c;

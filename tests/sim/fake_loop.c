@@ -76,7 +76,10 @@ void sim_violation(const char *rule, const char *fmt, ...)
 
 #define WALL_BEGIN_NS (UINT64_C(1750000000) * TN_SEC)
 static uint64_t mono_clock(void) { return sim_now_ns; }
-static uint64_t wall_clock(void) { return WALL_BEGIN_NS + sim_now_ns + (uint64_t)sim_wall_offset_ns; }
+static uint64_t wall_clock(void)
+{
+    return WALL_BEGIN_NS + sim_now_ns + (uint64_t)sim_wall_offset_ns;
+}
 
 void sim_loops_init(uint32_t count)
 {
@@ -278,8 +281,11 @@ int64_t __wrap_tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int
     if (key == TN_DYN_MATCHING_READ_PARTITIONS)
         return mix.partitions;
     if (key == TN_DYN_MATCHING_WRITE_PARTITIONS)
-        return mix.partitions > 1 && sim_now_ns / TN_SEC % 8 == 0 ? mix.partitions - 1 : mix.partitions;
-    return key == TN_DYN_MATCHING_FORWARD_CHILDREN ? 2 : __real_tn_dyn_task_i64(key, ns, task_queue, task_type);
+        return mix.partitions > 1 && sim_now_ns / TN_SEC % 8 == 0 ? mix.partitions - 1
+                                                                  : mix.partitions;
+    return key == TN_DYN_MATCHING_FORWARD_CHILDREN
+               ? 2
+               : __real_tn_dyn_task_i64(key, ns, task_queue, task_type);
 }
 ssize_t __wrap_getrandom(void *p, size_t n, unsigned flags)
 {

@@ -20,7 +20,7 @@ typedef enum verb { GET, SCAN, COMMIT } verb;
 typedef struct pending {
     sim_event event;
     tn_msg tell;
-    tn_list link; /* all */
+    tn_list link;    /* all */
     tn_store_op *op; /* NULL: nobody waits any more */
     tn_loop *home;
     verb what;
@@ -107,7 +107,8 @@ static void fill_row(tn_arena *arena, const sim_row *row, tn_row *out)
 {
     uint8_t *key = tn_arena_memdup(arena, row->key, row->key_n);
     *out = (tn_row){.version = row->version};
-    out->key = (tn_key){.table = row->key[0], .partition = tn_blob_from(key + 1, 4),
+    out->key = (tn_key){.table = row->key[0],
+                        .partition = tn_blob_from(key + 1, 4),
                         .row = tn_blob_from(key + 5, row->key_n - 5)};
     out->value = tn_arena_blob(arena, tn_blob_from(row->value, row->n));
 }
@@ -139,7 +140,8 @@ static void check_fenced(const tn_batch *batch)
         const tn_key *key = &batch->muts[i].key;
         bool fenced = key->table < TN_TABLE_CURRENT || key->table > TN_TABLE_OUTBOX;
         for (size_t j = 0; j < batch->n_conds && !fenced; j++)
-            fenced = batch->conds[j].test == TN_COND_FENCE && batch->conds[j].key.table == TN_TABLE_SHARD &&
+            fenced = batch->conds[j].test == TN_COND_FENCE &&
+                     batch->conds[j].key.table == TN_TABLE_SHARD &&
                      tn_blob_eq(batch->conds[j].key.partition, key->partition);
         if (!fenced) {
             sim_violation("R5", "a write to table %u without a fence", key->table);
@@ -160,7 +162,8 @@ static bool workflow_of(tn_arena *arena, const tn_mut *mut, uint64_t *out_hash)
         return false;
     if (mut->key.table == TN_TABLE_CURRENT) {
         ns_id = tn_blob_from(mut->key.row.p, 16);
-        workflow_id = tn_arena_printf(arena, "%.*s", (int)mut->key.row.n - 16, (const char *)mut->key.row.p + 16);
+        workflow_id = tn_arena_printf(arena, "%.*s", (int)mut->key.row.n - 16,
+                                      (const char *)mut->key.row.p + 16);
     } else if (mut->key.table == TN_TABLE_WAKE &&
                TN_PROTO_UNPACK(tenon__wake, mut->value, arena, &wake, NULL) == TN_OK) {
         ns_id = tn_blob_from(wake->ns_id.data, wake->ns_id.len);
@@ -173,7 +176,8 @@ static bool workflow_of(tn_arena *arena, const tn_mut *mut, uint64_t *out_hash)
     if (ns_id.n != 16 || !workflow_id)
         return false;
     tn_uuid_format(ns_id.p, text);
-    *out_hash = tn_hash64_stable(tn_blob_of_str(tn_str_from(text)), tn_blob_of_str(tn_str_from(workflow_id)));
+    *out_hash = tn_hash64_stable(tn_blob_of_str(tn_str_from(text)),
+                                 tn_blob_of_str(tn_str_from(workflow_id)));
     return true;
 }
 
@@ -190,16 +194,19 @@ static void check_owner(tn_arena *arena, const tn_batch *batch)
     if (!fence)
         return;
     size_t at = place(key_bytes(arena, &fence->key, fence->key.row), &found);
-    if (!found || TN_PROTO_UNPACK(tenon__shard_record, tn_blob_from(rows[at].value, rows[at].n), arena, &record, NULL) != TN_OK) {
+    if (!found || TN_PROTO_UNPACK(tenon__shard_record, tn_blob_from(rows[at].value, rows[at].n),
+                                  arena, &record, NULL) != TN_OK) {
         sim_violation("R5", "a fence without a row");
         return;
     }
-    uint32_t of = record->shards ? record->shards : mix.shards, sub = fence->key.row.n ? tn_get_u32be(fence->key.row.p) : 0;
+    uint32_t of = record->shards ? record->shards : mix.shards,
+             sub = fence->key.row.n ? tn_get_u32be(fence->key.row.p) : 0;
     uint32_t shard = tn_get_u32be(fence->key.partition.p) + sub * mix.shards;
     for (size_t i = 0; i < batch->n_muts; i++) {
         const tn_mut *mut = &batch->muts[i];
         if (workflow_of(arena, mut, &hash) && hash % of + 1 != shard)
-            sim_violation("R13", "shard %u of %u wrote a row of table %u that is another shard's", shard, of, mut->key.table);
+            sim_violation("R13", "shard %u of %u wrote a row of table %u that is another shard's",
+                          shard, of, mut->key.table);
         if (mut->verb == TN_MUT_PUT && mut->key.table == TN_TABLE_OUTBOX) {
             place(key_bytes(arena, &mut->key, mut->key.row), &found);
             if (found)
@@ -245,7 +252,8 @@ static tn_status get(tn_store_op *op)
 static tn_status scan(tn_store_op *op)
 {
     const tn_range *range = &op->u.scan.range;
-    tn_blob first = key_bytes(op->arena, &range->from, range->page.n ? range->page : range->from.row);
+    tn_blob first =
+        key_bytes(op->arena, &range->from, range->page.n ? range->page : range->from.row);
     size_t from = place(first, NULL), until;
     if (range->to_row.p) {
         until = place(key_bytes(op->arena, &range->from, range->to_row), NULL);
@@ -263,10 +271,12 @@ static tn_status scan(tn_store_op *op)
     n = n > limit ? limit : n;
     tn_row *out = TN_NEW_ARRAY(op->arena, tn_row, n ? n : 1);
     for (size_t i = 0; i < n; i++)
-        fill_row(op->arena, &rows[range->flags & TN_RANGE_REVERSE ? until - 1 - i : from + i], &out[i]);
+        fill_row(op->arena, &rows[range->flags & TN_RANGE_REVERSE ? until - 1 - i : from + i],
+                 &out[i]);
     op->u.scan.page = (tn_page){.struct_size = sizeof(tn_page), .rows = out, .n_rows = n};
     if (more)
-        op->u.scan.page.next = tn_arena_blob(op->arena, tn_blob_from(rows[from + n].key + 5, rows[from + n].key_n - 5));
+        op->u.scan.page.next = tn_arena_blob(
+            op->arena, tn_blob_from(rows[from + n].key + 5, rows[from + n].key_n - 5));
     return TN_OK;
 }
 
@@ -283,13 +293,15 @@ static void rival_takes(sim_event *event)
         return;
     tn_arena *arena = __real_tn_arena_create(0);
     uint32_t shard = (uint32_t)sim_below(tn_client_shard_count());
-    tn_key key = tn_store_key(arena, TN_TABLE_SHARD, 1 + shard % mix.shards, tn_store_row_shard(arena, shard / mix.shards));
+    tn_key key = tn_store_key(arena, TN_TABLE_SHARD, 1 + shard % mix.shards,
+                              tn_store_row_shard(arena, shard / mix.shards));
     tn_blob bytes = key_bytes(arena, &key, key.row), packed;
     bool found;
     size_t at = place(bytes, &found);
     Tenon__ShardRecord *record;
-    if (found && tn_proto_unpack(&tenon__shard_record__descriptor, tn_blob_from(rows[at].value, rows[at].n), arena,
-                                 (ProtobufCMessage **)(void *)&record, NULL) == TN_OK) {
+    if (found &&
+        tn_proto_unpack(&tenon__shard_record__descriptor, tn_blob_from(rows[at].value, rows[at].n),
+                        arena, (ProtobufCMessage **)(void *)&record, NULL) == TN_OK) {
         record->range_id++;
         record->owner = tn_arena_strdup(arena, "rival");
         record->acquired_ns = tn_now_wall_ns();
@@ -314,7 +326,8 @@ void sim_store_init(void)
 {
     Tenon__ClusterRecord record = TENON__CLUSTER_RECORD__INIT;
     tn_arena *arena = __real_tn_arena_create(0);
-    tn_key key = tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
+    tn_key key =
+        tn_store_key(arena, TN_TABLE_META, TN_PARTITION_CLUSTER, tn_blob_of_str(TN_STR("cluster")));
     tn_blob packed;
     record.schema = 1;
     record.history_shards = mix.shards;
@@ -397,7 +410,8 @@ static void finish(sim_event *event)
     else
         status = p->apply ? do_commit(p) : TN_EUNAVAILABLE;
     if (p->what == COMMIT)
-        sim_trace("store commit of %zu: %s%s", p->batch.n_muts, tn_status_name(status), p->twist ? ", not told" : "");
+        sim_trace("store commit of %zu: %s%s", p->batch.n_muts, tn_status_name(status),
+                  p->twist ? ", not told" : "");
     if (p->what == COMMIT && p->twist)
         status = TN_EUNCERTAIN;
     answer(p, status);

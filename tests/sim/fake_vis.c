@@ -69,8 +69,8 @@ static void finish(sim_event *event)
     tn_list_remove(&w->link);
     if (w->apply)
         apply(&w->doc);
-    sim_trace("visibility of %.18s: version %d %s%s%s", w->doc.run_id, (int)w->doc.version, w->doc.status,
-              w->apply ? "" : " failed", w->twist ? " twisted" : "");
+    sim_trace("visibility of %.18s: version %d %s%s%s", w->doc.run_id, (int)w->doc.version,
+              w->doc.status, w->apply ? "" : " failed", w->twist ? " twisted" : "");
     if (!w->op)
         return;
     w->op->status = !w->apply ? TN_EUNAVAILABLE : w->twist ? TN_EUNCERTAIN : TN_OK;
@@ -90,7 +90,8 @@ static void submit(tn_vis_op *op, bool remove)
     w->doc.version = doc->version;
     memcpy(w->doc.run_id, doc->run_id.p, doc->run_id.n < 36 ? doc->run_id.n : 36);
     for (size_t i = 0; i < doc->n_attrs && !remove; i++)
-        if (tn_str_is(doc->attrs[i].name, "ExecutionStatus") && doc->attrs[i].value.n < sizeof(w->doc.status))
+        if (tn_str_is(doc->attrs[i].name, "ExecutionStatus") &&
+            doc->attrs[i].value.n < sizeof(w->doc.status))
             memcpy(w->doc.status, doc->attrs[i].value.p, doc->attrs[i].value.n);
     if (sim_faults && sim_chance(mix.fault_permille)) {
         w->apply = sim_below(2);
@@ -98,7 +99,8 @@ static void submit(tn_vis_op *op, bool remove)
     }
     tn_list_init(&w->link);
     tn_list_push_back(&all, &w->link);
-    sim_at(&w->event, TN_US * 50 + sim_below(sim_chance(mix.slow_permille) ? TN_SEC : 10 * TN_MS), finish);
+    sim_at(&w->event, TN_US * 50 + sim_below(sim_chance(mix.slow_permille) ? TN_SEC : 10 * TN_MS),
+           finish);
 }
 
 void tn_vis_put(tn_vis_op *op) { submit(op, false); }

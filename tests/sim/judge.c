@@ -55,7 +55,8 @@ static bool is_current(const sim_row *rows, size_t n, const uint8_t run_id[16], 
         tn_error err;
         if (rows[i].key[0] != TN_TABLE_CURRENT)
             continue;
-        TN_ASSERT(tn_proto_unpack(&tenon__current_run__descriptor, tn_blob_from(rows[i].value, rows[i].n), arena,
+        TN_ASSERT(tn_proto_unpack(&tenon__current_run__descriptor,
+                                  tn_blob_from(rows[i].value, rows[i].n), arena,
                                   (ProtobufCMessage **)(void *)&current, &err) == TN_OK);
         if (memcmp(current->run_id.data, run_id, 16) == 0)
             return true;
@@ -96,8 +97,8 @@ static void check_wakes(const sim_row *rows, size_t n, const sim_row *last, uint
             found++;
         }
     if (found != (wake_ns != UINT64_MAX) || at != wake_ns)
-        sim_violation("wake", "a run has %zu wake rows (%llu), its record says %llu", found, (unsigned long long)at,
-                      (unsigned long long)wake_ns);
+        sim_violation("wake", "a run has %zu wake rows (%llu), its record says %llu", found,
+                      (unsigned long long)at, (unsigned long long)wake_ns);
     if (wake_ns == 0)
         sim_violation("R12", "a closed run still wants attention");
 }
@@ -137,18 +138,21 @@ static void check_answers(const sim_run *run, size_t i)
         const sim_item *other = &run->items[k];
         if (other->ref != (int64_t)i + 1 || other->type == KIND(WORKFLOW_TASK_COMPLETED))
             continue;
-        if (other->type == KIND(ACTIVITY_TASK_STARTED) || other->type == KIND(CHILD_WORKFLOW_EXECUTION_STARTED))
+        if (other->type == KIND(ACTIVITY_TASK_STARTED) ||
+            other->type == KIND(CHILD_WORKFLOW_EXECUTION_STARTED))
             started++;
         else
             closed++;
         if (other->type == KIND(TIMER_FIRED) && other->time_ns - item->time_ns < item->dur)
             sim_violation("R7", "%s: a timer fired early", run->run_id);
-        if (other->type == KIND(ACTIVITY_TASK_STARTED) && item->number && other->number > item->number)
-            sim_violation("R8", "%s: attempt %d of at most %d", run->run_id, other->number, item->number);
+        if (other->type == KIND(ACTIVITY_TASK_STARTED) && item->number &&
+            other->number > item->number)
+            sim_violation("R8", "%s: attempt %d of at most %d", run->run_id, other->number,
+                          item->number);
     }
     if (started > 1 || closed > 1)
-        sim_violation("R11", "%s/%s: event %zu of type %d was started %d and ended %d times", run->wid, run->run_id,
-                      i + 1, item->type, started, closed);
+        sim_violation("R11", "%s/%s: event %zu of type %d was started %d and ended %d times",
+                      run->wid, run->run_id, i + 1, item->type, started, closed);
 }
 
 static const sim_ack *signal_ack(const char *request_id)
@@ -167,7 +171,8 @@ static void check_signals(const sim_run *run)
         if (item->type != KIND(WORKFLOW_EXECUTION_SIGNALED))
             continue;
         for (size_t k = 0; k < i; k++)
-            if (run->items[k].type == item->type && item->name[0] && strcmp(run->items[k].name, item->name) == 0)
+            if (run->items[k].type == item->type && item->name[0] &&
+                strcmp(run->items[k].name, item->name) == 0)
                 sim_violation("R9", "%s: signal %s is there twice", run->run_id, item->name);
         const sim_ack *ack = signal_ack(item->name);
         if (!ack)
@@ -186,7 +191,8 @@ static void check_history(const sim_run *run)
         if (i && item->time_ns < run->items[i - 1].time_ns)
             sim_violation("R3", "%s: time goes back at event %zu", run->run_id, i + 1);
         if (status)
-            sim_violation("R6", "%s: event %zu (%d) comes after the closing one", run->run_id, i + 1, item->type);
+            sim_violation("R6", "%s: event %zu (%d) comes after the closing one", run->run_id,
+                          i + 1, item->type);
         status = status_of(item->type);
         check_answers(run, i);
         if (item->type == KIND(START_CHILD_WORKFLOW_EXECUTION_INITIATED) && item->number == 2)
@@ -194,20 +200,21 @@ static void check_history(const sim_run *run)
                 if (run->items[k].type == KIND(CHILD_WORKFLOW_EXECUTION_STARTED) &&
                     run->items[k].ref == (int64_t)i + 1) {
                     const sim_run *child = sim_run_get("?", run->items[k].run);
-                    if (child->n && strcmp(child->items[child->n - 1].name, "by parent close policy") == 0)
+                    if (child->n &&
+                        strcmp(child->items[child->n - 1].name, "by parent close policy") == 0)
                         sim_violation("R11", "%s: an abandoned child was terminated", run->run_id);
                 }
     }
     check_signals(run);
     if (!status) {
-        sim_violation("R12", "%s/%s did not end: %zu events, the last of type %d", run->wid, run->run_id, run->n,
-                      run->n ? run->items[run->n - 1].type : 0);
+        sim_violation("R12", "%s/%s did not end: %zu events, the last of type %d", run->wid,
+                      run->run_id, run->n, run->n ? run->items[run->n - 1].type : 0);
         return;
     }
     const sim_doc *doc = sim_doc_of(run->run_id);
     if (!doc || strcmp(doc->status, status) != 0)
-        sim_violation("R10", "%s/%s: visibility says %s, it is %s", run->wid, run->run_id, doc ? doc->status : "nothing",
-                      status);
+        sim_violation("R10", "%s/%s: visibility says %s, it is %s", run->wid, run->run_id,
+                      doc ? doc->status : "nothing", status);
 }
 
 /* ---- what was acknowledged ---- */
@@ -241,10 +248,11 @@ static void check_acks(void)
         }
         const sim_run *run = sim_run_get(ack->wid, ack->run_id);
         if (ack->kind == ACK_WFT && !has(run, KIND(WORKFLOW_TASK_COMPLETED), ack->started))
-            sim_violation("R1", "%s/%s: completion of task %lld was acknowledged", ack->wid, ack->run_id,
-                          (long long)ack->started);
+            sim_violation("R1", "%s/%s: completion of task %lld was acknowledged", ack->wid,
+                          ack->run_id, (long long)ack->started);
         if (ack->kind == ACK_ACT && !has(run, KIND(ACTIVITY_TASK_COMPLETED), ack->scheduled))
-            sim_violation("R1", "%s/%s: completion of activity %s was acknowledged", ack->wid, ack->run_id, ack->name);
+            sim_violation("R1", "%s/%s: completion of activity %s was acknowledged", ack->wid,
+                          ack->run_id, ack->name);
     }
 }
 
@@ -273,9 +281,11 @@ void sim_judge_retired(void)
         of[rows[i].key[0] & 15]++;
     if (of[TN_TABLE_RECORD] || of[TN_TABLE_SNAPSHOT] || of[TN_TABLE_WAKE] || of[TN_TABLE_CURRENT] ||
         of[TN_TABLE_OUTBOX])
-        sim_violation("retention", "left behind: %zu records, %zu snapshots, %zu wake rows, %zu ids, %zu outbox rows",
-                      of[TN_TABLE_RECORD], of[TN_TABLE_SNAPSHOT], of[TN_TABLE_WAKE], of[TN_TABLE_CURRENT],
-                      of[TN_TABLE_OUTBOX]);
+        sim_violation(
+            "retention",
+            "left behind: %zu records, %zu snapshots, %zu wake rows, %zu ids, %zu outbox rows",
+            of[TN_TABLE_RECORD], of[TN_TABLE_SNAPSHOT], of[TN_TABLE_WAKE], of[TN_TABLE_CURRENT],
+            of[TN_TABLE_OUTBOX]);
     if (sim_docs_live())
         sim_violation("retention", "%zu visibility documents are left behind", sim_docs_live());
 }

@@ -75,7 +75,8 @@ static void look_at_tasks(sim_item *item, const event_msg *e)
     case KIND(ACTIVITY_TASK_SCHEDULED):
         name(item->name, e->activity_task_scheduled_event_attributes->activity_id);
         if (e->activity_task_scheduled_event_attributes->retry_policy)
-            item->number = e->activity_task_scheduled_event_attributes->retry_policy->maximum_attempts;
+            item->number =
+                e->activity_task_scheduled_event_attributes->retry_policy->maximum_attempts;
         break;
     case KIND(ACTIVITY_TASK_COMPLETED):
         item->ref = e->activity_task_completed_event_attributes->scheduled_event_id;
@@ -118,10 +119,12 @@ static void look_at_others(sim_item *item, const event_msg *e)
         name(item->name, e->workflow_execution_terminated_event_attributes->reason);
         break;
     case KIND(WORKFLOW_EXECUTION_CONTINUED_AS_NEW):
-        memcpy(item->run, e->workflow_execution_continued_as_new_event_attributes->new_execution_run_id, 36);
+        memcpy(item->run,
+               e->workflow_execution_continued_as_new_event_attributes->new_execution_run_id, 36);
         break;
     case KIND(START_CHILD_WORKFLOW_EXECUTION_INITIATED):
-        item->number = (int)e->start_child_workflow_execution_initiated_event_attributes->parent_close_policy;
+        item->number =
+            (int)e->start_child_workflow_execution_initiated_event_attributes->parent_close_policy;
         name(item->name, e->start_child_workflow_execution_initiated_event_attributes->workflow_id);
         break;
     case KIND(START_CHILD_WORKFLOW_EXECUTION_FAILED):
@@ -129,7 +132,9 @@ static void look_at_others(sim_item *item, const event_msg *e)
         break;
     case KIND(CHILD_WORKFLOW_EXECUTION_STARTED):
         item->ref = e->child_workflow_execution_started_event_attributes->initiated_event_id;
-        memcpy(item->run, e->child_workflow_execution_started_event_attributes->workflow_execution->run_id, 36);
+        memcpy(item->run,
+               e->child_workflow_execution_started_event_attributes->workflow_execution->run_id,
+               36);
         break;
     case KIND(CHILD_WORKFLOW_EXECUTION_COMPLETED):
         item->ref = e->child_workflow_execution_completed_event_attributes->initiated_event_id;
@@ -147,16 +152,19 @@ static void look_at_others(sim_item *item, const event_msg *e)
         item->ref = e->child_workflow_execution_terminated_event_attributes->initiated_event_id;
         break;
     case KIND(SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED):
-        item->ref = e->signal_external_workflow_execution_failed_event_attributes->initiated_event_id;
+        item->ref =
+            e->signal_external_workflow_execution_failed_event_attributes->initiated_event_id;
         break;
     case KIND(EXTERNAL_WORKFLOW_EXECUTION_SIGNALED):
         item->ref = e->external_workflow_execution_signaled_event_attributes->initiated_event_id;
         break;
     case KIND(REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED):
-        item->ref = e->request_cancel_external_workflow_execution_failed_event_attributes->initiated_event_id;
+        item->ref = e->request_cancel_external_workflow_execution_failed_event_attributes
+                        ->initiated_event_id;
         break;
     case KIND(EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED):
-        item->ref = e->external_workflow_execution_cancel_requested_event_attributes->initiated_event_id;
+        item->ref =
+            e->external_workflow_execution_cancel_requested_event_attributes->initiated_event_id;
         break;
     default:
         break;
@@ -167,13 +175,13 @@ static void lay(sim_run *run, int64_t id, const sim_item *item)
 {
     size_t at = (size_t)id - 1;
     if (at > run->n) {
-        sim_violation("R3", "%s/%s: event %lld without those before it (%zu)", run->wid, run->run_id, (long long)id,
-                      run->n);
+        sim_violation("R3", "%s/%s: event %lld without those before it (%zu)", run->wid,
+                      run->run_id, (long long)id, run->n);
         return;
     }
     if (at < run->firm && run->items[at].hash != item->hash)
-        sim_violation("R3", "%s/%s: event %lld was of type %d, now it is another one of type %d", run->wid,
-                      run->run_id, (long long)id, run->items[at].type, item->type);
+        sim_violation("R3", "%s/%s: event %lld was of type %d, now it is another one of type %d",
+                      run->wid, run->run_id, (long long)id, run->items[at].type, item->type);
     if (at == run->n && run->n == run->cap) {
         run->cap = run->cap ? run->cap * 2 : 16;
         run->items = tn_xreallocarray(run->items, run->cap, sizeof(*run->items));
@@ -197,13 +205,16 @@ void sim_run_saw(sim_run *run, tn_blob body, bool truth)
         tn_arena *arena = __real_tn_arena_create(0);
         event_msg *e = NULL;
         tn_error err;
-        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, field.bytes, arena, &e, &err) == TN_OK);
-        sim_item item = {.hash = tn_hash64_stable(field.bytes, (tn_blob){NULL, 0}), .type = (int)e->event_type};
+        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, field.bytes, arena, &e,
+                                  &err) == TN_OK);
+        sim_item item = {.hash = tn_hash64_stable(field.bytes, (tn_blob){NULL, 0}),
+                         .type = (int)e->event_type};
         tn_ns_from_ts(e->event_time, &item.time_ns);
         look_at_tasks(&item, e);
         look_at_others(&item, e);
         if (last && e->event_id != (int64_t)last + 1)
-            sim_violation("R3", "%s/%s: event %lld follows %zu", run->wid, run->run_id, (long long)e->event_id, last);
+            sim_violation("R3", "%s/%s: event %lld follows %zu", run->wid, run->run_id,
+                          (long long)e->event_id, last);
         last = (size_t)e->event_id;
         first = first ? first : last;
         lay(run, e->event_id, &item);
@@ -212,7 +223,8 @@ void sim_run_saw(sim_run *run, tn_blob body, bool truth)
     if (!last || first > run->firm + 1) /* a part, and what is before it may have been taken back */
         return;
     if (truth && last < run->firm)
-        sim_violation("R3", "%s/%s: %zu events are stored, %zu were read", run->wid, run->run_id, last, run->firm);
+        sim_violation("R3", "%s/%s: %zu events are stored, %zu were read", run->wid, run->run_id,
+                      last, run->firm);
     if (truth)
         run->n = last;
     size_t firm = last; /* an older reading may come after a newer one: what is behind it stays */

@@ -11,7 +11,18 @@
 #define CLIENTS_MAX 8u
 #define QUEUE "q"
 
-typedef enum deed { START, SIGNAL, SIGNAL_START, CANCEL, TERMINATE, DESCRIBE, READ, LONG_READ, QUERY, RESET } deed;
+typedef enum deed {
+    START,
+    SIGNAL,
+    SIGNAL_START,
+    CANCEL,
+    TERMINATE,
+    DESCRIBE,
+    READ,
+    LONG_READ,
+    QUERY,
+    RESET
+} deed;
 
 typedef struct client {
     sim_event event;
@@ -163,20 +174,26 @@ static void remember(client *c, tn_hreq *req)
 {
     const ProtobufCMessage *reply = req->response ? sim_reply(req->arena, req->response) : NULL;
     if (c->what == START && reply) {
-        const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *r = (const void *)reply;
+        const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *r =
+            (const void *)reply;
         sim_run_get(c->wid, r->run_id)->acked = true;
     } else if (c->what == SIGNAL_START && reply) {
-        const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionResponse *r = (const void *)reply;
+        const Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionResponse *r =
+            (const void *)reply;
         sim_run_get(c->wid, r->run_id)->acked = true;
     } else if (c->what == RESET && reply) {
-        const Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *r = (const void *)reply;
+        const Temporal__Api__Workflowservice__V1__ResetWorkflowExecutionResponse *r =
+            (const void *)reply;
         sim_run_get(c->wid, r->run_id)->acked = true;
     } else if (c->what == READ && reply) {
-        const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *q = (const void *)req->request;
+        const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *q =
+            (const void *)req->request;
         Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse *r =
-            (Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse *)(uintptr_t)reply;
+            (Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryResponse *)(uintptr_t)
+                reply;
         tn_blob body;
-        if (q->execution->run_id[0] && r->history && tn_proto_pack(&r->history->base, req->arena, &body) == TN_OK)
+        if (q->execution->run_id[0] && r->history &&
+            tn_proto_pack(&r->history->base, req->arena, &body) == TN_OK)
             sim_run_saw(sim_run_get(c->wid, q->execution->run_id), body, false);
     }
     if (c->what == SIGNAL || c->what == SIGNAL_START) {
@@ -191,8 +208,8 @@ static void remember(client *c, tn_hreq *req)
 
 static bool unknown(const tn_fault *fault)
 {
-    return fault && (fault->code == TN_GRPC_UNAVAILABLE || fault->code == TN_GRPC_DEADLINE_EXCEEDED ||
-                     fault->code == TN_GRPC_UNKNOWN);
+    return fault && (fault->code == TN_GRPC_UNAVAILABLE ||
+                     fault->code == TN_GRPC_DEADLINE_EXCEEDED || fault->code == TN_GRPC_UNKNOWN);
 }
 
 static void answered(tn_hreq *req)
@@ -202,7 +219,8 @@ static void answered(tn_hreq *req)
               req->fault ? (int)req->fault->code : 0, req->fault ? (int)req->fault->message.n : 0,
               req->fault ? req->fault->message.p : "");
     bool again = unknown(req->fault) && c->tries < 6;
-    if (req->fault && (req->fault->code == TN_GRPC_INTERNAL || req->fault->code == TN_GRPC_DATA_LOSS))
+    if (req->fault &&
+        (req->fault->code == TN_GRPC_INTERNAL || req->fault->code == TN_GRPC_DATA_LOSS))
         sim_violation("R1", "%s: deed %d answered %d %.*s", c->wid, c->what, req->fault->code,
                       TN_STR_ARG(req->fault->message));
     if (!req->fault)
@@ -215,9 +233,10 @@ static void answered(tn_hreq *req)
     sim_at(&c->event, again ? 10 * TN_MS + sim_below(TN_SEC) : sim_below(800 * TN_MS), act);
 }
 
-static const tn_hop hops[] = {TN_HOP_START,     TN_HOP_SIGNAL,   TN_HOP_SIGNAL_WITH_START, TN_HOP_REQUEST_CANCEL,
-                              TN_HOP_TERMINATE, TN_HOP_DESCRIBE, TN_HOP_GET_HISTORY,       TN_HOP_GET_HISTORY,
-                              TN_HOP_QUERY,     TN_HOP_RESET};
+static const tn_hop hops[] = {TN_HOP_START,          TN_HOP_SIGNAL,      TN_HOP_SIGNAL_WITH_START,
+                              TN_HOP_REQUEST_CANCEL, TN_HOP_TERMINATE,   TN_HOP_DESCRIBE,
+                              TN_HOP_GET_HISTORY,    TN_HOP_GET_HISTORY, TN_HOP_QUERY,
+                              TN_HOP_RESET};
 
 static void send_it(void *arg)
 {
@@ -235,8 +254,10 @@ static void send_it(void *arg)
                                              : read_request(c, arena);
     req->workflow_id = tn_str_from(text(arena, c->wid));
     if (c->what == READ)
-        req->run_id = tn_str_from(((const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *)
-                                       req->request)->execution->run_id);
+        req->run_id = tn_str_from(
+            ((const Temporal__Api__Workflowservice__V1__GetWorkflowExecutionHistoryRequest *)
+                 req->request)
+                ->execution->run_id);
     req->deadline_mono_ns = sim_now_ns + 15 * TN_SEC;
     req->done = answered;
     req->user = c;

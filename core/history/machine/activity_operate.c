@@ -13,7 +13,9 @@ typedef struct target {
 
 static const tn_fault *not_found(tn_tx *tx)
 {
-    return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Can't find pending activity with such ID. Invalid activityID or activity already completed");
+    return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND,
+                         "Can't find pending activity with such ID. Invalid activityID or activity "
+                         "already completed");
 }
 
 static const tn_fault *check_run(tn_tx *tx)
@@ -116,8 +118,8 @@ const tn_fault *tn_machine_pause_activity(
         return not_found(tx);
     /* All or none: one that is paused under another request stands against the whole. */
     for (size_t i = 0; i < n; i++)
-        if (found[i]->pause && !tn_str_eq(tn_str_from(found[i]->pause->request_id),
-                                          tn_str_from(request->request_id)))
+        if (found[i]->pause &&
+            !tn_str_eq(tn_str_from(found[i]->pause->request_id), tn_str_from(request->request_id)))
             return pause_one(tx, found[i], request);
     for (size_t i = 0; i < n; i++)
         (void)pause_one(tx, found[i], request);
@@ -219,11 +221,12 @@ static uint64_t next_ns(tn_tx *tx, const tn_activity *activity)
 
     if (activity->attempt <= 1 || !activity->last_attempt_complete_ns || !activity->retry.present)
         return activity->attempt_scheduled_ns;
-    interval_ns = tn_retry_activity_backoff_ns(&(tn_retry){.present = true,
-                                                           .initial_ns = activity->retry.initial_ns,
-                                                           .max_ns = activity->retry.max_ns,
-                                                           .coefficient = activity->retry.coefficient},
-                                               activity->attempt - 1, tx->now_ns, 0, NULL, &state);
+    interval_ns =
+        tn_retry_activity_backoff_ns(&(tn_retry){.present = true,
+                                                 .initial_ns = activity->retry.initial_ns,
+                                                 .max_ns = activity->retry.max_ns,
+                                                 .coefficient = activity->retry.coefficient},
+                                     activity->attempt - 1, tx->now_ns, 0, NULL, &state);
     if (state != TN_RETRY_IN_PROGRESS || !interval_ns)
         return activity->attempt_scheduled_ns;
     return activity->last_attempt_complete_ns + interval_ns;
@@ -239,8 +242,8 @@ static const tn_fault *merge_one(tn_tx *tx, const tn_activity *activity,
         return NULL;
     }
     *out = tn_activity_options_now(activity, tx->arena);
-    text = tn_activity_options_merge(tx->arena, request->update_mask, request->activity_options,
-                                     *out);
+    text =
+        tn_activity_options_merge(tx->arena, request->update_mask, request->activity_options, *out);
     if (!text)
         text = tn_activity_options_settle(tx->arena, activity, tx->ms->task_queue, 0,
                                           tx->env->limits->id_bytes_max, *out);

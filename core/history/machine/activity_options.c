@@ -12,7 +12,8 @@ typedef Temporal__Api__History__V1__ActivityTaskScheduledEventAttributes schedul
 typedef Temporal__Api__Common__V1__RetryPolicy retry_policy;
 typedef Google__Protobuf__Duration duration;
 
-#define OPTIONS_PRIORITY 7 /* field numbers: of ActivityOptions, of the scheduled event's attributes */
+#define OPTIONS_PRIORITY \
+    7 /* field numbers: of ActivityOptions, of the scheduled event's attributes */
 #define ATTRS_PRIORITY 14
 
 /* ---- time-outs ------------------------------------------------------------------------------- */

@@ -82,7 +82,8 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
             "Activity task rejected; stamp has changed. Id: %s,: type: %s, current stamp: %llu",
             activity->activity_id, activity->type, (unsigned long long)activity->stamp);
     if (!tn_tx_activity_may_start(tx, poller))
-        return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "the workflow moves to another version of its workers");
+        return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND,
+                             "the workflow moves to another version of its workers");
     tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id,
                              tn_rng_next(tx->rng));
     activity->dispatched = true;
@@ -133,8 +134,8 @@ int64_t tn_activity_record_start(tn_tx *tx, tn_activity *activity,
     attrs->request_id = tn_tx_text(tx, tn_str_from(activity->request_id));
     attrs->worker_version = (Temporal__Api__Common__V1__WorkerVersionStamp *)(uintptr_t)stamp;
     if (activity->worker_version.n &&
-        TN_PROTO_UNPACK(temporal__api__common__v1__worker_version_stamp, activity->worker_version, tx->arena,
-                        &version, NULL) == TN_OK)
+        TN_PROTO_UNPACK(temporal__api__common__v1__worker_version_stamp, activity->worker_version,
+                        tx->arena, &version, NULL) == TN_OK)
         attrs->worker_version = version;
     if (activity->last_failure.n &&
         TN_PROTO_UNPACK(temporal__api__failure__v1__failure, activity->last_failure, tx->arena,

@@ -100,8 +100,8 @@ static tn_activity_options *options_of(const tn_activity *activity, tn_arena *ar
 static void fill_pause(const tn_activity *activity, tn_arena *arena,
                        Temporal__Api__Workflow__V1__PendingActivityInfo *out)
 {
-    Temporal__Api__Workflow__V1__PendingActivityInfo__PauseInfo *info = TN_MSG(
-        arena, temporal__api__workflow__v1__pending_activity_info__pause_info);
+    Temporal__Api__Workflow__V1__PendingActivityInfo__PauseInfo *info =
+        TN_MSG(arena, temporal__api__workflow__v1__pending_activity_info__pause_info);
 
     if (out->state ==
         TEMPORAL__API__ENUMS__V1__PENDING_ACTIVITY_STATE__PENDING_ACTIVITY_STATE_SCHEDULED)

@@ -78,7 +78,8 @@ start_request *tn_batch_request(const tn_batch_job *batch, tn_arena *arena)
     start_request *request = NULL;
 
     TN_ASSERT(TN_PROTO_UNPACK(temporal__api__workflowservice__v1__start_batch_operation_request,
-                              tn_arena_blob(arena, batch->request), arena, &request, NULL) == TN_OK);
+                              tn_arena_blob(arena, batch->request), arena, &request,
+                              NULL) == TN_OK);
     return request;
 }
 
@@ -106,7 +107,10 @@ const tn_batch_target *tn_batch_target_of(const tn_batch_job *batch, uint64_t nu
 
 /* ---- as bytes -------------------------------------------------------------------------------- */
 
-static ProtobufCBinaryData bytes_of(tn_blob b) { return (ProtobufCBinaryData){b.n, (uint8_t *)(uintptr_t)b.p}; }
+static ProtobufCBinaryData bytes_of(tn_blob b)
+{
+    return (ProtobufCBinaryData){b.n, (uint8_t *)(uintptr_t)b.p};
+}
 
 static tn_blob save(const tn_ms *ms, tn_arena *arena)
 {
@@ -192,7 +196,8 @@ static tn_status load(tn_ms *ms, tn_blob packed, tn_error *err)
 
 static bool creates(const ProtobufCMessage *request)
 {
-    return request->descriptor == &temporal__api__workflowservice__v1__start_batch_operation_request__descriptor;
+    return request->descriptor ==
+           &temporal__api__workflowservice__v1__start_batch_operation_request__descriptor;
 }
 
 static const tn_fault *already_there(tn_arena *arena, const tn_ms *there)
@@ -202,7 +207,8 @@ static const tn_fault *already_there(tn_arena *arena, const tn_ms *there)
     tn_str id = tn_object_id_of(tn_str_from(there->workflow_id));
 
     detail.run_id = detail.first_execution_run_id = (char *)(uintptr_t)there->run_id_text;
-    detail.start_request_id = there->create_request_id ? there->create_request_id : (char *)(uintptr_t) "";
+    detail.start_request_id =
+        there->create_request_id ? there->create_request_id : (char *)(uintptr_t) "";
     if (tn_ms_running(there))
         return tn_fault_detailed(arena, TN_GRPC_ALREADY_EXISTS, &detail.base,
                                  "Workflow execution is already running. WorkflowId: " TN_STR_FMT
@@ -214,15 +220,16 @@ static const tn_fault *already_there(tn_arena *arena, const tn_ms *there)
                              TN_STR_ARG(id), there->run_id_text);
 }
 
-static tn_object_meet meets(const tn_ms *there, const ProtobufCMessage *request, tn_object_reply *reply,
-                            const tn_fault **out_fault)
+static tn_object_meet meets(const tn_ms *there, const ProtobufCMessage *request,
+                            tn_object_reply *reply, const tn_fault **out_fault)
 {
     (void)request;
     *out_fault = already_there(reply->arena, there);
     return TN_OBJECT_ANSWER;
 }
 
-static Temporal__Api__Common__V1__Payload *text_payload(tn_arena *arena, const char *s, const char *type)
+static Temporal__Api__Common__V1__Payload *text_payload(tn_arena *arena, const char *s,
+                                                        const char *type)
 {
     Temporal__Api__Common__V1__Payload *payload = TN_MSG(arena, temporal__api__common__v1__payload);
     const char *metadata[2][2] = {{"encoding", "json/plain"}, {"type", type}};
@@ -247,7 +254,8 @@ static Temporal__Api__Common__V1__Payload *text_payload(tn_arena *arena, const c
             TN_MSG(arena, temporal__api__common__v1__payload__metadata_entry);
 
         entry->key = (char *)(uintptr_t)metadata[i][0];
-        entry->value = (ProtobufCBinaryData){strlen(metadata[i][1]), (uint8_t *)(uintptr_t)metadata[i][1]};
+        entry->value =
+            (ProtobufCBinaryData){strlen(metadata[i][1]), (uint8_t *)(uintptr_t)metadata[i][1]};
         payload->metadata[payload->n_metadata++] = entry;
     }
     payload->data = bytes_of(tn_arena_blob(arena, tn_buf_blob(&json)));
@@ -284,8 +292,10 @@ static const tn_fault *create(tn_tx *tx, const ProtobufCMessage *message, tn_obj
 
     tn_uuid_v4(tx->rng, id);
     tn_uuid_format(id, request_id);
-    memo_put(tx->arena, memo, "batch_operation_type", text_payload(tx->arena, tn_batch_type_name(request), NULL));
-    memo_put(tx->arena, memo, "batch_operation_reason", text_payload(tx->arena, request->reason, NULL));
+    memo_put(tx->arena, memo, "batch_operation_type",
+             text_payload(tx->arena, tn_batch_type_name(request), NULL));
+    memo_put(tx->arena, memo, "batch_operation_reason",
+             text_payload(tx->arena, request->reason, NULL));
     if (*request->visibility_query)
         memo_put(tx->arena, memo, "batch_operation_visibility_query",
                  text_payload(tx->arena, request->visibility_query, NULL));
@@ -311,7 +321,8 @@ static const tn_fault *create(tn_tx *tx, const ProtobufCMessage *message, tn_obj
 
 static bool may_go(const tn_batch_job *batch)
 {
-    return batch->counted && batch->paged && batch->n_out < batch->concurrency && batch->n_out < batch->n_left;
+    return batch->counted && batch->paged && batch->n_out < batch->concurrency &&
+           batch->n_out < batch->n_left;
 }
 
 static uint64_t deadline_ns(const tn_ms *ms)
@@ -345,7 +356,8 @@ static void fire(tn_tx *tx)
 
 static bool has_wants(const tn_ms *ms) { return tn_ms_running(ms); }
 
-static void wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item), void *user)
+static void wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item),
+                  void *user)
 {
     tn_batch_job *batch = ms->object;
 
@@ -394,7 +406,8 @@ static void looked_up(tn_tx *tx, const tn_object_result *result)
         return;
     }
     take_targets(tx->ms, batch, page->targets, page->n_targets);
-    tn_ms_replace_blob(tx->ms, &batch->next_page, (tn_blob){page->next_page.data, page->next_page.len});
+    tn_ms_replace_blob(tx->ms, &batch->next_page,
+                       (tn_blob){page->next_page.data, page->next_page.len});
     batch->paged = true;
     batch->last = page->next_page.len == 0;
 }
@@ -417,13 +430,16 @@ static void acted(tn_tx *tx, const tn_object_result *result)
 {
     tn_batch_job *batch = tx->ms->object;
     tn_batch_target *target = target_of(batch, result->id);
-    bool gone = result->fault && result->fault->code == TN_GRPC_NOT_FOUND; /* closed or deleted: nothing is left to do */
+    bool gone =
+        result->fault &&
+        result->fault->code == TN_GRPC_NOT_FOUND; /* closed or deleted: nothing is left to do */
 
     if (!target || !target->out)
         return; /* told before */
     target->out = false;
     batch->n_out--;
-    if (result->fault && !gone && !is_final(result->fault) && ++target->attempts < TN_BATCH_ATTEMPTS_MAX)
+    if (result->fault && !gone && !is_final(result->fault) &&
+        ++target->attempts < TN_BATCH_ATTEMPTS_MAX)
         return;
     target->done = true;
     batch->n_left--;
@@ -457,13 +473,15 @@ static void result_came(tn_tx *tx, const tn_object_result *result)
 static void show_executions(const start_request *request, tn_arena *arena,
                             Temporal__Api__Workflowservice__V1__DescribeBatchOperationResponse *out)
 {
-    out->executions = tn_arena_array(arena, request->n_target_executions + request->n_executions + 1,
-                                     sizeof(out->executions[0]));
+    out->executions =
+        tn_arena_array(arena, request->n_target_executions + request->n_executions + 1,
+                       sizeof(out->executions[0]));
     TN_ASSERT(out->executions);
     for (size_t i = 0; i < request->n_target_executions; i++)
         out->executions[out->n_executions++] = request->target_executions[i];
     for (size_t i = 0; i < request->n_executions; i++) {
-        Temporal__Api__Common__V1__Execution *to = TN_MSG(arena, temporal__api__common__v1__execution);
+        Temporal__Api__Common__V1__Execution *to =
+            TN_MSG(arena, temporal__api__common__v1__execution);
 
         to->type = TEMPORAL__API__ENUMS__V1__EXECUTION_TYPE__EXECUTION_TYPE_WORKFLOW;
         to->business_id = request->executions[i]->workflow_id;
@@ -498,17 +516,20 @@ static ProtobufCMessage *describe(const tn_ms *ms, tn_arena *arena)
 
 static const tn_fault *call(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply)
 {
-    if (request->descriptor == &temporal__api__workflowservice__v1__describe_batch_operation_request__descriptor) {
+    if (request->descriptor ==
+        &temporal__api__workflowservice__v1__describe_batch_operation_request__descriptor) {
         reply->response = describe(tx->ms, tx->arena);
         return NULL;
     }
-    if (request->descriptor != &temporal__api__workflowservice__v1__stop_batch_operation_request__descriptor)
-        return tn_fault_make(tx->arena, TN_GRPC_UNIMPLEMENTED, "a batch job does not know this call");
+    if (request->descriptor !=
+        &temporal__api__workflowservice__v1__stop_batch_operation_request__descriptor)
+        return tn_fault_make(tx->arena, TN_GRPC_UNIMPLEMENTED,
+                             "a batch job does not know this call");
     if (!tn_ms_running(tx->ms))
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "workflow execution already completed");
     tn_object_close(tx, TERMINATED, tx->env->retention_ns);
-    reply->response =
-        tn_msg_new(tx->arena, &temporal__api__workflowservice__v1__stop_batch_operation_response__descriptor);
+    reply->response = tn_msg_new(
+        tx->arena, &temporal__api__workflowservice__v1__stop_batch_operation_response__descriptor);
     return NULL;
 }
 
@@ -518,8 +539,8 @@ static const tn_fault *not_found(tn_arena *arena, tn_str id, tn_str run_id)
         TEMPORAL__API__ERRORDETAILS__V1__NOT_FOUND_FAILURE__INIT;
 
     (void)run_id;
-    return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base, "workflow not found for ID: " TN_STR_FMT,
-                             TN_STR_ARG(id));
+    return tn_fault_detailed(arena, TN_GRPC_NOT_FOUND, &detail.base,
+                             "workflow not found for ID: " TN_STR_FMT, TN_STR_ARG(id));
 }
 
 static void listing(const tn_ms *ms, tn_arena *arena, tn_object_listing *inout)
@@ -533,8 +554,8 @@ static void listing(const tn_ms *ms, tn_arena *arena, tn_object_listing *inout)
         return;
     memo = TN_MSG(arena, temporal__api__common__v1__memo);
     payload = text_payload(arena, "", NULL);
-    json = tn_arena_printf(arena, "{\"NumSuccess\":%lld,\"NumFailure\":%lld}", (long long)batch->complete,
-                           (long long)batch->failed);
+    json = tn_arena_printf(arena, "{\"NumSuccess\":%lld,\"NumFailure\":%lld}",
+                           (long long)batch->complete, (long long)batch->failed);
     TN_ASSERT(json);
     payload->data = (ProtobufCBinaryData){strlen(json), (uint8_t *)json};
     memo_put(arena, memo, "batch_operation_stats", payload);

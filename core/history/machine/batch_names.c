@@ -4,7 +4,8 @@
 
 typedef Temporal__Api__Workflowservice__V1__StartBatchOperationRequest start_request;
 
-#define OP(UPPER) TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
+#define OP(UPPER) \
+    TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
 
 static const struct {
     int operation;
@@ -35,7 +36,8 @@ const char *tn_batch_type_name(const start_request *request)
 
 bool tn_batch_of_activities(const start_request *request)
 {
-    return request->operation_case == OP(CANCEL_ACTIVITIES) || request->operation_case == OP(TERMINATE_ACTIVITIES) ||
+    return request->operation_case == OP(CANCEL_ACTIVITIES) ||
+           request->operation_case == OP(TERMINATE_ACTIVITIES) ||
            request->operation_case == OP(DELETE_ACTIVITIES);
 }
 

@@ -95,8 +95,8 @@ void tn_callbacks_save(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
         if (from->at_start)
             continue;
         saved = TN_MSG(arena, tenon__callback_state);
-        saved->callback = (ProtobufCBinaryData){from->callback.n,
-                                                (uint8_t *)(uintptr_t)from->callback.p};
+        saved->callback =
+            (ProtobufCBinaryData){from->callback.n, (uint8_t *)(uintptr_t)from->callback.p};
         saved->request_id = from->request_id ? from->request_id : (char *)(uintptr_t) "";
         saved->registered_ns = from->registered_ns;
         to->callbacks[to->n_callbacks++] = saved;
@@ -113,7 +113,8 @@ tn_status tn_callbacks_load(tn_ms *ms, const Tenon__Snapshot *from, tn_error *er
         tn_blob packed = {saved->callback.data, saved->callback.len};
         callback_msg *callback;
 
-        status = TN_PROTO_UNPACK(temporal__api__common__v1__callback, packed, arena, &callback, err);
+        status =
+            TN_PROTO_UNPACK(temporal__api__common__v1__callback, packed, arena, &callback, err);
         if (status == TN_OK)
             attach(ms, packed, tn_str_from(saved->request_id), saved->registered_ns);
     }
@@ -140,9 +141,8 @@ void tn_callbacks_save_extras(const tn_ms *ms, tn_arena *arena, Tenon__Extras *t
         saved->attempt = from->attempts.count;
         saved->last_attempt_ns = from->attempts.last_ns;
         saved->next_attempt_ns = from->attempts.next_ns;
-        saved->last_failure =
-            (ProtobufCBinaryData){from->attempts.last_failure.n,
-                                  (uint8_t *)(uintptr_t)from->attempts.last_failure.p};
+        saved->last_failure = (ProtobufCBinaryData){
+            from->attempts.last_failure.n, (uint8_t *)(uintptr_t)from->attempts.last_failure.p};
         to->callbacks[to->n_callbacks++] = saved;
     }
 }
@@ -421,8 +421,7 @@ Tenon__NexusCompletion *tn_machine_completion(const tn_ms *ms, const tn_callback
     to->links = tn_arena_array(arena, 1, sizeof(to->links[0]));
     TN_ASSERT(to->links);
     packed = link_to_start(ms, callback, ns_name, arena);
-    to->links[to->n_links++] =
-        (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
+    to->links[to->n_links++] = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
     to->canceled = close->event_type == 21;
     to->unsuccessful = close->event_type != 2;
     if (to->unsuccessful) {
@@ -455,8 +454,7 @@ Temporal__Api__Failure__V1__Failure *tn_attempts_failure(const tn_attempts *atte
 static void describe(const tn_callback *from, tn_arena *arena, uint64_t now_ns,
                      Temporal__Api__Workflow__V1__CallbackInfo *to)
 {
-    bool backing_off =
-        from->state == TN_CALLBACK_SCHEDULED && from->attempts.next_ns > now_ns;
+    bool backing_off = from->state == TN_CALLBACK_SCHEDULED && from->attempts.next_ns > now_ns;
 
     TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__callback, from->callback, arena,
                               &to->callback, NULL) == TN_OK);

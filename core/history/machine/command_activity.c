@@ -141,7 +141,8 @@ void tn_do_schedule_activity(tn_command_run *run, const tn_command *command)
     to->use_workflow_build_id = from->use_workflow_build_id;
     to->priority = from->priority;
     id = tn_tx_add(run->tx, event);
-    if (from->request_eager_execution && !tn_ms_in_transition(run->tx->ms) && run->out->n_eager_activities < EAGER_MAX)
+    if (from->request_eager_execution && !tn_ms_in_transition(run->tx->ms) &&
+        run->out->n_eager_activities < EAGER_MAX)
         run->out->eager_activities[run->out->n_eager_activities++] = id;
 }
 

@@ -189,9 +189,8 @@ bool tn_check_request_cancel_nexus(tn_check *check, const tn_command *command)
 
 /* ---- the effects ----------------------------------------------------------------------------- */
 
-static void fill_header(
-    tn_tx *tx, const schedule_attrs *from,
-    Temporal__Api__History__V1__NexusOperationScheduledEventAttributes *to)
+static void fill_header(tn_tx *tx, const schedule_attrs *from,
+                        Temporal__Api__History__V1__NexusOperationScheduledEventAttributes *to)
 {
     to->nexus_header = tn_tx_alloc(tx, from->n_nexus_header * sizeof(to->nexus_header[0]));
     for (size_t i = 0; i < from->n_nexus_header; i++) {

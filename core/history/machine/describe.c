@@ -111,7 +111,8 @@ static const tn_started_attrs *started_of(const tn_ms *ms, tn_arena *arena)
 
 static uint64_t execution_ns(const tn_ms *ms)
 {
-    return ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : tn_ms_shown_start_ns(ms);
+    return ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns
+                                          : tn_ms_shown_start_ns(ms);
 }
 
 static void describe_config(const tn_ms *ms, tn_arena *arena, const tn_started_attrs *a,
@@ -222,8 +223,8 @@ static void describe_request_ids(const tn_ms *ms, tn_arena *arena,
         x->request_id_infos[x->n_request_id_infos++] =
             request_id_entry(arena, ms->create_request_id, 1, 1);
     for (size_t i = 0; i < ms->n_attached_request_ids; i++)
-        x->request_id_infos[x->n_request_id_infos++] = request_id_entry(
-            arena, ms->attached_request_ids[i], 55, ms->attached_event_ids[i]);
+        x->request_id_infos[x->n_request_id_infos++] =
+            request_id_entry(arena, ms->attached_request_ids[i], 55, ms->attached_event_ids[i]);
 }
 
 static void describe_extended(const tn_ms *ms, tn_arena *arena, describe_response *out)

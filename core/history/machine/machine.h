@@ -82,8 +82,8 @@ typedef struct tn_tx {
     int64_t first_event_id;
     size_t n_events;
     bool extras_dirty;
-    struct tn_tx *next_run; /* in the arena; its ms belongs to the caller after the call */
-    bool visibility_dirty;  /* search attributes, memo, status: write a document */
+    struct tn_tx *next_run;     /* in the arena; its ms belongs to the caller after the call */
+    bool visibility_dirty;      /* search attributes, memo, status: write a document */
     tn_update_end *update_ends; /* in the arena */
     size_t n_update_ends, cap_update_ends;
     /* the machine's own */
@@ -155,7 +155,8 @@ bool tn_machine_forget_sticky(tn_ms *ms);
 #define TN_REAPPLY_NO_SIGNALS 1u
 #define TN_REAPPLY_NO_UPDATES 2u
 #define TN_REAPPLY_NO_NEXUS 4u
-#define TN_REAPPLY_NO_CANCELS 8u /* they never are; but who leaves out all four wants nothing at all */
+#define TN_REAPPLY_NO_CANCELS \
+    8u /* they never are; but who leaves out all four wants nothing at all */
 #define TN_REAPPLY_NOTHING 15u
 typedef struct tn_reset {
     tn_str base_run_id, reason, request_id;
@@ -258,8 +259,10 @@ const tn_fault *tn_machine_activity_heartbeat(
 /* priority.c: of the run, of one of its activities, of a child; NULL: the default. */
 typedef Temporal__Api__Common__V1__Priority tn_priority;
 tn_priority *tn_machine_priority(const tn_ms *ms, tn_arena *arena);
-tn_priority *tn_machine_activity_priority(const tn_ms *ms, const tn_activity *activity, tn_arena *arena);
-tn_priority *tn_machine_child_priority(const tn_ms *ms, tn_arena *arena, tn_priority *own); /* `own` is filled in */
+tn_priority *tn_machine_activity_priority(const tn_ms *ms, const tn_activity *activity,
+                                          tn_arena *arena);
+tn_priority *tn_machine_child_priority(const tn_ms *ms, tn_arena *arena,
+                                       tn_priority *own); /* `own` is filled in */
 
 /* Fills a poll (or eager) response for a started activity, token included by the caller
  * (out->task_token is left). */
@@ -312,7 +315,8 @@ const tn_fault *tn_machine_children_settled(tn_tx *tx); /* closed parent: extras
 /* ---- reading ---- */
 /* Fills execution config, info, pending activities/children/workflow task, extended info. */
 /* As DescribeMutableState of the admin service shows it; points into the state. */
-struct Temporal__Server__Api__Persistence__V1__WorkflowMutableState *tn_machine_operator_view(const tn_ms *ms, tn_arena *arena);
+struct Temporal__Server__Api__Persistence__V1__WorkflowMutableState *tn_machine_operator_view(
+    const tn_ms *ms, tn_arena *arena);
 void tn_machine_describe(
     const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
     Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out);

@@ -35,8 +35,8 @@ bool tn_tx_activity_may_start(tn_tx *tx, const tn_poller *poller)
         return true;
     if (tn_ms_in_transition(ms))
         return false;
-    if (tn_dver_eq(poller->version, tn_ms_version(ms)) || tn_ms_behavior(ms) == TN_BEHAVIOR_PINNED ||
-        !leads_the_way(poller))
+    if (tn_dver_eq(poller->version, tn_ms_version(ms)) ||
+        tn_ms_behavior(ms) == TN_BEHAVIOR_PINNED || !leads_the_way(poller))
         return true;
     if (!tn_versioning_transit(ms, poller->version, poller->version_revision))
         return true;

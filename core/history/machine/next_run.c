@@ -153,8 +153,8 @@ static void next_like_this(tn_tx *tx, const char *run_id, int32_t initiator, uin
     a->memo = from->memo;
     a->search_attributes = from->search_attributes;
     a->priority = tn_machine_priority(tx->ms, tx->arena);
-    tn_ms_heritage_of_retried(tx->ms, tx->arena, from->inherited_pinned_version != NULL, initiator == BY_RETRY,
-                              &heritage);
+    tn_ms_heritage_of_retried(tx->ms, tx->arena, from->inherited_pinned_version != NULL,
+                              initiator == BY_RETRY, &heritage);
     tn_heritage_put(tx->arena, &heritage, a);
     if (initiator == BY_RETRY && from->declined_target_version_upgrade)
         a->declined_target_version_upgrade = from->declined_target_version_upgrade;
@@ -238,8 +238,8 @@ const tn_fault *tn_tx_next_by_command(tn_tx *tx, const continue_attrs *attrs,
     a->search_attributes = tn_attrs_without_nil(tx->arena, attrs->search_attributes);
     a->priority = tn_machine_priority(tx->ms, tx->arena);
     tn_ms_heritage_of_continued(tx->ms, tx->arena, tn_str_from(a->task_queue->name),
-                                (int32_t)attrs->initial_versioning_behavior, tx->env->queue_in_version,
-                                tx->env->user, &heritage);
+                                (int32_t)attrs->initial_versioning_behavior,
+                                tx->env->queue_in_version, tx->env->user, &heritage);
     tn_heritage_put(tx->arena, &heritage, a);
     a->completion_callbacks = tn_callbacks_list(tx->ms, tx->arena, &a->n_completion_callbacks);
     a->last_completion_result = attrs->last_completion_result;

@@ -94,8 +94,8 @@ static tn_nexus_op *op_create(tn_ms *ms, int64_t scheduled_id, uint64_t at_ns, t
 static void note_started(tn_ms *ms, tn_nexus_op *op, const tn_event *event)
 {
     const started_attrs *a = event->nexus_operation_started_event_attributes;
-    const char *token = a->operation_token && *a->operation_token ? a->operation_token
-                                                                  : a->operation_id;
+    const char *token =
+        a->operation_token && *a->operation_token ? a->operation_token : a->operation_id;
 
     op->started_ns = tn_event_time_ns(event);
     if (!op->started_ns)
@@ -376,8 +376,8 @@ static bool wants_cancel(const tn_nexus_op *op)
     return !op->closing && op->started_ns && op->cancel_requested_id && !op->cancel_done;
 }
 
-void tn_nexus_wants(tn_ms *ms, uint64_t now_ns,
-                    void (*each)(void *user, tn_want want, void *item), void *user)
+void tn_nexus_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item),
+                    void *user)
 {
     if (!ms->nexus)
         return;

@@ -40,8 +40,12 @@ static void put_escaped(tn_buf *out, const char *s, const char *also)
 
 char *tn_nexus_link_url(tn_arena *arena, const event_link *link)
 {
-    const char *parts[] = {"temporal:///namespaces/", link->namespace_, "/workflows/",
-                           link->workflow_id,         "/",              link->run_id};
+    const char *parts[] = {"temporal:///namespaces/",
+                           link->namespace_,
+                           "/workflows/",
+                           link->workflow_id,
+                           "/",
+                           link->run_id};
     tn_buf url = {0};
     char *out;
 
@@ -175,8 +179,7 @@ static bool take_reference(tn_arena *arena, tn_str query, event_link *to)
     }
     if (strcmp(kind, "RequestIdReference") != 0)
         return false;
-    to->reference_case =
-        TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_REQUEST_ID_REF;
+    to->reference_case = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__REFERENCE_REQUEST_ID_REF;
     to->request_id_ref =
         TN_MSG(arena, temporal__api__common__v1__link__workflow_event__request_id_reference);
     id = parameter(arena, query, "requestID");

@@ -7,7 +7,8 @@
 #include "history/machine/parts.h"
 
 tn_nexus *tn_nexus_of(tn_ms *ms); /* makes it when absent */
-int32_t tn_nexus_op_timed_out(const tn_nexus_op *op, uint64_t now_ns); /* a TimeoutType; 0: not yet */
+int32_t tn_nexus_op_timed_out(const tn_nexus_op *op,
+                              uint64_t now_ns); /* a TimeoutType; 0: not yet */
 void tn_callback_destroy(tn_ms *ms, tn_callback *callback);
 void tn_callbacks_save(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to);
 tn_status tn_callbacks_load(tn_ms *ms, const Tenon__Snapshot *from, tn_error *err);

@@ -39,8 +39,8 @@ failure_msg *tn_nexus_call_failure(tn_arena *arena, const char *message, bool no
 
 bool tn_nexus_retryable(const char *type, int32_t retry_behavior)
 {
-    static const char *const final[] = {"BAD_REQUEST",  "UNAUTHENTICATED", "UNAUTHORIZED",
-                                        "NOT_FOUND",    "CONFLICT",        "NOT_IMPLEMENTED"};
+    static const char *const final[] = {"BAD_REQUEST", "UNAUTHENTICATED", "UNAUTHORIZED",
+                                        "NOT_FOUND",   "CONFLICT",        "NOT_IMPLEMENTED"};
 
     if (retry_behavior == 1 || retry_behavior == 2)
         return retry_behavior == 1;
@@ -151,8 +151,7 @@ static void add_timed_out(tn_tx *tx, const tn_nexus_op *op, int32_t timeout_type
     cause->failure_info_case = INFO(TIMEOUT_FAILURE_INFO);
     cause->timeout_failure_info =
         TN_MSG(tx->arena, temporal__api__failure__v1__timeout_failure_info);
-    cause->timeout_failure_info->timeout_type =
-        (Temporal__Api__Enums__V1__TimeoutType)timeout_type;
+    cause->timeout_failure_info->timeout_type = (Temporal__Api__Enums__V1__TimeoutType)timeout_type;
     FILL(a);
     a->failure = operation_failure(tx, op, cause);
     tn_tx_add(tx, event);
@@ -167,9 +166,9 @@ static const char *unfit(const tn_tx *tx, const tn_nexus_result *result)
     size_t n = result->kind == TN_NEXUS_ASYNC && result->token ? strlen(result->token) : 0;
 
     if (limits->nexus_token_bytes_max > 0 && (int64_t)n > limits->nexus_token_bytes_max)
-        return tn_arena_printf(
-            tx->arena, "invalid operation token: length exceeds allowed limit (%zu/%lld)", n,
-            (long long)limits->nexus_token_bytes_max);
+        return tn_arena_printf(tx->arena,
+                               "invalid operation token: length exceeds allowed limit (%zu/%lld)",
+                               n, (long long)limits->nexus_token_bytes_max);
     n = result->kind == TN_NEXUS_SYNC && result->payload
             ? protobuf_c_message_get_packed_size(&result->payload->base)
             : 0;
@@ -301,15 +300,13 @@ const tn_fault *tn_machine_nexus_completed(tn_tx *tx, const Tenon__NexusCompleti
     op = tn_ms_nexus_op(tx->ms, from->scheduled_id);
     if (!op || (*from->request_id && strcmp(from->request_id, op->request_id) != 0))
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "operation not found");
-    if (from->unsuccessful &&
-        TN_PROTO_UNPACK(temporal__api__failure__v1__failure,
-                        ((tn_blob){from->failure.data, from->failure.len}), tx->arena, &failure,
-                        NULL) != TN_OK)
+    if (from->unsuccessful && TN_PROTO_UNPACK(temporal__api__failure__v1__failure,
+                                              ((tn_blob){from->failure.data, from->failure.len}),
+                                              tx->arena, &failure, NULL) != TN_OK)
         return malformed(tx, "failure");
-    if (from->has_payload &&
-        TN_PROTO_UNPACK(temporal__api__common__v1__payload,
-                        ((tn_blob){from->payload.data, from->payload.len}), tx->arena, &payload,
-                        NULL) != TN_OK)
+    if (from->has_payload && TN_PROTO_UNPACK(temporal__api__common__v1__payload,
+                                             ((tn_blob){from->payload.data, from->payload.len}),
+                                             tx->arena, &payload, NULL) != TN_OK)
         return malformed(tx, "payload");
     if (!op->started_ns) {
         links = links_of(tx, from, &n_links);
@@ -383,8 +380,9 @@ static Temporal__Api__Workflow__V1__PendingNexusOperationInfo *pending(const tn_
     Temporal__Api__History__V1__NexusOperationScheduledEventAttributes *a;
     bool backing_off = !op->started_ns && op->attempts.next_ns > now_ns;
 
-    TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__nexus_operation_scheduled_event_attributes,
-                              op->attrs, arena, &a, NULL) == TN_OK);
+    TN_ASSERT(
+        TN_PROTO_UNPACK(temporal__api__history__v1__nexus_operation_scheduled_event_attributes,
+                        op->attrs, arena, &a, NULL) == TN_OK);
     to->endpoint = op->endpoint;
     to->service = op->service;
     to->operation = op->operation;

@@ -71,32 +71,38 @@ typedef struct tn_object_kind {
 
     /* Requests (public messages).  creates: this one makes an object. */
     bool (*creates)(const ProtobufCMessage *request);
-    tn_object_meet (*meets)(const tn_ms *there, const ProtobufCMessage *request, tn_object_reply *reply,
-                            const tn_fault **out_fault);
+    tn_object_meet (*meets)(const tn_ms *there, const ProtobufCMessage *request,
+                            tn_object_reply *reply, const tn_fault **out_fault);
     /* On a fresh state: calls tn_object_begin, fills ms->object. */
     const tn_fault *(*create)(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply);
     /* Any other; sets tx->extras_dirty when it has changed something (and visibility_dirty). */
     const tn_fault *(*call)(tn_tx *tx, const ProtobufCMessage *request, tn_object_reply *reply);
-    const tn_fault *(*not_found)(tn_arena *arena, tn_str id, tn_str run_id); /* run_id may be empty */
+    const tn_fault *(*not_found)(tn_arena *arena, tn_str id,
+                                 tn_str run_id); /* run_id may be empty */
 
     /* Wall time at which fire has something to do; UINT64_MAX: never. */
     uint64_t (*deadline_ns)(const tn_ms *ms);
     void (*fire)(tn_tx *tx);
     /* Calls each(user, TN_WANT_OBJECT, want) for every want that is not dispatched (activities of ms->activities that are
      * ready are handed to matching besides).  May be NULL, like result. */
-    void (*wants)(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item), void *user);
+    void (*wants)(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item),
+                  void *user);
     bool (*has_wants)(const tn_ms *ms); /* something would have to be done after a restart */
     void (*result)(tn_tx *tx, const tn_object_result *result);
     void (*listing)(const tn_ms *ms, tn_arena *arena, tn_object_listing *inout);
-    void (*terminate)(tn_tx *tx); /* it is to be deleted, or gives way: calls tn_object_close; NULL: that is all */
+    void (*terminate)(
+        tn_tx
+            *tx); /* it is to be deleted, or gives way: calls tn_object_close; NULL: that is all */
     /* A chain of runs that it owns has ended with this event; may come again. */
-    void (*owned_closed)(tn_tx *tx, uint64_t ref, tn_str workflow_id, tn_str first_run_id, const tn_event *event);
+    void (*owned_closed)(tn_tx *tx, uint64_t ref, tn_str workflow_id, tn_str first_run_id,
+                         const tn_event *event);
 } tn_object_kind;
 
 /* The kind of a workflow id, NULL: a workflow's. */
 const tn_object_kind *tn_object_kind_of(tn_str workflow_id);
-tn_str tn_object_id_of(tn_str workflow_id);                                      /* without mark and letter */
-tn_str tn_object_workflow_id(tn_arena *arena, const tn_object_kind *kind, tn_str id); /* with them */
+tn_str tn_object_id_of(tn_str workflow_id); /* without mark and letter */
+tn_str tn_object_workflow_id(tn_arena *arena, const tn_object_kind *kind,
+                             tn_str id); /* with them */
 
 /* What event 1 says. */
 typedef struct tn_object_start {

@@ -13,9 +13,15 @@ typedef Temporal__Server__Api__Persistence__V1__WorkflowExecutionInfo execution_
 
 static char *text(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }
 
-static tn_pb_timestamp *when(tn_arena *arena, uint64_t ns) { return ns ? tn_ts_from_ns(arena, (int64_t)ns) : NULL; }
+static tn_pb_timestamp *when(tn_arena *arena, uint64_t ns)
+{
+    return ns ? tn_ts_from_ns(arena, (int64_t)ns) : NULL;
+}
 
-static tn_pb_duration *span(tn_arena *arena, uint64_t ns) { return ns ? tn_duration_from_ns(arena, (int64_t)ns) : NULL; }
+static tn_pb_duration *span(tn_arena *arena, uint64_t ns)
+{
+    return ns ? tn_duration_from_ns(arena, (int64_t)ns) : NULL;
+}
 
 static void *list_of(tn_arena *arena, size_t n)
 {
@@ -31,7 +37,8 @@ static void view_activities(const tn_ms *ms, tn_arena *arena, mutable_state *out
         const tn_activity *a = TN_CONTAINER_OF(link, tn_activity, link);
         if (out->n_activity_infos == ms->n_activities)
             break;
-        Temporal__Server__Api__Persistence__V1__ActivityInfo *i = tn_msg_new(arena, P(activity_info));
+        Temporal__Server__Api__Persistence__V1__ActivityInfo *i =
+            tn_msg_new(arena, P(activity_info));
         i->scheduled_event_id = a->scheduled_id;
         i->scheduled_time = when(arena, a->scheduled_ns);
         i->first_scheduled_time = when(arena, a->first_scheduled_ns);
@@ -60,11 +67,11 @@ static void view_activities(const tn_ms *ms, tn_arena *arena, mutable_state *out
         i->activity_type = TN_MSG(arena, temporal__api__common__v1__activity_type);
         i->activity_type->name = text(a->type);
         if (a->last_failure.n)
-            TN_ASSERT(TN_PROTO_UNPACK(temporal__api__failure__v1__failure, a->last_failure, arena, &i->retry_last_failure,
-                                      NULL) == TN_OK);
+            TN_ASSERT(TN_PROTO_UNPACK(temporal__api__failure__v1__failure, a->last_failure, arena,
+                                      &i->retry_last_failure, NULL) == TN_OK);
         if (a->heartbeat_details.n)
-            TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payloads, a->heartbeat_details, arena,
-                                      &i->last_heartbeat_details, NULL) == TN_OK);
+            TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payloads, a->heartbeat_details,
+                                      arena, &i->last_heartbeat_details, NULL) == TN_OK);
         Temporal__Server__Api__Persistence__V1__WorkflowMutableState__ActivityInfosEntry *e =
             tn_msg_new(arena, P(workflow_mutable_state__activity_infos_entry));
         e->key = a->scheduled_id;
@@ -100,7 +107,8 @@ static void view_children(const tn_ms *ms, tn_arena *arena, mutable_state *out)
             break;
         Temporal__Server__Api__Persistence__V1__WorkflowMutableState__ChildExecutionInfosEntry *e =
             tn_msg_new(arena, P(workflow_mutable_state__child_execution_infos_entry));
-        Temporal__Server__Api__Persistence__V1__ChildExecutionInfo *i = e->value = tn_msg_new(arena, P(child_execution_info));
+        Temporal__Server__Api__Persistence__V1__ChildExecutionInfo *i = e->value =
+            tn_msg_new(arena, P(child_execution_info));
         e->key = c->initiated_id;
         i->initiated_event_id = c->initiated_id;
         i->started_event_id = c->started_id;
@@ -110,7 +118,8 @@ static void view_children(const tn_ms *ms, tn_arena *arena, mutable_state *out)
         i->namespace_ = text(c->ns_name);
         i->namespace_id = text(c->ns_id);
         i->workflow_type_name = text(c->type);
-        i->parent_close_policy = (Temporal__Api__Enums__V1__ParentClosePolicy)c->parent_close_policy;
+        i->parent_close_policy =
+            (Temporal__Api__Enums__V1__ParentClosePolicy)c->parent_close_policy;
         out->child_execution_infos[out->n_child_execution_infos++] = e;
     }
 }
@@ -133,8 +142,8 @@ static void view_externals(const tn_ms *ms, tn_arena *arena, mutable_state *out)
             e->value->request_id = text(x->request_id);
             out->signal_infos[out->n_signal_infos++] = e;
         } else {
-            Temporal__Server__Api__Persistence__V1__WorkflowMutableState__RequestCancelInfosEntry *e =
-                tn_msg_new(arena, P(workflow_mutable_state__request_cancel_infos_entry));
+            Temporal__Server__Api__Persistence__V1__WorkflowMutableState__RequestCancelInfosEntry
+                *e = tn_msg_new(arena, P(workflow_mutable_state__request_cancel_infos_entry));
             e->key = x->initiated_id;
             e->value = tn_msg_new(arena, P(request_cancel_info));
             e->value->initiated_event_id = x->initiated_id;
@@ -153,7 +162,8 @@ static void view_buffered(const tn_ms *ms, tn_arena *arena, mutable_state *out)
         const tn_buffered *b = TN_CONTAINER_OF(link, tn_buffered, link);
         if (out->n_buffered_events < ms->n_buffered)
             TN_ASSERT(TN_PROTO_UNPACK(temporal__api__history__v1__history_event, b->event, arena,
-                                      &out->buffered_events[out->n_buffered_events++], NULL) == TN_OK);
+                                      &out->buffered_events[out->n_buffered_events++],
+                                      NULL) == TN_OK);
     }
 }
 
@@ -179,8 +189,8 @@ static void view_maps(const tn_ms *ms, tn_arena *arena, execution_info *i)
         Temporal__Server__Api__Persistence__V1__WorkflowExecutionInfo__MemoEntry *e =
             tn_msg_new(arena, P(workflow_execution_info__memo_entry));
         e->key = ms->memo.items[n].name;
-        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payload, ms->memo.items[n].payload, arena, &e->value, NULL) ==
-                  TN_OK);
+        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payload, ms->memo.items[n].payload,
+                                  arena, &e->value, NULL) == TN_OK);
         i->memo[i->n_memo++] = e;
     }
     i->search_attributes = list_of(arena, ms->search_attributes.count);
@@ -188,15 +198,17 @@ static void view_maps(const tn_ms *ms, tn_arena *arena, execution_info *i)
         Temporal__Server__Api__Persistence__V1__WorkflowExecutionInfo__SearchAttributesEntry *e =
             tn_msg_new(arena, P(workflow_execution_info__search_attributes_entry));
         e->key = ms->search_attributes.items[n].name;
-        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payload, ms->search_attributes.items[n].payload, arena,
-                                  &e->value, NULL) == TN_OK);
+        TN_ASSERT(TN_PROTO_UNPACK(temporal__api__common__v1__payload,
+                                  ms->search_attributes.items[n].payload, arena, &e->value,
+                                  NULL) == TN_OK);
         i->search_attributes[i->n_search_attributes++] = e;
     }
 }
 
 static void view_history(const tn_ms *ms, tn_arena *arena, execution_info *i)
 {
-    Temporal__Server__Api__Persistence__V1__HistoryBranch *branch = tn_msg_new(arena, P(history_branch));
+    Temporal__Server__Api__Persistence__V1__HistoryBranch *branch =
+        tn_msg_new(arena, P(history_branch));
     Temporal__Server__Api__History__V1__VersionHistories *all =
         TN_MSG(arena, temporal__server__api__history__v1__version_histories);
     Temporal__Server__Api__History__V1__VersionHistory *one =
@@ -225,7 +237,8 @@ static execution_info *view_info(const tn_ms *ms, tn_arena *arena)
     i->parent_workflow_id = text(ms->parent.workflow_id);
     i->parent_run_id = text(ms->parent.run_id);
     i->parent_initiated_id = ms->parent.initiated_id;
-    i->root_workflow_id = text(ms->parent.root_workflow_id ? ms->parent.root_workflow_id : ms->workflow_id);
+    i->root_workflow_id =
+        text(ms->parent.root_workflow_id ? ms->parent.root_workflow_id : ms->workflow_id);
     i->root_run_id = text(ms->parent.root_run_id ? ms->parent.root_run_id : ms->run_id_text);
     i->completion_event_batch_id = ms->close_batch_first_id;
     i->task_queue = text(ms->task_queue);
@@ -234,7 +247,8 @@ static execution_info *view_info(const tn_ms *ms, tn_arena *arena)
     i->workflow_run_timeout = span(arena, ms->run_timeout_ns);
     i->default_workflow_task_timeout = span(arena, ms->wft_timeout_ns);
     i->start_time = when(arena, tn_ms_shown_start_ns(ms));
-    i->execution_time = when(arena, ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns : tn_ms_shown_start_ns(ms));
+    i->execution_time = when(arena, ms->first_wft_backoff_until_ns ? ms->first_wft_backoff_until_ns
+                                                                   : tn_ms_shown_start_ns(ms));
     i->last_update_time = when(arena, ms->last_event_ns);
     i->close_time = when(arena, ms->close_ns);
     i->workflow_execution_expiration_time = when(arena, ms->execution_expire_ns);
@@ -261,13 +275,17 @@ static execution_info *view_info(const tn_ms *ms, tn_arena *arena)
 mutable_state *tn_machine_operator_view(const tn_ms *ms, tn_arena *arena)
 {
     mutable_state *out = tn_msg_new(arena, P(workflow_mutable_state));
-    Temporal__Server__Api__Persistence__V1__WorkflowExecutionState *state = tn_msg_new(arena, P(workflow_execution_state));
+    Temporal__Server__Api__Persistence__V1__WorkflowExecutionState *state =
+        tn_msg_new(arena, P(workflow_execution_state));
     bool begun = ms->last_completed_started_id || ms->wft.started_id;
     state->create_request_id = text(ms->create_request_id);
     state->run_id = text(ms->run_id_text);
-    state->state = !tn_ms_running(ms) ? TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_COMPLETED
-                   : begun            ? TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_RUNNING
-                                      : TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_CREATED;
+    state->state =
+        !tn_ms_running(ms)
+            ? TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_COMPLETED
+        : begun
+            ? TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_RUNNING
+            : TEMPORAL__SERVER__API__ENUMS__V1__WORKFLOW_EXECUTION_STATE__WORKFLOW_EXECUTION_STATE_CREATED;
     state->status = (Temporal__Api__Enums__V1__WorkflowExecutionStatus)ms->status;
     state->start_time = when(arena, tn_ms_shown_start_ns(ms));
     state->first_execution_run_id = text(ms->first_run_id);

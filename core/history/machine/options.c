@@ -45,8 +45,7 @@ static bool merge_priority(tn_arena *arena, const update_request *request, run_o
 {
     const Google__Protobuf__FieldMask *mask = request->update_mask;
     const priority_msg none = TEMPORAL__API__COMMON__V1__PRIORITY__INIT,
-                       *from = request->workflow_execution_options->priority,
-                       *was = into->priority;
+                       *from = request->workflow_execution_options->priority, *was = into->priority;
     priority_msg *to = TN_MSG(arena, temporal__api__common__v1__priority);
 
     if (tn_mask_has(mask, "priority"))
@@ -77,14 +76,16 @@ static const tn_fault *partial(tn_arena *arena, const Google__Protobuf__FieldMas
     bool behavior = tn_mask_has(mask, "versioning_override.behavior");
 
     if (behavior != tn_mask_has(mask, "versioning_override.deployment"))
-        return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
-                             "error applying update_options: versioning_override fields must be updated together");
+        return tn_fault_make(
+            arena, TN_GRPC_INVALID_ARGUMENT,
+            "error applying update_options: versioning_override fields must be updated together");
     for (size_t i = 0; i < mask->n_paths; i++)
         if (strncmp(mask->paths[i], "versioning_override.", 20) == 0 &&
-            strcmp(mask->paths[i] + 20, "behavior") != 0 && strcmp(mask->paths[i] + 20, "deployment") != 0)
-            return tn_fault_make(
-                arena, TN_GRPC_INVALID_ARGUMENT,
-                "error applying update_options: versioning_override doesn't support partial updates");
+            strcmp(mask->paths[i] + 20, "behavior") != 0 &&
+            strcmp(mask->paths[i] + 20, "deployment") != 0)
+            return tn_fault_make(arena, TN_GRPC_INVALID_ARGUMENT,
+                                 "error applying update_options: versioning_override doesn't "
+                                 "support partial updates");
     return NULL;
 }
 
@@ -94,21 +95,25 @@ static const tn_fault *complete(tn_tx *tx, tn_override *override)
     static const char *const names[] = {"Unspecified", "Pinned", "AutoUpgrade"};
     tn_dver now = tn_ms_version(tx->ms);
 
-    if (override->override_case != TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED ||
+    if (override->override_case !=
+            TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED ||
         override->pinned->version)
         return NULL;
     if (tn_ms_behavior(tx->ms) != TN_BEHAVIOR_PINNED)
         return tn_fault_make(tx->arena, TN_GRPC_FAILED_PRECONDITION,
-                             "must specify a specific pinned override version because workflow with id %s has behavior "
+                             "must specify a specific pinned override version because workflow "
+                             "with id %s has behavior "
                              "%s and is not yet pinned to any version",
                              tx->ms->workflow_id, names[tn_ms_behavior(tx->ms)]);
-    override->pinned->version = TN_MSG(tx->arena, temporal__api__deployment__v1__worker_deployment_version);
+    override->pinned->version =
+        TN_MSG(tx->arena, temporal__api__deployment__v1__worker_deployment_version);
     override->pinned->version->deployment_name = tn_tx_text(tx, now.deployment);
     override->pinned->version->build_id = tn_tx_text(tx, now.build_id);
     return NULL;
 }
 
-static const tn_fault *merge_override(tn_tx *tx, const update_request *request, run_options *into, bool *changed)
+static const tn_fault *merge_override(tn_tx *tx, const update_request *request, run_options *into,
+                                      bool *changed)
 {
     const Google__Protobuf__FieldMask *mask = request->update_mask;
     const tn_fault *fault = partial(tx->arena, mask);
@@ -117,7 +122,8 @@ static const tn_fault *merge_override(tn_tx *tx, const update_request *request, 
 
     if (fault)
         return fault;
-    if (!tn_mask_has(mask, "versioning_override") && !tn_mask_has(mask, "versioning_override.behavior"))
+    if (!tn_mask_has(mask, "versioning_override") &&
+        !tn_mask_has(mask, "versioning_override.behavior"))
         return NULL;
     into->versioning_override =
         tn_override_settle(tx->arena, request->workflow_execution_options->versioning_override);
@@ -130,11 +136,13 @@ static const tn_fault *merge_override(tn_tx *tx, const update_request *request, 
         return fault;
     target = tn_override_target(into->versioning_override);
     if (tn_dver_is(target) && tx->env->queue_in_version &&
-        !tx->env->queue_in_version(tx->env->user, tx->env->ns_id, tn_str_from(tx->ms->task_queue), target))
+        !tx->env->queue_in_version(tx->env->user, tx->env->ns_id, tn_str_from(tx->ms->task_queue),
+                                   target))
         return tn_fault_make(tx->arena, TN_GRPC_FAILED_PRECONDITION,
                              "Pinned version '" TN_STR_FMT ":" TN_STR_FMT
                              "' is not present in task queue '%s' of type 'Workflow'",
-                             TN_STR_ARG(target.deployment), TN_STR_ARG(target.build_id), tx->ms->task_queue);
+                             TN_STR_ARG(target.deployment), TN_STR_ARG(target.build_id),
+                             tx->ms->task_queue);
     *changed = *changed || !was || !tn_proto_equal(&was->base, &into->versioning_override->base);
     return NULL;
 }

@@ -201,8 +201,8 @@ static bool is_named(const tn_ms *ms, const tn_activity *activity)
     return false;
 }
 
-Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *tn_pause_attribute(
-    const tn_ms *ms, tn_arena *arena)
+Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *tn_pause_attribute(const tn_ms *ms,
+                                                                                    tn_arena *arena)
 {
     Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *entry = NULL;
     tn_buf json = {0};

@@ -17,9 +17,13 @@ static tn_priority *merge(tn_priority *run, tn_priority *own)
     return own;
 }
 
-tn_priority *tn_machine_priority(const tn_ms *ms, tn_arena *arena) { return tn_ms_priority(ms, arena); }
+tn_priority *tn_machine_priority(const tn_ms *ms, tn_arena *arena)
+{
+    return tn_ms_priority(ms, arena);
+}
 
-tn_priority *tn_machine_activity_priority(const tn_ms *ms, const tn_activity *activity, tn_arena *arena)
+tn_priority *tn_machine_activity_priority(const tn_ms *ms, const tn_activity *activity,
+                                          tn_arena *arena)
 {
     return merge(tn_ms_priority(ms, arena), tn_activity_priority(activity, arena));
 }

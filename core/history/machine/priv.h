@@ -267,11 +267,12 @@ void tn_ms_load_reset_points(tn_ms *ms, const Temporal__Api__Workflow__V1__Reset
 void tn_ms_wft_lost(tn_ms *ms, bool counts); /* failed or timed out: attempt, stickiness */
 void tn_ms_note_problem(tn_ms *ms, int32_t wft_failed_cause);
 void tn_ms_attach_request_id(tn_ms *ms, tn_str id, int64_t event_id); /* 0: it has none yet */
-void tn_put_json_text(tn_buf *out, const char *s); /* as between quotes */
+void tn_put_json_text(tn_buf *out, const char *s);                    /* as between quotes */
 
 /* ---- pause.c, options.c ---- */
 #define TN_STATUS_PAUSED 8
-#define TN_CAUSE_PAUSED 39 /* WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_PAUSE_REQUESTED_BEFORE_TASK_STARTED */
+#define TN_CAUSE_PAUSED \
+    39 /* WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_PAUSE_REQUESTED_BEFORE_TASK_STARTED */
 /* What events 58, 59 and 55 say; in force even while they wait in the buffer. */
 void tn_ms_note_pause(tn_ms *ms, const tn_event *event);
 void tn_ms_note_options(tn_ms *ms, const tn_event *event);
@@ -284,7 +285,8 @@ Temporal__Api__Common__V1__SearchAttributes__IndexedFieldsEntry *tn_pause_attrib
     const tn_ms *ms, tn_arena *arena);
 /* A keyword list as a search attribute's payload. */
 Temporal__Api__Common__V1__Payload *tn_keyword_list(tn_arena *arena, const tn_buf *json);
-Temporal__Api__Common__V1__Priority *tn_ms_priority(const tn_ms *ms, tn_arena *arena); /* NULL: none */
+Temporal__Api__Common__V1__Priority *tn_ms_priority(const tn_ms *ms,
+                                                    tn_arena *arena); /* NULL: none */
 
 /* ---- state.c: for the fold, which alone sees what is `closing` ---- */
 tn_activity *tn_ms_activity_any(const tn_ms *ms, int64_t scheduled_id);

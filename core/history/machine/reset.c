@@ -20,7 +20,8 @@
 static Temporal__Api__Failure__V1__Failure *reset_failure(tn_tx *tx, tn_str reason,
                                                           tn_blob heartbeat_details)
 {
-    Temporal__Api__Failure__V1__Failure *failure = TN_MSG(tx->arena, temporal__api__failure__v1__failure);
+    Temporal__Api__Failure__V1__Failure *failure =
+        TN_MSG(tx->arena, temporal__api__failure__v1__failure);
 
     failure->message = tn_tx_text(tx, reason);
     failure->failure_info_case =
@@ -80,10 +81,11 @@ const tn_fault *tn_machine_reset(tn_tx *tx, const tn_reset *reset)
     tn_ms *ms = tx->ms;
 
     if (!tn_ms_running(ms) || (!tn_ms_wft_pending(ms) && ms->wft.attempt <= 1))
-        return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT,
-                             "Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, "
-                             "WorkflowTaskStarted + 1]: %lld",
-                             (long long)ms->next_event_id);
+        return tn_fault_make(
+            tx->arena, TN_GRPC_INVALID_ARGUMENT,
+            "Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, "
+            "WorkflowTaskStarted + 1]: %lld",
+            (long long)ms->next_event_id);
     tn_ms_replace_str(ms, &ms->reset.base_run_id, reset->base_run_id);
     tn_ms_replace_str(ms, &ms->reset.request_id, reset->request_id);
     ms->reset.base_event_id = ms->next_event_id - 1;
@@ -105,8 +107,8 @@ const tn_fault *tn_machine_reset(tn_tx *tx, const tn_reset *reset)
 static const tn_fault *post_reset_options(
     tn_tx *tx, const Temporal__Api__Workflow__V1__PostResetOperation__UpdateWorkflowOptions *wanted)
 {
-    Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *request =
-        TN_MSG(tx->arena, temporal__api__workflowservice__v1__update_workflow_execution_options_request);
+    Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *request = TN_MSG(
+        tx->arena, temporal__api__workflowservice__v1__update_workflow_execution_options_request);
     Temporal__Api__Workflow__V1__WorkflowExecutionOptions *now;
 
     if (!wanted->workflow_execution_options || !wanted->update_mask)
@@ -191,7 +193,8 @@ static void reapply_update(tn_tx *tx, Temporal__Api__Update__V1__Request *reques
         tn_ms_update(tx->ms, tn_str_from(request->meta->update_id)))
         return; /* one of its id is there: it was made in an earlier run of the chain too */
     event = tn_tx_event(tx, 47);
-    a = TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_UPDATE_ADMITTED, workflow_execution_update_admitted);
+    a = TN_EVENT_ATTRS(tx, event, WORKFLOW_EXECUTION_UPDATE_ADMITTED,
+                       workflow_execution_update_admitted);
     a->request = request;
     a->origin = (Temporal__Api__Enums__V1__UpdateAdmittedEventOrigin)origin;
     tn_tx_add(tx, event);
@@ -220,11 +223,12 @@ static const tn_fault *reapply_options(tn_tx *tx, const tn_event *from)
         tn_ms_has_request_id(tx->ms, tn_str_from(a->attached_request_id))) {
         if (!a->versioning_override && !a->unset_versioning_override)
             return NULL;
-        return tn_fault_make(tx->arena, TN_GRPC_INTERNAL,
-                             "unable to reapply WorkflowExecutionOptionsUpdated event: %zu completion "
-                             "callbacks are already attached but the event contains additional workflow "
-                             "option updates",
-                             a->n_attached_completion_callbacks);
+        return tn_fault_make(
+            tx->arena, TN_GRPC_INTERNAL,
+            "unable to reapply WorkflowExecutionOptionsUpdated event: %zu completion "
+            "callbacks are already attached but the event contains additional workflow "
+            "option updates",
+            a->n_attached_completion_callbacks);
     }
     reapply_whole(tx, from);
     return NULL;
@@ -315,8 +319,9 @@ const tn_fault *tn_machine_reapply(tn_tx *tx, const tn_event *event, uint32_t ex
         return NULL;
     case 41:
         if (!(excluded & TN_REAPPLY_NO_UPDATES))
-            reapply_update(tx, event->workflow_execution_update_accepted_event_attributes->accepted_request,
-                           ORIGIN_REAPPLY);
+            reapply_update(
+                tx, event->workflow_execution_update_accepted_event_attributes->accepted_request,
+                ORIGIN_REAPPLY);
         return NULL;
     case 55:
         return reapply_options(tx, event);

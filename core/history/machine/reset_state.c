@@ -49,7 +49,8 @@ void tn_reset_rebase(tn_ms *ms)
         ms->execution_expire_ns = ms->reset.at_ns + ms->execution_timeout_ns;
     if (ms->run_timeout_ns)
         ms->run_expire_ns = ms->reset.at_ns + ms->run_timeout_ns;
-    if (ms->run_timeout_ns && ms->execution_expire_ns && ms->run_expire_ns > ms->execution_expire_ns)
+    if (ms->run_timeout_ns && ms->execution_expire_ns &&
+        ms->run_expire_ns > ms->execution_expire_ns)
         ms->run_expire_ns = ms->execution_expire_ns;
 }
 

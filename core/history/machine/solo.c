@@ -313,13 +313,13 @@ static void end(tn_tx *tx, int32_t status, const outcome_msg *outcome)
     tn_object_close(tx, status, tx->env->retention_ns);
 }
 
-static void end_with_failure(tn_tx *tx, int32_t status, const failure_msg *failure, int32_t retry_state)
+static void end_with_failure(tn_tx *tx, int32_t status, const failure_msg *failure,
+                             int32_t retry_state)
 {
     outcome_msg *outcome =
         TN_MSG(tx->arena, temporal__api__activity__v1__activity_execution_outcome);
 
-    outcome->value_case =
-        TEMPORAL__API__ACTIVITY__V1__ACTIVITY_EXECUTION_OUTCOME__VALUE_FAILURE;
+    outcome->value_case = TEMPORAL__API__ACTIVITY__V1__ACTIVITY_EXECUTION_OUTCOME__VALUE_FAILURE;
     outcome->failure = (failure_msg *)(uintptr_t)failure;
     outcome->retry_state = (Temporal__Api__Enums__V1__RetryState)retry_state;
     end(tx, status, outcome);

@@ -15,8 +15,8 @@ typedef Temporal__Api__Workflowservice__V1__TerminateActivityExecutionRequest te
 
 enum { REUSE_FAILED_ONLY = 2, REUSE_REJECT = 3, CONFLICT_USE_EXISTING = 2 };
 
-static const char *const state_names[] = {[1] = "Running",    [2] = "Completed",  [3] = "Failed", [4] = "Canceled",
-                                          [5] = "Terminated", [7] = "TimedOut"};
+static const char *const state_names[] = {[1] = "Running",  [2] = "Completed",  [3] = "Failed",
+                                          [4] = "Canceled", [5] = "Terminated", [7] = "TimedOut"};
 
 static const char *state_name(const tn_ms *ms)
 {
@@ -317,7 +317,8 @@ static const tn_fault *unpause_it(
     if (fault)
         return fault;
     /* A start delay and a retry's pause go on. */
-    if (!tn_solo_of(tx->ms)->begun && activity->attempt_scheduled_ns < tn_solo_of(tx->ms)->dispatch_ns)
+    if (!tn_solo_of(tx->ms)->begun &&
+        activity->attempt_scheduled_ns < tn_solo_of(tx->ms)->dispatch_ns)
         activity->attempt_scheduled_ns = tn_solo_of(tx->ms)->dispatch_ns;
     if (!activity->started_ns && activity->last_attempt_complete_ns &&
         activity->attempt_scheduled_ns < planned_ns)
@@ -350,7 +351,8 @@ static const tn_fault *reset_it(
     if (fault)
         return fault;
     activity->retry_interval_ns = 0;
-    if (!tn_solo_of(tx->ms)->begun && activity->attempt_scheduled_ns < tn_solo_of(tx->ms)->dispatch_ns)
+    if (!tn_solo_of(tx->ms)->begun &&
+        activity->attempt_scheduled_ns < tn_solo_of(tx->ms)->dispatch_ns)
         activity->attempt_scheduled_ns = tn_solo_of(tx->ms)->dispatch_ns;
     changed(tx);
     return NULL;
@@ -382,8 +384,9 @@ static const tn_fault *check_delay(
     if (text)
         return tn_fault_make(tx->arena, TN_GRPC_INVALID_ARGUMENT, "invalid StartDelay: %s", text);
     if (solo->begun || (solo->dispatch_ns <= tx->now_ns && !tn_solo_activity(tx->ms)->pause))
-        return refuse(tx->arena, "cannot update start_delay: the first activity attempt has already "
-                                 "been dispatched");
+        return refuse(tx->arena,
+                      "cannot update start_delay: the first activity attempt has already "
+                      "been dispatched");
     return NULL;
 }
 
@@ -402,7 +405,8 @@ static const tn_fault *update_it(
         return tn_fault_make(tx->arena, TN_GRPC_FAILED_PRECONDITION,
                              "Cannot update options for activity in state %s",
                              tn_ms_running(tx->ms) ? "CancelRequested" : state_name(tx->ms));
-    as.activity_case = TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_ID;
+    as.activity_case =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__UPDATE_ACTIVITY_OPTIONS_REQUEST__ACTIVITY_ID;
     as.id = r->activity_id;
     as.activity_options = r->activity_options;
     as.update_mask = r->update_mask;

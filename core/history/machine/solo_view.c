@@ -18,7 +18,7 @@ static tn_pb_timestamp *time_of(tn_arena *arena, uint64_t ns)
 }
 
 Temporal__Api__Workflowservice__V1__StartActivityExecutionRequest *tn_solo_request(const tn_ms *ms,
-                                                                                    tn_arena *arena)
+                                                                                   tn_arena *arena)
 {
     Temporal__Api__Workflowservice__V1__StartActivityExecutionRequest *request;
 
@@ -74,7 +74,8 @@ static void fill_options(const tn_activity *activity, tn_arena *arena, const sch
     out->heartbeat_timeout = now->heartbeat_timeout;
     out->retry_policy = now->retry_policy;
     if (attrs->retry_policy) {
-        now->retry_policy->non_retryable_error_types = attrs->retry_policy->non_retryable_error_types;
+        now->retry_policy->non_retryable_error_types =
+            attrs->retry_policy->non_retryable_error_types;
         now->retry_policy->n_non_retryable_error_types =
             attrs->retry_policy->n_non_retryable_error_types;
     }
@@ -110,9 +111,9 @@ static void fill_times(const tn_ms *ms, const tn_activity *activity, tn_arena *a
 }
 
 /* Those of its start, and those that were attached to it later. */
-static void fill_links(const tn_ms *ms, tn_arena *arena,
-                       const Temporal__Api__Workflowservice__V1__StartActivityExecutionRequest *request,
-                       info_msg *out)
+static void fill_links(
+    const tn_ms *ms, tn_arena *arena,
+    const Temporal__Api__Workflowservice__V1__StartActivityExecutionRequest *request, info_msg *out)
 {
     const tn_solo *solo = tn_solo_of(ms);
 
@@ -176,7 +177,8 @@ static info_msg *info_of(const tn_ms *ms, tn_arena *arena, uint64_t now_ns,
     return out;
 }
 
-ProtobufCMessage *tn_solo_describe(const tn_tx *tx, const describe_request *request, tn_arena *arena)
+ProtobufCMessage *tn_solo_describe(const tn_tx *tx, const describe_request *request,
+                                   tn_arena *arena)
 {
     const tn_ms *ms = tx->ms;
     describe_response *out =

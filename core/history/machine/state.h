@@ -118,8 +118,8 @@ typedef struct tn_child {
     int32_t parent_close_policy;
     char request_id[64]; /* run id and initiated id: the same after a crash */
     bool asked;          /* memory only: of a reset run: whether it has ended already */
-    int lookups;         /* memory only: of a reset run: how many earlier runs have not started it */
-    bool closing;        /* memory only: its closing event (or START_FAILED) waits in the buffer */
+    int lookups;  /* memory only: of a reset run: how many earlier runs have not started it */
+    bool closing; /* memory only: its closing event (or START_FAILED) waits in the buffer */
     bool started_buffered; /* memory only: CHILD_STARTED waits in the buffer, run_id is set */
     bool dispatched;       /* memory only */
     bool settled;          /* memory only: parent close policy was applied to it */
@@ -146,8 +146,8 @@ typedef struct tn_update {
     tn_list link; /* ms->updates->list */
     char *id;
     tn_update_stage stage;
-    tn_blob request; /* owned, packed temporal.api.update.v1.Request; until it is accepted */
-    int64_t admitted_id;               /* a reset has taken it over: 0: no event says so */
+    tn_blob request;     /* owned, packed temporal.api.update.v1.Request; until it is accepted */
+    int64_t admitted_id; /* a reset has taken it over: 0: no event says so */
     int64_t accepted_id, completed_id; /* event ids */
 } tn_update;
 typedef struct tn_updates {
@@ -224,7 +224,8 @@ typedef struct tn_ms {
     size_t n_activities, n_timers, n_children, n_signal_externals, n_cancel_externals, n_buffered;
     size_t buffered_bytes;
     tn_updates *updates; /* NULL: never had one */
-    struct tn_nexus *nexus; /* nexus.h; NULL: never had a completion callback or a Nexus operation */
+    struct tn_nexus
+        *nexus; /* nexus.h; NULL: never had a completion callback or a Nexus operation */
     tn_payload_map memo, search_attributes;
     tn_reset_point *reset_points; /* oldest first, of earlier runs of the chain too */
     size_t n_reset_points, cap_reset_points;
@@ -264,7 +265,7 @@ typedef struct tn_ms {
         int64_t base_event_id; /* the last one in common */
         uint64_t at_ns;
     } reset;
-    char *reset_run_id; /* that the last reset of this run has made */
+    char *reset_run_id;   /* that the last reset of this run has made */
     char **ended_updates; /* admitted by an event, ended without one */
     size_t n_ended_updates;
     struct tn_run_versioning *versioning; /* versioning.h; NULL: its workers never were versioned */

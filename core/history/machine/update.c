@@ -443,7 +443,8 @@ void tn_updates_save(const tn_ms *ms, tn_arena *arena, Tenon__Snapshot *to)
         update = TN_MSG(arena, tenon__update_state);
         update->id = from->id;
         update->admitted_id = from->admitted_id;
-        update->request = (ProtobufCBinaryData){from->request.n, (uint8_t *)(uintptr_t)from->request.p};
+        update->request =
+            (ProtobufCBinaryData){from->request.n, (uint8_t *)(uintptr_t)from->request.p};
         update->accepted_id = from->accepted_id;
         update->completed_id = from->completed_id;
         to->updates[to->n_updates++] = update;

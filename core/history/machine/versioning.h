@@ -14,15 +14,18 @@ int32_t tn_ms_behavior(const tn_ms *ms); /* TN_BEHAVIOR_*, with override and tra
 tn_dver tn_ms_version(const tn_ms *ms);  /* the same; points into the state */
 bool tn_ms_in_transition(const tn_ms *ms);
 int64_t tn_ms_revision(const tn_ms *ms);
-bool tn_ms_uses_ramping(const tn_ms *ms); /* its first workflow task, after continue-as-new to the ramping version */
+bool tn_ms_uses_ramping(
+    const tn_ms *ms); /* its first workflow task, after continue-as-new to the ramping version */
 bool tn_ms_target_changed(const tn_ms *ms); /* as the started event of its workflow task says */
 const char *tn_ms_deployment_name(const tn_ms *ms);
 bool tn_ms_is_shown_versioned(const tn_ms *ms);
-Temporal__Api__Workflow__V1__WorkflowExecutionVersioningInfo *tn_ms_versioning_info(const tn_ms *ms, tn_arena *arena);
+Temporal__Api__Workflow__V1__WorkflowExecutionVersioningInfo *tn_ms_versioning_info(
+    const tn_ms *ms, tn_arena *arena);
 tn_override *tn_ms_override(const tn_ms *ms, tn_arena *arena); /* NULL: none */
 
 /* ---- overrides, in whatever form they come ---- */
-tn_override *tn_override_settle(tn_arena *arena, const tn_override *given); /* as events have it; NULL: none */
+tn_override *tn_override_settle(tn_arena *arena,
+                                const tn_override *given); /* as events have it; NULL: none */
 bool tn_override_is_pinned(const tn_override *given);
 tn_dver tn_override_target(const tn_override *settled); /* empty: none */
 
@@ -38,9 +41,11 @@ typedef struct tn_heritage {
 } tn_heritage;
 /* Is the queue, a workflow queue of the namespace, served by that version? */
 typedef bool tn_queue_in_version(void *user, tn_str ns_id, tn_str queue, tn_dver version);
-void tn_ms_heritage_of_continued(const tn_ms *ms, tn_arena *arena, tn_str queue, int32_t initial_behavior,
-                                 tn_queue_in_version *in_version, void *user, tn_heritage *out);
-void tn_ms_heritage_of_retried(const tn_ms *ms, tn_arena *arena, bool was_pinned_at_start, bool retry, tn_heritage *out);
+void tn_ms_heritage_of_continued(const tn_ms *ms, tn_arena *arena, tn_str queue,
+                                 int32_t initial_behavior, tn_queue_in_version *in_version,
+                                 void *user, tn_heritage *out);
+void tn_ms_heritage_of_retried(const tn_ms *ms, tn_arena *arena, bool was_pinned_at_start,
+                               bool retry, tn_heritage *out);
 void tn_ms_heritage_of_child(const tn_ms *ms, tn_arena *arena, tn_str ns_id, tn_str queue,
                              tn_queue_in_version *in_version, void *user, tn_heritage *out);
 /* Into a started event's attributes. */
@@ -48,8 +53,8 @@ void tn_heritage_put(tn_arena *arena, const tn_heritage *heritage, tn_started_at
 
 /* ---- the fold ---- */
 void tn_versioning_started(tn_ms *ms, const tn_started_attrs *a);
-void tn_versioning_completed(tn_ms *ms,
-                             const Temporal__Api__History__V1__WorkflowTaskCompletedEventAttributes *a);
+void tn_versioning_completed(
+    tn_ms *ms, const Temporal__Api__History__V1__WorkflowTaskCompletedEventAttributes *a);
 void tn_versioning_override(tn_ms *ms, const tn_override *override, bool unset);
 uint64_t tn_ms_version_changes(const tn_ms *ms); /* rises when version or behaviour have changed */
 

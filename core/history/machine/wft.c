@@ -213,7 +213,8 @@ void tn_tx_start_wft(tn_tx *tx, const tn_wft_start *start)
     }
     last_event_ns = ms->last_event_ns;
     measure(tx, wft);
-    if (ms->versioning && tn_versioning_note_target(ms, start->target, start->target_known ? start->target_revision : -1))
+    if (ms->versioning && tn_versioning_note_target(
+                              ms, start->target, start->target_known ? start->target_revision : -1))
         ms->extras_stale = true;
     tn_ms_replace_str(ms, &wft->request_id, start->request_id);
     if (wft->transient) {
@@ -249,7 +250,8 @@ static const tn_fault *task_not_found(tn_tx *tx)
 /* A pinned run stays where it is. */
 static bool may_have_it(const tn_ms *ms, const tn_poller *poller)
 {
-    return tn_ms_behavior(ms) != TN_BEHAVIOR_PINNED || tn_dver_eq(poller->version, tn_ms_version(ms));
+    return tn_ms_behavior(ms) != TN_BEHAVIOR_PINNED ||
+           tn_dver_eq(poller->version, tn_ms_version(ms));
 }
 
 const tn_fault *tn_machine_wft_start(tn_tx *tx, int64_t scheduled_id, uint64_t stamp,

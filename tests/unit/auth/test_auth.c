@@ -279,7 +279,8 @@ static void every_public_method_has_a_class(void **state)
         const tn_auth_method *method = tn_auth_method_find(tn_str_from(m->path));
         bool names = protobuf_c_message_descriptor_get_field_by_name(m->input, "namespace") != NULL;
         /* but for operators: what they may do they may in every namespace */
-        bool operators = strcmp(m->service, "temporal.server.api.adminservice.v1.AdminService") == 0;
+        bool operators =
+            strcmp(m->service, "temporal.server.api.adminservice.v1.AdminService") == 0;
         if (operators && (access != TN_ACCESS_ADMIN || scope != TN_SCOPE_CLUSTER))
             fail_msg("%s is for system admins", m->path);
         if (names != (method->ns.outer != NULL) || (scope == TN_SCOPE_NAMESPACE && !names) ||
@@ -358,7 +359,8 @@ static void a_pair_is_replaced_and_a_bad_one_is_not(void **state)
         tn_plugin_close(authorizer);
         tn_auth_forget(idle);
         tn_config_tree_destroy(tree);
-        assert_true(ask("deny", WORKFLOW_SERVICE "StartWorkflowExecution", &r.base)); /* by allow_all */
+        assert_true(
+            ask("deny", WORKFLOW_SERVICE "StartWorkflowExecution", &r.base)); /* by allow_all */
     }
     setenv("TN_ODD", "deny", 1);
     parse_stanzas("tests/unit/plugin/odd.so");

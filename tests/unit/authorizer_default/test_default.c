@@ -31,17 +31,22 @@ static void cfg_complain(const tn_config *config, const char *key, const char *t
 
 static tn_status open_with(const char *word, void **inst)
 {
-    const tn_host host = {.struct_size = sizeof host, .cfg_str = cfg_str, .cfg_complain = cfg_complain};
+    const tn_host host = {
+        .struct_size = sizeof host, .cfg_str = cfg_str, .cfg_complain = cfg_complain};
     tn_error err = {0};
     configured = word;
     return tn_plugin_v0(0)->open(&host, NULL, inst, &err);
 }
 
-static uint32_t verdict(const tn_claims *claims, uint32_t access, uint32_t scope, const char *ns, const char *api)
+static uint32_t verdict(const tn_claims *claims, uint32_t access, uint32_t scope, const char *ns,
+                        const char *api)
 {
     const tn_authorizer_ops *ops = tn_plugin_v0(0)->ops;
-    tn_call_target target = {
-        .struct_size = sizeof target, .access = access, .scope = scope, .ns = str(ns), .api_name = str(api)};
+    tn_call_target target = {.struct_size = sizeof target,
+                             .access = access,
+                             .scope = scope,
+                             .ns = str(ns),
+                             .api_name = str(api)};
     tn_decision out = {.struct_size = sizeof out};
     void *inst;
     assert_int_equal(open_with(NULL, &inst), TN_OK);
@@ -54,7 +59,8 @@ static uint32_t verdict(const tn_claims *claims, uint32_t access, uint32_t scope
 static void roles_against_classes(void **state)
 {
     (void)state;
-    static const uint32_t needs[] = {8, 2, 4, 8, 8}; /* by access: none, read, write, admin, one of tomorrow */
+    static const uint32_t needs[] = {8, 2, 4, 8,
+                                     8}; /* by access: none, read, write, admin, one of tomorrow */
     for (uint32_t system = 0; system < 16; system++)
         for (uint32_t own = 0; own < 16; own++)
             for (uint32_t access = 0; access < 5; access++) {
@@ -77,7 +83,8 @@ static void roles_against_classes(void **state)
                 assert_int_equal(verdict(&claims, access, 0, "mine", "/x/Y"), TN_DENY);
                 assert_int_equal(verdict(&claims, access, 3, "mine", "/x/Y"), TN_DENY);
                 claims.present = 0;
-                assert_int_equal(verdict(&claims, access, TN_SCOPE_NAMESPACE, "mine", "/x/Y"), TN_DENY);
+                assert_int_equal(verdict(&claims, access, TN_SCOPE_NAMESPACE, "mine", "/x/Y"),
+                                 TN_DENY);
             }
 }
 
@@ -86,20 +93,24 @@ static void two_calls_are_free(void **state)
     (void)state;
     tn_claims nobody = {.struct_size = sizeof nobody};
     assert_int_equal(verdict(&nobody, 0, 0, "", "/grpc.health.v1.Health/Check"), TN_ALLOW);
-    assert_int_equal(
-        verdict(&nobody, 0, 0, "", "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo"), TN_ALLOW);
-    static const char *const others[] = {"/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/Check2",
-                                         "grpc.health.v1.Health/Check",
-                                         "/temporal.api.workflowservice.v1.WorkflowService/GetClusterInfo", ""};
+    assert_int_equal(verdict(&nobody, 0, 0, "",
+                             "/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo"),
+                     TN_ALLOW);
+    static const char *const others[] = {
+        "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/Check2",
+        "grpc.health.v1.Health/Check",
+        "/temporal.api.workflowservice.v1.WorkflowService/GetClusterInfo", ""};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        assert_int_equal(verdict(&nobody, TN_ACCESS_READ, TN_SCOPE_CLUSTER, "", others[i]), TN_DENY);
+        assert_int_equal(verdict(&nobody, TN_ACCESS_READ, TN_SCOPE_CLUSTER, "", others[i]),
+                         TN_DENY);
 }
 
 static void no_namespace_is_a_name_too(void **state)
 {
     (void)state;
     tn_role_grant grant = {.ns = {NULL, 0}, .roles = TN_ROLE_READER};
-    tn_claims claims = {.struct_size = sizeof claims, .grants = &grant, .n_grants = 1, .present = 1};
+    tn_claims claims = {
+        .struct_size = sizeof claims, .grants = &grant, .n_grants = 1, .present = 1};
     assert_int_equal(verdict(&claims, TN_ACCESS_READ, TN_SCOPE_NAMESPACE, "mine", "/x/Y"), TN_DENY);
     assert_int_equal(verdict(&claims, TN_ACCESS_READ, TN_SCOPE_NAMESPACE, "", "/x/Y"), TN_ALLOW);
 }
@@ -108,11 +119,13 @@ static void who_lists_namespaces(void **state)
 {
     (void)state;
     tn_role_grant grant = {.ns = str("mine"), .roles = TN_ROLE_READER};
-    const tn_claims claims = {.struct_size = sizeof claims, .grants = &grant, .n_grants = 1, .present = 1};
-    const tn_call_target target = {.struct_size = sizeof target,
-                                   .access = TN_ACCESS_READ,
-                                   .scope = TN_SCOPE_CLUSTER,
-                                   .api_name = str("/temporal.api.workflowservice.v1.WorkflowService/ListNamespaces")};
+    const tn_claims claims = {
+        .struct_size = sizeof claims, .grants = &grant, .n_grants = 1, .present = 1};
+    const tn_call_target target = {
+        .struct_size = sizeof target,
+        .access = TN_ACCESS_READ,
+        .scope = TN_SCOPE_CLUSTER,
+        .api_name = str("/temporal.api.workflowservice.v1.WorkflowService/ListNamespaces")};
     static const char *const words[] = {NULL, "system", "own"};
     for (size_t i = 0; i < 3; i++) {
         tn_decision out = {.struct_size = sizeof out};
@@ -129,8 +142,8 @@ static void who_lists_namespaces(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(roles_against_classes), cmocka_unit_test(two_calls_are_free),
-                                       cmocka_unit_test(no_namespace_is_a_name_too),
-                                       cmocka_unit_test(who_lists_namespaces)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(roles_against_classes), cmocka_unit_test(two_calls_are_free),
+        cmocka_unit_test(no_namespace_is_a_name_too), cmocka_unit_test(who_lists_namespaces)};
     return cmocka_run_group_tests_name("authorizer/default", tests, NULL, NULL);
 }

@@ -16,7 +16,8 @@ static void later_and_rarer(void **state)
     uint64_t now = 5 * TN_SEC, sum = 0;
     for (uint32_t i = 0; i < TN_RETRY_TRIES_MAX; i++) {
         uint64_t mean = (20 * TN_MS) << (i < 2 ? i : i < 24 ? 2 : 6);
-        uint64_t least = tn_retry_wait_ns(&budget, i, now, 0), most = tn_retry_wait_ns(&budget, i, now, mean / 2 - 1);
+        uint64_t least = tn_retry_wait_ns(&budget, i, now, 0),
+                 most = tn_retry_wait_ns(&budget, i, now, mean / 2 - 1);
         assert_true(least == mean - mean / 4 && most > mean && most <= mean + mean / 4);
         sum += mean;
         now += most;
@@ -43,6 +44,7 @@ static void within_a_budget(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(later_and_rarer), cmocka_unit_test(within_a_budget)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(later_and_rarer),
+                                       cmocka_unit_test(within_a_budget)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

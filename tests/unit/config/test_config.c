@@ -271,7 +271,10 @@ static void note_change(void *user, const tn_config *node)
     tn_buf_printf(user, "%s:%u ", tn_config_path_of(node), tn_config_line(node));
 }
 
-static void note_removal(void *user, const tn_config *node) { tn_buf_printf(user, "-%s ", tn_config_path_of(node)); }
+static void note_removal(void *user, const tn_config *node)
+{
+    tn_buf_printf(user, "-%s ", tn_config_path_of(node));
+}
 
 static const char *differences(const char *old, const char *fresh)
 {
@@ -279,7 +282,8 @@ static const char *differences(const char *old, const char *fresh)
     tn_buf out = {0};
     tn_config_tree *a = parse(old), *b = NULL;
     tn_config_problems *none = tn_config_problems_create();
-    assert_int_equal(tn_config_parse("t.yaml", tn_blob_of_str(tn_str_from(fresh)), none, &b), TN_OK);
+    assert_int_equal(tn_config_parse("t.yaml", tn_blob_of_str(tn_str_from(fresh)), none, &b),
+                     TN_OK);
     tn_config_diff(tn_config_root(a), tn_config_root(b), note_change, note_removal, &out);
     assert_int_equal(out.n == 0, tn_config_same(tn_config_root(a), tn_config_root(b)));
     snprintf(said, sizeof said, "%.*s", (int)out.n, out.p ? (const char *)out.p : "");
@@ -293,13 +297,15 @@ static const char *differences(const char *old, const char *fresh)
 static void differences_are_named_key_by_key(void **state)
 {
     (void)state;
-    assert_string_equal(differences("a: 1\nb: {c: 2, d: [x, y]}\n", "b:\n  d: [x, y]\n  c: 2\na: 1\n"), "");
+    assert_string_equal(
+        differences("a: 1\nb: {c: 2, d: [x, y]}\n", "b:\n  d: [x, y]\n  c: 2\na: 1\n"), "");
     assert_string_equal(differences("a: 1\nb: {c: 2}\n", "a: 2\nb: {c: 3}\n"), "a:1 b.c:2 ");
     assert_string_equal(differences("a: 1\nb: 2\n", "b: 2\nc: {d: 1, e: 2}\n"), "c:2 -a ");
     assert_string_equal(differences("a: [x, y, z]\n", "a: [x, w]\n"), "a.1:1 -a.2 ");
     assert_string_equal(differences("a: 1\n", "a: {b: 1}\n"), "a:1 ");
     assert_string_equal(differences("a:\n", "b:\n"), ""); /* no value is as good as no key */
-    assert_string_equal(differences("a.b: 1\na: {b: 2}\n", "a.b: 1\na: {b: 2}\n"), ""); /* a key with a dot */
+    assert_string_equal(differences("a.b: 1\na: {b: 2}\n", "a.b: 1\na: {b: 2}\n"),
+                        ""); /* a key with a dot */
     assert_true(tn_config_same(NULL, NULL));
 }
 
@@ -320,7 +326,8 @@ static void other_secrets_in_files_are_noticed(void **state)
     assert_true(pwrite(fd, "swordfist\n", 10, 0) == 10);
     tn_config_diff_secrets(tn_config_root(t), note_change, &out);
     tn_buf_put_u8(&out, 0);
-    assert_string_equal((const char *)out.p, "db.passwordFile:1 "); /* nameFile was never read as one */
+    assert_string_equal((const char *)out.p,
+                        "db.passwordFile:1 "); /* nameFile was never read as one */
     tn_buf_done(&out);
     close(fd);
     unlink(path);

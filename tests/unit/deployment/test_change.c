@@ -95,15 +95,20 @@ static void polls_register(void **state)
     assert_true(change.unchanged);
     const tn_deployment_version *v = tn_deployment_version_find(d, TN_STR("1"));
     assert_int_equal(v->n_queues, 1);
-    assert_true(tn_deployment_version_has(v, TN_STR("q"), 1) && tn_deployment_version_has(v, TN_STR("q"), 2));
-    assert_false(tn_deployment_version_has(v, TN_STR("q"), 3) || tn_deployment_version_has(v, TN_STR("p"), 1));
+    assert_true(tn_deployment_version_has(v, TN_STR("q"), 1) &&
+                tn_deployment_version_has(v, TN_STR("q"), 2));
+    assert_false(tn_deployment_version_has(v, TN_STR("q"), 3) ||
+                 tn_deployment_version_has(v, TN_STR("p"), 1));
     assert_string_equal(polled("1", "q2", 1), "");
-    assert_string_equal(polled("1", "q3", 1), "cannot add task queue q3 since maximum number of task queues (2) have been "
-                                              "registered in deployment");
+    assert_string_equal(
+        polled("1", "q3", 1),
+        "cannot add task queue q3 since maximum number of task queues (2) have been "
+        "registered in deployment");
     assert_string_equal(polled("2", "q", 1), "");
     assert_string_equal(polled("3", "q", 1), "");
-    assert_string_equal(polled("4", "q", 1), "cannot add version d.4 since maximum number of versions (3) have been "
-                                             "registered in the deployment");
+    assert_string_equal(polled("4", "q", 1),
+                        "cannot add version d.4 since maximum number of versions (3) have been "
+                        "registered in the deployment");
     assert_true(change.too_many_versions);
     d = NULL;
     prepare(TN_DEPLOYMENT_REGISTER, "1")->queue = TN_STR("q");
@@ -134,7 +139,8 @@ static void a_version_lives(void **state)
     prepare(TN_DEPLOYMENT_DRAINAGE, "1")->drained = true;
     assert_string_equal(apply(), "");
     assert_int_equal(status_of("1"), TN_DEPLOYED_DRAINED);
-    prepare(TN_DEPLOYMENT_DRAINAGE, "2")->drained = true; /* it is current: an answer that came late */
+    prepare(TN_DEPLOYMENT_DRAINAGE, "2")->drained =
+        true; /* it is current: an answer that came late */
     assert_string_equal(apply(), "");
     assert_true(change.unchanged);
     prepare(TN_DEPLOYMENT_REACTIVATE, "1");
@@ -148,8 +154,9 @@ static void a_version_lives(void **state)
 static void routing_is_guarded(void **state)
 {
     (void)state;
-    assert_string_equal(set_current("1"),
-                        "no Worker Deployment found with name 'd'; does your Worker Deployment have pollers?");
+    assert_string_equal(
+        set_current("1"),
+        "no Worker Deployment found with name 'd'; does your Worker Deployment have pollers?");
     polled("1", "q", 1);
     assert_string_equal(set_current("9"), "build ID '9' not found in Worker Deployment 'd'");
     assert_string_equal(set_current("1"), "");
@@ -165,7 +172,8 @@ static void routing_is_guarded(void **state)
     assert_string_equal(apply(), "");
     prepare(TN_DEPLOYMENT_SET_MANAGER, "")->manager = TN_STR("boss");
     assert_string_equal(apply(), "");
-    assert_memory_equal(set_current("1"), "ManagerIdentity 'boss' is set and does not match user identity 'me'", 67);
+    assert_memory_equal(set_current("1"),
+                        "ManagerIdentity 'boss' is set and does not match user identity 'me'", 67);
     prepare(TN_DEPLOYMENT_SET_CURRENT, "1")->identity = TN_STR("boss");
     assert_string_equal(apply(), "");
     prepare(TN_DEPLOYMENT_SET_CURRENT, "7")->identity = TN_STR("boss");
@@ -206,8 +214,10 @@ static void versions_are_deleted(void **state)
     (void)state;
     polled("1", "q", 1), polled("2", "q", 1);
     set_current("1"), set_current("2");
-    assert_string_equal(delete_version("2", true), "version 'd:2' cannot be deleted since it is current or ramping");
-    assert_string_equal(delete_version("1", false), "version 'd:1' cannot be deleted since it is draining");
+    assert_string_equal(delete_version("2", true),
+                        "version 'd:2' cannot be deleted since it is current or ramping");
+    assert_string_equal(delete_version("1", false),
+                        "version 'd:1' cannot be deleted since it is draining");
     assert_string_equal(delete_version("1", true), "");
     assert_string_equal(delete_version("1", true), "");
     assert_true(change.unchanged);
@@ -265,10 +275,12 @@ static void versions_as_text(void **state)
 {
     (void)state;
     tn_dver v;
-    assert_true(tn_dver_parse(TN_STR("a.b.c"), &v) && tn_str_is(v.deployment, "a") && tn_str_is(v.build_id, "b.c"));
+    assert_true(tn_dver_parse(TN_STR("a.b.c"), &v) && tn_str_is(v.deployment, "a") &&
+                tn_str_is(v.build_id, "b.c"));
     assert_true(tn_dver_parse(TN_STR("a:b"), &v) && tn_str_is(v.build_id, "b"));
     assert_true(tn_dver_parse(TN_STR("__unversioned__"), &v) && !tn_dver_is(v));
-    assert_false(tn_dver_parse(TN_STR("a"), &v) || tn_dver_parse(TN_STR("a."), &v) || tn_dver_parse(TN_STR(".b"), &v));
+    assert_false(tn_dver_parse(TN_STR("a"), &v) || tn_dver_parse(TN_STR("a."), &v) ||
+                 tn_dver_parse(TN_STR(".b"), &v));
     assert_string_equal(tn_dver_text_old(arena, (tn_dver){0}), "__unversioned__");
     assert_string_equal(tn_dver_text(arena, (tn_dver){TN_STR("x"), TN_STR("y")}), "x:y");
 }
@@ -277,8 +289,9 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest cases[] = {
-        CASE(polls_register),       CASE(a_version_lives), CASE(routing_is_guarded), CASE(ramps_come_and_go),
-        CASE(versions_are_deleted), CASE(made_by_hand),    CASE(metadata_is_merged), CASE(versions_as_text),
+        CASE(polls_register),     CASE(a_version_lives),      CASE(routing_is_guarded),
+        CASE(ramps_come_and_go),  CASE(versions_are_deleted), CASE(made_by_hand),
+        CASE(metadata_is_merged), CASE(versions_as_text),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
 }

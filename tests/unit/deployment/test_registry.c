@@ -40,7 +40,9 @@ static tn_row *find_row(tn_blob row)
 static tn_status apply_batch(const tn_batch *batch, tn_commit *out)
 {
     tn_row *row = find_row(batch->conds[0].key.row);
-    bool holds = batch->conds[0].test == TN_COND_ABSENT ? !row : row && row->version == batch->conds[0].version;
+    bool holds = batch->conds[0].test == TN_COND_ABSENT
+                     ? !row
+                     : row && row->version == batch->conds[0].version;
     if (!holds) {
         if (row)
             out->current = *row;
@@ -213,7 +215,8 @@ static void look(void *arg)
     tn_dver v = tn_routing_target(routing, TN_STR("w"), false, &revision);
     s->routed = routing != NULL;
     snprintf(s->target, sizeof(s->target), TN_STR_FMT, TN_STR_ARG(v.build_id));
-    s->has = tn_deployment_has_queue(TN_STR("ns"), (tn_dver){TN_STR("d"), TN_STR("1")}, tn_str_from(s->queue), 1);
+    s->has = tn_deployment_has_queue(TN_STR("ns"), (tn_dver){TN_STR("d"), TN_STR("1")},
+                                     tn_str_from(s->queue), 1);
 }
 
 static const char *target_on(uint32_t loop, const char *queue)
@@ -287,16 +290,21 @@ static void another_host_was_first(void **state)
     Tenon__DeploymentRecord *record;
     tn_blob packed;
     assert_null(polled(arena, "1", "q"));
-    assert_int_equal(TN_PROTO_UNPACK(tenon__deployment_record, store.rows[0].value, arena, &record, NULL), TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(tenon__deployment_record, store.rows[0].value, arena, &record, NULL),
+        TN_OK);
     record->manager = (char *)(uintptr_t) "other";
     assert_int_equal(tn_proto_pack(&record->base, arena, &packed), TN_OK);
     store.rows[0].value = packed;
     store.rows[0].version = ++store.version;
     assert_null(polled(arena, "2", "q"));
-    assert_int_equal(TN_PROTO_UNPACK(tenon__deployment_record, store.rows[0].value, arena, &record, NULL), TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(tenon__deployment_record, store.rows[0].value, arena, &record, NULL),
+        TN_OK);
     assert_string_equal(record->manager, "other");
     assert_int_equal(record->n_versions, 2);
-    assert_int_equal(set_current(arena, "1")->code, TN_GRPC_FAILED_PRECONDITION); /* the manager is known now */
+    assert_int_equal(set_current(arena, "1")->code,
+                     TN_GRPC_FAILED_PRECONDITION); /* the manager is known now */
 }
 
 static void doubt_is_settled(void **state)
@@ -350,7 +358,8 @@ static void deleted(void **state)
     assert_null(polled(arena, "1", "q"));
     tn_deployment_change c = {.arena = arena, .verb = TN_DEPLOYMENT_DELETE};
     assert_int_equal(run(&c)->code, TN_GRPC_FAILED_PRECONDITION);
-    c = (tn_deployment_change){.arena = arena, .verb = TN_DEPLOYMENT_DELETE_VERSION, .build_id = TN_STR("1")};
+    c = (tn_deployment_change){
+        .arena = arena, .verb = TN_DEPLOYMENT_DELETE_VERSION, .build_id = TN_STR("1")};
     assert_null(run(&c));
     assert_string_equal(target_on(0, "q"), "none");
     c = (tn_deployment_change){.arena = arena, .verb = TN_DEPLOYMENT_DELETE};

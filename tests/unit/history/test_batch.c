@@ -21,13 +21,15 @@ static void open_job(kit *k)
     k->check = false; /* an object's records are snapshots */
     memcpy(id, k->ms->run_id, 16);
     tn_ms_destroy(k->ms);
-    k->ms = tn_ms_create(k->env.ns_id, tn_object_workflow_id(k->arena, &tn_batch_kind, TN_STR("job")), id);
+    k->ms = tn_ms_create(k->env.ns_id,
+                         tn_object_workflow_id(k->arena, &tn_batch_kind, TN_STR("job")), id);
     r = TN_MSG(k->arena, temporal__api__workflowservice__v1__start_batch_operation_request);
     r->namespace_ = (char *)"default";
     r->job_id = (char *)"job";
     r->reason = (char *)"a \"reason\"";
     r->visibility_query = (char *)"WorkflowType='x'";
-    r->operation_case = TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_SIGNAL_OPERATION;
+    r->operation_case =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_SIGNAL_OPERATION;
     r->signal_operation = TN_MSG(k->arena, temporal__api__batch__v1__batch_operation_signal);
     r->signal_operation->signal = (char *)"s";
     r->signal_operation->identity = (char *)"me";
@@ -37,7 +39,8 @@ static void open_job(kit *k)
     assert_true(kit_end(k, tn_batch_kind.create(tx, &r->base, &reply)));
 }
 
-static void result(kit *k, uint32_t what, uint64_t id, const tn_fault *fault, const ProtobufCMessage *response)
+static void result(kit *k, uint32_t what, uint64_t id, const tn_fault *fault,
+                   const ProtobufCMessage *response)
 {
     tn_tx *tx = kit_begin(k);
     tn_object_result r = {.what = what, .id = id, .fault = fault, .response = response};
@@ -109,7 +112,10 @@ static void crash(kit *k, tn_blob snapshot)
 
 static tn_blob snapshot(kit *k) { return tn_msg_pack(k->arena, tn_ms_snapshot(k->ms, k->arena)); }
 
-static const tn_fault *fault(kit *k, tn_grpc_code code) { return tn_fault_make(k->arena, code, "no"); }
+static const tn_fault *fault(kit *k, tn_grpc_code code)
+{
+    return tn_fault_make(k->arena, code, "no");
+}
 
 /* ---- the tests --------------------------------------------------------------------------------- */
 
@@ -259,7 +265,8 @@ static void stops(void **state)
     open_job(&k);
     reply.arena = k.arena;
     stop = TN_MSG(k.arena, temporal__api__workflowservice__v1__stop_batch_operation_request);
-    describe = TN_MSG(k.arena, temporal__api__workflowservice__v1__describe_batch_operation_request);
+    describe =
+        TN_MSG(k.arena, temporal__api__workflowservice__v1__describe_batch_operation_request);
     assert_true(kit_end(&k, tn_batch_kind.call(kit_begin(&k), stop, &reply)));
     assert_int_equal(k.ms->status, 5);
     assert_false(kit_end(&k, tn_batch_kind.call(kit_begin(&k), stop, &reply)));

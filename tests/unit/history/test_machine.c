@@ -348,7 +348,8 @@ static void test_wft_timeouts(void **state)
     assert_int_equal(tn_machine_search_attributes(k.ms, k.arena)->n_indexed_fields, 1);
     kit_poll(&k);
     kit_complete_none(&k);
-    assert_int_equal(tn_machine_search_attributes(k.ms, k.arena)->n_indexed_fields, 1); /* BuildIds */
+    assert_int_equal(tn_machine_search_attributes(k.ms, k.arena)->n_indexed_fields,
+                     1); /* BuildIds */
     kit_close(&k);
 }
 

@@ -51,8 +51,9 @@ static const tn_fault *counter_create(tn_tx *tx, const ProtobufCMessage *request
     counter *c;
 
     (void)request, (void)reply;
-    tn_object_begin(
-        tx, &kind, &(tn_object_start){.type = "counter", .task_queue = "", .identity = "me", .request_id = "r1"});
+    tn_object_begin(tx, &kind,
+                    &(tn_object_start){
+                        .type = "counter", .task_queue = "", .identity = "me", .request_id = "r1"});
     tx->ms->object = c = tn_ms_alloc(tx->ms, sizeof(*c));
     c->fire_ns = UINT64_MAX;
     return NULL;

@@ -128,7 +128,8 @@ static void with_activity(void)
     c = kit_cmd_activity(k, "a", 10);
     c->schedule_activity_task_command_attributes->retry_policy =
         TN_MSG(k->arena, temporal__api__common__v1__retry_policy);
-    c->schedule_activity_task_command_attributes->retry_policy->initial_interval = kit_seconds(k, 4);
+    c->schedule_activity_task_command_attributes->retry_policy->initial_interval =
+        kit_seconds(k, 4);
     c->schedule_activity_task_command_attributes->retry_policy->backoff_coefficient = 2;
     assert_true(KIT_COMPLETE(k, c));
     k->now_ns += TN_SEC;
@@ -139,10 +140,10 @@ static bool start_activity(void)
     bool durable;
     tn_tx *tx = kit_begin(k);
 
-    return kit_end(k, tn_machine_activity_start(tx, activity()->scheduled_id, activity()->stamp,
-                                                &(tn_poller){.identity = TN_STR("w"),
-                                                             .request_id = TN_STR("poll")},
-                                                &durable));
+    return kit_end(k, tn_machine_activity_start(
+                          tx, activity()->scheduled_id, activity()->stamp,
+                          &(tn_poller){.identity = TN_STR("w"), .request_id = TN_STR("poll")},
+                          &durable));
 }
 
 static Tenon__TaskToken *token(void)
@@ -347,9 +348,9 @@ static void test_paused_run_holds_activities(void **state)
     assert_true(pause_run("", ""));
     assert_int_equal(wanted(), 0);
     tx = kit_begin(k); /* matching had it already */
-    assert_false(kit_end(k, tn_machine_activity_start(tx, activity()->scheduled_id, stamp,
-                                                      &(tn_poller){.identity = TN_STR("w")},
-                                                      &durable)));
+    assert_false(
+        kit_end(k, tn_machine_activity_start(tx, activity()->scheduled_id, stamp,
+                                             &(tn_poller){.identity = TN_STR("w")}, &durable)));
     assert_true(unpause_run());
     activity()->dispatched = false;
     assert_true(wanted() >= 1);
@@ -501,10 +502,10 @@ static void test_options(void **state)
     assert_true(start_activity());
     tn_machine_activity_task(k->ms, activity(), k->arena, TN_STR("default"), &task);
     assert_int_equal(tn_proto_pack(&task.base, k->arena, &packed), TN_OK);
-    assert_int_equal(TN_PROTO_UNPACK(
-                         temporal__api__workflowservice__v1__poll_activity_task_queue_response,
-                         packed, k->arena, &seen, NULL),
-                     TN_OK);
+    assert_int_equal(
+        TN_PROTO_UNPACK(temporal__api__workflowservice__v1__poll_activity_task_queue_response,
+                        packed, k->arena, &seen, NULL),
+        TN_OK);
     assert_int_equal(seen->start_to_close_timeout->seconds, 3);
     assert_int_equal(seen->retry_policy->initial_interval->seconds, 2);
     assert_int_equal(seen->priority->priority_key, 4);

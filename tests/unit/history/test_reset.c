@@ -71,11 +71,11 @@ static void open_idle(kit *k)
 static void task(kit *k, kit_command *command)
 {
     assert_true(kit_poll(k));
-    assert_true(command ? KIT_COMPLETE(k, command)
-                        : kit_complete_none(k));
+    assert_true(command ? KIT_COMPLETE(k, command) : kit_complete_none(k));
 }
 
-static const Temporal__Api__History__V1__WorkflowTaskFailedEventAttributes *failed(kit *k, int64_t id)
+static const Temporal__Api__History__V1__WorkflowTaskFailedEventAttributes *failed(kit *k,
+                                                                                   int64_t id)
 {
     const tn_event *event = kit_event(k, id);
 
@@ -89,7 +89,8 @@ static tn_event *made_up(kit *k, int32_t type, int attributes_case, void *attrib
     tn_event *event = TN_MSG(k->arena, temporal__api__history__v1__history_event);
 
     event->event_type = (Temporal__Api__Enums__V1__EventType)type;
-    event->attributes_case = (Temporal__Api__History__V1__HistoryEvent__AttributesCase)attributes_case;
+    event->attributes_case =
+        (Temporal__Api__History__V1__HistoryEvent__AttributesCase)attributes_case;
     event->workflow_execution_started_event_attributes = attributes;
     return event;
 }
@@ -186,7 +187,8 @@ static void signals(void **state)
     assert_true(kit_terminate(&base));
     assert_true(reset(&base, &k, 4, 0));
     KIT_EXPECT(&k, RESET_AT_4 " Signaled Signaled WtScheduled");
-    assert_string_equal(kit_event(&k, 6)->workflow_execution_signaled_event_attributes->signal_name, "two");
+    assert_string_equal(kit_event(&k, 6)->workflow_execution_signaled_event_attributes->signal_name,
+                        "two");
     assert_int_equal(k.ms->signal_count, 2);
     kit_close(&k);
     assert_true(reset(&base, &k, 4, TN_REAPPLY_NO_SIGNALS));
@@ -197,8 +199,8 @@ static void signals(void **state)
 
 static tn_event *accepted(kit *k, const char *id, bool with_request)
 {
-    Temporal__Api__History__V1__WorkflowExecutionUpdateAcceptedEventAttributes *a =
-        TN_MSG(k->arena, temporal__api__history__v1__workflow_execution_update_accepted_event_attributes);
+    Temporal__Api__History__V1__WorkflowExecutionUpdateAcceptedEventAttributes *a = TN_MSG(
+        k->arena, temporal__api__history__v1__workflow_execution_update_accepted_event_attributes);
 
     a->protocol_instance_id = (char *)(uintptr_t)id;
     if (with_request) {
@@ -208,7 +210,8 @@ static tn_event *accepted(kit *k, const char *id, bool with_request)
     }
     return made_up(
         k, 41,
-        TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_WORKFLOW_EXECUTION_UPDATE_ACCEPTED_EVENT_ATTRIBUTES, a);
+        TEMPORAL__API__HISTORY__V1__HISTORY_EVENT__ATTRIBUTES_WORKFLOW_EXECUTION_UPDATE_ACCEPTED_EVENT_ATTRIBUTES,
+        a);
 }
 
 /* An accepted update is admitted to the new run; the worker finds it in the history and may accept or reject it. */
@@ -225,7 +228,8 @@ static void updates(void **state)
     tx = kit_begin(&k);
     assert_null(tn_machine_reset(tx, &how));
     assert_null(tn_machine_reapply(tx, accepted(&k, "u1", true), 0));
-    assert_null(tn_machine_reapply(tx, accepted(&k, "u1", true), 0)); /* of a later run of the chain */
+    assert_null(
+        tn_machine_reapply(tx, accepted(&k, "u1", true), 0)); /* of a later run of the chain */
     assert_null(tn_machine_reapply(tx, accepted(&k, "u2", true), 0));
     assert_null(tn_machine_reapply(tx, accepted(&k, "u3", false), 0));
     assert_null(tn_machine_reapply(tx, accepted(&k, "u4", true), TN_REAPPLY_NO_UPDATES));
@@ -233,7 +237,8 @@ static void updates(void **state)
     assert_true(kit_end(&k, NULL));
     assert_int_equal(k.ms->updates->count, 2);
     assert_int_equal(kit_event(&k, 5)->event_type, 47);
-    assert_int_equal(kit_event(&k, 5)->workflow_execution_update_admitted_event_attributes->origin, 1);
+    assert_int_equal(kit_event(&k, 5)->workflow_execution_update_admitted_event_attributes->origin,
+                     1);
     assert_int_equal(kit_event(&k, 7)->event_type, 5);
     kit_crash(&k);
     assert_int_equal(tn_ms_update(k.ms, TN_STR("u2"))->stage, TN_UPDATE_ADMITTED);
@@ -321,8 +326,8 @@ static void children(void **state)
     assert_true(kit_start(&base));
     task(&base, kit_cmd_child(&base, "kid")); /* 5 */
     tx = kit_begin(&base);
-    assert_true(kit_end(&base, tn_machine_child_started(
-                                   tx, 5, TN_STR("33333333-3333-4333-8333-333333333333"))));
+    assert_true(kit_end(
+        &base, tn_machine_child_started(tx, 5, TN_STR("33333333-3333-4333-8333-333333333333"))));
     task(&base, NULL); /* 6, 7, 8, 9 */
     assert_true(reset(&base, &k, 9, 0));
     child = tn_ms_child(k.ms, 5);
@@ -334,7 +339,8 @@ static void children(void **state)
     kit_close(&k);
     tx = kit_begin(&base);
     tn_machine_was_reset(tx, TN_STR("44444444-4444-4444-8444-444444444444"));
-    assert_true(kit_end(&base, tn_machine_terminate(tx, TN_STR("again"), NULL, TN_STR(TN_RESETTER))));
+    assert_true(
+        kit_end(&base, tn_machine_terminate(tx, TN_STR("again"), NULL, TN_STR(TN_RESETTER))));
     assert_true(base.ms->skip_close_policy);
     assert_string_equal(base.ms->reset_run_id, "44444444-4444-4444-8444-444444444444");
     assert_true(tn_ms_wake_ns(base.ms) != 0);

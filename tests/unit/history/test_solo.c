@@ -17,7 +17,8 @@ static tn_object_reply reply;
 
 static start_request *request(void)
 {
-    start_request *r = TN_MSG(k->arena, temporal__api__workflowservice__v1__start_activity_execution_request);
+    start_request *r =
+        TN_MSG(k->arena, temporal__api__workflowservice__v1__start_activity_execution_request);
 
     r->namespace_ = (char *)"default";
     r->activity_id = (char *)"solo";
@@ -49,7 +50,8 @@ static void reload(bool first)
         record.has_extras = true;
         record.extras = (ProtobufCBinaryData){extras.n, (uint8_t *)(uintptr_t)extras.p};
         record.transition = k->ms->transition;
-        out = tn_ms_create(tn_str_from(k->ms->ns_id), tn_str_from(k->ms->workflow_id), k->ms->run_id);
+        out =
+            tn_ms_create(tn_str_from(k->ms->ns_id), tn_str_from(k->ms->workflow_id), k->ms->run_id);
         assert_int_equal(tn_ms_load_record(out, &record, &err), TN_OK);
         tn_ms_set_create_request_id(out, tn_str_from(k->ms->create_request_id));
     } else {
@@ -132,8 +134,8 @@ static Tenon__TaskToken *token(void)
 
 static bool complete(const Tenon__TaskToken *t)
 {
-    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_completed_request);
+    Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__respond_activity_task_completed_request);
     tn_tx *tx = begin();
 
     r->result = kit_payloads(k, "out");
@@ -222,7 +224,8 @@ static outcome_msg *outcome(void)
 
     assert_true(ask(&r->base));
     assert_false(reply.park);
-    return ((Temporal__Api__Workflowservice__V1__PollActivityExecutionResponse *)reply.response)->outcome;
+    return ((Temporal__Api__Workflowservice__V1__PollActivityExecutionResponse *)reply.response)
+        ->outcome;
 }
 
 static void fire(void)
@@ -315,7 +318,8 @@ static void test_times_out(void **state)
         int type;
     } cases[] = {
         {5, 0, 0, 0, 6, true, TN_TIMEOUT_START_TO_CLOSE},
-        {5, 3, 0, 0, 4, false, TN_TIMEOUT_SCHEDULE_TO_START}, /* filled in from the total one, and first */
+        {5, 3, 0, 0, 4, false,
+         TN_TIMEOUT_SCHEDULE_TO_START}, /* filled in from the total one, and first */
         {5, 0, 2, 0, 3, false, TN_TIMEOUT_SCHEDULE_TO_START},
         {5, 0, 0, 2, 3, true, TN_TIMEOUT_HEARTBEAT},
     };
@@ -415,7 +419,8 @@ static void test_cancel(void **state)
     assert_int_equal(look()->info->run_state, 3);
     assert_true(beat(&cancelled, NULL));
     assert_true(cancelled);
-    r = TN_MSG(k->arena, temporal__api__workflowservice__v1__respond_activity_task_canceled_request);
+    r = TN_MSG(k->arena,
+               temporal__api__workflowservice__v1__respond_activity_task_canceled_request);
     t = token();
     tx = begin();
     assert_true(end(tn_machine_activity_canceled(tx, t, TN_STR(""), r)));
@@ -534,7 +539,8 @@ static void test_operators(void **state)
     assert_int_equal(look()->info->attempt, 1);
     assert_true(poll_task());
     assert_true(ask(&reset.base));
-    assert_true(report_failure("T", true)); /* reset while it ran: it begins again, whatever came of it */
+    assert_true(
+        report_failure("T", true)); /* reset while it ran: it begins again, whatever came of it */
     assert_int_equal(look()->info->attempt, 1);
     assert_true(poll_task());
     assert_true(complete(token()));
@@ -556,12 +562,15 @@ static void test_refused(void **state)
     assert_string_equal(tn_activity_start_settle(k->arena, 1000, r), "taskQueue is not set");
     r = request();
     r->start_to_close_timeout = NULL;
-    assert_non_null(strstr(tn_activity_start_settle(k->arena, 1000, r), "a valid StartToCloseTimeout"));
+    assert_non_null(
+        strstr(tn_activity_start_settle(k->arena, 1000, r), "a valid StartToCloseTimeout"));
     r = request();
     r->start_delay = kit_seconds(k, -1);
-    assert_string_equal(tn_activity_start_settle(k->arena, 1000, r), "invalid StartDelay: negative duration");
+    assert_string_equal(tn_activity_start_settle(k->arena, 1000, r),
+                        "invalid StartDelay: negative duration");
     r = request();
-    assert_non_null(strstr(tn_activity_start_settle(k->arena, 2, r), "activityId exceeds length limit"));
+    assert_non_null(
+        strstr(tn_activity_start_settle(k->arena, 2, r), "activityId exceeds length limit"));
     kit_close(k);
 }
 
@@ -583,13 +592,19 @@ static void test_delete(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_completes),       cmocka_unit_test(test_completes_by_id_unseen),
-        cmocka_unit_test(test_retries_and_fails), cmocka_unit_test(test_times_out),
-        cmocka_unit_test(test_start_delay),     cmocka_unit_test(test_start_delay_changed),
+        cmocka_unit_test(test_completes),
+        cmocka_unit_test(test_completes_by_id_unseen),
+        cmocka_unit_test(test_retries_and_fails),
+        cmocka_unit_test(test_times_out),
+        cmocka_unit_test(test_start_delay),
+        cmocka_unit_test(test_start_delay_changed),
         cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_terminate),       cmocka_unit_test(test_watch),
-        cmocka_unit_test(test_ids),             cmocka_unit_test(test_operators),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_delete),
+        cmocka_unit_test(test_terminate),
+        cmocka_unit_test(test_watch),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_operators),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_delete),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

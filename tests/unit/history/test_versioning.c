@@ -18,7 +18,8 @@ static bool serves(void *user, tn_str ns_id, tn_str queue, tn_dver version)
 {
     (void)user;
     (void)ns_id;
-    return !tn_str_is(version.build_id, "9") && (tn_str_is(queue, "tq") || tn_str_is(queue, "near"));
+    return !tn_str_is(version.build_id, "9") &&
+           (tn_str_is(queue, "tq") || tn_str_is(queue, "near"));
 }
 
 static Temporal__Api__Deployment__V1__WorkerDeploymentVersion *message_of(const char *id)
@@ -41,11 +42,13 @@ static tn_override *override_to(const char *id, bool one_time)
         o->auto_upgrade = true;
     } else if (one_time) {
         o->override_case = TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_ONE_TIME;
-        o->one_time = TN_MSG(k->arena, temporal__api__workflow__v1__versioning_override__one_time_override);
+        o->one_time =
+            TN_MSG(k->arena, temporal__api__workflow__v1__versioning_override__one_time_override);
         o->one_time->target_deployment_version = message_of(id);
     } else {
         o->override_case = TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED;
-        o->pinned = TN_MSG(k->arena, temporal__api__workflow__v1__versioning_override__pinned_override);
+        o->pinned =
+            TN_MSG(k->arena, temporal__api__workflow__v1__versioning_override__pinned_override);
         o->pinned->behavior = 1;
         o->pinned->version = message_of(id);
     }
@@ -56,7 +59,8 @@ static tn_override *override_to(const char *id, bool one_time)
 static bool poll_as(const char *id, int64_t revision, const char *target, int64_t target_revision)
 {
     tn_poller poller = {.identity = TN_STR("worker"),
-                        .request_id = tn_str_from(tn_arena_printf(k->arena, "poll-%zu", k->n_records)),
+                        .request_id =
+                            tn_str_from(tn_arena_printf(k->arena, "poll-%zu", k->n_records)),
                         .version = build(id),
                         .target = build(target),
                         .version_revision = revision,
@@ -73,7 +77,8 @@ static bool complete_as(const char *id, int behavior, kit_command *command)
         kit_complete_request(k, command ? 1 : 0, command ? &command : NULL);
 
     r->versioning_behavior = (Temporal__Api__Enums__V1__VersioningBehavior)behavior;
-    r->deployment_options = TN_MSG(k->arena, temporal__api__deployment__v1__worker_deployment_options);
+    r->deployment_options =
+        TN_MSG(k->arena, temporal__api__deployment__v1__worker_deployment_options);
     r->deployment_options->deployment_name = (char *)"dep";
     r->deployment_options->build_id = (char *)(uintptr_t)id;
     r->deployment_options->worker_versioning_mode = 2;
@@ -99,13 +104,14 @@ static void start_overridden(tn_override *o)
 /* NULL takes the override away. */
 static bool set_override(tn_override *o)
 {
-    Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *r =
-        TN_MSG(k->arena, temporal__api__workflowservice__v1__update_workflow_execution_options_request);
+    Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionOptionsRequest *r = TN_MSG(
+        k->arena, temporal__api__workflowservice__v1__update_workflow_execution_options_request);
     Temporal__Api__Workflow__V1__WorkflowExecutionOptions *out;
     static char *paths[] = {(char *)"versioning_override"};
     tn_tx *tx = kit_begin(k);
 
-    r->workflow_execution_options = TN_MSG(k->arena, temporal__api__workflow__v1__workflow_execution_options);
+    r->workflow_execution_options =
+        TN_MSG(k->arena, temporal__api__workflow__v1__workflow_execution_options);
     r->workflow_execution_options->versioning_override = o;
     r->update_mask = TN_MSG(k->arena, google__protobuf__field_mask);
     r->update_mask->n_paths = 1;
@@ -126,7 +132,8 @@ static void expect_on(const char *id, int behavior)
 /* The data of a system search attribute; "": none. */
 static const char *listed(const char *name)
 {
-    const tn_named_payload *known = tn_payload_map_find(&k->ms->search_attributes, tn_str_from(name));
+    const tn_named_payload *known =
+        tn_payload_map_find(&k->ms->search_attributes, tn_str_from(name));
     tn_wire_field data;
 
     if (!known || !tn_wire_find(known->payload, 2, &data))
@@ -172,7 +179,9 @@ static void pinned_stays(void **state)
     assert_false(tn_ms_in_transition(k->ms));
     assert_true(complete_as("1", TN_BEHAVIOR_PINNED, NULL));
     expect_on("1", TN_BEHAVIOR_PINNED);
-    assert_true(kit_event(k, 7)->workflow_task_started_event_attributes->target_worker_deployment_version_changed);
+    assert_true(
+        kit_event(k, 7)
+            ->workflow_task_started_event_attributes->target_worker_deployment_version_changed);
     kit_crash(k);
     expect_on("1", TN_BEHAVIOR_PINNED);
     assert_true(tn_ms_target_changed(k->ms));
@@ -189,7 +198,9 @@ static void auto_upgrade_moves(void **state)
     assert_true(tn_ms_in_transition(k->ms));
     expect_on("2", TN_BEHAVIOR_AUTO_UPGRADE);
     assert_int_equal(tn_ms_revision(k->ms), 7);
-    assert_string_equal(tn_ms_versioning_info(k->ms, k->arena)->version_transition->deployment_version->build_id, "2");
+    assert_string_equal(
+        tn_ms_versioning_info(k->ms, k->arena)->version_transition->deployment_version->build_id,
+        "2");
     assert_true(complete_as("2", TN_BEHAVIOR_AUTO_UPGRADE, NULL));
     assert_false(tn_ms_in_transition(k->ms));
     expect_on("2", TN_BEHAVIOR_AUTO_UPGRADE);
@@ -230,7 +241,8 @@ static void pinned_at_start(void **state)
     assert_true(complete_as("2", TN_BEHAVIOR_AUTO_UPGRADE, NULL));
     expect_on("2", TN_BEHAVIOR_PINNED); /* whatever the worker says */
     assert_int_equal(tn_ms_versioning_info(k->ms, k->arena)->behavior, TN_BEHAVIOR_AUTO_UPGRADE);
-    assert_string_equal(tn_ms_versioning_info(k->ms, k->arena)->versioning_override->pinned_version, "dep.2");
+    assert_string_equal(tn_ms_versioning_info(k->ms, k->arena)->versioning_override->pinned_version,
+                        "dep.2");
 }
 
 static void override_comes_and_goes(void **state)
@@ -280,7 +292,8 @@ static void next_run(int behavior, int initial, const char *queue)
     c->continue_as_new_workflow_execution_command_attributes->initial_versioning_behavior =
         (Temporal__Api__Enums__V1__ContinueAsNewVersioningBehavior)initial;
     if (queue)
-        c->continue_as_new_workflow_execution_command_attributes->task_queue = kit_queue(k, queue, 1);
+        c->continue_as_new_workflow_execution_command_attributes->task_queue =
+            kit_queue(k, queue, 1);
     assert_true(kit_start(k));
     assert_true(poll_as("1", 5, "1", 5));
     assert_true(complete_as("1", behavior, c));
@@ -303,7 +316,8 @@ static void continued_pinned_to_upgrade(void **state)
     (void)state;
     next_run(TN_BEHAVIOR_PINNED, 1, NULL);
     assert_null(started()->inherited_pinned_version);
-    assert_int_equal(started()->inherited_auto_upgrade_info->continue_as_new_initial_versioning_behavior, 1);
+    assert_int_equal(
+        started()->inherited_auto_upgrade_info->continue_as_new_initial_versioning_behavior, 1);
     expect_on("1", TN_BEHAVIOR_AUTO_UPGRADE);
 }
 
@@ -312,7 +326,8 @@ static void continued_auto_upgrade(void **state)
     (void)state;
     next_run(TN_BEHAVIOR_AUTO_UPGRADE, 0, "near");
     assert_null(started()->inherited_pinned_version);
-    assert_string_equal(started()->inherited_auto_upgrade_info->source_deployment_version->build_id, "1");
+    assert_string_equal(started()->inherited_auto_upgrade_info->source_deployment_version->build_id,
+                        "1");
     assert_int_equal(started()->inherited_auto_upgrade_info->source_deployment_revision_number, 5);
     expect_on("1", TN_BEHAVIOR_AUTO_UPGRADE);
     assert_int_equal(tn_ms_revision(k->ms), 5);

@@ -112,8 +112,9 @@ void tn_store_get(tn_store_op *op)
 {
     stored.reads++;
     op->status = stored.fails ? TN_EUNAVAILABLE : stored.version ? TN_OK : TN_ENOTFOUND;
-    op->u.get.row = (tn_row){.value = tn_arena_blob(op->arena, tn_blob_from(stored.value, stored.n)),
-                             .version = stored.version};
+    op->u.get.row =
+        (tn_row){.value = tn_arena_blob(op->arena, tn_blob_from(stored.value, stored.n)),
+                 .version = stored.version};
     store_answers(op);
 }
 
@@ -126,7 +127,8 @@ void tn_store_commit(tn_store_op *op)
         stored.races = false;
         stored.version++;
     }
-    bool fits = batch->conds[0].test == TN_COND_ABSENT ? !stored.version : batch->conds[0].version == stored.version;
+    bool fits = batch->conds[0].test == TN_COND_ABSENT ? !stored.version
+                                                       : batch->conds[0].version == stored.version;
     op->status = fits ? TN_OK : TN_ECONFLICT;
     if (fits) {
         assert_true(batch->muts[0].value.n <= sizeof(stored.value));
@@ -162,7 +164,8 @@ static void answer(tn_hreq *req)
         req->fault = tn_fault_make(req->arena, TN_GRPC_NOT_FOUND, "stale");
     else {
         temporal__api__workflowservice__v1__poll_workflow_task_queue_response__init(&polled);
-        temporal__api__workflowservice__v1__poll_activity_task_queue_response__init(&polled_activity);
+        temporal__api__workflowservice__v1__poll_activity_task_queue_response__init(
+            &polled_activity);
         req->response = req->op == TN_HOP_ACT_POLLED ? &polled_activity.base : &polled.base;
     }
     tn_client_history_done(req);

@@ -34,7 +34,8 @@ static int teardown(void **state)
 
 static void add_weighted(int32_t priority, const char *key, float weight, size_t n)
 {
-    const tn_task_priority p = {.key = priority, .fairness_key = tn_str_from(key), .fairness_weight = weight};
+    const tn_task_priority p = {
+        .key = priority, .fairness_key = tn_str_from(key), .fairness_weight = weight};
     for (size_t i = 0; i < n; i++) {
         tn_mreq req = {.workflow_id = TN_STR("w"), .expire_mono_ns = UINT64_MAX};
         req.priority = priority || *key || weight > 0 ? &p : NULL;
@@ -116,7 +117,8 @@ static void keys_take_turns(void **state)
     add(0, "b", 3);
     add(0, "", 3);
     size_t of_a = 0;
-    const char *first = keys_of(9); /* a flood of one key keeps nobody waiting for longer than a turn */
+    const char *first =
+        keys_of(9); /* a flood of one key keeps nobody waiting for longer than a turn */
     for (size_t i = 0; i < 9; i++)
         of_a += first[i] == 'a';
     assert_int_equal(of_a, 3);
@@ -271,7 +273,8 @@ static void random_backlogs_keep_the_rules(void **state)
     for (int step = 0; step < 20000; step++) {
         if (rand_r(&seed) % 5 < 3) {
             uint32_t priority = 1 + (uint32_t)rand_r(&seed) % TN_PRIORITIES;
-            add_weighted((int32_t)priority, keys[rand_r(&seed) % 4], (float)(1 + rand_r(&seed) % 8) / 4, 1);
+            add_weighted((int32_t)priority, keys[rand_r(&seed) % 4],
+                         (float)(1 + rand_r(&seed) % 8) / 4, 1);
             waiting[priority]++;
             continue;
         }

@@ -426,7 +426,8 @@ static asked *add_here(const char *partition, int64_t id)
 {
     asked *a = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, partition);
     a->req.placed = true;
-    a->req.task = (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
+    a->req.task =
+        (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
     return send_off(a);
 }
 
@@ -448,9 +449,15 @@ static void names_of_partitions(void **state)
     static const struct {
         const char *name, *base;
         uint32_t index;
-    } rows[] = {{"q", "q", 0},           {"/_sys/q/3", "q", 3},         {"/_sys/a/b/12", "a/b", 12},
-                {"/_sys/q/", "/_sys/q/", 0}, {"/_sys/q/x", "/_sys/q/x", 0}, {"/_sys/q/0", "/_sys/q/0", 0},
-                {"/_sys/q", "/_sys/q", 0}, {"", "", 0},                   {"/_sys/q/1000", "/_sys/q/1000", 0}};
+    } rows[] = {{"q", "q", 0},
+                {"/_sys/q/3", "q", 3},
+                {"/_sys/a/b/12", "a/b", 12},
+                {"/_sys/q/", "/_sys/q/", 0},
+                {"/_sys/q/x", "/_sys/q/x", 0},
+                {"/_sys/q/0", "/_sys/q/0", 0},
+                {"/_sys/q", "/_sys/q", 0},
+                {"", "", 0},
+                {"/_sys/q/1000", "/_sys/q/1000", 0}};
     for (size_t i = 0; i < TN_COUNT_OF(rows); i++) {
         uint32_t index = 77;
         tn_str base = tn_partition_base(tn_str_from(rows[i].name), &index);
@@ -563,9 +570,11 @@ static void a_query_goes_where_polls_are(void **state)
     asked *p = poll_here(P(1));
     played_pass(TN_SEC);
     asked *q = ask(TN_MOP_QUERY, TN_TASK_WORKFLOW, P(2));
-    static Temporal__Api__Query__V1__WorkflowQuery query = TEMPORAL__API__QUERY__V1__WORKFLOW_QUERY__INIT;
+    static Temporal__Api__Query__V1__WorkflowQuery query =
+        TEMPORAL__API__QUERY__V1__WORKFLOW_QUERY__INIT;
     q->req.placed = true;
-    q->req.query = (tn_mquery){.workflow_id = TN_STR("w"), .run_id = q->req.run_id, .query = &query.base};
+    q->req.query =
+        (tn_mquery){.workflow_id = TN_STR("w"), .run_id = q->req.run_id, .query = &query.base};
     send_off(q);
     assert_int_equal(p->answers, 1);
     assert_true(tn_str_is(q->req.queue, "q")); /* it waits at the root, and its answer goes there */
@@ -586,11 +595,13 @@ static void partitions_are_described_together(void **state)
     d->req.request = &request.base;
     send_off(d);
     assert_int_equal(d->answers, 1);
-    const Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse *told = (const void *)d->req.response;
+    const Temporal__Api__Workflowservice__V1__DescribeTaskQueueResponse *told =
+        (const void *)d->req.response;
     assert_int_equal(told->stats->approximate_backlog_count, 6);
     assert_int_equal(told->task_queue_status->backlog_count_hint, 6);
     asked *l = send_off(ask(TN_MOP_PARTITIONS, TN_TASK_WORKFLOW, "q"));
-    const Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsResponse *list = (const void *)l->req.response;
+    const Temporal__Api__Workflowservice__V1__ListTaskQueuePartitionsResponse *list =
+        (const void *)l->req.response;
     assert_int_equal(list->n_workflow_task_queue_partitions, 4);
     assert_string_equal(list->workflow_task_queue_partitions[0]->key, "q");
     assert_string_equal(list->workflow_task_queue_partitions[3]->key, P(3));
@@ -612,7 +623,8 @@ static asked *poll_as(const char *queue, const char *build_id)
     options->deployment_name = (char *)"d";
     options->build_id = (char *)(uintptr_t)build_id;
     options->worker_versioning_mode = 2;
-    ((Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *)(void *)(uintptr_t)a->req.request)
+    ((Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueRequest *)(void *)(uintptr_t)
+         a->req.request)
         ->deployment_options = options;
     return send_off(a);
 }
@@ -622,7 +634,8 @@ static tn_dver build(const char *build_id) { return (tn_dver){TN_STR("d"), tn_st
 static asked *add_directed(const char *queue, int64_t id, tn_directive directive)
 {
     asked *a = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, queue);
-    a->req.task = (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
+    a->req.task =
+        (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
     a->req.directive = directive;
     return send_off(a);
 }
@@ -664,7 +677,9 @@ static void what_waits_moves_with_the_routing(void **state)
 {
     (void)state;
     add_task("v2", 1); /* of an unversioned run */
-    add_directed("v2", 2, (tn_directive){.behavior = TN_BEHAVIOR_AUTO_UPGRADE, .version = build("1"), .revision = 1});
+    add_directed(
+        "v2", 2,
+        (tn_directive){.behavior = TN_BEHAVIOR_AUTO_UPGRADE, .version = build("1"), .revision = 1});
     add_directed("v2", 3, (tn_directive){.behavior = TN_BEHAVIOR_PINNED, .version = build("1")});
     asked *two = poll_as("v2", "2"), *again = poll_as("v2", "2");
     assert_int_equal(two->answers, 0);
@@ -676,7 +691,9 @@ static void what_waits_moves_with_the_routing(void **state)
     assert_int_equal(history.last_task, 3);
     cancel(third);
     /* A run that came to its version by a newer revision is not sent back by an older one. */
-    add_directed("v2", 4, (tn_directive){.behavior = TN_BEHAVIOR_AUTO_UPGRADE, .version = build("3"), .revision = 9});
+    add_directed(
+        "v2", 4,
+        (tn_directive){.behavior = TN_BEHAVIOR_AUTO_UPGRADE, .version = build("3"), .revision = 9});
     asked *three = poll_as("v2", "3");
     assert_int_equal(three->answers, 1);
     nothing_deployed();
@@ -705,25 +722,30 @@ static void a_sticky_worker_of_another_version_gets_no_task(void **state)
 static void a_ramp_takes_its_share(void **state)
 {
     (void)state;
-    tn_routing routing = {.current = build("1"), .ramping = build("2"), .percentage = 30, .ramps = true};
+    tn_routing routing = {
+        .current = build("1"), .ramping = build("2"), .percentage = 30, .ramps = true};
     unsigned ramped = 0;
     int64_t revision;
     for (unsigned i = 0; i < 10000; i++) {
         char id[32];
         snprintf(id, sizeof(id), "workflow-%u", i);
         tn_dver first = tn_routing_target(&routing, tn_str_from(id), false, &revision);
-        assert_true(tn_dver_eq(first, tn_routing_target(&routing, tn_str_from(id), false, &revision)));
+        assert_true(
+            tn_dver_eq(first, tn_routing_target(&routing, tn_str_from(id), false, &revision)));
         ramped += tn_str_is(first.build_id, "2");
     }
     assert_in_range(ramped, 2800, 3200);
     assert_true(tn_str_is(tn_routing_target(&routing, TN_STR("x"), true, &revision).build_id, "2"));
     routing.percentage = 100;
-    assert_true(tn_str_is(tn_routing_target(&routing, TN_STR("x"), false, &revision).build_id, "2"));
+    assert_true(
+        tn_str_is(tn_routing_target(&routing, TN_STR("x"), false, &revision).build_id, "2"));
     routing.percentage = 0;
-    assert_true(tn_str_is(tn_routing_target(&routing, TN_STR("x"), false, &revision).build_id, "1"));
+    assert_true(
+        tn_str_is(tn_routing_target(&routing, TN_STR("x"), false, &revision).build_id, "1"));
 }
 
-#define PARTED(function) cmocka_unit_test_setup_teardown(function, with_partitions, without_partitions)
+#define PARTED(function) \
+    cmocka_unit_test_setup_teardown(function, with_partitions, without_partitions)
 
 int main(void)
 {

@@ -12,7 +12,8 @@ typedef Temporal__Api__Workflowservice__V1__ListWorkersRequest list_request;
 typedef Temporal__Api__Workflowservice__V1__ListWorkersResponse list_response;
 
 static config_request request;
-static Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest__RateLimitUpdate rate_update;
+static Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest__RateLimitUpdate
+    rate_update;
 static Temporal__Api__Taskqueue__V1__RateLimit rate;
 
 static void new_request(uint32_t type)
@@ -21,7 +22,8 @@ static void new_request(uint32_t type)
     request.task_queue = (char *)"q";
     request.identity = (char *)"operator";
     request.task_queue_type = (Temporal__Api__Enums__V1__TaskQueueType)type;
-    temporal__api__workflowservice__v1__update_task_queue_config_request__rate_limit_update__init(&rate_update);
+    temporal__api__workflowservice__v1__update_task_queue_config_request__rate_limit_update__init(
+        &rate_update);
     temporal__api__taskqueue__v1__rate_limit__init(&rate);
 }
 
@@ -151,7 +153,8 @@ static void each_partition_keeps_its_part_of_a_rate(void **state)
     for (int i = 0; i < 10; i++) {
         asked *a = ask(TN_MOP_ADD, TN_TASK_ACTIVITY, "q");
         a->req.placed = true;
-        a->req.task = (tn_task_ref){.shard = 2, .scheduled_id = i + 1, .created_mono_ns = tn_now_mono_ns()};
+        a->req.task =
+            (tn_task_ref){.shard = 2, .scheduled_id = i + 1, .created_mono_ns = tn_now_mono_ns()};
         send_off(a);
     }
     asked *polls[6];
@@ -174,7 +177,8 @@ static void each_partition_keeps_its_part_of_a_rate(void **state)
 
 static asked *set_weights(size_t n, const char *const *keys, float weight, const char *unset)
 {
-    typedef Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest__SetFairnessWeightOverridesEntry entry;
+    typedef Temporal__Api__Workflowservice__V1__UpdateTaskQueueConfigRequest__SetFairnessWeightOverridesEntry
+        entry;
     new_request(TN_TASK_WORKFLOW);
     entry **set = TN_NEW_ARRAY(arena, entry *, n + 1);
     for (size_t i = 0; i < n; i++) {
@@ -221,7 +225,8 @@ static void add_prioritized(int64_t id, int32_t priority, const char *key)
     tn_task_priority *p = TN_NEW(arena, tn_task_priority);
     *p = (tn_task_priority){.key = priority, .fairness_key = tn_str_from(key)};
     asked *a = ask(TN_MOP_ADD, TN_TASK_ACTIVITY, "q");
-    a->req.task = (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
+    a->req.task =
+        (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
     a->req.priority = p;
     assert_true(send_off(a)->req.accepted);
 }
@@ -251,7 +256,9 @@ static void tasks_go_out_by_priority_and_are_shown_so(void **state)
 
 static int32_t advice(void)
 {
-    return polled.poller_scaling_decision ? polled.poller_scaling_decision->poll_request_delta_suggestion : 0;
+    return polled.poller_scaling_decision
+               ? polled.poller_scaling_decision->poll_request_delta_suggestion
+               : 0;
 }
 
 static void pollers_are_advised(void **state)
@@ -350,8 +357,10 @@ static void workers_are_listed_by_what_they_say(void **state)
     for (size_t i = 0; i < TN_COUNT_OF(cases); i++)
         if (list(cases[i].query)->n_workers != cases[i].n)
             fail_msg("%s: %zu", cases[i].query, list(cases[i].query)->n_workers);
-    static const char *const wrong[] = {"TaskQueue =", "= 'x'",  "(TaskQueue = 'x'", "TaskQueue = 'x')", "AND",
-                                        "TaskQueue 'x'", "TaskQueue = 'x' LIMIT 1", "TaskQueue BETWEEN 'a'", "()"};
+    static const char *const wrong[] = {
+        "TaskQueue =", "= 'x'",         "(TaskQueue = 'x'",        "TaskQueue = 'x')",
+        "AND",         "TaskQueue 'x'", "TaskQueue = 'x' LIMIT 1", "TaskQueue BETWEEN 'a'",
+        "()"};
     for (size_t i = 0; i < TN_COUNT_OF(wrong); i++) {
         asked *a = list_asked(wrong[i], 0, (ProtobufCBinaryData){0});
         if (!a->req.fault || a->req.fault->code != TN_GRPC_INVALID_ARGUMENT)
@@ -395,7 +404,8 @@ static void silent_workers_are_forgotten_and_those_that_left_at_once(void **stat
 static void too_many_workers_make_room_for_new_ones(void **state)
 {
     (void)state;
-    static const char *const names[] = {"a", "b", "c", "d", "e"}; /* six on two loops: four here at most */
+    static const char *const names[] = {"a", "b", "c", "d",
+                                        "e"}; /* six on two loops: four here at most */
     for (size_t i = 0; i < 4; i++)
         beat(names[i], "q", 1);
     beat("e", "q", 1); /* none has been silent for long enough: it has to wait */
@@ -428,7 +438,8 @@ static void a_worker_that_shuts_down_gets_its_polls_back(void **state)
     r.worker_instance_key = (char *)"gone";
     r.task_queue = (char *)"q";
     r.identity = (char *)"worker";
-    asked *polls[] = {poll_as("gone", "q"), poll_as("gone", "/_sys/q/1"), poll_as("gone", "/_sys/q/2"), poll_as("stays", "q")};
+    asked *polls[] = {poll_as("gone", "q"), poll_as("gone", "/_sys/q/1"),
+                      poll_as("gone", "/_sys/q/2"), poll_as("stays", "q")};
     played_pass(50 * TN_MS); /* some of them wait at the parent by now */
     asked *a = ask(TN_MOP_CANCEL_WORKER_POLLS, TN_TASK_WORKFLOW, "q");
     a->req.request = &r.base;

@@ -68,7 +68,8 @@ static tn_status apply_batch(const tn_batch *batch, tn_commit *out)
             continue;
         }
         if (!row) {
-            row = batch->muts[i].key.table == TN_TABLE_META ? &names[names_count++] : &store.rows[store.count++];
+            row = batch->muts[i].key.table == TN_TABLE_META ? &names[names_count++]
+                                                            : &store.rows[store.count++];
             row->key.row = tn_arena_blob(store.arena, batch->muts[i].key.row);
         }
         row->value = tn_arena_blob(store.arena, batch->muts[i].value);
@@ -392,23 +393,28 @@ static void test_rename_and_remove(void **state)
     tn_loop_call(tn_loops_get(0), watch_it, &watching.watch);
     watching.changes = 0;
     assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "one", ""), 0, &ns), TN_GRPC_OK);
-    assert_int_equal(run(arena, TN_NS_UPDATE, record(arena, ID1, "one-deleted", ""), ns->row_version, &renamed),
-                     TN_GRPC_OK);
+    assert_int_equal(
+        run(arena, TN_NS_UPDATE, record(arena, ID1, "one-deleted", ""), ns->row_version, &renamed),
+        TN_GRPC_OK);
     /* The old name may be claimed again, the new one may not. */
     assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID2, "one-deleted", ""), 0, NULL),
                      TN_GRPC_ALREADY_EXISTS);
     assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID2, "one", ""), 0, NULL), TN_GRPC_OK);
-    assert_int_equal(run(arena, TN_NS_REMOVE, ns->record, ns->row_version, NULL), TN_GRPC_UNAVAILABLE);
+    assert_int_equal(run(arena, TN_NS_REMOVE, ns->record, ns->row_version, NULL),
+                     TN_GRPC_UNAVAILABLE);
     size_t rows = store.count, claims = names_count;
     store.next_commit = TN_EUNCERTAIN, store.apply = false;
-    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL), TN_GRPC_UNAVAILABLE);
+    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL),
+                     TN_GRPC_UNAVAILABLE);
     store.next_commit = TN_EUNCERTAIN, store.apply = true;
-    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL), TN_GRPC_OK);
+    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL),
+                     TN_GRPC_OK);
     assert_int_equal(store.count, rows - 1);
     assert_int_equal(names_count, claims - 1);
     assert_null(seen_on(2, TN_STR("one-deleted")));
     tn_namespace_unref(seen_on(2, TN_STR("one")));
-    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL), TN_GRPC_NOT_FOUND);
+    assert_int_equal(run(arena, TN_NS_REMOVE, renamed->record, renamed->row_version, NULL),
+                     TN_GRPC_NOT_FOUND);
     assert_true(watching.changes >= 4);
     tn_loop_call(tn_loops_get(0), watch_it, NULL);
     tn_namespace_unref(ns);
@@ -531,7 +537,8 @@ static void test_name_taken_elsewhere(void **state)
     names[names_count++] = (tn_row){.key.row = tn_blob_of_str(TN_STR("ns-name:one")),
                                     .value = tn_blob_of_str(TN_STR(ID2)),
                                     .version = ++store.version};
-    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "one", ""), 0, NULL), TN_GRPC_ALREADY_EXISTS);
+    assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "one", ""), 0, NULL),
+                     TN_GRPC_ALREADY_EXISTS);
     assert_null(seen_on(0, TN_STR("one")));
     assert_int_equal(run(arena, TN_NS_CREATE, record(arena, ID1, "two", ""), 0, NULL), TN_GRPC_OK);
 }
@@ -550,9 +557,14 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest cases[] = {
-        CASE(test_start),        CASE(test_create_and_update), CASE(test_store_failures),
-        CASE(test_many_writers), CASE(test_not_found),         CASE(test_refresh),
-        CASE(test_name_taken_elsewhere), CASE(test_rename_and_remove),
+        CASE(test_start),
+        CASE(test_create_and_update),
+        CASE(test_store_failures),
+        CASE(test_many_writers),
+        CASE(test_not_found),
+        CASE(test_refresh),
+        CASE(test_name_taken_elsewhere),
+        CASE(test_rename_and_remove),
     };
     return cmocka_run_group_tests(cases, NULL, NULL);
 }

@@ -332,8 +332,8 @@ static tn_status open_here(const char *yaml, char *why, size_t size)
     if (tn_config_parse("t.yaml", tn_blob_of_str(tn_str_from(yaml)), problems, &tree) != TN_OK)
         return TN_EINTERNAL;
     tn_plugin_options options = {.root = tn_config_root(tree), .own_files = true};
-    tn_status status = tn_plugin_open(&options, TN_KIND_AUTHORIZER, tn_config_get(tn_config_root(tree), "p"),
-                                      problems, &inst);
+    tn_status status = tn_plugin_open(&options, TN_KIND_AUTHORIZER,
+                                      tn_config_get(tn_config_root(tree), "p"), problems, &inst);
     const char *text = tn_config_problems_text(problems, 0);
     snprintf(why, size, "%s", text ? text : "");
     tn_plugin_close(inst);
@@ -363,17 +363,19 @@ static int replaced_files(void)
     snprintf(yaml, sizeof yaml, "%s", stanza("again", ""));
     for (size_t round = 1; round <= 5; round++) {
         copy_file(odd_so, fresh);
-        if (rename(fresh, to) != 0 || open_here(yaml, why, sizeof why) != TN_OK || open_here(yaml, why, sizeof why) != TN_OK)
+        if (rename(fresh, to) != 0 || open_here(yaml, why, sizeof why) != TN_OK ||
+            open_here(yaml, why, sizeof why) != TN_OK)
             return 1;
-        if (mapped("/again.so") != round) /* each file once, none of them for another; old ones stay */
+        if (mapped("/again.so") !=
+            round) /* each file once, none of them for another; old ones stay */
             return 2;
     }
     int fd = open(to, O_WRONLY | O_APPEND);
     if (fd < 0 || write(fd, "x", 1) != 1) /* written over in place */
         return 3;
     close(fd);
-    if (open_here(yaml, why, sizeof why) != TN_EINVALID || !strstr(why, "was written over while it is loaded") ||
-        !strstr(why, "fix: restart"))
+    if (open_here(yaml, why, sizeof why) != TN_EINVALID ||
+        !strstr(why, "was written over while it is loaded") || !strstr(why, "fix: restart"))
         return 4;
     copy_file(odd_so, fresh);
     return rename(fresh, to) == 0 && open_here(yaml, why, sizeof why) == TN_OK ? 0 : 5;
@@ -397,10 +399,14 @@ static void a_new_file_at_an_old_path_is_the_new_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(loads_what_is_right),    cmocka_unit_test(names_and_places),
-        cmocka_unit_test(owners_and_modes),       cmocka_unit_test(files_that_are_none),
-        cmocka_unit_test(tables_that_do_not_fit), cmocka_unit_test(keys_and_open),
-        cmocka_unit_test(pinned_digest),          cmocka_unit_test(libraries_without_our_symbol),
+        cmocka_unit_test(loads_what_is_right),
+        cmocka_unit_test(names_and_places),
+        cmocka_unit_test(owners_and_modes),
+        cmocka_unit_test(files_that_are_none),
+        cmocka_unit_test(tables_that_do_not_fit),
+        cmocka_unit_test(keys_and_open),
+        cmocka_unit_test(pinned_digest),
+        cmocka_unit_test(libraries_without_our_symbol),
         cmocka_unit_test(a_new_file_at_an_old_path_is_the_new_file),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -196,16 +196,19 @@ static void long_holds_are_counted(void **state)
 static void time_is_accounted_for_by_function(void **state)
 {
     (void)state;
-    tn_label labels[] = {TN_LABEL_Z("kind", "authorizer"), TN_LABEL_Z("plugin", tn_plugin_name(inst)),
+    tn_label labels[] = {TN_LABEL_Z("kind", "authorizer"),
+                         TN_LABEL_Z("plugin", tn_plugin_name(inst)),
                          TN_LABEL_Z("function", "authorize")};
-    tn_histogram *seconds = tn_metrics_histogram("tenon_plugin_function_seconds", "", TN_BUCKETS_CALLS, labels, 3);
+    tn_histogram *seconds =
+        tn_metrics_histogram("tenon_plugin_function_seconds", "", TN_BUCKETS_CALLS, labels, 3);
     uint64_t before = tn_histogram_count(seconds);
     assert_true(before > 0);
     for (int i = 0; i < 3; i++)
         ask("", 0, TN_SEC);
     assert_int_equal(tn_histogram_count(seconds), before + 3);
     labels[2].value = TN_STR("attach");
-    seconds = tn_metrics_histogram("tenon_plugin_function_seconds", "", TN_BUCKETS_CALLS, labels, 3);
+    seconds =
+        tn_metrics_histogram("tenon_plugin_function_seconds", "", TN_BUCKETS_CALLS, labels, 3);
     assert_true(tn_histogram_count(seconds) >= tn_loops_count());
 }
 

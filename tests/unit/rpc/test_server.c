@@ -141,8 +141,7 @@ static const tn_rpc_method methods[] = {
 
 static int client_open_at(const tn_rpc_server *where)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET,
-                               .sin_port = htons(tn_rpc_server_port(where))};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(tn_rpc_server_port(where))};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -366,7 +365,8 @@ static void one_connection_too_many(void **state)
     assert_int_equal(tn_rpc_server_start(&options, &small, &err), TN_OK);
     for (size_t i = 0; i < 3; i++)
         fds[i] = client_open_at(small);
-    for (uint64_t end = tn_now_mono_ns() + 30 * TN_SEC; !closed && tn_now_mono_ns() < end; usleep(1000)) {
+    for (uint64_t end = tn_now_mono_ns() + 30 * TN_SEC; !closed && tn_now_mono_ns() < end;
+         usleep(1000)) {
         for (size_t i = 0; i < 3; i++) {
             char bytes[256];
             ssize_t n = recv(fds[i], bytes, sizeof(bytes), MSG_DONTWAIT);

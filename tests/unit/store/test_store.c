@@ -39,7 +39,9 @@ static int setup_with(const char *driver)
                   "  path: \":memory:\"\n",
                   real, real, driver);
     if (strstr(driver, "faulty"))
-        tn_buf_printf(&yaml, "  inner: \"%s/plugins/persistence/sqlite.so\"\n  rateFile: \"%s\"\n  seed: 7\n  lateMs: 100\n",
+        tn_buf_printf(&yaml,
+                      "  inner: \"%s/plugins/persistence/sqlite.so\"\n  rateFile: \"%s\"\n  seed: "
+                      "7\n  lateMs: 100\n",
                       real, rate_file);
     tn_config_problems *problems = tn_config_problems_create();
     if (tn_config_parse("t.yaml", tn_buf_blob(&yaml), problems, &tree) != TN_OK)

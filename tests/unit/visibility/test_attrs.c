@@ -188,7 +188,7 @@ static void test_types(void **state)
 {
     static const struct {
         const char *name, *type, *want; /* what the payload says, what it says then */
-    } rows[] = {{"CK", NULL, "Keyword"},     {"CL", NULL, "KeywordList"}, {"CI", "Int", "Int"},
+    } rows[] = {{"CK", NULL, "Keyword"},      {"CL", NULL, "KeywordList"}, {"CI", "Int", "Int"},
                 {"CT", "Keyword", "Keyword"}, {"Unknown", NULL, NULL},     {"CB", NULL, "Bool"}};
     tn_arena *a = *state;
     Temporal__Api__Common__V1__SearchAttributes *attrs;
@@ -196,8 +196,8 @@ static void test_types(void **state)
 
     for (size_t i = 0; i < TN_COUNT_OF(rows); i++)
         put_pair(&buf, 1, rows[i].name, payload_as(a, "json/plain", rows[i].type, "1"));
-    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__search_attributes, tn_buf_blob(&buf), a,
-                                     &attrs, NULL),
+    assert_int_equal(TN_PROTO_UNPACK(temporal__api__common__v1__search_attributes,
+                                     tn_buf_blob(&buf), a, &attrs, NULL),
                      TN_OK);
     tn_buf_done(&buf);
     tn_search_attrs_add_types(a, &ns, attrs);

@@ -32,7 +32,11 @@ int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns_name, tn_str task_queue)
 
 void tn_call_reply(tn_call *call, const ProtobufCMessage *response) { (void)call, (void)response; }
 void tn_call_fail(tn_call *call, const tn_fault *fault) { (void)call, (void)fault; }
-bool tn_call_cancelled(const tn_call *call) { (void)call; return false; }
+bool tn_call_cancelled(const tn_call *call)
+{
+    (void)call;
+    return false;
+}
 
 static size_t asked;
 static bool failing, holding;
