@@ -505,6 +505,8 @@ static bool take(const result *one)
         fprintf(csv, "%llu,%u,%u,%u,%u,%u,%u,%.2f,%.2f,%.2f,%.0f,%.3f,%.2f,%s\n", (unsigned long long)one->seed, one->members,
                 one->loss_percent, one->kinds, one->went, one->came, one->mourned, one->settled_s, one->join_rounds,
                 one->packets, one->bytes, one->wrong_mean, one->wrong_max, one->problem);
+    if (csv)
+        fflush(csv);
     if (one->problem[0])
         printf("seed %llu: %u members, loss %u %%, kinds %#x: %s (%u mourned, settled %.2f s, newcomer %.1f rounds)  FAILED\n",
                (unsigned long long)one->seed, one->members, one->loss_percent, one->kinds, one->problem, one->mourned,
