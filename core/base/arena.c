@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The arena: chunks in a list, the newest first, and a bump pointer into the current one.  The
  * arena's own header sits in its first chunk, so that a small request costs one piece of memory,
- * which comes from the thread's free list.  Under AddressSanitizer the free list is off and the
+ * which comes from the thread's free lists, as the next ones do.  Under AddressSanitizer the free lists are off and the
  * unused bytes are poisoned, so that stale pointers and overruns inside an arena are caught as
  * well. */
 #include "base/arena.h"
@@ -41,7 +41,15 @@
 #define SECOND_CHUNK_BYTES 1024u /* which malloc keeps for the thread */
 #define THIRD_CHUNK_BYTES 4096u
 #define CHUNK_BYTES_MAX 65536u
-#define FREE_CHUNKS_MAX (ARENA_ASAN ? 0 : 128) /* of a thread: 175 KiB */
+/* Chunks of the regular sizes are kept for the thread's next arenas: given to malloc, those above a KiB are joined with
+ * their neighbours and cut out again, request after request.  At most 415 KiB a thread. */
+#define KEPT_SIZES 5u
+static const struct {
+    uint32_t bytes;
+    int max;
+} kept_sizes[KEPT_SIZES] = {
+    {FIRST_CHUNK_BYTES, 128}, {SECOND_CHUNK_BYTES, 48}, {THIRD_CHUNK_BYTES, 24}, {8192, 8}, {16384, 2},
+};
 
 struct chunk {
     struct chunk *next;
@@ -58,21 +66,27 @@ struct tn_arena {
 };
 #define ARENA_HEAD ((sizeof(struct tn_arena) + 15u) & ~(size_t)15)
 
-static _Thread_local struct chunk *free_chunks;
-static _Thread_local int free_count;
-static _Thread_local bool free_registered;
+typedef struct kept {
+    struct chunk *chunks;
+    int count;
+} kept;
+
+static _Thread_local kept free_lists[KEPT_SIZES];
+static _Thread_local bool free_registered, free_ended;
 static pthread_key_t free_key;
 static pthread_once_t free_once = PTHREAD_ONCE_INIT;
 
 static void free_list_end(void *unused)
 {
     (void)unused;
-    while (free_chunks) {
-        struct chunk *c = free_chunks;
-        free_chunks = c->next;
-        free(c);
+    for (unsigned i = 0; i < KEPT_SIZES; i++) {
+        while (free_lists[i].chunks) {
+            struct chunk *c = free_lists[i].chunks;
+            free_lists[i].chunks = c->next;
+            free(c);
+        }
     }
-    free_count = FREE_CHUNKS_MAX; /* what is destroyed after this goes to the heap */
+    free_ended = true; /* what is destroyed after this goes to the heap */
 }
 
 static void free_list_make_key(void)
@@ -80,23 +94,52 @@ static void free_list_make_key(void)
     TN_ASSERT(pthread_key_create(&free_key, free_list_end) == 0);
 }
 
-static struct chunk *first_chunk_take(void)
+/* The list of chunks of that size; KEPT_SIZES: they are not kept. */
+static unsigned kept_index(size_t bytes)
 {
-    struct chunk *c = free_chunks;
+    unsigned i = 0;
+    while (i < KEPT_SIZES && kept_sizes[i].bytes != bytes)
+        i++;
+    return i;
+}
+
+static struct chunk *chunk_take(unsigned i)
+{
+    struct chunk *c = free_lists[i].chunks;
     if (c) {
-        free_chunks = c->next;
-        free_count--;
-        return c;
+        free_lists[i].chunks = c->next;
+        free_lists[i].count--;
     }
-    c = tn_xmalloc(FIRST_CHUNK_BYTES);
-    c->size = FIRST_CHUNK_BYTES;
     return c;
 }
 
-static void first_chunk_give(struct chunk *c)
+static struct chunk *first_chunk_take(void)
 {
+    struct chunk *c = chunk_take(0);
+    if (!c) {
+        c = tn_xmalloc(FIRST_CHUNK_BYTES);
+        c->size = FIRST_CHUNK_BYTES;
+    }
+    return c;
+}
+
+/* NULL: no memory. */
+static struct chunk *chunk_make(size_t bytes)
+{
+    unsigned i = kept_index(bytes);
+    struct chunk *c = i < KEPT_SIZES ? chunk_take(i) : NULL;
+    if (!c)
+        c = malloc(bytes);
+    if (c)
+        c->size = bytes;
+    return c;
+}
+
+static void chunk_give(struct chunk *c)
+{
+    unsigned i = kept_index(c->size);
     UNPOISON(c, c->size);
-    if (free_count >= FREE_CHUNKS_MAX) {
+    if (ARENA_ASAN || free_ended || i == KEPT_SIZES || free_lists[i].count >= kept_sizes[i].max) {
         free(c);
         return;
     }
@@ -105,9 +148,9 @@ static void first_chunk_give(struct chunk *c)
         pthread_setspecific(free_key, &free_key); /* any non-NULL value: makes the destructor run */
         free_registered = true;
     }
-    c->next = free_chunks;
-    free_chunks = c;
-    free_count++;
+    c->next = free_lists[i].chunks;
+    free_lists[i].chunks = c;
+    free_lists[i].count++;
 }
 
 static void arena_init(tn_arena *a, struct chunk *first)
@@ -135,8 +178,7 @@ static struct chunk *drop_later_chunks(tn_arena *arena)
     struct chunk *c = arena->chunks;
     while (c->next) {
         struct chunk *next = c->next;
-        UNPOISON(c, c->size);
-        free(c);
+        chunk_give(c);
         c = next;
     }
     return c;
@@ -145,7 +187,7 @@ static struct chunk *drop_later_chunks(tn_arena *arena)
 void tn_arena_destroy(tn_arena *arena)
 {
     if (arena)
-        first_chunk_give(drop_later_chunks(arena));
+        chunk_give(drop_later_chunks(arena));
 }
 
 void tn_arena_adopt(tn_arena *into, tn_arena *from)
@@ -175,10 +217,9 @@ static void *alloc_slow(tn_arena *arena, size_t size, size_t need)
 {
     bool alone = need > arena->chunk_next / (arena->chunk_next < THIRD_CHUNK_BYTES ? 2 : 4);
     size_t bytes = alone ? need + CHUNK_HEAD : arena->chunk_next;
-    struct chunk *c = malloc(bytes);
+    struct chunk *c = chunk_make(bytes);
     if (!c)
         return NULL;
-    c->size = bytes;
     uint8_t *p = (uint8_t *)c + CHUNK_HEAD;
     POISON(p, bytes - CHUNK_HEAD);
     if (alone && arena->chunks->next) {

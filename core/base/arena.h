@@ -17,8 +17,8 @@
 
 typedef struct tn_arena tn_arena;
 
-/* The first chunk is small (1.4 KiB with the header) and comes from a per-thread free list;
- * later chunks double up to 64 KiB; larger pieces get a chunk of their own. bytes_max 0: no cap.
+/* The first chunk is small (1.4 KiB with the header) and later ones double up to 64 KiB, those
+ * up to 16 KiB from per-thread free lists; larger pieces get a chunk of their own. bytes_max 0: no cap.
  * Never returns NULL (dies when the machine has no memory at start of a request). */
 tn_arena *tn_arena_create(size_t bytes_max);
 void tn_arena_destroy(tn_arena *arena); /* NULL allowed */

@@ -419,6 +419,7 @@ static void show_stats(void)
         {"tenon_internode_bytes_sent", "bytes of such calls", offsetof(tn_outcall_stats, bytes_out)},
         {"tenon_internode_bytes_received", "bytes of their answers", offsetof(tn_outcall_stats, bytes_in)},
         {"tenon_internode_connects", "connections made to other hosts", offsetof(tn_outcall_stats, connects)},
+        {"tenon_internode_connects_local", "... of them by local sockets", offsetof(tn_outcall_stats, connects_local)},
         {"tenon_internode_writes", "writes to sockets that carried such calls", offsetof(tn_outcall_stats, writes)},
         {"tenon_internode_reads", "reads of sockets that carried their answers", offsetof(tn_outcall_stats, reads)},
     };

@@ -85,6 +85,7 @@ static const struct {
     {"global.membership.enabled", false},
     {"global.membership.seeds", true},
     {"global.membership.records", false},
+    {"global.membership.localSockets", false},
     {"services.frontend.rpc.httpAdditionalForwardedHeaders", true},
     {"metrics.prometheus.listenAddress", false},
     {"namespaces.create", true},
@@ -248,10 +249,13 @@ static void read_membership(const tn_config *root, tn_config_problems *problems,
             tn_config_complain_at(problems, root, "global.membership.seeds", "write HOST:PORT, such as 10.0.0.7:6933",
                                   "has \"%.60s\"", s->seeds[i]);
     }
-    int32_t records = 1;
+    int32_t records = 1, local = 1;
     if (tn_config_bool(root, "global.membership.records", &records, &err) == TN_EINVALID)
         tn_config_problems_add(problems, err.text);
     s->membership_records = records != 0;
+    if (tn_config_bool(root, "global.membership.localSockets", &local, &err) == TN_EINVALID)
+        tn_config_problems_add(problems, err.text);
+    s->membership_local = local != 0;
     if (!records && !s->seeds_count)
         tn_config_complain_at(problems, root, "global.membership.records", "name the members in global.membership.seeds",
                               "is false, and there are no seeds: nobody could be found");

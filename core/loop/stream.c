@@ -1,24 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* TCP listeners and streams.  A write goes to the socket at once; what does not fit is copied into
+/* TCP and local listeners and streams.  A write goes to the socket at once; what does not fit is copied into
  * one of two buffers: one is with the kernel's queue, the other collects until it comes back. */
 #include "loop/stream.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "loop/internal.h"
 
 #define BACKLOG 1024
 
-struct tn_listener {
+typedef union any_socket {
     uv_tcp_t tcp;
+    uv_pipe_t pipe; /* a local one */
+} any_socket;
+
+struct tn_listener {
+    any_socket uv;
     tn_loop_handle handle;
+    bool local;
     tn_list known; /* in all_listeners */
     struct sockaddr_storage addr;
     uint16_t port;
@@ -27,7 +35,7 @@ struct tn_listener {
 };
 
 struct tn_stream {
-    uv_tcp_t tcp;
+    any_socket uv;
     tn_loop_handle handle;
     const tn_stream_events *events;
     void *user;
@@ -38,6 +46,7 @@ struct tn_stream {
     tn_msg end_msg;
     int end_status;
     bool writing, end_queued, end_told, closing, uv_closed, silent;
+    bool local, connect_due; /* end_msg tells of the connection */
 };
 
 /* Listeners of this process, to tell a second loop's listener from another server on our port:
@@ -73,7 +82,7 @@ static void stream_abandon(tn_loop_handle *handle)
     s->end_queued = false; /* the deferred queue has run dry before */
     if (!s->closing) {
         s->closing = true;
-        uv_close((uv_handle_t *)&s->tcp, stream_uv_closed);
+        uv_close((uv_handle_t *)&s->uv.tcp, stream_uv_closed);
     }
 }
 
@@ -82,7 +91,7 @@ static void tell_end(tn_stream *s, int status)
     if (s->closing || s->end_told)
         return;
     s->end_told = true;
-    uv_read_stop((uv_stream_t *)&s->tcp);
+    uv_read_stop((uv_stream_t *)&s->uv.tcp);
     if (s->events && s->events->end)
         s->events->end(s, status);
 }
@@ -91,10 +100,15 @@ static void end_run(tn_msg *msg)
 {
     tn_stream *s = TN_CONTAINER_OF(msg, tn_stream, end_msg);
     s->end_queued = false;
-    if (s->uv_closed)
+    if (s->uv_closed) {
         stream_free_when_over(s);
-    else
+    } else if (s->connect_due) {
+        s->connect_due = false;
+        if (!s->closing)
+            s->connected(s);
+    } else {
         tell_end(s, s->end_status);
+    }
 }
 
 /* A failure found inside a call of the user's is told after it: no callback from under his feet. */
@@ -108,12 +122,19 @@ static void queue_end(tn_stream *s, int status)
     tn_loop_defer(&s->end_msg);
 }
 
-static tn_stream *stream_make(tn_loop *loop)
+/* Makes no socket yet: cannot fail. */
+static void socket_init(tn_loop *loop, any_socket *uv, bool local)
+{
+    int rc = local ? uv_pipe_init(&loop->uv, &uv->pipe, 0) : uv_tcp_init(&loop->uv, &uv->tcp);
+    TN_ASSERT(rc == 0);
+}
+
+static tn_stream *stream_make(tn_loop *loop, bool local)
 {
     tn_stream *s = tn_xcalloc(1, sizeof *s);
-    int rc = uv_tcp_init(&loop->uv, &s->tcp); /* makes no socket yet: cannot fail */
-    TN_ASSERT(rc == 0);
-    s->tcp.data = s;
+    socket_init(loop, &s->uv, local);
+    s->local = local;
+    s->uv.tcp.data = s;
     s->handle.abandon = stream_abandon;
     tn_list_push_back(&loop->handles, &s->handle.link);
     return s;
@@ -129,7 +150,7 @@ static void on_connected(uv_connect_t *req, int status)
         tell_end(s, status);
         return;
     }
-    uv_tcp_nodelay(&s->tcp, 1);
+    uv_tcp_nodelay(&s->uv.tcp, 1);
     if (s->connected)
         s->connected(s);
 }
@@ -145,7 +166,7 @@ static int address_make(const char *ip, uint16_t port, struct sockaddr_storage *
 tn_stream *tn_stream_connect(const char *ip, uint16_t port, void (*connected)(tn_stream *stream),
                              const tn_stream_events *events, void *user)
 {
-    tn_stream *s = stream_make(tn_loop_current_checked());
+    tn_stream *s = stream_make(tn_loop_current_checked(), false);
     struct sockaddr_storage addr;
     s->events = events;
     s->user = user;
@@ -153,9 +174,61 @@ tn_stream *tn_stream_connect(const char *ip, uint16_t port, void (*connected)(tn
     s->connect_req.data = s;
     int rc = address_make(ip, port, &addr);
     if (rc == 0)
-        rc = uv_tcp_connect(&s->connect_req, &s->tcp, (const struct sockaddr *)&addr, on_connected);
+        rc = uv_tcp_connect(&s->connect_req, &s->uv.tcp, (const struct sockaddr *)&addr, on_connected);
     if (rc)
         queue_end(s, rc);
+    return s;
+}
+
+/* ---- local sockets ---- */
+
+/* Ours, or root's: nobody else may claim to be a process of this server. */
+static bool peer_is_ours(int fd, pid_t *pid)
+{
+    struct ucred who;
+    socklen_t n = sizeof who;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) != 0)
+        return false;
+    if (pid)
+        *pid = who.pid;
+    return who.uid == geteuid() || who.uid == 0;
+}
+
+/* Abstract: it lies in no folder, ends with its socket, and is known in this network namespace only. */
+static socklen_t local_address(const char *name, struct sockaddr_un *out)
+{
+    size_t n = strlen(name);
+    TN_ASSERT(n && n < sizeof out->sun_path);
+    memset(out, 0, sizeof *out);
+    out->sun_family = AF_UNIX;
+    memcpy(out->sun_path + 1, name, n);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n);
+}
+
+static int local_socket(void) { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+tn_stream *tn_stream_connect_local(const char *name, void (*connected)(tn_stream *stream),
+                                   const tn_stream_events *events, void *user)
+{
+    struct sockaddr_un addr;
+    socklen_t n = local_address(name, &addr);
+    int fd = local_socket();
+    if (fd < 0)
+        return NULL;
+    /* Here, not by the loop: such a connection is made at once or not at all. */
+    if (connect(fd, (const struct sockaddr *)&addr, n) != 0 || !peer_is_ours(fd, NULL)) {
+        close(fd);
+        return NULL;
+    }
+    tn_stream *s = stream_make(tn_loop_current_checked(), true);
+    s->events = events;
+    s->user = user;
+    s->connected = connected;
+    int rc = uv_pipe_open(&s->uv.pipe, fd);
+    if (rc)
+        close(fd);
+    s->connect_due = rc == 0;
+    queue_end(s, rc);
     return s;
 }
 
@@ -192,7 +265,7 @@ void tn_stream_read_start(tn_stream *stream)
 {
     if (stream->closing || stream->end_told)
         return;
-    int rc = uv_read_start((uv_stream_t *)&stream->tcp, on_alloc, on_read);
+    int rc = uv_read_start((uv_stream_t *)&stream->uv.tcp, on_alloc, on_read);
     if (rc && rc != UV_EALREADY)
         queue_end(stream, rc);
 }
@@ -200,7 +273,7 @@ void tn_stream_read_start(tn_stream *stream)
 void tn_stream_read_stop(tn_stream *stream)
 {
     if (!stream->closing)
-        uv_read_stop((uv_stream_t *)&stream->tcp);
+        uv_read_stop((uv_stream_t *)&stream->uv.tcp);
 }
 
 static void send_waiting(tn_stream *s);
@@ -237,7 +310,7 @@ static void send_waiting(tn_stream *s)
     s->waiting.n = 0;
     s->write_req.data = s;
     uv_buf_t piece = uv_buf_init((char *)s->sending.p, (unsigned)s->sending.n);
-    int rc = uv_write(&s->write_req, (uv_stream_t *)&s->tcp, &piece, 1, on_written);
+    int rc = uv_write(&s->write_req, (uv_stream_t *)&s->uv.tcp, &piece, 1, on_written);
     if (rc) {
         s->sending.n = 0;
         queue_end(s, rc);
@@ -255,7 +328,7 @@ size_t tn_stream_write(tn_stream *stream, const uint8_t *p, size_t n)
         while (n) {
             unsigned piece = n > INT32_MAX ? INT32_MAX : (unsigned)n;
             uv_buf_t buf = uv_buf_init((char *)(uintptr_t)p, piece);
-            int done = uv_try_write((uv_stream_t *)&s->tcp, &buf, 1);
+            int done = uv_try_write((uv_stream_t *)&s->uv.tcp, &buf, 1);
             if (done == UV_EAGAIN)
                 break;
             if (done < 0) {
@@ -288,7 +361,7 @@ void tn_stream_close(tn_stream *stream)
         return;
     stream->closing = true;
     tn_list_remove(&stream->handle.link);
-    uv_close((uv_handle_t *)&stream->tcp, stream_uv_closed);
+    uv_close((uv_handle_t *)&stream->uv.tcp, stream_uv_closed);
 }
 
 void tn_stream_peer(const tn_stream *stream, char *out, size_t size)
@@ -299,7 +372,14 @@ void tn_stream_peer(const tn_stream *stream, char *out, size_t size)
     if (size == 0)
         return;
     out[0] = 0;
-    if (uv_tcp_getpeername(&stream->tcp, (struct sockaddr *)&addr, &len) != 0)
+    if (stream->local) {
+        int fd = -1;
+        pid_t pid = 0;
+        if (uv_fileno((const uv_handle_t *)&stream->uv.pipe, &fd) == 0 && peer_is_ours(fd, &pid))
+            snprintf(out, size, "process %ld of this host", (long)pid);
+        return;
+    }
+    if (uv_tcp_getpeername(&stream->uv.tcp, (struct sockaddr *)&addr, &len) != 0)
         return;
     if (addr.ss_family == AF_INET) {
         const struct sockaddr_in *in = (const struct sockaddr_in *)&addr;
@@ -320,13 +400,16 @@ static void on_connection(uv_stream_t *server, int status)
     tn_loop_busy(tn_loop_current_checked());
     if (status < 0)
         return; /* libuv sheds the connection when descriptors run out; the peer sees a close */
-    tn_stream *s = stream_make(tn_loop_current_checked());
-    if (uv_accept(server, (uv_stream_t *)&s->tcp) != 0) {
+    tn_stream *s = stream_make(tn_loop_current_checked(), l->local);
+    int fd = -1;
+    if (uv_accept(server, (uv_stream_t *)&s->uv.tcp) != 0 ||
+        (l->local && (uv_fileno((const uv_handle_t *)&s->uv.pipe, &fd) != 0 || !peer_is_ours(fd, NULL)))) {
         s->silent = true;
         tn_stream_close(s);
         return;
     }
-    uv_tcp_nodelay(&s->tcp, 1);
+    if (!l->local)
+        uv_tcp_nodelay(&s->uv.tcp, 1);
     l->accepted(l->user, s);
 }
 
@@ -392,7 +475,7 @@ static void listener_forget(tn_listener *l)
     if (tn_list_linked(&l->known))
         tn_list_remove(&l->known);
     pthread_mutex_unlock(&all_lock);
-    uv_close((uv_handle_t *)&l->tcp, listener_free);
+    uv_close((uv_handle_t *)&l->uv.tcp, listener_free);
 }
 
 static void listener_abandon(tn_loop_handle *handle)
@@ -402,15 +485,15 @@ static void listener_abandon(tn_loop_handle *handle)
 
 static int listener_start(tn_listener *l, int fd)
 {
-    int rc = uv_tcp_open(&l->tcp, fd);
+    int rc = uv_tcp_open(&l->uv.tcp, fd);
     if (rc) {
         close(fd);
         return rc;
     }
-    if ((rc = uv_listen((uv_stream_t *)&l->tcp, BACKLOG, on_connection)))
+    if ((rc = uv_listen((uv_stream_t *)&l->uv.tcp, BACKLOG, on_connection)))
         return rc;
     int len = sizeof l->addr;
-    if ((rc = uv_tcp_getsockname(&l->tcp, (struct sockaddr *)&l->addr, &len)))
+    if ((rc = uv_tcp_getsockname(&l->uv.tcp, (struct sockaddr *)&l->addr, &len)))
         return rc;
     l->port = ntohs(l->addr.ss_family == AF_INET ? ((struct sockaddr_in *)&l->addr)->sin_port
                                                  : ((struct sockaddr_in6 *)&l->addr)->sin6_port);
@@ -426,9 +509,9 @@ tn_status tn_listener_open(const char *ip, uint16_t port,
     if (address_make(ip, port, &addr) != 0)
         return tn_error_set(err, TN_EINVALID, "\"%s\" is not an IPv4 or IPv6 address", ip);
     tn_listener *l = tn_xcalloc(1, sizeof *l);
-    int fd = -1, rc = uv_tcp_init(&loop->uv, &l->tcp);
+    int fd = -1, rc = uv_tcp_init(&loop->uv, &l->uv.tcp);
     TN_ASSERT(rc == 0);
-    l->tcp.data = l;
+    l->uv.tcp.data = l;
     l->accepted = accepted;
     l->user = user;
     l->handle.abandon = listener_abandon;
@@ -440,10 +523,41 @@ tn_status tn_listener_open(const char *ip, uint16_t port,
         tn_list_push_back(&all_listeners, &l->known);
     pthread_mutex_unlock(&all_lock);
     if (rc) {
-        uv_close((uv_handle_t *)&l->tcp, listener_free);
+        uv_close((uv_handle_t *)&l->uv.tcp, listener_free);
         return tn_error_set(err, TN_EUNAVAILABLE, "cannot listen on %s port %u: %s", ip, port,
                             rc == UV_EADDRINUSE ? "another process has that port"
                                                 : uv_strerror(rc));
+    }
+    tn_list_push_back(&loop->handles, &l->handle.link);
+    *out = l;
+    return TN_OK;
+}
+
+tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream), void *user,
+                                 tn_listener **out, tn_error *err)
+{
+    tn_loop *loop = tn_loop_current_checked();
+    struct sockaddr_un addr;
+    socklen_t n = local_address(name, &addr);
+    tn_listener *l = tn_xcalloc(1, sizeof *l);
+    int fd = local_socket(), rc = fd < 0 ? -errno : 0;
+    socket_init(loop, &l->uv, true);
+    l->uv.pipe.data = l;
+    l->local = true;
+    l->accepted = accepted;
+    l->user = user;
+    l->handle.abandon = listener_abandon;
+    if (rc == 0 && bind(fd, (const struct sockaddr *)&addr, n) != 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = uv_pipe_open(&l->uv.pipe, fd);
+    if (rc && fd >= 0)
+        close(fd);
+    if (rc == 0)
+        rc = uv_listen((uv_stream_t *)&l->uv.pipe, BACKLOG, on_connection);
+    if (rc) {
+        uv_close((uv_handle_t *)&l->uv.pipe, listener_free);
+        return tn_error_set(err, TN_EUNAVAILABLE, "cannot listen on the local socket %s: %s", name, uv_strerror(rc));
     }
     tn_list_push_back(&loop->handles, &l->handle.link);
     *out = l;

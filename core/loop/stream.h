@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* TCP listeners and byte streams on a loop, for the rpc and metrics rooms: non-blocking sockets
+/* Listeners and byte streams, TCP or local, on a loop, for the rpc and metrics rooms: non-blocking sockets
  * behind callbacks.  All [loop]. */
 #ifndef TN_LOOP_STREAM_H
 #define TN_LOOP_STREAM_H
@@ -26,11 +26,18 @@ tn_status tn_listener_open(const char *ip, uint16_t port,
                            void (*accepted)(void *user, tn_stream *stream), void *user,
                            tn_listener **out, tn_error *err) TN_WARN_UNUSED;
 uint16_t tn_listener_port(const tn_listener *listener);
+/* The same on a local socket of that name (up to 100 characters), for other processes of this user's or root's on this
+ * machine, in this network namespace. */
+tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream), void *user,
+                                 tn_listener **out, tn_error *err) TN_WARN_UNUSED;
 void tn_listener_close(tn_listener *listener); /* established streams stay */
 
 /* Connects (role to role, tests); events.end with an errno when it fails, `connected` else. */
 tn_stream *tn_stream_connect(const char *ip, uint16_t port, void (*connected)(tn_stream *stream),
                              const tn_stream_events *events, void *user);
+/* To a local socket; NULL: nobody of this user's or root's listens there, nothing happened. */
+tn_stream *tn_stream_connect_local(const char *name, void (*connected)(tn_stream *stream),
+                                   const tn_stream_events *events, void *user);
 void tn_stream_set(tn_stream *stream, const tn_stream_events *events, void *user);
 void *tn_stream_user(const tn_stream *stream);
 void tn_stream_read_start(tn_stream *stream);
@@ -41,7 +48,7 @@ size_t tn_stream_write(tn_stream *stream, const uint8_t *p, size_t n);
 size_t tn_stream_pending_bytes(const tn_stream *stream);
 /* Drops what is pending; closing twice does nothing. */
 void tn_stream_close(tn_stream *stream);
-/* "ip:port" of the peer. */
+/* "ip:port" of the peer, or which process of this host it is. */
 void tn_stream_peer(const tn_stream *stream, char *out, size_t size);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "rpc/pipe.h"
 
-static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_writes, stat_reads;
+static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_connects_local, stat_writes, stat_reads;
 
 static void count(_Atomic uint64_t *stat, uint64_t n)
 {
@@ -24,6 +24,7 @@ void tn_outcall_stats_get(tn_outcall_stats *out)
         .bytes_out = atomic_load_explicit(&stat_bytes_out, memory_order_relaxed),
         .bytes_in = atomic_load_explicit(&stat_bytes_in, memory_order_relaxed),
         .connects = atomic_load_explicit(&stat_connects, memory_order_relaxed),
+        .connects_local = atomic_load_explicit(&stat_connects_local, memory_order_relaxed),
         .writes = atomic_load_explicit(&stat_writes, memory_order_relaxed),
         .reads = atomic_load_explicit(&stat_reads, memory_order_relaxed),
     };
@@ -343,6 +344,11 @@ static rpc_link *link_open(tn_channel *ch)
     tn_list_push_back(&ch->links, &l->in_channel);
     tn_loop_timer_init(&l->tick, link_tick);
     l->last_read_ns = tn_now_mono_ns();
+    l->stream = rpc_pipe_local_connect(ch, link_connected, &events, l);
+    if (l->stream) {
+        count(&stat_connects_local, 1);
+        return l;
+    }
     l->stream = tn_stream_connect(ch->ip, ch->port, link_connected, &events, l);
     return l;
 }

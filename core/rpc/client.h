@@ -65,6 +65,9 @@ void tn_channel_to_host(tn_channel *channel, const uint8_t host_id[16]);
 /* [main] before servers and channels: who this is in greetings, and the secret that all hosts know; later: forgotten. */
 void tn_pipes_identity(const uint8_t host_id[16], const char *secret);
 void tn_pipes_forget(void);
+/* [main] before servers and channels: whether hosts on this machine are called by local sockets, where there's no TLS;
+ * without this call they are. */
+void tn_pipes_use_local(bool on);
 /* Calls on their way end with UNAVAILABLE. */
 void tn_channel_destroy(tn_channel *channel);
 void tn_outcall_send(tn_channel *channel, tn_outcall *call);
@@ -75,7 +78,7 @@ void tn_outcall_cancel(tn_outcall *call);
 bool tn_outcall_settle(tn_outcall *call);
 
 typedef struct tn_outcall_stats { /* [any] of all channels of the process */
-    uint64_t calls, failed, bytes_out, bytes_in, connects;
+    uint64_t calls, failed, bytes_out, bytes_in, connects, connects_local;
     uint64_t writes, reads; /* of sockets: a packet each, as a rule */
 } tn_outcall_stats;
 void tn_outcall_stats_get(tn_outcall_stats *out);

@@ -39,6 +39,8 @@ void tn_pipes_forget(void)
 
 tn_str rpc_pipe_secret(void) { return tn_str_from(self.secret); }
 
+const uint8_t *rpc_pipe_self(void) { return self.known ? self.host_id : NULL; }
+
 static uint32_t here(void) { return tn_loop_index(tn_loop_current()); }
 
 /* ---- out ---- */

@@ -104,6 +104,14 @@ bool rpc_pipe_same_secret(tn_blob shown);
 #define RPC_WRAPPED_MAX(public_max) (4 * (public_max) + (1u << 20))
 extern tn_str (*rpc_head_secret)(void); /* head.c */
 
+const uint8_t *rpc_pipe_self(void); /* our host id; NULL: a lone server */
+
+/* pipe_local.c */
+void rpc_pipe_local_listen(rpc_worker *worker, uint16_t port); /* [its loop] of an internal server */
+/* NULL: not on this machine, or not wanted. */
+tn_stream *rpc_pipe_local_connect(const tn_channel *ch, void (*connected)(tn_stream *stream),
+                                  const tn_stream_events *events, void *user);
+
 /* pipe_calls.c */
 bool rpc_pipe_take_request(rpc_pipe *p, uint32_t id, tn_blob body);
 bool rpc_pipe_take_answer(rpc_pipe *p, uint32_t id, tn_blob body);

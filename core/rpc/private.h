@@ -81,7 +81,7 @@ struct tn_rpc_server {
 struct rpc_worker {
     tn_rpc_server *server;
     tn_loop *loop;
-    tn_listener *listener;
+    tn_listener *listener, *local; /* local: for processes of this machine; may be NULL */
     tn_list conns;
     uint32_t conn_count, call_count;
     bool draining; /* `drained` is posted when the last call and connection have gone */

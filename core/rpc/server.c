@@ -74,6 +74,8 @@ static void worker_listen(void *arg)
         job->port = tn_listener_port(worker->listener);
     if (job->status == TN_OK && (worker->server->options.internal || worker->server->options.on_pipes))
         rpc_pipe_worker_starts(worker);
+    if (job->status == TN_OK && worker->server->options.internal)
+        rpc_pipe_local_listen(worker, job->port);
 }
 
 static rpc_worker *worker_create(tn_rpc_server *server, tn_loop *loop)
@@ -181,7 +183,9 @@ static void worker_close_listener(rpc_worker *worker)
 {
     if (worker->listener)
         tn_listener_close(worker->listener);
-    worker->listener = NULL;
+    if (worker->local)
+        tn_listener_close(worker->local);
+    worker->listener = worker->local = NULL;
 }
 
 static void worker_drain(void *arg)

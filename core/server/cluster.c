@@ -8,6 +8,7 @@
 
 #include "client/remote.h"
 #include "membership/membership.h"
+#include "rpc/client.h"
 #include "rpc/rpc.h"
 #include "server/server.h"
 
@@ -31,6 +32,7 @@ bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings)
 
 tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_tls *tls, tn_error *err)
 {
+    tn_pipes_use_local(set->membership_local);
     for (uint32_t i = TN_SERVICE_HISTORY; i < TN_SERVICE_COUNT; i++) {
         if (!tn_cluster_has(args, set, i))
             continue;

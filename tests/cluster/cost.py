@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""CPU a workflow by shape of the cluster and by load: all roles in one process, and thirteen with a role each, at rates from a
+"""CPU a workflow by shape of the cluster and by load: all roles in one process, four with a role each (what dividing the roles
+costs), and thirteen (what more processes cost), at rates from a
 trickle to all they can.  The load is tests/bench/wfbench.  What the processes use while nobody calls is taken off and told."""
 
 import glob
@@ -9,11 +10,12 @@ import shutil
 import subprocess
 import time
 
-from fleet import Fleet
+from fleet import ROLES, Fleet
 
-RATES = (30, 100, 300, 0)  # workflows started a second; 0: 64 at a time
+RATES = (30, 100, 300, 0)  # workflows started a second; 0: --starters at a time
 SHAPES = {
     "one": lambda fleet: fleet.add("all", ("frontend", "history", "matching", "worker")),
+    "four": lambda fleet: fleet.fill(dict.fromkeys(ROLES, 1)),
     "thirteen": lambda fleet: fleet.fill(),
 }
 
@@ -67,25 +69,25 @@ def build(tools):
     return program
 
 
-def load(wfbench, fleet, rate, seconds):
-    count = int(rate * seconds) if rate else 1500
+def load(arguments, wfbench, fleet, rate, seconds):
+    count = int(rate * seconds) if rate else arguments.runs
     addresses = ",".join(f"{ip}:{port}" for ip, port in fleet.addresses())
     before = Reading(fleet)
-    done = subprocess.run([wfbench, "-mode", "activity", "-addr", addresses, "-n", str(count), "-c", "64", "-conns", "6",
-                           "-pollers", "16", "-rate", str(rate), "-json"], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([wfbench, "-mode", "activity", "-addr", addresses, "-n", str(count), "-c", str(arguments.starters),
+                           "-conns", "6", "-pollers", str(arguments.pollers), "-rate", str(rate), "-json"], stdout=subprocess.PIPE, check=True)
     return count, before, Reading(fleet), json.loads(done.stdout)
 
 
-def measure(report, fleet, shape, wfbench, seconds):
+def measure(arguments, report, fleet, shape, wfbench, seconds):
     """CPU a workflow, in ms, by rate."""
-    load(wfbench, fleet, 0, seconds)
+    load(arguments, wfbench, fleet, 0, seconds)
     time.sleep(2)
     a, _ = Reading(fleet), time.sleep(5)
     b = Reading(fleet)
     idle, costs, errors = (b.cpu - a.cpu) / (b.at - a.at), {}, 0
     report.say(f"{shape}: idle {100 * idle:.2f} % of a processor, {(b.switches - a.switches) / (b.at - a.at):.0f} wake-ups/s")
     for rate in RATES:
-        n, a, b, told = load(wfbench, fleet, rate, seconds)
+        n, a, b, told = load(arguments, wfbench, fleet, rate, seconds)
         costs[rate] = 1e3 * (b.cpu - a.cpu - idle * (b.at - a.at)) / n
         errors += told["errors"]
         report.say(f"{shape}, {told['workflows_per_s']:.0f} workflows/s: {costs[rate]:.3f} ms of CPU a workflow, "
@@ -108,11 +110,13 @@ async def cpu(arguments, report, folder):
         try:
             fill(fleet)
             fleet.start()
-            results[shape] = measure(report, fleet, shape, wfbench, 20 if arguments.long else 8)
+            results[shape] = measure(arguments, report, fleet, shape, wfbench, 20 if arguments.long else 8)
             fleet.end()
         finally:
             fleet.abandon()
-    (one, one_errors), (many, many_errors) = results["one"], results["thirteen"]
-    ratios = ", ".join(f"{100 * (many[rate] / one[rate] - 1):+.0f} % at {f'{rate}/s' if rate else '64 at a time'}"
-                       for rate in RATES)
-    report.check("CPU a workflow, thirteen processes beside one", not one_errors and not many_errors, ratios)
+    errors = sum(wrong for _, wrong in results.values())
+    for shape, beside in (("four", "one"), ("thirteen", "four"), ("thirteen", "one")):
+        many, few = results[shape][0], results[beside][0]
+        report.say(f"{shape} beside {beside}: " + ", ".join(
+            f"{100 * (many[rate] / few[rate] - 1):+.0f} % at {f'{rate}/s' if rate else f'{arguments.starters} at a time'}" for rate in RATES))
+    report.check("CPU a workflow, by shape", not errors, f"{errors} errors")

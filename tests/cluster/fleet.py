@@ -34,7 +34,7 @@ log: {{level: info}}
 plugins: {{dirs: [{plugins}]}}
 services:
 {services}
-global: {{membership: {{enabled: true}}{security}}}
+global: {{membership: {{enabled: true{sockets}}}{security}}}
 metrics: {{prometheus: {{listenAddress: "{ip}:{metrics}"}}}}
 threads: 1
 persistence:
@@ -71,7 +71,7 @@ class Member:
         self.tenond = tenond
         with open(self.config, "w") as out:
             out.write(CONFIG.format(plugins=plugins, services=self.services, ip=self.ip, metrics=self.metrics_port,
-                                    shards=SHARDS, security=self.fleet.security, dynamic=self.fleet.dynamic, datastores=self.fleet.stores.datastores))
+                                    shards=SHARDS, security=self.fleet.security, sockets=self.fleet.sockets, dynamic=self.fleet.dynamic, datastores=self.fleet.stores.datastores))
 
     @property
     def pid(self):
@@ -145,6 +145,7 @@ class Member:
 class Fleet:
     def __init__(self, arguments, folder, net=None, dynamic="", security=""):
         self.security = security
+        self.sockets = ", localSockets: false" if arguments.tcp else ""
         self.dynamic = os.path.join(folder, "dynamic.yaml")
         with open(self.dynamic, "w") as out:
             out.write(dynamic)

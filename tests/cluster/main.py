@@ -69,6 +69,10 @@ async def on_one_fleet(arguments, report, folder, wanted):
                 part = {"queues": queues.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
+        if any(name in wanted for name in ON_ONE_FLEET):
+            local = sum((member.figures() or {}).get("tenon_internode_connects_local", 0) for member in fleet.members)
+            report.check("local sockets between processes of one machine", (local > 0) == (not arguments.tcp and not net),
+                         f"{local:.0f} made" + (", --tcp" if arguments.tcp else ", each in a namespace" if net else ""))
         bad = fleet.end()
         report.check("stop", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
     finally:
@@ -137,6 +141,10 @@ def main():
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seconds", type=int, help="of chaos")
     parser.add_argument("--dynamic", default="", help="more dynamic configuration for cpu and sdkall sdkmoved sdkparted, as YAML")
+    parser.add_argument("--tcp", action="store_true", help="global.membership.localSockets: false")
+    parser.add_argument("--starters", type=int, default=64, help="of cpu, where as many workflows are started as can be")
+    parser.add_argument("--pollers", type=int, default=16, help="of cpu, of each kind")
+    parser.add_argument("--runs", type=int, default=1500, help="of cpu, started by the starters")
     parser.add_argument("--net", action="store_true", help="all parts in network namespaces, not chaos alone")
     parser.add_argument("--store", choices=stores.KINDS, default="postgresql", help="what the cluster's state is kept in")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")

@@ -7,8 +7,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -238,6 +240,96 @@ static void a_failed_connect_ends_with_its_errno(void **state)
     assert_int_equal(bad_bytes, 0);
 }
 
+/* ---- local sockets ---- */
+static char local_name[64];
+static atomic_bool again_refused, nobody_there;
+
+static void local_accepted(void *user, tn_stream *s)
+{
+    char peer[64], me[64];
+    snprintf(me, sizeof me, "process %ld of this host", (long)getpid());
+    tn_stream_peer(s, peer, sizeof peer);
+    bad_bytes += strcmp(peer, me) != 0;
+    server_accepts[0]++;
+    tn_stream_set(s, &echo_events, user);
+    tn_stream_read_start(s);
+}
+
+static void listen_locally(void *arg)
+{
+    (void)arg;
+    tn_error err = {0};
+    tn_listener *second = NULL;
+    assert_int_equal(tn_listener_open_local(local_name, local_accepted, NULL, &listeners[0], &err), TN_OK);
+    again_refused = tn_listener_open_local(local_name, local_accepted, NULL, &second, &err) == TN_EUNAVAILABLE && !second &&
+                    strstr(err.text, local_name);
+}
+
+static bool connect_local(void)
+{
+    struct client *c = tn_xcalloc(1, sizeof *c);
+    c->seed = 5;
+    if (tn_stream_connect_local(local_name, client_connected, &client_events, c))
+        return true;
+    free(c);
+    return false;
+}
+
+static void connect_locally(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < CLIENTS; i++)
+        assert_true(connect_local());
+}
+
+static void connect_to_nobody(void *arg)
+{
+    (void)arg;
+    nobody_there = !connect_local();
+}
+
+static void echo_on_a_local_socket(void **state)
+{
+    (void)state;
+    server_closed = clients_closed = bad_bytes = server_accepts[0] = 0;
+    snprintf(local_name, sizeof local_name, "tenon-test/%ld", (long)getpid());
+    start_loops(2);
+    tn_loop_call(tn_loops_get(1), connect_to_nobody, NULL);
+    assert_true(nobody_there);
+    tn_loop_call(tn_loops_get(0), listen_locally, NULL);
+    assert_true(again_refused);
+    for (uint32_t i = 0; i < 2; i++)
+        tn_loop_call(tn_loops_get(i), connect_locally, NULL);
+    for (int i = 0; i < 2 * CLIENTS; i++)
+        sem_wait(&done);
+    tn_loop_call(tn_loops_get(0), close_listener, NULL);
+    tn_loops_destroy();
+    assert_int_equal(bad_bytes, 0);
+    assert_int_equal(clients_closed, 2 * CLIENTS);
+    assert_int_equal(server_accepts[0], 2 * CLIENTS);
+}
+
+static void connect_and_close(void *arg)
+{
+    (void)arg;
+    tn_stream *s = tn_stream_connect_local(local_name, never_connected, &fail_events, NULL);
+    assert_non_null(s);
+    tn_stream_close(s); /* before it could be told that it is connected */
+}
+
+static void a_local_connection_closed_at_once(void **state)
+{
+    (void)state;
+    bad_bytes = 0;
+    start_loops(1);
+    tn_loop_call(tn_loops_get(0), listen_locally, NULL);
+    tn_loop_call(tn_loops_get(0), connect_and_close, NULL);
+    sem_wait(&done);
+    tn_loop_call(tn_loops_get(0), close_listener, NULL);
+    tn_loops_destroy();
+    assert_int_equal(bad_bytes, 0);
+}
+
 /* ---- awkward moments ---- */
 static void flood_then_close(tn_stream *s)
 {
@@ -327,6 +419,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(echo_on_two_loops),
+        cmocka_unit_test(echo_on_a_local_socket),
+        cmocka_unit_test(a_local_connection_closed_at_once),
         cmocka_unit_test(a_taken_port_is_refused_even_with_reuseport),
         cmocka_unit_test(a_failed_connect_ends_with_its_errno),
         cmocka_unit_test(closing_at_awkward_moments),

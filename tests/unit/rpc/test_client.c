@@ -707,6 +707,45 @@ static int start_pipes(void **state)
     return 0;
 }
 
+/* To a host whose server listens on a local socket, too. */
+static int start_local(void **state)
+{
+    (void)state;
+    whose = other_id;
+    tn_pipes_identity(other_id, "word");
+    serve(0);
+    tn_pipes_identity(host_id, "word");
+    return 0;
+}
+
+static uint64_t locally_connected(void)
+{
+    tn_outcall_stats stats;
+    tn_outcall_stats_get(&stats);
+    return stats.connects_local;
+}
+
+static void by_local_socket(void **state)
+{
+    attempt a;
+    (void)state;
+    uint64_t before = locally_connected();
+    connect_to(port);
+    call(&a, "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a, "word/me");
+    end(&a);
+    hang_up();
+    assert_int_equal(locally_connected(), before + 1);
+    tn_pipes_use_local(false);
+    connect_to(port);
+    call(&a, "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a, "word/me");
+    end(&a);
+    hang_up();
+    tn_pipes_use_local(true);
+    assert_int_equal(locally_connected(), before + 1);
+}
+
 static int stop(void **state)
 {
     stop_http2(state);
@@ -741,6 +780,15 @@ int main(void)
         cmocka_unit_test(older_release),
         cmocka_unit_test(shared),
     };
+    const struct CMUnitTest locally[] = {
+        cmocka_unit_test(by_local_socket),
+        cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
+        cmocka_unit_test(faults_with_details),
+        cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
+        cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(drained),
+    };
     int failed = cmocka_run_group_tests(tests, start_http2, stop_http2);
-    return failed + cmocka_run_group_tests(by_pipe, start_pipes, stop);
+    failed += cmocka_run_group_tests(by_pipe, start_pipes, stop_http2);
+    return failed + cmocka_run_group_tests(locally, start_local, stop);
 }
