@@ -108,6 +108,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
       FLOAT, NAMESPACE, 10) \
     X(FRONTEND_GLOBAL_NAMESPACE_COUNT, "frontend.globalNamespaceCount", INT, NAMESPACE, 0) \
     X(FRONTEND_NAMESPACE_BURST, "frontend.namespaceBurstRatio", FLOAT, NAMESPACE, 2) \
+    X(FRONTEND_CALLER_FAIRNESS, "tenon.callerFairness", BOOL, NAMESPACE, true) \
     X(FRONTEND_NAMESPACE_COUNT, "frontend.namespaceCount", INT, NAMESPACE, 1200) \
     X(FRONTEND_VISIBILITY_RPS, "frontend.namespaceRPS.visibility", INT, NAMESPACE, 10) \
     X(FRONTEND_VISIBILITY_BURST, "frontend.namespaceBurstRatio.visibility", FLOAT, NAMESPACE, 1) \
@@ -165,7 +166,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
       "accept-encoding,x-forwarded-for,xdc-redirection,xdc-redirection-api,temporal-nexus-failure-support") \
     /* history */ \
     X(HISTORY_CALLS_MAX, "history.maxConcurrentCalls", INT, GLOBAL, 20000) \
-    X(HISTORY_RPS, "history.rps", INT, GLOBAL, 3000) \
+    X(HISTORY_RPS, "history.rps", INT, GLOBAL, 0) \
     X(HISTORY_LONG_POLL, "history.longPollExpirationInterval", \
       DURATION, NAMESPACE, 20 * TN_DYN_SEC) \
     X(HISTORY_WFT_TIMEOUT, "history.defaultWorkflowTaskTimeout", \
@@ -200,7 +201,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(HISTORY_ID_REUSE_CHECK, "history.enableWorkflowIdReuseStartTimeValidation", \
       BOOL, NAMESPACE, false) \
     /* matching */ \
-    X(MATCHING_RPS, "matching.rps", INT, GLOBAL, 1200) \
+    X(MATCHING_RPS, "matching.rps", INT, GLOBAL, 0) \
     X(MATCHING_LONG_POLL, "matching.longPollExpirationInterval", DURATION, TASK_QUEUE, TN_DYN_MIN) \
     X(MATCHING_SYNC_MATCH_WAIT, "matching.syncMatchWaitDuration", \
       DURATION, TASK_QUEUE, 200 * TN_DYN_MS) \

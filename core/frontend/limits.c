@@ -8,6 +8,7 @@
 #include "frontend/callers.h"
 #include "frontend/priv.h"
 #include "membership/membership.h"
+#include "metrics/metrics.h"
 #include "proto/proto.h"
 
 enum {
@@ -200,9 +201,17 @@ static bool namespace_has_room(tn_fcall *f, ns_place *place, int kind, double ra
     tn_rate rate = rate_of(kind, f->ns->name);
     if (rate.per_second <= 0)
         return true;
+    if (!tn_dyn_bool(TN_DYN_FRONTEND_CALLER_FAIRNESS, f->ns->name, TN_STR("")))
+        return tn_rate_allows(&place->rates[kind], rate, ratio, priority, now);
     tn_caller *caller = tn_front_caller(f->call, f->ns->id, now);
-    return tn_rate_allows_one_of(&place->rates[kind], &caller->shares[kind],
-                                 tn_rate_callers_count(&place->callers, &caller->seen, now), rate, ratio, priority, now);
+    uint32_t n = tn_rate_callers_count(&place->callers, &caller->seen, now);
+    if (tn_rate_allows_one_of(&place->rates[kind], &caller->shares[kind], n, rate, ratio, priority, now))
+        return true;
+    if (n > 1)
+        tn_counter_inc(tn_metrics_counter("caller_share_refusals",
+                                          "calls refused of callers that had taken their share of a namespace's rate beside others",
+                                          &TN_LABEL("namespace", f->ns->name), 1));
+    return false;
 }
 
 static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_place *place)

@@ -5,6 +5,7 @@ without a client's notice; and what they cost beside one process."""
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -206,6 +207,36 @@ async def limits(arguments, report, fleet):
     report.check("another namespace is not held up by it", calm.passed > 0 and not calm.refused,
                  f"{calm.passed} calls passed, {calm.refused} were refused")
     await callers(report, fleet, services[0])
+    await host_rate(report, fleet, services[0])
+
+
+def shed(fleet):
+    return sum((member.figures() or {}).get("tenon_internode_calls_shed", 0) for member in fleet.having("history"))
+
+
+async def host_rate(report, fleet, service):
+    """history.rps: a host refuses what is beyond it, and takes all again when it is gone."""
+    def rewrite(text):
+        with open(fleet.dynamic, "w") as out:
+            out.write(text)
+        for member in fleet.having("history"):
+            member.process.send_signal(signal.SIGHUP)
+
+    with open(fleet.dynamic) as file:
+        text = file.read()
+    before, flood, row = shed(fleet), Flood(service, NAMESPACE), 0
+    rewrite(text + "history.rps: [{value: 1}]\n")
+    try:
+        await flood.run(0)
+    finally:
+        rewrite(text)
+    refused, end = flood.refused, time.monotonic() + 60
+    while row < 20 and time.monotonic() < end:
+        seen = flood.passed
+        await flood.call()
+        row = row + 1 if flood.passed > seen else 0
+    report.check("a history host keeps its rate", refused and shed(fleet) > before and row == 20,
+                 f"{refused} calls were refused, then {row} in a row were not")
 
 
 async def callers(report, fleet, service):

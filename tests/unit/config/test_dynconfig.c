@@ -82,7 +82,7 @@ static void values_of_every_type(void **state)
                            "frontend.keepAliveTimeout: [{value: \"2.5\"}]\n"
                            "history.requestIDMaxAge: [{value: 1.5d}]\n"
                            "matching.rps:\n"),
-                     4); /* that nobody reads the last four, so far */
+                     3); /* that nobody reads three of them, so far */
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_RPS, NONE, NONE), 7);
     assert_true(tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, NONE, NONE) == 1.0);
     assert_true(tn_dyn_bool(TN_DYN_SYSTEM_DISALLOW_QUERY, NONE, NONE));
@@ -90,7 +90,7 @@ static void values_of_every_type(void **state)
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_KEEPALIVE_TIME, NONE, NONE), 3 * TN_DYN_SEC);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_KEEPALIVE_TIMEOUT, NONE, NONE), 2500 * TN_DYN_MS);
     assert_int_equal(tn_dyn_i64(TN_DYN_HISTORY_REQUEST_ID_AGE, NONE, NONE), 36 * TN_DYN_HOUR);
-    assert_int_equal(tn_dyn_i64(TN_DYN_MATCHING_RPS, NONE, NONE), 1200);
+    assert_int_equal(tn_dyn_i64(TN_DYN_MATCHING_RPS, NONE, NONE), 0);
 }
 
 static void the_most_specific_entry_wins(void **state)
@@ -132,11 +132,11 @@ static void what_is_wrong_is_skipped_with_a_warning(void **state)
               "matching.rps: [{value: 1, constraints: {namespace: n}}]\n"
               "frontend.rsp: [{value: 1}]\n"
               "history.cacheTTL: [{value: 1h}]\n"),
-        13); /* three of them since nobody reads the key */
+        12); /* two of them since nobody reads the key */
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_RPS, NONE, NONE), 2400);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_NAMESPACE_RPS, NONE, NONE), 2400);
     assert_int_equal(tn_dyn_i64(TN_DYN_FRONTEND_NAMESPACE_RPS, TN_STR("n"), NONE), 9);
-    assert_int_equal(tn_dyn_i64(TN_DYN_MATCHING_RPS, TN_STR("n"), NONE), 1200);
+    assert_int_equal(tn_dyn_i64(TN_DYN_MATCHING_RPS, TN_STR("n"), NONE), 0);
     assert_int_equal(apply("[]\n"), 1);
 }
 
