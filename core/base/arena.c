@@ -66,12 +66,12 @@ struct tn_arena {
 };
 #define ARENA_HEAD ((sizeof(struct tn_arena) + 15u) & ~(size_t)15)
 
-typedef struct kept {
+typedef struct free_list {
     struct chunk *chunks;
     int count;
-} kept;
+} free_list;
 
-static _Thread_local kept free_lists[KEPT_SIZES];
+static _Thread_local free_list free_lists[KEPT_SIZES];
 static _Thread_local bool free_registered, free_ended;
 static pthread_key_t free_key;
 static pthread_once_t free_once = PTHREAD_ONCE_INIT;
