@@ -62,7 +62,7 @@ class World:
         self.stop = asyncio.Event()
         self.acks = self.refusals = 0
         self.service = None
-        self.closed = set()  # workflows that a worker has completed
+        self.done = set()  # workflows that a worker has completed
 
     async def connect(self):
         config = ConnectConfig(target_host=self.address, lazy=True)
@@ -124,7 +124,7 @@ class World:
     async def until_closed(self, workflow_id, seconds):
         """So that clients don't run ahead of the workers: what would be left at the end were minutes of the same."""
         end = time.monotonic() + seconds
-        while workflow_id not in self.closed and time.monotonic() < end and not self.stop.is_set():
+        while workflow_id not in self.done and time.monotonic() < end and not self.stop.is_set():
             await asyncio.sleep(0.05)
 
     async def client(self, name):
@@ -173,7 +173,7 @@ class World:
             workflow=task.workflow_execution.workflow_id, of_run=task.workflow_execution.run_id,
             started=task.started_event_id, closes=closes)
         if answer is not None and closes:
-            self.closed.add(task.workflow_execution.workflow_id)
+            self.done.add(task.workflow_execution.workflow_id)
 
     async def activity_worker(self, name):
         while not self.stop.is_set():
