@@ -83,23 +83,32 @@ void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state
     set_state(s, now_ns, m, state, tn_member_serves(&m->info));
 }
 
+static bool accuses(const swim_member *m, const uint8_t host_id[16])
+{
+    for (uint32_t i = 0; i < m->accusers; i++)
+        if (memcmp(m->accuser_ids[i], host_id, 16) == 0)
+            return true;
+    return false;
+}
+
 /* from says that m does not answer.  Each new accuser shortens what is left, and is worth telling. */
 void swim_accuse(tn_swim *s, uint64_t now_ns, swim_member *m, const uint8_t from[16])
 {
     if (m->info.state == TN_MEMBER_ALIVE) {
         m->accusers = 0;
-        m->last_word = false;
+        m->last_words = 0;
         m->suspect_at_ns = now_ns;
         s->stats.suspicions++;
         swim_set_state(s, now_ns, m, TN_MEMBER_SUSPECT);
     }
-    if (m->info.state != TN_MEMBER_SUSPECT || m->accusers >= SWIM_INDIRECT || m->last_word)
+    if (m->info.state != TN_MEMBER_SUSPECT || m->accusers >= SWIM_INDIRECT || m->last_words)
         return;
-    for (uint32_t i = 0; i < m->accusers; i++)
-        if (memcmp(m->accuser_ids[i], from, 16) == 0)
-            return;
+    if (accuses(m, from))
+        return;
     memcpy(m->accuser_ids[m->accusers++], from, 16);
     uint64_t until = m->suspect_at_ns + swim_suspicion_ns(s, m->accusers);
+    if (swim_large(s) && !accuses(m, s->self->info.host_id))
+        until += s->opt.suspect_ns; /* the accusers have asked it themselves: theirs is the first word */
     m->until_ns = m->accusers == 1 || until < m->until_ns ? until : m->until_ns;
     swim_watch(s, m->until_ns);
     swim_tell(s, m);

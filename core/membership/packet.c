@@ -83,6 +83,27 @@ static Tenon__GossipMember *describe(tn_swim *s, const swim_member *m)
     return out;
 }
 
+static size_t varint_size(uint64_t n)
+{
+    size_t size = 1;
+    for (; n >= 0x80; n >>= 7)
+        size++;
+    return size;
+}
+
+/* What a member takes in a packet, at most, without packing it twice: tags, lengths, id, state, draining; numbers; texts. */
+static size_t size_of(const swim_member *m)
+{
+    size_t size = 3 + 18 + 1 + varint_size(m->info.incarnation) + 2;
+    if (!swim_lives(m))
+        return size;
+    size += 2 + strlen(m->info.ip) + 1 + varint_size(m->info.port) + 2 + 2 + strlen(m->info.version) + 1 +
+            varint_size(m->info.started_ms) + 2;
+    for (size_t i = 0; i < TN_SERVICE_COUNT; i++)
+        size += varint_size(m->info.role_ports[i]);
+    return size + (m->info.state == TN_MEMBER_SUSPECT ? 18 * m->accusers : 0);
+}
+
 typedef struct filling {
     Tenon__GossipMember *members[64];
     size_t n, bytes, bytes_max;
@@ -90,9 +111,7 @@ typedef struct filling {
 
 static bool add(tn_swim *s, filling *f, const swim_member *m)
 {
-    /* id 18, numbers, address, ports, version: what it can take at most, without packing it twice */
-    size_t most = swim_lives(m) ? 70 + strlen(m->info.ip) + strlen(m->info.version) : 36;
-    most += m->info.state == TN_MEMBER_SUSPECT ? 18 * m->accusers : 0;
+    size_t most = size_of(m);
     if (f->n == TN_COUNT_OF(f->members) || f->bytes + most > f->bytes_max)
         return false;
     Tenon__GossipMember *out = describe(s, m);
@@ -108,10 +127,13 @@ static void add_news(tn_swim *s, filling *f, const swim_member *but)
 {
     tn_list told;
     tn_list_init(&told);
+    s->overfull = false;
     for (tn_list *link = tn_list_first(&s->news); link; link = tn_list_first(&s->news)) {
         swim_member *m = (swim_member *)((char *)link - offsetof(swim_member, news));
-        if (m != but && !add(s, f, m))
+        if (m != but && !add(s, f, m)) {
+            s->overfull = true;
             break;
+        }
         tn_list_remove(link);
         if (--m->tell > 0)
             tn_list_push_back(&told, link);

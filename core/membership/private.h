@@ -12,6 +12,7 @@
 #define SWIM_BUCKETS 256
 #define SWIM_SEEDS 8
 #define SWIM_TOLD 16    /* members told at once that one drains or leaves */
+#define SWIM_GOSSIP 3     /* members told beside the pings, each period, while there is more news than a packet holds */
 #define SWIM_INDIRECT 3 /* members asked to ping for us; accusers that make a suspicion shortest */
 #define SWIM_HEALTH_MAX 4 /* a slow member's time-outs are at most 5 times as long */
 #define SWIM_KNOWN_MAX 20000
@@ -26,7 +27,7 @@ typedef struct swim_member {
     size_t place;      /* in tn_swim.known */
     uint64_t until_ns; /* SUSPECT: dead then; DEAD, LEFT: forgotten then */
     uint64_t suspect_at_ns;
-    bool last_word; /* its time is over; one ping more */
+    uint32_t last_words; /* its time is over: pings sent since */
     uint32_t accusers;
     uint8_t accuser_ids[SWIM_INDIRECT][16];
 } swim_member;
@@ -46,6 +47,7 @@ struct tn_swim {
     swim_member **known; /* all, in an order that is shuffled after each round of pings */
     size_t n_known, cap_known, cursor, n_living, n_suspects;
     tn_list news;
+    bool overfull; /* the last packet had no room for all of the news */
     uint64_t digest;
     uint32_t buckets[SWIM_BUCKETS];
     uint64_t seq;
@@ -74,6 +76,8 @@ struct tn_swim {
     tn_arena *arena; /* of the packet in work */
 };
 
+/* News takes several rounds to reach all. */
+static inline bool swim_large(const tn_swim *s) { return s->n_living > 16; }
 static inline bool swim_lives(const swim_member *m) { return m->info.state <= TN_MEMBER_SUSPECT; }
 
 /* swim.c */

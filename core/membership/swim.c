@@ -198,6 +198,9 @@ static void end_probe(tn_swim *s, uint64_t now_ns)
 
 /* ---- what time brings ---- */
 
+/* How often one is asked before it is given up.  In a large cluster with losses somebody misses nearly every answer. */
+static uint32_t last_words(const tn_swim *s) { return swim_large(s) ? 3 : 1; }
+
 static void look_at_all(tn_swim *s, uint64_t now_ns)
 {
     s->watch_at_ns = UINT64_MAX;
@@ -206,9 +209,9 @@ static void look_at_all(tn_swim *s, uint64_t now_ns)
         if (m->until_ns > now_ns) {
             swim_watch(s, m->until_ns);
             i++;
-        } else if (m->info.state == TN_MEMBER_SUSPECT && !m->last_word) {
+        } else if (m->info.state == TN_MEMBER_SUSPECT && m->last_words < last_words(s)) {
             /* A refutation may be known to others and not yet here: who lives can still say so. */
-            m->last_word = true;
+            m->last_words++;
             m->until_ns = now_ns + 2 * patience(s, s->opt.ping_timeout_ns);
             ping_beside(s, m);
         } else if (m->info.state == TN_MEMBER_SUSPECT) {
@@ -248,6 +251,19 @@ static void forgive_lost_time(tn_swim *s, uint64_t now_ns)
             s->known[i]->until_ns += late;
 }
 
+/* While news comes faster than pings and acks carry it, some goes without them. */
+static void gossip(tn_swim *s)
+{
+    for (size_t tries = 0, told = 0; s->overfull && told < SWIM_GOSSIP && tries < 4 * SWIM_GOSSIP; tries++) {
+        swim_member *m = s->known[tn_rng_below(&s->rng, s->n_known)];
+        if (m == s->self || !swim_lives(m))
+            continue;
+        swim_out out = {.kind = GOSSIP_SYNC_DATA};
+        swim_send(s, m->info.ip, m->info.port, &out, NULL);
+        told++;
+    }
+}
+
 static void run_period(tn_swim *s, uint64_t now_ns)
 {
     end_probe(s, now_ns);
@@ -255,6 +271,7 @@ static void run_period(tn_swim *s, uint64_t now_ns)
     if (target)
         ping(s, now_ns, target);
     ping_a_suspect(s);
+    gossip(s);
     s->period_at_ns = now_ns + patience(s, s->opt.period_ns);
 }
 

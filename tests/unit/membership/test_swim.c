@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "membership/swim.h"
+#include "tenon/gossip.pb-c.h"
 
 #define HOSTS 3
 #define QUEUE 4096
@@ -227,6 +228,69 @@ static void nonsense_changes_nothing(void **state)
     assert_int_equal(living(0), HOSTS);
 }
 
+/* ---- more news than a packet holds ---- */
+
+#define SYNC_DATA 5u
+
+/* Members that nobody hears: as many as are told of in these packets. */
+static void tell_of_others(uint8_t from, unsigned first, unsigned n)
+{
+    uint8_t ids[64][16], from_id[16], bytes[8192];
+    Tenon__GossipMember members[64], *news[64];
+    Tenon__GossipPacket packet = TENON__GOSSIP_PACKET__INIT;
+    assert_in_range(n, 1, 64);
+    memset(from_id, from, sizeof(from_id));
+    for (unsigned i = 0; i < n; i++) {
+        memset(ids[i], (int)(first + i), sizeof(ids[i]));
+        tenon__gossip_member__init(&members[i]);
+        members[i].host_id = (ProtobufCBinaryData){.len = 16, .data = ids[i]};
+        members[i].incarnation = 1;
+        members[i].state = TN_MEMBER_ALIVE;
+        members[i].ip = (char *)(uintptr_t) "127.0.0.1";
+        members[i].port = first + i;
+        members[i].started_ms = 1000;
+        news[i] = &members[i];
+    }
+    packet.kind = SYNC_DATA;
+    packet.from = (ProtobufCBinaryData){.len = 16, .data = from_id};
+    packet.news = news;
+    packet.n_news = n;
+    size_t size = tenon__gossip_packet__pack(&packet, bytes);
+    tn_swim_receive(swims[0], now, "127.0.0.1", from, tn_blob_from(bytes, size));
+}
+
+/* Packets of mere news that lie in the queue from the first host, and whom they tell of at most. */
+static unsigned mere_news(size_t *out_most)
+{
+    unsigned n = 0;
+    *out_most = 0;
+    for (size_t i = 0; i < queued; i++) {
+        Tenon__GossipPacket *packet = tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        assert_non_null(packet);
+        n += queue[i].from == 1 && packet->kind == SYNC_DATA;
+        *out_most = packet->n_news > *out_most ? packet->n_news : *out_most;
+        tenon__gossip_packet__free_unpacked(packet, NULL);
+    }
+    return n;
+}
+
+static void much_news_goes_to_more_members(void **state)
+{
+    size_t most;
+    (void)state;
+    deaf[1] = deaf[2] = true; /* nobody asks for anything */
+    queued = 0;
+    for (uint64_t end = now + TN_SEC; now < end; now += 10 * TN_MS)
+        (void)tn_swim_run(swims[0], now);
+    assert_int_equal(mere_news(&most), 0);
+    tell_of_others(2, 100, 60);
+    queued = 0;
+    for (uint64_t end = now + 2 * TN_SEC; now < end; now += 10 * TN_MS)
+        (void)tn_swim_run(swims[0], now);
+    assert_in_range(mere_news(&most), 3, 24); /* three a period */
+    assert_in_range(most, 18, 40);           /* a packet is well filled, and never too large (send_packet) */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +302,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(drained_and_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(one_evicted_by_mistake_returns, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(much_news_goes_to_more_members, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
