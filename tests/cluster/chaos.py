@@ -8,9 +8,10 @@ import random
 import subprocess
 import time
 
+from busy import Busy
 from fleet import SHARDS, Balancer
 from parts import judged, load_of
-from world import Log, World
+from world import Log
 
 
 CLOCK_NS = 5 * 10**9
@@ -133,7 +134,7 @@ class Chaos:
 async def play(arguments, report, fleet):
     paths = os.path.join(fleet.folder, "log"), os.path.join(fleet.folder, "effects")
     balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
-    world = World(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
+    world = Busy(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
     await world.connect()
     tasks = load_of(world)
     chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"),

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The history checker: reads the clients' log and every history, and decides whether the server kept its word.
 
-    R1  what was acknowledged is there: runs, signals, workflow and activity completions
+    R1  what was acknowledged is there: runs, signals, updates, cancels, terminations, workflow and activity completions,
+        failed attempts, started children
+    R2  what happens once is there once: the answer to a task, the end of an activity, of a child, of an update
     R3  a history is 1..n without gap or fork, and its times never go back; what was read before is a prefix
     R4  at most one run of an id is open at a time; an id whose runs have ended can be used again
     R6  one closing event, the last
-    R7  a timer never fires early; none is lost
+        (also by the clients' clock, which nobody turns: a start acknowledged before the first try to end another began)
+    R7  a timer never fires early, by the clock that its history is written by; none is lost
     R8  an activity limited to one attempt never runs twice
     R9  a signal that was sent again under its request id is there once; acknowledged ones in their order
     R10 a run that a reset has made has every signal that its base run has
@@ -67,11 +70,22 @@ class Judge:
                     self.violated("R7", f"{run}: timer fired without or after its start")
                 elif nanos(event.event_time) < due:
                     self.violated("R7", f"{run}: timer fired {due - nanos(event.event_time)} ns early")
+        if started and events[-1].event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+            self.violated("R7", f"{run}: timers {sorted(started)} never fired")
+        self.once(run, events)
         requests = [event.workflow_execution_signaled_event_attributes.request_id for event in events
                     if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
         requests = [request for request in requests if request]
         if len(requests) != len(set(requests)):
             self.violated("R9", f"{run}: a signal is there twice")
+
+    def once(self, run, events):
+        seen = set()
+        for event in events:
+            what = once_name(event)
+            if what and what in seen:
+                self.violated("R2", f"{run}: {what} is there twice")
+            seen.add(what)
 
     def replay(self, run, events):
         for event in events:
@@ -115,6 +129,57 @@ class Judge:
             elif entry["what"] == "activity" and not activity_completed(events, entry["activity"]):
                 self.violated("R1", f"{entry['of_run']}: completion of activity {entry['activity']} was acknowledged")
 
+    def others(self, entries, by_workflow):
+        """Updates, cancels, terminations: by_workflow has the histories of each workflow id."""
+        for entry in entries:
+            if entry["outcome"] != "ok" or entry["what"] not in ("update", "cancel", "terminate"):
+                continue
+            histories = by_workflow.get(entry["workflow"], [])
+            if not any(told_in(entry, event) for events in histories for event in events):
+                self.violated("R1", f"{entry['workflow']}: {entry['what']} {entry.get('update', '')} was acknowledged")
+
+    def failed_attempts(self, entries, histories):
+        for entry in entries:
+            if entry["outcome"] != "ok" or entry["what"] != "failure":
+                continue
+            attempts = [attempt for name, attempt in attempts_of(histories.get(entry["of_run"], []))
+                        if name == entry["activity"]]
+            if attempts and attempts[-1] <= entry["attempt"]:
+                self.violated("R1", f"{entry['of_run']}: attempt {entry['attempt']} of {entry['activity']} was said to have failed")
+
+    def children(self, run, events, histories):
+        for event in events:
+            if event.event_type != KIND.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
+                continue
+            child = event.child_workflow_execution_completed_event_attributes.workflow_execution
+            its = histories.get(child.run_id)
+            if not its or its[-1].event_type != KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+                self.violated("R1", f"{run}: its child {child.workflow_id}/{child.run_id} has not completed")
+
+    def told_overlaps(self, entries):
+        """R4 by the clients' clock: a run is open from the first answer that names it until someone first tries to end it."""
+        opened, ends, asked = {}, {}, []
+        for entry in entries:
+            workflow = entry["workflow"]
+            if entry["what"] == "start" and entry["outcome"] == "ok":
+                asked.append((entry["asked"], entry["answered"], workflow, entry["run"]))
+                key = workflow, entry["run"]
+                opened[key] = min(opened.get(key, entry["answered"]), entry["answered"])
+            ending = (entry["of_run"] if entry["what"] == "task" and entry.get("closes") else
+                      "" if entry["what"] in ("reset", "terminate") else None)
+            if ending is not None and entry["outcome"] != "no":
+                ends[workflow, ending] = min(ends.get((workflow, ending), entry["asked"]), entry["asked"])
+        left, last = sorted((when, key) for key, when in opened.items()), {}
+        left.reverse()
+        for begun, answered, workflow, run in sorted(asked):
+            while left and left[-1][0] <= begun:
+                key = left.pop()[1]
+                end = min(ends.get(key, float("inf")), ends.get((key[0], ""), float("inf")))
+                last[key[0]] = max(last.get(key[0], (0, "")), (end, key[1]))
+            end, other = last.get(workflow, (0, ""))
+            if other != run and answered < end:
+                self.violated("R4", f"{workflow}: {run} was acknowledged as started while {other} was open")
+
     def one_open_run(self, runs, slack_ns=0):
         """runs: (workflow id, first time, closing time or None, run id).  With clocks that were wrong by up to slack_ns two
         runs that follow each other closely may seem to overlap, or be in the wrong order; never may two be open still."""
@@ -132,7 +197,8 @@ class Judge:
 
 def command_name(command):
     start, schedule = command.start_timer_command_attributes, command.schedule_activity_task_command_attributes
-    return ("timer " + start.timer_id if start.timer_id else
+    child = command.start_child_workflow_execution_command_attributes.workflow_id
+    return ("timer " + start.timer_id if start.timer_id else "child " + child if child else
             "activity " + schedule.activity_id if schedule.activity_id else "end")
 
 
@@ -143,8 +209,51 @@ def effect_name(event, task):
         return "timer " + timer.timer_id
     if event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED and activity.workflow_task_completed_event_id == task:
         return "activity " + activity.activity_id
+    child = event.start_child_workflow_execution_initiated_event_attributes
+    if child.workflow_id and child.workflow_task_completed_event_id == task:
+        return "child " + child.workflow_id
     end = event.workflow_execution_completed_event_attributes.workflow_task_completed_event_id
     return "end" if event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED and end == task else None
+
+
+def once_name(event):
+    """What there may be one of in a history."""
+    kind = event.event_type
+    if kind == KIND.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+        return f"the answer to task {event.workflow_task_completed_event_attributes.started_event_id}"
+    if kind == KIND.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+        return f"the end of activity {event.activity_task_completed_event_attributes.scheduled_event_id}"
+    if kind == KIND.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
+        return f"the start of child {event.child_workflow_execution_started_event_attributes.initiated_event_id}"
+    if kind == KIND.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
+        return f"the end of child {event.child_workflow_execution_completed_event_attributes.initiated_event_id}"
+    if kind == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
+        return f"the end of update {event.workflow_execution_update_completed_event_attributes.meta.update_id}"
+    return "the request to cancel" if kind == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED else None
+
+
+def told_in(entry, event):
+    """Whether this event is what the call should have left."""
+    if entry["what"] == "update":
+        return event.workflow_execution_update_completed_event_attributes.meta.update_id == entry["update"]
+    return event.event_type == (KIND.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED if entry["what"] == "cancel" else
+                                KIND.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED)
+
+
+def attempts_of(events):
+    """The names of activities and the attempts that their starts tell of."""
+    names = {event.event_id: event.activity_task_scheduled_event_attributes.activity_id for event in events
+             if event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED}
+    return [(names.get(event.activity_task_started_event_attributes.scheduled_event_id),
+             event.activity_task_started_event_attributes.attempt) for event in events
+            if event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_STARTED]
+
+
+def children_of(events):
+    """The workflow ids by run id of the children that a history says were started."""
+    children = [event.child_workflow_execution_started_event_attributes.workflow_execution for event in events
+                if event.event_type == KIND.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED]
+    return {child.run_id: child.workflow_id for child in children}
 
 
 def signal_numbers(events):
@@ -181,6 +290,27 @@ async def read_history(service, workflow, run):
             return events
 
 
+async def read_all(verdict, service, runs):
+    """The histories by run id, those of the children that they tell of, too; adds these to runs."""
+    histories, left = {}, list(runs.items())
+
+    async def read_some():
+        while left:
+            run, workflow = left.pop()
+            try:
+                histories[run] = await read_history(service, workflow, run)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                verdict.violated("R1", f"{workflow}/{run} was acknowledged and is not there")
+                continue
+            new = {child: name for child, name in children_of(histories[run]).items() if child not in runs}
+            runs.update(new)
+            left.extend(new.items())
+    await asyncio.gather(*[read_some() for _ in range(16)])
+    return histories
+
+
 async def ids_are_free(verdict, service, workflows):
     """What has ended gives its id free: the row that names the current run of an id must know of the end."""
     for workflow in workflows:
@@ -212,24 +342,15 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
     verdict = Judge()
     with open(log_path) as lines:
         entries = [json.loads(line) for line in lines if line.endswith("\n")]
-    runs, started, histories = known_runs(entries), {}, {}
-    left = iter(runs.items())
-
-    async def read_some():
-        for run, workflow in left:
-            try:
-                histories[run] = await read_history(service, workflow, run)
-            except RPCError as error:
-                if error.status != RPCStatusCode.NOT_FOUND:
-                    raise
-                verdict.violated("R1", f"{workflow}/{run} was acknowledged and is not there")
-    await asyncio.gather(*[read_some() for _ in range(16)])
+    runs, started = known_runs(entries), {}
+    histories = await read_all(verdict, service, runs)
     spans = []
     for run, events in histories.items():
         verdict.history(f"{runs[run]}/{run}", events)
         verdict.replay(f"{runs[run]}/{run}", events)
         closed = events[-1].event_type in CLOSING
         verdict.resets(run, events, histories)
+        verdict.children(f"{runs[run]}/{run}", events, histories)
         spans.append((runs[run], reset_of(run, events)[1], nanos(events[-1].event_time) if closed else None, run))
         started.setdefault(runs[run], []).append(run)
         if must_end and not closed and waits_for_nothing(events):
@@ -242,6 +363,9 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
     for workflow, numbers in acknowledged.items():
         verdict.signals(workflow, numbers, [histories[run] for run in started.get(workflow, [])])
     verdict.completions(entries, histories)
+    verdict.failed_attempts(entries, histories)
+    verdict.others(entries, {workflow: [histories[run] for run in its] for workflow, its in started.items()})
+    verdict.told_overlaps(entries)
     side_effects(verdict, effects_path)
     ended = [workflow for workflow, its in started.items()
              if all(histories[run][-1].event_type in CLOSING for run in its)]

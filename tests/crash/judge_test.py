@@ -9,13 +9,14 @@ import tempfile
 import temporalio.api.common.v1 as common
 import temporalio.api.enums.v1 as enums
 import temporalio.api.history.v1 as history
+import temporalio.api.update.v1 as update
 from google.protobuf.duration_pb2 import Duration
 
 from judge import Judge, side_effects
 from world import payloads
 
 KIND = enums.EventType
-RUN, WORKFLOW, SECOND = "run-1", "c0-1", 10**9
+RUN, WORKFLOW, CHILD, SECOND = "run-1", "c0-1", "run-of-child", 10**9
 
 
 class Book:
@@ -40,7 +41,7 @@ class Book:
 
 def sound():
     book = Book()
-    book.add("WORKFLOW_EXECUTION_STARTED", input=payloads({"signals": 2, "timer": 0.2, "activities": 1, "once": True}))
+    book.add("WORKFLOW_EXECUTION_STARTED", input=payloads({"signals": 2, "timer": 0.2, "activities": 1, "once": True, "child": "child"}))
     book.task()
     for number in (1, 2):
         book.add("WORKFLOW_EXECUTION_SIGNALED", input=payloads(number), request_id=f"r{number}")
@@ -49,9 +50,22 @@ def sound():
     book.add("TIMER_FIRED", after=SECOND // 5, timer_id="t", started_event_id=timer)
     scheduled = book.add("ACTIVITY_TASK_SCHEDULED", activity_id="a0", activity_type=common.ActivityType(name="once"),
                          workflow_task_completed_event_id=book.task())
-    book.add("ACTIVITY_TASK_STARTED", scheduled_event_id=scheduled)
+    book.add("ACTIVITY_TASK_STARTED", scheduled_event_id=scheduled, attempt=2)
     book.add("ACTIVITY_TASK_COMPLETED", scheduled_event_id=scheduled)
+    book.add("WORKFLOW_EXECUTION_CANCEL_REQUESTED")
+    answer, child = book.task(), common.WorkflowExecution(workflow_id="child", run_id=CHILD)
+    book.add("WORKFLOW_EXECUTION_UPDATE_COMPLETED", meta=update.Meta(update_id="u1"))
+    initiated = book.add("START_CHILD_WORKFLOW_EXECUTION_INITIATED", workflow_id="child", workflow_task_completed_event_id=answer)
+    book.add("CHILD_WORKFLOW_EXECUTION_STARTED", workflow_execution=child, initiated_event_id=initiated)
+    book.add("CHILD_WORKFLOW_EXECUTION_COMPLETED", workflow_execution=child, initiated_event_id=initiated)
     book.add("WORKFLOW_EXECUTION_COMPLETED", workflow_task_completed_event_id=book.task())
+    return book.events
+
+
+def child_history(end="COMPLETED"):
+    book = Book()
+    book.add("WORKFLOW_EXECUTION_STARTED", input=payloads({"signals": 0, "timer": 0, "activities": 0, "once": False}))
+    book.add("WORKFLOW_EXECUTION_" + end)
     return book.events
 
 
@@ -59,12 +73,16 @@ def of_kind(events, kind):
     return next(event for event in events if event.event_type == getattr(KIND, "EVENT_TYPE_" + kind))
 
 
-def verdict_of(events, numbers=(1, 2), entries=(), spans=None, effects=()):
+def verdict_of(events, numbers=(1, 2), entries=(), spans=None, effects=(), children=None):
     judge, histories = Judge(), {RUN: events}
     judge.history(RUN, events)
     judge.replay(RUN, events)
     judge.signals(WORKFLOW, list(numbers), [events])
     judge.completions(entries, histories)
+    judge.failed_attempts(entries, histories)
+    judge.others(entries, {WORKFLOW: [events]})
+    judge.children(RUN, events, children or {CHILD: child_history()})
+    judge.told_overlaps(entries)
     judge.one_open_run(spans or [(WORKFLOW, 1, 2, RUN), (WORKFLOW, 3, 4, "run-2")])
     with tempfile.NamedTemporaryFile("w", delete=False) as out:
         out.writelines(f'{{"ran": "{key}"}}\n' for key in effects)
@@ -87,6 +105,12 @@ def without(events, kind):
 def doubled_signal(events):
     signal = of_kind(events, "WORKFLOW_EXECUTION_SIGNALED")
     return renumber(events + [copy.deepcopy(signal)])
+
+
+def doubled(events, kind):
+    """A second one right after the first; other rules may notice it as well."""
+    at = of_kind(events, kind).event_id
+    return renumber(events[:at] + [copy.deepcopy(events[at - 1])] + events[at:])
 
 
 def swapped_signals(events):
@@ -130,6 +154,15 @@ def entry(what, **facts):
     return {"what": what, "outcome": "ok", "of_run": RUN, "workflow": WORKFLOW, **facts}
 
 
+def start(run, asked, answered):
+    return {"what": "start", "outcome": "ok", "workflow": WORKFLOW, "run": run, "asked": asked, "answered": answered}
+
+
+def ending(asked, outcome="ok"):
+    """A try to end RUN; which task it answered is for other rules."""
+    return entry("task", started=3, closes=True, asked=asked, answered=asked + 1, outcome=outcome)
+
+
 CASES = [
     ("R3", "an event is missing", lambda e: (without(e, "TIMER_FIRED"), {})),
     ("R3", "an event is there twice", lambda e: (e[:5] + e[4:], {})),
@@ -147,6 +180,26 @@ CASES = [
      lambda e: (e, {"entries": [{**entry("task", started=3), "of_run": "run-9"}]})),
     ("R4", "two runs are open", lambda e: (e, {"spans": [(WORKFLOW, 1, None, RUN), (WORKFLOW, 2, None, "run-2")]})),
     ("R4", "two runs were open at a time", lambda e: (e, {"spans": [(WORKFLOW, 1, 5, RUN), (WORKFLOW, 4, 6, "run-2")]})),
+    ("R4", "a start is acknowledged while another is open by the clients' clock",
+     lambda e: (e, {"entries": [start(RUN, 1, 2), start("run-2", 3, 4), ending(5)]})),
+    ("R4", "the try to end it was refused, and another start acknowledged",
+     lambda e: (e, {"entries": [start(RUN, 1, 2), ending(2.5, "no"), start("run-2", 3, 4)]})),
+    ("R7", "a timer never fires", lambda e: (renumber(without(e, "TIMER_FIRED")), {})),
+    ("R2", "a task is answered twice", lambda e: (doubled(e, "WORKFLOW_TASK_COMPLETED"), {})),
+    ("R2", "an activity ends twice", lambda e: (doubled(e, "ACTIVITY_TASK_COMPLETED"), {})),
+    ("R2", "a child is started twice", lambda e: (doubled(e, "CHILD_WORKFLOW_EXECUTION_STARTED"), {})),
+    ("R2", "a child ends twice", lambda e: (doubled(e, "CHILD_WORKFLOW_EXECUTION_COMPLETED"), {})),
+    ("R2", "an update ends twice", lambda e: (doubled(e, "WORKFLOW_EXECUTION_UPDATE_COMPLETED"), {})),
+    ("R2", "a cancel is there twice", lambda e: (doubled(e, "WORKFLOW_EXECUTION_CANCEL_REQUESTED"), {})),
+    ("R1", "an acknowledged update is missing", lambda e: (e, {"entries": [entry("update", update="u2")]})),
+    ("R1", "an acknowledged cancel is missing",
+     lambda e: (renumber(without(e, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")), {"entries": [entry("cancel")]})),
+    ("R1", "an acknowledged termination is missing", lambda e: (e, {"entries": [entry("terminate", asked=9)]})),
+    ("R1", "a failed attempt was not counted",
+     lambda e: (e, {"entries": [entry("failure", activity="a0", attempt=2)]})),
+    ("R1", "a child is not there", lambda e: (e, {"children": {"another": []}})),
+    ("R1", "a child has not completed", lambda e: (e, {"children": {CHILD: child_history("FAILED")}})),
+    ("R11", "a child that nobody asked for", lambda e: (doubled(e, "START_CHILD_WORKFLOW_EXECUTION_INITIATED"), {})),
     ("R8", "an activity of one attempt ran twice", lambda e: (e, {"effects": ("a", "b", "a")})),
     ("R11", "a command that nobody gave", lambda e: (another_command(e), {})),
     ("R11", "a command left nothing", lambda e: (renumber(without(e, "TIMER_STARTED")), {})),
@@ -155,7 +208,10 @@ CASES = [
 
 def main():
     failed = 0
-    whole = verdict_of(sound(), entries=[entry("task", started=3), entry("activity", activity="a0")], effects=("a", "b"))
+    facts = [start(RUN, 1, 2), ending(2.5, "unknown"), ending(3), start("run-2", 3, 4), start("run-2", 5, 6),
+             entry("activity", activity="a0"), entry("failure", activity="a0", attempt=1), entry("update", update="u1"),
+             entry("cancel")]
+    whole = verdict_of(sound(), entries=facts, effects=("a", "b"))
     if whole:
         failed += 1
         print(f"not ok a sound history: {sorted(whole)}")

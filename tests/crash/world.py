@@ -31,6 +31,9 @@ UNKNOWN = {
     RPCStatusCode.INTERNAL,
     RPCStatusCode.ABORTED,
 }
+CHILD_ENDS = {getattr(enums.EventType, f"EVENT_TYPE_{kind}") for kind in (
+    "START_CHILD_WORKFLOW_EXECUTION_FAILED", "CHILD_WORKFLOW_EXECUTION_COMPLETED", "CHILD_WORKFLOW_EXECUTION_FAILED",
+    "CHILD_WORKFLOW_EXECUTION_CANCELED", "CHILD_WORKFLOW_EXECUTION_TIMED_OUT", "CHILD_WORKFLOW_EXECUTION_TERMINATED")}
 
 
 def payloads(value):
@@ -137,6 +140,7 @@ class World:
             workflow_id = f"{name}-{n}"
             plan = {"signals": self.random.randrange(4), "timer": self.random.choice([0, 0, 0.2, 1.0]),
                     "activities": self.random.randrange(3), "once": self.random.random() < 0.3}
+            plan.update(self.plan_more(workflow_id))
             request_id = str(uuid.uuid4())
             while not self.stop.is_set() and await self.start(workflow_id, plan, request_id) is None:
                 await asyncio.sleep(0.05)
@@ -145,6 +149,7 @@ class World:
                     break
             if self.random.random() < 0.2:
                 await self.reset(workflow_id)
+            await self.do_more(workflow_id)
 
     async def contender(self, workflow_id):
         """Many of these start the same id over and over: at most one run of it may be open at any time."""
@@ -153,6 +158,25 @@ class World:
             n += 1
             await self.start(workflow_id, {"signals": 0, "timer": 0, "activities": n % 2, "once": False})
             await asyncio.sleep(0.01)
+
+    # ---- what Busy (tests/cluster) has more of ----
+
+    def plan_more(self, workflow_id):
+        del workflow_id
+        return {}
+
+    async def do_more(self, workflow_id):
+        del workflow_id
+
+    def answer_more(self, task):
+        """Commands and messages that the answer to a workflow task has besides what decide() says."""
+        del task
+        return [], []
+
+    async def fail_attempt(self, task, name):
+        """Whether this attempt of an activity was ended otherwise than by its completion."""
+        del task, name
+        return False
 
     # ---- workers ----
 
@@ -168,8 +192,9 @@ class World:
     async def answer_workflow(self, task, name):
         commands = decide(task.history.events)
         closes = any(c.command_type == enums.CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION for c in commands)
+        before, messages = self.answer_more(task)
         answer = await self.call("task", "respond_workflow_task_completed", ws.RespondWorkflowTaskCompletedRequest(
-            namespace=NAMESPACE, task_token=task.task_token, identity=name, commands=commands),
+            namespace=NAMESPACE, task_token=task.task_token, identity=name, commands=before + commands, messages=messages),
             workflow=task.workflow_execution.workflow_id, of_run=task.workflow_execution.run_id,
             started=task.started_event_id, closes=closes)
         if answer is not None and closes:
@@ -187,6 +212,8 @@ class World:
             key = f"{task.workflow_execution.run_id}/{task.activity_id}"
             if task.activity_type.name == "once":
                 self.side_effects.write(**{"ran": key})
+            elif await self.fail_attempt(task, name):
+                continue
             await self.call("activity", "respond_activity_task_completed", ws.RespondActivityTaskCompletedRequest(
                 namespace=NAMESPACE, task_token=task.task_token, identity=name, result=payloads(key)),
                 workflow=task.workflow_execution.workflow_id, of_run=task.workflow_execution.run_id,
@@ -196,7 +223,7 @@ class World:
 def decide(events):
     """The workflow: wait for all signals, then a timer, then the activities, then complete. A pure function of history."""
     plan = unpack(events[0].workflow_execution_started_event_attributes.input)
-    signals, timers_started, timers_fired, scheduled, ended = 0, 0, 0, 0, 0
+    signals, timers_started, timers_fired, scheduled, ended, begun, children = 0, 0, 0, 0, 0, 0, 0
     done = enums.EventType
     for event in events:
         kind = event.event_type
@@ -206,6 +233,8 @@ def decide(events):
         scheduled += kind == done.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
         ended += kind in (done.EVENT_TYPE_ACTIVITY_TASK_COMPLETED, done.EVENT_TYPE_ACTIVITY_TASK_FAILED,
                           done.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT)
+        begun += kind == done.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED
+        children += kind in CHILD_ENDS
     if signals < plan["signals"]:
         return []
     if plan["timer"] and not timers_started:
@@ -226,6 +255,15 @@ def decide(events):
                 activity_type=common.ActivityType(name="once" if plan["once"] else "again"),
                 start_to_close_timeout=Duration(seconds=2), schedule_to_close_timeout=Duration(seconds=60),
                 retry_policy=retry))]
+    if plan.get("child") and not begun:
+        return [command.Command(
+            command_type=enums.CommandType.COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION,
+            start_child_workflow_execution_command_attributes=command.StartChildWorkflowExecutionCommandAttributes(
+                namespace=NAMESPACE, workflow_id=plan["child"], workflow_type=common.WorkflowType(name="crash"),
+                task_queue=taskqueue.TaskQueue(name="crash"), workflow_task_timeout=Duration(seconds=2),
+                input=payloads({"signals": 0, "timer": 0, "activities": 1, "once": False})))]
+    if children < begun:
+        return []
     return [command.Command(
         command_type=enums.CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION,
         complete_workflow_execution_command_attributes=command.CompleteWorkflowExecutionCommandAttributes(
