@@ -130,12 +130,18 @@ class Judge:
                 self.violated("R1", f"{entry['of_run']}: completion of activity {entry['activity']} was acknowledged")
 
     def others(self, entries, by_workflow):
-        """Updates, cancels, terminations: by_workflow has the histories of each workflow id."""
+        """Updates, cancels, terminations: by_workflow has the histories of each workflow id, by run id."""
+        ends = {}
+        for entry in entries:
+            if entry["what"] == "task" and entry.get("closes") and entry["outcome"] != "no":
+                ends[entry["of_run"]] = min(ends.get(entry["of_run"], entry["asked"]), entry["asked"])
         for entry in entries:
             if entry["outcome"] != "ok" or entry["what"] not in ("update", "cancel", "terminate"):
                 continue
-            histories = by_workflow.get(entry["workflow"], [])
-            if not any(told_in(entry, event) for events in histories for event in events):
+            histories = by_workflow.get(entry["workflow"], {})
+            if entry["what"] == "cancel" and may_have_ended(entry, histories, ends):
+                continue  # to cancel what has ended is acknowledged and does nothing
+            if not any(told_in(entry, event) for events in histories.values() for event in events):
                 self.violated("R1", f"{entry['workflow']}: {entry['what']} {entry.get('update', '')} was acknowledged")
 
     def failed_attempts(self, entries, histories):
@@ -238,6 +244,14 @@ def told_in(entry, event):
         return event.workflow_execution_update_completed_event_attributes.meta.update_id == entry["update"]
     return event.event_type == (KIND.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED if entry["what"] == "cancel" else
                                 KIND.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED)
+
+
+def may_have_ended(entry, histories, ends):
+    """Whether the run that no reset has ended may have been over when a call was answered: ends has, by run id, when a
+    worker first tried to end it, by the clock of the calls."""
+    bases = {reset_of(run, events)[0] for run, events in histories.items()}
+    last = [run for run in histories if run not in bases]
+    return bool(last) and all(ends.get(run, float("inf")) < entry["answered"] for run in last)
 
 
 def attempts_of(events):
@@ -364,7 +378,7 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
         verdict.signals(workflow, numbers, [histories[run] for run in started.get(workflow, [])])
     verdict.completions(entries, histories)
     verdict.failed_attempts(entries, histories)
-    verdict.others(entries, {workflow: [histories[run] for run in its] for workflow, its in started.items()})
+    verdict.others(entries, {workflow: {run: histories[run] for run in its} for workflow, its in started.items()})
     verdict.told_overlaps(entries)
     side_effects(verdict, effects_path)
     ended = [workflow for workflow, its in started.items()

@@ -69,18 +69,25 @@ def child_history(end="COMPLETED"):
     return book.events
 
 
+def reset_history():
+    book = Book()
+    book.add("WORKFLOW_EXECUTION_STARTED", input=payloads({"signals": 0, "timer": 0, "activities": 0, "once": False}))
+    book.add("WORKFLOW_TASK_FAILED", base_run_id=RUN, new_run_id="run-2")
+    return book.events
+
+
 def of_kind(events, kind):
     return next(event for event in events if event.event_type == getattr(KIND, "EVENT_TYPE_" + kind))
 
 
-def verdict_of(events, numbers=(1, 2), entries=(), spans=None, effects=(), children=None):
+def verdict_of(events, numbers=(1, 2), entries=(), spans=None, effects=(), children=None, more=None):
     judge, histories = Judge(), {RUN: events}
     judge.history(RUN, events)
     judge.replay(RUN, events)
     judge.signals(WORKFLOW, list(numbers), [events])
     judge.completions(entries, histories)
     judge.failed_attempts(entries, histories)
-    judge.others(entries, {WORKFLOW: [events]})
+    judge.others(entries, {WORKFLOW: {RUN: events, **(more or {})}})
     judge.children(RUN, events, children or {CHILD: child_history()})
     judge.told_overlaps(entries)
     judge.one_open_run(spans or [(WORKFLOW, 1, 2, RUN), (WORKFLOW, 3, 4, "run-2")])
@@ -100,6 +107,12 @@ def renumber(events):
 def without(events, kind):
     gone = of_kind(events, kind)
     return [event for event in events if event is not gone]
+
+
+def uncancelled(events):
+    """Something that says nothing in its place: the other events keep their ids."""
+    of_kind(events, "WORKFLOW_EXECUTION_CANCEL_REQUESTED").event_type = KIND.EVENT_TYPE_MARKER_RECORDED
+    return events
 
 
 def doubled_signal(events):
@@ -193,7 +206,13 @@ CASES = [
     ("R2", "a cancel is there twice", lambda e: (doubled(e, "WORKFLOW_EXECUTION_CANCEL_REQUESTED"), {})),
     ("R1", "an acknowledged update is missing", lambda e: (e, {"entries": [entry("update", update="u2")]})),
     ("R1", "an acknowledged cancel is missing",
-     lambda e: (renumber(without(e, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")), {"entries": [entry("cancel")]})),
+     lambda e: (uncancelled(e), {"entries": [entry("cancel", answered=9)]})),
+    ("R1", "a cancel is missing that was acknowledged before the first try to end it",
+     lambda e: (uncancelled(e), {"entries": [entry("cancel", answered=3), ending(4)]})),
+    ("R1", "a cancel is missing, the try to end it was refused",
+     lambda e: (uncancelled(e), {"entries": [entry("cancel", answered=3), ending(2, "no")]})),
+    ("R1", "a cancel is missing, and only the base run of a reset had ended",
+     lambda e: (uncancelled(e), {"entries": [entry("cancel", answered=3), ending(2)], "more": {"run-2": reset_history()}})),
     ("R1", "an acknowledged termination is missing", lambda e: (e, {"entries": [entry("terminate", asked=9)]})),
     ("R1", "a failed attempt was not counted",
      lambda e: (e, {"entries": [entry("failure", activity="a0", attempt=2)]})),
@@ -210,11 +229,19 @@ def main():
     failed = 0
     facts = [start(RUN, 1, 2), ending(2.5, "unknown"), ending(3), start("run-2", 3, 4), start("run-2", 5, 6),
              entry("activity", activity="a0"), entry("failure", activity="a0", attempt=1), entry("update", update="u1"),
-             entry("cancel")]
+             entry("cancel", answered=9)]
     whole = verdict_of(sound(), entries=facts, effects=("a", "b"))
     if whole:
         failed += 1
         print(f"not ok a sound history: {sorted(whole)}")
+    cancel = entry("cancel", answered=3)
+    for name, facts, more in (
+            ("the end", [ending(2, "unknown"), cancel], {}),
+            ("the end of a run that a reset made", [{**ending(2, "unknown"), "of_run": "run-2"}, cancel], {"run-2": reset_history()})):
+        late = verdict_of(uncancelled(sound()), entries=facts, more=more)
+        if late:
+            failed += 1
+            print(f"not ok a cancel that came after {name}: {sorted(late)}")
     for rule, name, damage in CASES:
         events, facts = damage(sound())
         broken = verdict_of(events, **facts)
