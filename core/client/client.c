@@ -370,6 +370,14 @@ bool tn_client_credit_here(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t 
     return true;
 }
 
+void tn_client_end_waits_here(const uint8_t host_id[16])
+{
+    if (history_role)
+        history_role->end_waits(host_id);
+    if (matching_role)
+        matching_role->end_polls(host_id);
+}
+
 void tn_client_credit(uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
 {
     bool any;

@@ -302,9 +302,11 @@ typedef struct tn_history_role {
                    uint32_t type); /* on the shard's loop */
     void (*close_shard)(uint32_t shard); /* on the shard's loop */
     void (*handed_over)(uint32_t shard, const tn_run_key *runs, size_t n); /* on the shard's loop */
+    void (*end_waits)(const uint8_t host_id[16]); /* on each loop: long polls of that host's callers are answered now */
 } tn_history_role;
 typedef struct tn_matching_role {
     void (*submit)(tn_mreq *req); /* on the partition's loop */
+    void (*end_polls)(const uint8_t host_id[16]); /* on each loop: the same for polls */
 } tn_matching_role;
 typedef struct tn_worker_role {
     void (*retire)(const tn_namespace *ns, tn_str workflow_id,

@@ -394,7 +394,8 @@ static void evict_call(tn_call *call)
 /* Calls to history and matching are answered in their own way by a host that is not ready. */
 static bool needs_roles(void (*handle)(tn_call *call))
 {
-    return handle == credit_call || handle == tn_intake_handover || handle == close_shard_call || handle == retire_call || handle == evict_call ||
+    return handle == credit_call || handle == tn_intake_handover || handle == tn_intake_end_waits ||
+           handle == close_shard_call || handle == retire_call || handle == evict_call ||
            handle == set_shards_call;
 }
 
@@ -435,6 +436,8 @@ void tn_intake_register(void)
          matching_call, NULL},
         {TN_INTERNAL_ANSWER_POLL, &tenon__poll_answer__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, tn_intake_answer_poll, NULL},
+        {TN_INTERNAL_END_WAITS, &tenon__end_waits_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, tn_intake_end_waits, NULL},
         {TN_INTERNAL_RETIRE, &tenon__retire_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, retire_call, NULL},
         {TN_INTERNAL_NAMESPACE, &tenon__namespace_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, namespace_call, NULL},

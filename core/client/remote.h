@@ -56,6 +56,10 @@ bool tn_client_retire_here(const tn_namespace *ns, tn_str workflow_id, tn_str ru
 /* handover.c */
 void tn_remote_hand_over(const tn_member *owner, uint32_t shard, const tn_run_key *runs, size_t n);
 void tn_intake_handover(tn_call *call);
+/* ending.c */
+void tn_remote_end_waits(void); /* [main] this host drains: its callers' long polls, wherever they wait, are answered */
+void tn_intake_end_waits(tn_call *call);
+void tn_client_end_waits_here(const uint8_t host_id[16]); /* [loop] client.c */
 /* remote.c: a word that needs no answer; the arena goes with it. */
 void tn_remote_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena, const ProtobufCMessage *message);
 

@@ -222,11 +222,18 @@ void tn_history_park(tn_parked *parked, tn_run *run, uint64_t until)
     tn_loop_timer_start(&parked->timer, run->wf->shard->hl->draining ? tn_now_mono_ns() : until);
 }
 
-void tn_history_end_waits(tn_run *run)
+bool tn_history_waits_for(const tn_hreq *req, const uint8_t *host_id)
+{
+    return !host_id || (req->call && memcmp(req->call->from_host, host_id, 16) == 0);
+}
+
+void tn_history_end_waits(tn_run *run, const uint8_t *host_id)
 {
     TN_LIST_FOREACH (link, &run->parked) {
-        tn_parked *parked = TN_CONTAINER_OF(link, tn_hreq, link)->progress;
-        tn_loop_timer_start(&parked->timer, tn_now_mono_ns());
+        const tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
+        tn_parked *parked = req->progress;
+        if (tn_history_waits_for(req, host_id))
+            tn_loop_timer_start(&parked->timer, tn_now_mono_ns());
     }
 }
 

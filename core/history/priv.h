@@ -403,7 +403,9 @@ void tn_read_events(tn_read *read, tn_run *run); /* done may run before this ret
 void tn_read_stored(tn_read *read, const tn_wf *wf, const uint8_t run_id[16]);
 /* New events, or the run has closed: parked readers go on. */
 void tn_history_notify(tn_run *run);
-void tn_history_end_waits(tn_run *run); /* parked readers are answered soon, with what there is */
+/* Parked readers are answered soon, with what there is; those who ask through that host, NULL: all. */
+void tn_history_end_waits(tn_run *run, const uint8_t *host_id);
+bool tn_history_waits_for(const tn_hreq *req, const uint8_t *host_id);
 
 /* The close event (framed as in History) in the words that this client understands. */
 tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body);
@@ -453,7 +455,8 @@ const tn_fault *tn_update_start_fault(const tn_hreq *req, const tn_fault *fault)
 /* Answers the callers whose update has come far enough, or will not; tx (may be NULL): the transition before. */
 void tn_updates_settle(tn_run *run, const tn_tx *tx);
 void tn_updates_send_on(tn_run *run, bool over); /* the run goes: back to the queue, or refused */
-void tn_updates_end_waits(tn_run *run); /* who waits is told soon how far the update has come */
+/* Who waits is told soon how far the update has come. */
+void tn_updates_end_waits(tn_run *run, const uint8_t *host_id);
 /* again: also what a worker was given before. */
 void tn_updates_attach(tn_run *run, tn_arena *arena, bool again,
                        Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);

@@ -405,10 +405,21 @@ static void close_shard(uint32_t shard_id)
         tn_shard_reopen(shard);
 }
 
+static void end_waits_of(tn_hloop *hl, const uint8_t *host_id)
+{
+    TN_LIST_FOREACH (link, &hl->open) {
+        tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
+        tn_history_end_waits(run, host_id);
+        tn_updates_end_waits(run, host_id);
+    }
+}
+
+static void end_waits(const uint8_t host_id[16]) { end_waits_of(tn_hloop_current(), host_id); }
+
 const tn_history_role *tn_history_role_table(void)
 {
     static const tn_history_role role = {.submit = tn_history_submit, .credit = credit, .close_shard = close_shard,
-                                         .handed_over = tn_history_handed_over};
+                                         .handed_over = tn_history_handed_over, .end_waits = end_waits};
     return &role;
 }
 
@@ -436,11 +447,7 @@ static void loop_drain(void *arg)
 {
     tn_hloop *hl = arg;
     hl->draining = true;
-    TN_LIST_FOREACH (link, &hl->open) {
-        tn_run *run = TN_CONTAINER_OF(link, tn_run, lru);
-        tn_history_end_waits(run);
-        tn_updates_end_waits(run);
-    }
+    end_waits_of(hl, NULL);
 }
 
 void tn_history_drain(void)

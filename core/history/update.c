@@ -307,10 +307,13 @@ void tn_update_wait(tn_waiting_update *w, tn_run *run)
         tn_loop_timer_start(&w->timer, w->until_ns);
 }
 
-void tn_updates_end_waits(tn_run *run)
+void tn_updates_end_waits(tn_run *run, const uint8_t *host_id)
 {
-    TN_LIST_FOREACH (link, &run->updates)
-        end_wait(TN_CONTAINER_OF(link, tn_hreq, link)->progress);
+    TN_LIST_FOREACH (link, &run->updates) {
+        const tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
+        if (tn_history_waits_for(req, host_id))
+            end_wait(req->progress);
+    }
 }
 
 void tn_updates_send_on(tn_run *run, bool over)

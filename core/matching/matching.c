@@ -105,7 +105,7 @@ void tn_matching_start(const char *host)
 
 const tn_matching_role *tn_matching_role_table(void)
 {
-    static const tn_matching_role role = {.submit = submit};
+    static const tn_matching_role role = {.submit = submit, .end_polls = tn_match_end_polls_of};
     return &role;
 }
 

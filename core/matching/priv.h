@@ -181,6 +181,7 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll); /* true: the poll was u
 void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
 /* shutdown.c */
 void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req);
+void tn_match_end_polls_of(const uint8_t host_id[16]); /* [loop] that host drains: they are answered empty */
 bool tn_worker_is_gone(tn_mloop *ml, const tn_mreq *poll);
 void tn_gone_workers_done(tn_mloop *ml);
 void tn_query_end(tn_wquery *query); /* its answer is in its request */

@@ -71,17 +71,37 @@ static void remember_gone(tn_mloop *ml, const char *key)
     forget_gone(ml, tn_now_mono_ns());
 }
 
-static void end_if_its(void *user, tn_map_link *link)
+static void end_soon(tn_wpoll *poll)
 {
-    tn_wpoll *poll = TN_CONTAINER_OF(link, tn_wpoll, by_id);
-    if (strcmp(instance_of(poll->mreq), user) != 0)
-        return;
     if (poll->asked && !poll->ending) {
         poll->ending = true;
         tn_forward_cancel(poll);
     } else if (poll->parked) {
         tn_wpoll_finish(poll, NULL);
     } /* else it has a task by now, or will find itself gone */
+}
+
+static void end_if_its(void *user, tn_map_link *link)
+{
+    tn_wpoll *poll = TN_CONTAINER_OF(link, tn_wpoll, by_id);
+    if (strcmp(instance_of(poll->mreq), user) == 0)
+        end_soon(poll);
+}
+
+static void end_if_of(void *host_id, tn_map_link *link)
+{
+    tn_wpoll *poll = TN_CONTAINER_OF(link, tn_wpoll, by_id);
+    if (poll->mreq->call && memcmp(poll->mreq->call->from_host, host_id, 16) == 0)
+        end_soon(poll);
+}
+
+void tn_match_end_polls_of(const uint8_t host_id[16])
+{
+    tn_mloop *ml = tn_mloop_current();
+    uint8_t host[16];
+    memcpy(host, host_id, sizeof(host));
+    if (!ml->stopping)
+        tn_map_each(&ml->polls, end_if_of, host);
 }
 
 typedef struct telling {

@@ -47,6 +47,7 @@ static rpc_call *call_create(rpc_pipe *p, uint32_t id)
     call->pub.received_mono_ns = tn_now_mono_ns();
     call->pipe = p;
     call->by_pipe = true;
+    memcpy(call->pub.from_host, p->host_id, sizeof(call->pub.from_host));
     call->worker = worker;
     call->stream_id = (int32_t)id;
     call->peer = p->peer;

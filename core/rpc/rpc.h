@@ -56,6 +56,7 @@ struct tn_call {
     void (*on_undelivered)(tn_call *call);
     /* Before the answer: on a pipe it may wait for company, for up to a second. */
     bool unhurried;
+    uint8_t from_host[16]; /* of a call on a pipe: whose it is; else zeros */
 };
 
 /* ---- what a handler asks ---- */
@@ -125,6 +126,8 @@ uint16_t tn_rpc_server_port(const tn_rpc_server *server);
 /* [main] Drain: health NOT_SERVING, GOAWAY to every connection, no new ones; returns when all calls are
  * answered or grace_ns has passed, then closes what is left. */
 void tn_rpc_server_drain(tn_rpc_server *server, uint64_t grace_ns);
+/* The same; `again` is called once connections have been told, and then every quarter of a second. */
+void tn_rpc_server_drain_with(tn_rpc_server *server, uint64_t grace_ns, void (*again)(void));
 void tn_rpc_server_destroy(tn_rpc_server *server);
 
 /* [any] What all servers of the process have done so far. */

@@ -223,26 +223,39 @@ static void workers_end(tn_rpc_server *server)
     }
 }
 
-void tn_rpc_server_drain(tn_rpc_server *server, uint64_t grace_ns)
+static bool wait_until(sem_t *sem, uint64_t at_ns)
 {
-    struct timespec until;
-    uint64_t ns;
+    struct timespec until = {.tv_sec = (time_t)(at_ns / TN_SEC), .tv_nsec = (long)(at_ns % TN_SEC)};
+    while (sem_timedwait(sem, &until) != 0)
+        if (errno != EINTR)
+            return false;
+    return true;
+}
+
+#define AGAIN_NS (250 * TN_MS)
+
+void tn_rpc_server_drain_with(tn_rpc_server *server, uint64_t grace_ns, void (*again)(void))
+{
+    struct timespec now;
 
     rpc_health_all(TN_HEALTH_NOT_SERVING);
     for (uint32_t i = 0; i < server->worker_count; i++)
         tn_loop_call(server->workers[i]->loop, worker_drain, server->workers[i]);
-    clock_gettime(CLOCK_REALTIME, &until);
-    ns = (uint64_t)until.tv_nsec + grace_ns % TN_SEC;
-    until.tv_sec += (time_t)(grace_ns / TN_SEC + ns / TN_SEC);
-    until.tv_nsec = (long)(ns % TN_SEC);
-    for (uint32_t i = 0; i < server->worker_count; i++) {
-        while (sem_timedwait(&server->drained, &until) != 0) {
-            if (errno != EINTR)
-                goto out;
-        }
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t at_ns = (uint64_t)now.tv_sec * TN_SEC + (uint64_t)now.tv_nsec, end_ns = at_ns + grace_ns;
+    for (uint32_t drained = 0; drained < server->worker_count && at_ns < end_ns;) {
+        if (again)
+            again();
+        at_ns = again && at_ns + AGAIN_NS < end_ns ? at_ns + AGAIN_NS : end_ns;
+        while (drained < server->worker_count && wait_until(&server->drained, at_ns))
+            drained++;
     }
-out:
     workers_end(server);
+}
+
+void tn_rpc_server_drain(tn_rpc_server *server, uint64_t grace_ns)
+{
+    tn_rpc_server_drain_with(server, grace_ns, NULL);
 }
 
 static void worker_orphan(void *arg)

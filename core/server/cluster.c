@@ -83,6 +83,12 @@ void tn_cluster_drain(void)
     usleep(RING_SPREAD_NS / TN_US);
 }
 
+void tn_cluster_end_waits(void)
+{
+    if (joined)
+        tn_remote_end_waits();
+}
+
 void tn_cluster_close_ports(uint64_t grace_ns)
 {
     for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++)

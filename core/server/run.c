@@ -618,10 +618,11 @@ static void stop(server *s)
         tn_history_drain();
     uint64_t begun_ns = tn_now_mono_ns();
     if (s->rpc)
-        tn_rpc_server_drain(s->rpc, drain_ns);
+        tn_rpc_server_drain_with(s->rpc, drain_ns, s->cluster ? tn_cluster_end_waits : NULL);
     if (s->http) { /* has the rest of the time, and a moment in any case */
         uint64_t gone_ns = tn_now_mono_ns() - begun_ns;
-        tn_rpc_server_drain(s->http, gone_ns < drain_ns ? drain_ns - gone_ns : 10 * TN_MS);
+        tn_rpc_server_drain_with(s->http, gone_ns < drain_ns ? drain_ns - gone_ns : 10 * TN_MS,
+                                 s->cluster ? tn_cluster_end_waits : NULL);
     }
     if (s->cluster)
         tn_cluster_close_ports(drain_ns);

@@ -14,6 +14,7 @@ import traceback
 
 import chaos
 import cost
+import drains
 import manual
 import parts
 import queues
@@ -25,8 +26,8 @@ import suites
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "warm"]
-SHORT = ["start", "sdk", "partitions", "queues", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "warm"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
 
 
@@ -66,7 +67,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"queues": queues.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"queues": queues.play, "drains": drains.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):
