@@ -11,6 +11,7 @@
 #include "metrics/metrics.h"
 #include "namespace/endpoint.h"
 #include "proto/proto.h"
+#include "rpc/secrets.h"
 
 typedef struct intake {
     tn_call *call;
@@ -401,12 +402,9 @@ static bool needs_roles(void (*handle)(tn_call *call))
 
 void tn_intake_dispatch(tn_call *call)
 {
-    tn_str shown = tn_call_header(call, "tenon-internode"), secret = tn_remote_secret();
-    uint8_t differ = shown.n != secret.n || !secret.n;
-    for (size_t i = 0; !differ && i < secret.n; i++)
-        differ |= (uint8_t)(shown.p[i] ^ secret.p[i]);
+    bool known = tn_secret_known(tn_call_header(call, "tenon-internode"));
     /* Whoever watches this process may ask whether it lives, and nothing else. */
-    if (differ && strcmp(call->method->path, "/grpc.health.v1.Health/Check") != 0)
+    if (!known && strcmp(call->method->path, "/grpc.health.v1.Health/Check") != 0)
         tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_PERMISSION_DENIED, "not a host of this cluster"));
     else if (!atomic_load_explicit(&ready, memory_order_acquire) && needs_roles(call->method->handle))
         tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "this host is starting"));
@@ -432,6 +430,8 @@ void tn_intake_register(void)
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, set_shards_call, NULL},
         {TN_INTERNAL_EVICT, &tenon__evict_call__descriptor, &tenon__evict_answer__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, evict_call, NULL},
+        {TN_INTERNAL_KEYS, &tenon__done__descriptor, &tenon__keys_answer__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
+         tn_intake_keys, NULL},
         {TN_INTERNAL_MATCHING, &tenon__matching_call__descriptor, &tenon__matching_answer__descriptor, TN_RPC_INTERNAL,
          matching_call, NULL},
         {TN_INTERNAL_ANSWER_POLL, &tenon__poll_answer__descriptor, &tenon__done__descriptor,

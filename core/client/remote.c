@@ -27,10 +27,6 @@ typedef struct remote_loop {
 } remote_loop;
 
 static remote_loop *loops;
-static char secret[TN_REMOTE_SECRET_SIZE];
-
-tn_str tn_remote_secret(void) { return tn_str_from(secret); }
-
 /* ---- channels ---- */
 
 static void channel_broken(void *user)
@@ -52,7 +48,7 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
     host_channel *hc = tn_xcalloc(1, sizeof(*hc));
     memcpy(hc->host_id, owner->host_id, 16);
     hc->service = service;
-    hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], secret, channel_broken, hc);
+    hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], NULL, channel_broken, hc);
     if (service == TN_SERVICE_FRONTEND) {
         tn_channel_to_frontend(hc->channel);
         tn_channel_share_pipes(hc->channel, owner->host_id);
@@ -438,7 +434,17 @@ void tn_remote_secret_of(const uint8_t cluster_key[16], char out[TN_REMOTE_SECRE
     explicit_bzero(mac, sizeof(mac));
 }
 
-void tn_remote_use_secret(const uint8_t cluster_key[16]) { tn_remote_secret_of(cluster_key, secret); }
+void tn_remote_use_keys(const tn_keys *keys)
+{
+    char secrets[TN_KEYS_MAX][TN_REMOTE_SECRET_SIZE];
+    const char *list[TN_KEYS_MAX];
+    for (size_t i = 0; i < keys->n; i++) {
+        tn_remote_secret_of(keys->key[i], secrets[i]);
+        list[i] = secrets[i];
+    }
+    tn_secrets_use(list, keys->n);
+    explicit_bzero(secrets, sizeof(secrets));
+}
 
 void tn_remote_start(void)
 {
@@ -461,7 +467,7 @@ void tn_remote_start(void)
                                       .cancel_poll = cancel_poll,
                                       .answer_poll = tn_direct_answer_poll};
     tn_members_begin();
-    tn_pipes_identity(tn_members_self_id(), secret);
+    tn_pipes_identity(tn_members_self_id(), NULL);
     tn_client_use_net(&net);
     show_stats();
     tn_members_listen(members_changed);
@@ -490,6 +496,5 @@ void tn_remote_stop(void)
 
 void tn_remote_forget(void)
 {
-    tn_pipes_forget();
-    explicit_bzero(secret, sizeof(secret));
+    tn_secrets_forget();
 }

@@ -4,6 +4,7 @@
 #define TN_CLIENT_REMOTE_H
 
 #include "client/client.h"
+#include "membership/keys.h"
 #include "membership/membership.h"
 
 /* How batons leave this process.  Without a net (start-dev, a lone server, the simulator) everything is local. */
@@ -38,11 +39,10 @@ void tn_client_use_net(const tn_client_net *net); /* [main] before serving; clie
 /* remote.c */
 #define TN_REMOTE_SECRET_SIZE 33
 void tn_remote_secret_of(const uint8_t cluster_key[16], char out[TN_REMOTE_SECRET_SIZE]); /* hex, and a NUL */
-void tn_remote_use_secret(const uint8_t cluster_key[16]); /* [main] before ports open */
+void tn_remote_use_keys(const tn_keys *keys); /* as the listener of tn_keys_load_sync */
 void tn_remote_start(void); /* [main] before tn_members_start */
 void tn_remote_stop(void);                           /* [main] what is out comes back UNAVAILABLE */
-void tn_remote_forget(void); /* [main] the secret, when no port of ours is open any more */
-tn_str tn_remote_secret(void);
+void tn_remote_forget(void); /* [main] the secrets, when no port of ours is open any more */
 
 /* client.c: served here, or refused as another's; never sent on. */
 void tn_client_history_here(tn_hreq *req);
@@ -63,6 +63,8 @@ void tn_client_end_waits_here(const uint8_t host_id[16]); /* [loop] client.c */
 /* remote.c: a word that needs no answer; the arena goes with it. */
 void tn_remote_notice(const tn_member *owner, uint32_t service, const char *path, tn_arena *arena, const ProtobufCMessage *message);
 
+/* rekey.c: the keys have changed in the store */
+void tn_intake_keys(tn_call *call);
 /* direct.c: answers of polls from history to the frontend's host */
 void tn_direct_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response);
 void tn_intake_answer_poll(tn_call *call);

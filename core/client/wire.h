@@ -39,6 +39,7 @@ tn_status tn_wire_take_match(tn_arena *arena, tn_blob packed, uint32_t type, con
 #define TN_INTERNAL_EVICT "/tenon.Host/Evict"
 #define TN_INTERNAL_ANSWER_POLL "/tenon.Host/AnswerPoll"
 #define TN_INTERNAL_END_WAITS "/tenon.Host/EndWaits"
+#define TN_INTERNAL_KEYS "/tenon.Host/KeysChanged"
 #define TN_INTERNAL_NAMESPACE "/tenon.Host/NamespaceChanged"
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "membership/keys.h"
 #include "metrics/metrics.h"
 
 #define MAC_BYTES 16
@@ -16,6 +17,7 @@
 #define LISTENERS_MAX 8
 #define SETTLE_NS (60 * TN_MS) /* changes that come together make one snapshot */
 #define LET_GO_NS (SETTLE_NS + 40 * TN_MS) /* until others have let go of what is a newcomer's */
+#define SLEPT_NS (3 * TN_SEC)  /* late by so much, a process reads anew what is in the store */
 #define FORM_NS (1500 * TN_MS)  /* how long a start waits for others to be heard of */
 
 typedef struct snapshot {
@@ -43,14 +45,16 @@ static struct {
     tn_swim *swim;
     tn_dgram *sockets[TN_SERVICE_COUNT];
     tn_loop_timer tick, settle;
+    uint64_t tick_at_ns;
     slot *slots;
-    uint8_t key[16], self_id[16];
+    uint8_t self_id[16];
     const tn_members_options *options; /* during the start */
     tn_status status;
     tn_error error;
     tn_gauge *living;
     tn_counter *packets_bad;
     size_t published; /* members of the newest snapshot */
+    uint64_t again_ns; /* when what others say is a reason again to read the store */
     uint64_t refused, tell_refused_ns; /* since it was told last, and when it is told again */
 } m;
 
@@ -230,11 +234,14 @@ static void run_swim(void)
         tn_loop_timer_stop(&m.tick);
     else
         tn_loop_timer_start(&m.tick, at > now ? at : now + TN_MS);
+    m.tick_at_ns = at;
 }
 
 static void tick(tn_loop_timer *timer)
 {
     (void)timer;
+    if (tn_now_mono_ns() > m.tick_at_ns + SLEPT_NS)
+        tn_records_again();
     run_swim();
 }
 
@@ -243,7 +250,7 @@ static void send_packet(void *user, const char *ip, uint16_t port, tn_blob packe
     (void)user;
     uint8_t bytes[PACKET_BYTES_MAX];
     memcpy(bytes, packet.p, packet.n);
-    tn_mac128(m.key, packet, bytes + packet.n);
+    tn_keys_sign(tn_keys_now(), packet, bytes + packet.n);
     for (size_t i = 0; i < TN_SERVICE_COUNT; i++) {
         if (!m.sockets[i])
             continue;
@@ -252,12 +259,23 @@ static void send_packet(void *user, const char *ip, uint16_t port, tn_blob packe
     }
 }
 
+/* Others may have gone on while we slept: they are met again. */
+static void keys_read(void *user, uint64_t version)
+{
+    if (version != (uint64_t)(uintptr_t)user)
+        tn_records_again();
+}
+
 /* Told now and then only, for whoever sends them can send many. */
 static void refuse_packet(const char *ip, uint16_t port)
 {
     uint64_t now = tn_now_mono_ns();
     tn_counter_inc(m.packets_bad);
     m.refused++;
+    if (now >= m.again_ns) { /* perhaps it is ours that are old */
+        m.again_ns = now + TN_SEC;
+        tn_keys_refresh(keys_read, (void *)(uintptr_t)tn_keys_now()->version);
+    }
     if (now < m.tell_refused_ns)
         return;
     TN_LOG(TN_LOG_WARN, "membership", "packets without this cluster's key are refused", TN_LOG_Z("ip", ip),
@@ -271,16 +289,9 @@ static void refuse_packet(const char *ip, uint16_t port)
 static void packet_came(void *user, const char *ip, uint16_t port, const uint8_t *p, size_t n)
 {
     (void)user;
-    uint8_t mac[MAC_BYTES], differ = 0;
-    if (n > MAC_BYTES && n <= PACKET_BYTES_MAX) {
-        tn_mac128(m.key, tn_blob_from(p, n - MAC_BYTES), mac);
-        for (size_t i = 0; i < MAC_BYTES; i++)
-            differ |= (uint8_t)(mac[i] ^ p[n - MAC_BYTES + i]);
-    } else {
-        differ = 1;
-    }
-    if (differ || !m.swim) { /* another cluster's, or nobody's */
-        refuse_packet(ip, port);
+    if (n <= MAC_BYTES || n > PACKET_BYTES_MAX || !m.swim ||
+        !tn_keys_believe(tn_keys_now(), tn_blob_from(p, n - MAC_BYTES), p + n - MAC_BYTES)) {
+        refuse_packet(ip, port); /* another cluster's, or nobody's */
         return;
     }
     tn_swim_receive(m.swim, tn_now_mono_ns(), ip, port, tn_blob_from(p, n - MAC_BYTES));
@@ -378,6 +389,13 @@ bool tn_members_evict(const uint8_t host_id[16])
     return done;
 }
 
+void tn_members_rekey(void (*done)(void *user, uint64_t version), void *user)
+{
+    if (m.swim)
+        tn_records_again();
+    tn_keys_refresh(done, user);
+}
+
 /* ---- start and end ---- */
 
 static bool open_sockets(const tn_members_options *o)
@@ -397,7 +415,6 @@ static void loop_start(void *arg)
     const tn_members_options *o = arg;
     tn_swim_options opt;
     tn_swim_options_default(&opt);
-    memcpy(m.key, o->key, 16);
     if (!open_sockets(o))
         return;
     tn_rng rng;
@@ -520,7 +537,6 @@ void tn_members_stop(void)
     tn_loop_call(tn_loops_get(0), loop_leave, NULL);
     usleep(300000); /* the farewell goes round while we still answer */
     tn_loop_call(tn_loops_get(0), loop_stop, NULL);
-    explicit_bzero(m.key, sizeof(m.key));
 }
 
 void tn_members_done(void)

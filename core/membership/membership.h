@@ -18,7 +18,6 @@ typedef struct tn_members_options {
     const char *version;
     const char *const *seeds; /* "ip:port" of other members, besides the store's records */
     size_t n_seeds;
-    uint8_t key[16];       /* of the cluster: packets without its MAC are dropped */
     bool use_store;        /* read and write member records */
     bool seeds_only;       /* write one's own record, for operators, but meet nobody by those of others */
 } tn_members_options;
@@ -49,6 +48,9 @@ size_t tn_members_count(uint32_t service);
 /* [any] A call to that member failed: gossip looks at it now. */
 void tn_members_doubt(const uint8_t host_id[16]);
 bool tn_members_evict(const uint8_t host_id[16]); /* [loop 0] */
+/* [loop 0] The keys of the cluster have changed, perhaps: they are read, and the own record is written again.  done as in
+ * tn_keys_refresh. */
+void tn_members_rekey(void (*done)(void *user, uint64_t version), void *user);
 
 /* [main, before start] Called on every loop after its rings have changed. */
 void tn_members_listen(void (*changed)(void));

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "membership/agent.h"
+#include "membership/keys.h"
 #include "proto/proto.h"
 #include "store/store.h"
 #include "tenon/store.pb-c.h"
@@ -22,7 +23,7 @@ static struct {
     tn_arena *arena; /* of the round under way; NULL: none */
     tn_store_op op;
     atomic_bool read_once, others;
-    bool stopping, gone, meet_others;
+    bool stopping, gone, meet_others, again;
 } r;
 
 static void read_all(void);
@@ -32,7 +33,8 @@ static void round_over(void)
     tn_arena_destroy(r.arena);
     r.arena = NULL;
     if (!r.stopping)
-        tn_loop_timer_start(&r.timer, tn_now_mono_ns() + REFRESH_NS);
+        tn_loop_timer_start(&r.timer, tn_now_mono_ns() + (r.again ? 0 : REFRESH_NS));
+    r.again = false;
 }
 
 static void written(tn_store_op *op)
@@ -64,6 +66,8 @@ static void write_own(const tn_page *page)
     record.role_ports = ports;
     record.n_role_ports = TN_SERVICE_COUNT;
     record.follows_shard_map = true;
+    record.follows_keys = true;
+    record.keys_version = tn_keys_now()->version;
     tn_blob packed;
     tn_store_batch batch;
     tn_store_batch_init(&batch, r.arena);
@@ -114,13 +118,21 @@ static void rows_came(tn_store_op *op)
         write_own(page);
 }
 
-static void read_all(void)
+/* Those who are met are to believe us. */
+static void keys_came(void *user, uint64_t version)
 {
-    r.arena = tn_arena_create(0);
+    (void)user;
+    (void)version;
     r.op = (tn_store_op){.arena = r.arena, .done = rows_came};
     r.op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 10000};
     r.op.u.scan.range.from = tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
     tn_store_scan(&r.op);
+}
+
+static void read_all(void)
+{
+    r.arena = tn_arena_create(0);
+    tn_keys_refresh(keys_came, NULL);
 }
 
 static void refresh(tn_loop_timer *timer)
@@ -135,6 +147,16 @@ void tn_records_start(bool meet_others)
     r.meet_others = meet_others;
     tn_loop_timer_init(&r.timer, refresh);
     read_all();
+}
+
+void tn_records_again(void)
+{
+    if (!r.timer.fire || r.stopping)
+        return;
+    if (r.arena)
+        r.again = true;
+    else
+        read_all();
 }
 
 bool tn_records_hopeful(void) { return !atomic_load(&r.read_once) || atomic_load(&r.others); }

@@ -261,7 +261,7 @@ static size_t message_max(const rpc_call *call)
     const tn_rpc_options *o = &call->worker->server->options;
     const tn_rpc_method *method = call->pub.method;
     if (!method || !(method->flags & TN_RPC_INTERNAL) || o->internal ||
-        !rpc_pipe_same_secret(tn_blob_of_str(tn_call_header(&call->pub, "tenon-internode"))))
+        !tn_secret_known(tn_call_header(&call->pub, "tenon-internode")))
         return o->message_bytes_max;
     return RPC_WRAPPED_MAX(o->message_bytes_max);
 }

@@ -383,7 +383,8 @@ tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
     tn_channel *ch = tn_xcalloc(1, sizeof(*ch));
     snprintf(ch->ip, sizeof(ch->ip), "%s", ip);
     snprintf(ch->authority, sizeof(ch->authority), strchr(ip, ':') ? "[%s]:%u" : "%s:%u", ip, port);
-    snprintf(ch->secret, sizeof(ch->secret), "%s", secret);
+    ch->as_host = !secret;
+    snprintf(ch->secret, sizeof(ch->secret), "%s", secret ? secret : "");
     ch->port = port;
     ch->tls = roles_tls;
     ch->broken = broken;

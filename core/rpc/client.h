@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "loop/loop.h"
 #include "proto/fault.h"
+#include "rpc/secrets.h"
 #include "rpc/tls.h"
 
 typedef struct tn_channel tn_channel;
@@ -49,7 +50,8 @@ typedef struct tn_outcall {
     tn_blob status_details;
 } tn_outcall;
 
-/* secret: sent as "tenon-internode" with each call, checked by whoever dispatches there; may be empty.
+/* secret: sent as "tenon-internode" with each call, checked by whoever dispatches there; may be empty; NULL:
+ * the one that is shown by hosts at the time of the call (rpc/secrets.h).
  * broken: the connection broke or could not be made (may be NULL). */
 tn_channel *tn_channel_create(const char *ip, uint16_t port, const char *secret,
                               void (*broken)(void *user), void *user);
@@ -62,9 +64,9 @@ void tn_channel_share_pipes(tn_channel *channel, const uint8_t host_id[16]);
 /* Before its first call: it leads to a role's port of that host, with which this one shares pipes (tn_pipes_identity): one
  * connection for both ways where there is one already. */
 void tn_channel_to_host(tn_channel *channel, const uint8_t host_id[16]);
-/* [main] before servers and channels: who this is in greetings, and the secret that all hosts know; later: forgotten. */
+/* [main] before servers and channels: who this is in greetings, and the secret that all hosts know; NULL: as they are
+ * (tn_secrets_use). */
 void tn_pipes_identity(const uint8_t host_id[16], const char *secret);
-void tn_pipes_forget(void);
 /* [main] before servers and channels: whether hosts on this machine are called by local sockets, where there's no TLS;
  * without this call they are. */
 void tn_pipes_use_local(bool on);

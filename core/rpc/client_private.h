@@ -32,6 +32,7 @@ typedef struct rpc_link {
 
 struct tn_channel {
     char ip[46], authority[64], secret[64];
+    bool as_host; /* the secret is what hosts show now */
     uint16_t port;
     tn_tls_side *tls; /* NULL: plain */
     rpc_tls_kept kept;

@@ -262,8 +262,9 @@ void rpc_link_submit(rpc_link *l, tn_outcall *call)
     list[n++] = nv(TN_STR("content-type"), TN_STR("application/grpc"));
     if (call->deadline_mono_ns != UINT64_MAX)
         list[n++] = unlike(nv(TN_STR("grpc-timeout"), timeout_text(call, timeout)));
-    if (*l->channel->secret)
-        list[n++] = nv(TN_STR("tenon-internode"), tn_str_from(l->channel->secret));
+    tn_str secret = l->channel->as_host ? tn_secret_shown() : tn_str_from(l->channel->secret);
+    if (secret.n)
+        list[n++] = nv(TN_STR("tenon-internode"), secret);
     for (size_t i = 0; i < call->n_headers; i++)
         list[n++] = nv(call->headers[i].name, call->headers[i].value);
     const nghttp2_data_provider body = {.read_callback = read_message};

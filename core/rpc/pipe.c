@@ -13,7 +13,6 @@
 
 static struct {
     uint8_t host_id[16];
-    char secret[64];
     _Atomic bool known;
 } self;
 
@@ -23,21 +22,13 @@ static rpc_worker *servers[LOOPS_MAX];
 void tn_pipes_identity(const uint8_t host_id[16], const char *secret)
 {
     memcpy(self.host_id, host_id, 16);
-    rpc_head_secret = rpc_pipe_secret;
-    tn_str s = tn_str_from(secret);
-    TN_ASSERT(s.n < sizeof(self.secret));
-    memcpy(self.secret, secret, s.n + 1);
+    rpc_head_secret = tn_secret_shown;
+    if (secret)
+        tn_secrets_use(&secret, 1);
     for (size_t i = 0; i < LOOPS_MAX && !self.known; i++)
         tn_list_init(&pipes[i]);
     self.known = true;
 }
-
-void tn_pipes_forget(void)
-{
-    explicit_bzero(self.secret, sizeof(self.secret));
-}
-
-tn_str rpc_pipe_secret(void) { return tn_str_from(self.secret); }
 
 const uint8_t *rpc_pipe_self(void) { return self.known ? self.host_id : NULL; }
 
@@ -131,7 +122,7 @@ void rpc_pipe_ping(rpc_pipe *p) { rpc_pipe_frame(p, RPC_PIPE_PING, 0, 0); }
 
 static void greet(rpc_pipe *p)
 {
-    tn_str secret = rpc_pipe_secret();
+    tn_str secret = tn_secret_shown();
     tn_buf_put(&p->out, RPC_PIPE_MAGIC, RPC_PIPE_MAGIC_N);
     p->appended += RPC_PIPE_MAGIC_N;
     uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_HELLO, 0, 18 + secret.n);
@@ -149,18 +140,23 @@ static bool broken(rpc_pipe *p, const char *why)
     return false;
 }
 
-bool rpc_pipe_same_secret(tn_blob shown)
+void rpc_pipes_show(void)
 {
-    tn_str secret = rpc_pipe_secret();
-    uint8_t differ = shown.n != secret.n || !secret.n;
-    for (size_t i = 0; !differ && i < secret.n; i++)
-        differ |= (uint8_t)(shown.p[i] ^ (uint8_t)secret.p[i]);
-    return !differ;
+    tn_str secret = tn_secret_shown();
+    if (!self.known)
+        return;
+    TN_LIST_FOREACH (link, &pipes[here()]) {
+        rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
+        if (!p->link && !p->greeted) /* it will be greeted by the new one */
+            continue;
+        uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_SHOW, 0, secret.n);
+        memcpy(body, secret.p, secret.n);
+    }
 }
 
 static bool take_hello(rpc_pipe *p, tn_blob body)
 {
-    if (p->greeted || body.n < 18 || body.p[0] < 1 || !rpc_pipe_same_secret(tn_blob_from(body.p + 18, body.n - 18)))
+    if (p->greeted || body.n < 18 || body.p[0] < 1 || !rpc_shown_take(&p->shown, tn_str_of_blob(tn_blob_from(body.p + 18, body.n - 18))))
         return broken(p, "not a host of this cluster");
     p->greeted = true;
     p->serves = body.p[1] & FLAG_SERVES;
@@ -178,6 +174,10 @@ static bool take_frame(rpc_pipe *p, uint8_t kind, uint32_t id, tn_blob body)
         return take_hello(p, body);
     if (!p->greeted)
         return broken(p, "it did not greet");
+    if (kind == RPC_PIPE_SHOW)
+        return rpc_shown_take(&p->shown, tn_str_of_blob(body)) || broken(p, "not a host of this cluster");
+    if (!rpc_shown_holds(&p->shown))
+        return broken(p, "it has not shown the cluster's new secret");
     switch ((rpc_pipe_kind)kind) {
     case RPC_PIPE_REQUEST:
         return rpc_pipe_take_request(p, id, body) || broken(p, "a damaged request");
@@ -201,6 +201,7 @@ static bool take_frame(rpc_pipe *p, uint8_t kind, uint32_t id, tn_blob body)
         break;
     case RPC_PIPE_PONG:
     case RPC_PIPE_HELLO:
+    case RPC_PIPE_SHOW:
     default: /* of a later release, which may do without an answer to it */
         break;
     }
@@ -343,7 +344,8 @@ rpc_pipe *rpc_pipe_to(const uint8_t host_id[16])
     bool mine_first = memcmp(self.host_id, host_id, 16) < 0;
     TN_LIST_FOREACH (link, &pipes[here()]) {
         rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
-        if (memcmp(p->host_id, host_id, 16) != 0 || !p->greeted || !p->serves || p->leaving || p->draining || p->why)
+        if (memcmp(p->host_id, host_id, 16) != 0 || !p->greeted || !p->serves || p->leaving || p->draining || p->why ||
+            !rpc_shown_holds(&p->shown))
             continue;
         if ((p->link != NULL) == mine_first)
             return p;

@@ -15,6 +15,7 @@
  *   PING, PONG
  *   GOAWAY     I take no new calls; answered by
  *   GOAWAY_ACK after which none comes
+ *   SHOW       a secret that holds from now on in the place of the one shown before
  *
  * The asking side chooses ids: a slot that is free and a number that changes with each use of it. */
 #ifndef TN_RPC_PIPE_H
@@ -22,6 +23,7 @@
 
 #include "rpc/client_private.h"
 #include "rpc/private.h"
+#include "rpc/secrets.h"
 
 #define RPC_PIPE_MAGIC "TENON-PIPE/1\r\n\r\n"
 #define RPC_PIPE_MAGIC_N 16u
@@ -42,6 +44,7 @@ typedef enum rpc_pipe_kind {
     RPC_PIPE_PONG,
     RPC_PIPE_GOAWAY,
     RPC_PIPE_GOAWAY_ACK,
+    RPC_PIPE_SHOW,
 } rpc_pipe_kind;
 
 typedef struct rpc_pipe_slot { /* of a call that we made */
@@ -57,6 +60,7 @@ typedef struct rpc_pipe {
     rpc_worker *worker; /* serves what the other side asks; NULL: nobody */
     rpc_peer *peer;
     uint8_t host_id[16]; /* the other side's */
+    rpc_shown shown;     /* what it has shown of the secrets */
     bool greeted;       /* its HELLO was right */
     bool serves;        /* it takes calls */
     bool leaving;       /* it takes no new ones */
@@ -98,8 +102,7 @@ void rpc_pipe_worker_starts(rpc_worker *worker); /* [its loop] of an internal se
 void rpc_pipe_worker_drains(rpc_worker *worker);
 void rpc_pipe_worker_ends(rpc_worker *worker);
 void rpc_pipe_channel_ends(const tn_channel *ch);
-tn_str rpc_pipe_secret(void);
-bool rpc_pipe_same_secret(tn_blob shown);
+void rpc_pipes_show(void); /* [loop] the secrets have changed */
 /* A public message, wrapped, on a public port. */
 #define RPC_WRAPPED_MAX(public_max) (4 * (public_max) + (1u << 20))
 extern tn_str (*rpc_head_secret)(void); /* head.c */

@@ -54,7 +54,7 @@ tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_tls *t
     return TN_OK;
 }
 
-tn_status tn_cluster_join(const tn_args *args, const tn_settings *set, const uint8_t key[16], tn_error *err)
+tn_status tn_cluster_join(const tn_args *args, const tn_settings *set, tn_error *err)
 {
     tn_members_options o = {.broadcast_ip = set->broadcast_ip,
                             .version = PACKAGE_VERSION,
@@ -62,7 +62,6 @@ tn_status tn_cluster_join(const tn_args *args, const tn_settings *set, const uin
                             .n_seeds = set->seeds_count,
                             .use_store = true,
                             .seeds_only = !set->membership_records};
-    memcpy(o.key, key, 16);
     for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++) {
         if (!tn_cluster_has(args, set, i))
             continue;

@@ -36,7 +36,7 @@
 #include "worker/worker.h"
 
 #define SCHEMA 1u                   /* of a new store */
-#define SCHEMA_MAX TN_SHARDMAP_SCHEMA /* that this release knows */
+#define SCHEMA_MAX TN_KEYS_SCHEMA /* that this release knows */
 
 typedef tn_server server;
 
@@ -321,7 +321,9 @@ static int start_stores(server *s)
         if (!may_pass(status) || !tn_server_try_again(s, "the cluster record", &err))
             return fail(s, "the store could not be opened", &err);
     tn_token_set_key(s->token_key);
-    tn_remote_use_secret(s->token_key);
+    while ((status = tn_keys_load_sync(s->token_key, tn_remote_use_keys, &err)) != TN_OK)
+        if (!may_pass(status) || !tn_server_try_again(s, "the cluster's keys", &err))
+            return fail(s, "the cluster's keys could not be read", &err);
     if (tn_vis_start(s->plugins[PLUGIN_VISIBILITY], s->token_key, &err) != TN_OK)
         return fail(s, "visibility could not be started", &err);
     s->up.visibility = true;
@@ -412,7 +414,7 @@ static int start_roles(server *s)
     register_methods();
     if (s->cluster && tn_cluster_open(s->args, s->settings, s->tls, &err) != TN_OK)
         return fail(s, "the roles' ports could not be opened", &err);
-    if (s->cluster && tn_cluster_join(s->args, s->settings, s->token_key, &err) != TN_OK)
+    if (s->cluster && tn_cluster_join(s->args, s->settings, &err) != TN_OK)
         return fail(s, "the cluster could not be joined", &err);
     if (has(s, TN_SERVICE_HISTORY) && start_history(s) != 0)
         return 1;
@@ -671,6 +673,7 @@ static void stop(server *s)
     tn_settings_ref_drop(s->started);
     tn_token_forget_key();
     tn_remote_forget();
+    tn_keys_forget();
     explicit_bzero(s->token_key, sizeof(s->token_key));
 }
 

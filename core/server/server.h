@@ -38,7 +38,7 @@ bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings);
 bool tn_cluster_has(const tn_args *args, const tn_settings *settings, uint32_t service);
 tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_tls *tls,
                           tn_error *err) TN_WARN_UNUSED;
-tn_status tn_cluster_join(const tn_args *args, const tn_settings *settings, const uint8_t key[16],
+tn_status tn_cluster_join(const tn_args *args, const tn_settings *settings,
                           tn_error *err) TN_WARN_UNUSED;
 void tn_cluster_end_waits(void);                /* long polls of this process' callers, at other hosts, are answered */
 void tn_cluster_drain(void);                    /* out of the rings; what is ours goes to others */

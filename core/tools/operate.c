@@ -8,36 +8,23 @@
 #include <unistd.h>
 
 #include "admin/shards.pb-c.h"
-#include "client/remote.h"
 #include "client/shardmap.h"
 #include "client/wire.h"
 #include "proto/proto.h"
 #include "rpc/client.h"
 #include "store/store.h"
 #include "tenon/store.pb-c.h"
-#include "tools/db.h"
+#include "tools/operate.h"
 
 #define FRESH_NS (40 * TN_SEC) /* member records are written again each 15 s */
 #define CALL_NS (5 * TN_SEC)
 #define COUNT_MAX 10000u
 
-enum { VERB_EVICT = 1, VERB_RING, VERB_DESCRIBE, VERB_CLOSE, VERB_PLAN, VERB_SPLIT };
+enum { VERB_EVICT = 1, VERB_RING, VERB_DESCRIBE, VERB_CLOSE, VERB_PLAN, VERB_SPLIT, VERB_REKEY };
 
-typedef struct site {
-    const tn_tool *tool;
-    tn_settings *settings;
-    tn_tool_db db;
-    tn_arena *arena;
-    char secret[TN_REMOTE_SECRET_SIZE];
-    uint32_t partitions, shards;
-    uint64_t map_version;
-    tn_member *members; /* those with fresh records */
-    size_t n_members;
-    const char *word;       /* the command's argument */
-    uint64_t want, wait_ns; /* shards */
-} site;
+typedef tn_site site;
 
-static int failed(const site *s, const char *what)
+int tn_site_failed(const site *s, const char *what)
 {
     fprintf(stderr, "tenonctl: %s: %s\n", s->tool->name, what);
     return TN_TOOL_FAILED;
@@ -45,7 +32,7 @@ static int failed(const site *s, const char *what)
 
 /* ---- what the store says ---- */
 
-static tn_status read_row(site *s, tn_key key, const ProtobufCMessageDescriptor *type,
+tn_status tn_site_row(site *s, tn_key key, const ProtobufCMessageDescriptor *type,
                           ProtobufCMessage **out, tn_error *err)
 {
     tn_row row;
@@ -53,27 +40,28 @@ static tn_status read_row(site *s, tn_key key, const ProtobufCMessageDescriptor 
     return status == TN_OK ? tn_proto_unpack(type, row.value, s->arena, out, err) : status;
 }
 
-static tn_key meta(site *s, const char *name)
+tn_key tn_site_meta(site *s, const char *name)
 {
     return tn_store_key(s->arena, TN_TABLE_META, TN_PARTITION_CLUSTER,
                         tn_blob_of_str(tn_str_from(name)));
 }
 
-static void add_member(site *s, const tn_row *row)
+bool tn_site_member(site *s, const tn_row *row, tn_member *out, Tenon__MemberRecord **out_record)
 {
     Tenon__MemberRecord *record = NULL;
     if (row->key.row.n != 16 ||
         tn_proto_unpack(&tenon__member_record__descriptor, row->value, s->arena,
                         (ProtobufCMessage **)(void *)&record, NULL) != TN_OK ||
         record->seen_ns + FRESH_NS < tn_now_wall_ns())
-        return;
-    tn_member *m = &s->members[s->n_members++];
-    *m = (tn_member){.state = TN_MEMBER_ALIVE, .port = (uint16_t)record->port};
-    memcpy(m->host_id, row->key.row.p, 16);
-    snprintf(m->ip, sizeof(m->ip), "%s", record->ip);
-    snprintf(m->version, sizeof(m->version), "%s", record->version);
+        return false;
+    *out = (tn_member){.state = TN_MEMBER_ALIVE, .port = (uint16_t)record->port};
+    memcpy(out->host_id, row->key.row.p, 16);
+    snprintf(out->ip, sizeof(out->ip), "%s", record->ip);
+    snprintf(out->version, sizeof(out->version), "%s", record->version);
     for (size_t i = 0; i < record->n_role_ports && i < TN_SERVICE_COUNT; i++)
-        m->role_ports[i] = (uint16_t)record->role_ports[i];
+        out->role_ports[i] = (uint16_t)record->role_ports[i];
+    *out_record = record;
+    return true;
 }
 
 static tn_status read_members(site *s, tn_error *err)
@@ -84,7 +72,23 @@ static tn_status read_members(site *s, tn_error *err)
     tn_status status = tn_tool_scan(&s->db, s->arena, &range, &page, err);
     s->members = TN_NEW_ARRAY(s->arena, tn_member, page.n_rows + 1);
     for (size_t i = 0; status == TN_OK && i < page.n_rows; i++)
-        add_member(s, &page.rows[i]);
+        s->n_members += tn_site_member(s, &page.rows[i], &s->members[s->n_members], &(Tenon__MemberRecord *){NULL});
+    return status;
+}
+
+static tn_status read_keys(site *s, const uint8_t first[16], tn_error *err)
+{
+    tn_key key = tn_keys_row(s->arena);
+    tn_row row;
+    tn_status status = tn_tool_get(&s->db, s->arena, &key, &row, err);
+    if (status == TN_ENOTFOUND) {
+        tn_keys_first(&s->keys, first);
+        status = TN_OK;
+    } else if (status == TN_OK && !tn_keys_unpack(s->arena, row.value, &s->keys)) {
+        status = tn_error_set(err, TN_EDATALOSS, "the store's keys record is damaged");
+    }
+    if (status == TN_OK)
+        tn_remote_secret_of(s->keys.key[0], s->secret);
     return status;
 }
 
@@ -92,7 +96,7 @@ static tn_status read_site(site *s, tn_error *err)
 {
     Tenon__ClusterRecord *cluster = NULL;
     Tenon__ShardMap *map = NULL;
-    tn_status status = read_row(s, meta(s, "cluster"), &tenon__cluster_record__descriptor,
+    tn_status status = tn_site_row(s, tn_site_meta(s, "cluster"), &tenon__cluster_record__descriptor,
                                 (ProtobufCMessage **)(void *)&cluster, err);
     if (status == TN_ENOTFOUND)
         return tn_error_set(err, status, "no cluster has been made in this store");
@@ -100,9 +104,11 @@ static tn_status read_site(site *s, tn_error *err)
         return tn_error_set(err, TN_EDATALOSS, "the store's cluster record is damaged");
     if (status != TN_OK)
         return status;
-    tn_remote_secret_of(cluster->token_key.data, s->secret);
+    status = read_keys(s, cluster->token_key.data, err);
+    if (status != TN_OK)
+        return status;
     s->partitions = s->shards = cluster->history_shards;
-    status = read_row(s, meta(s, "shards"), &tenon__shard_map__descriptor,
+    status = tn_site_row(s, tn_site_meta(s, "shards"), &tenon__shard_map__descriptor,
                       (ProtobufCMessage **)(void *)&map, err);
     if (status == TN_OK) {
         s->shards = map->shards;
@@ -136,7 +142,7 @@ static void ask_there(void *arg)
 static void hang_up(void *arg) { tn_channel_destroy(((asking *)arg)->channel); }
 
 /* NULL: answered; else why not. */
-static const tn_fault *ask(site *s, const tn_member *m, const char *path,
+const tn_fault *tn_site_ask(site *s, const tn_member *m, const char *path,
                            const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
                            ProtobufCMessage **out)
 {
@@ -176,19 +182,19 @@ static const tn_fault *ask_any(site *s, const char *path, const ProtobufCMessage
 {
     const tn_fault *fault = NULL;
     for (size_t i = 0; i < s->n_members; i++) {
-        fault = ask(s, &s->members[i], path, request, type, out);
+        fault = tn_site_ask(s, &s->members[i], path, request, type, out);
         if (!fault || (fault->code != TN_GRPC_UNAVAILABLE &&
                        fault->code != TN_GRPC_UNIMPLEMENTED)) /* of an older release */
             return fault;
     }
-    return s->n_members ? fault : ask(s, NULL, path, request, type, out);
+    return s->n_members ? fault : tn_site_ask(s, NULL, path, request, type, out);
 }
 
 static int say_fault(const site *s, const tn_fault *fault)
 {
     char text[600];
     snprintf(text, sizeof(text), TN_STR_FMT, TN_STR_ARG(fault->message));
-    return failed(s, text);
+    return tn_site_failed(s, text);
 }
 
 /* ---- member evict ---- */
@@ -199,7 +205,7 @@ static int evict(site *s)
     Tenon__EvictCall call = TENON__EVICT_CALL__INIT;
     Tenon__EvictAnswer *answer = NULL;
     if (!tn_uuid_parse(tn_str_from(s->word), host_id))
-        return failed(s, "HOST-ID is a UUID, as `tenonctl member list` prints it");
+        return tn_site_failed(s, "HOST-ID is a UUID, as `tenonctl member list` prints it");
     call.host_id = (ProtobufCBinaryData){16, host_id};
     const tn_fault *fault = NULL;
     bool asked = false;
@@ -207,17 +213,17 @@ static int evict(site *s)
         if (memcmp(s->members[i].host_id, host_id, 16) == 0)
             continue;
         asked = true;
-        fault = ask(s, &s->members[i], TN_INTERNAL_EVICT, &call.base,
+        fault = tn_site_ask(s, &s->members[i], TN_INTERNAL_EVICT, &call.base,
                     &tenon__evict_answer__descriptor, (ProtobufCMessage **)(void *)&answer);
         if (!fault)
             break;
     }
     if (!asked)
-        return failed(s, "no other member of the cluster is known");
+        return tn_site_failed(s, "no other member of the cluster is known");
     if (fault)
         return say_fault(s, fault);
     if (!answer->known)
-        return failed(s, "no living member has that host id");
+        return tn_site_failed(s, "no living member has that host id");
     printf("evicted: out of the rings, unless it lives and refutes it\n");
     return TN_TOOL_OK;
 }
@@ -284,14 +290,14 @@ static int ring_owner(site *s)
     const char *colon = strchr(s->word, ':'), *slash = colon ? strchr(colon, '/') : NULL;
     if (!slash) {
         if (!tn_parse_u64(tn_str_from(s->word), &shard) || shard < 1 || shard > s->shards)
-            return failed(
+            return tn_site_failed(
                 s, "KEY is a shard that there is, workflow:NAMESPACE/ID, or queue:NAMESPACE/NAME");
         printf("shard %u of %u\n", (unsigned)shard, s->shards);
         print_shard_owner(s, (uint32_t)shard);
         return TN_TOOL_OK;
     }
     if (!namespace_id(s, (tn_str){colon + 1, (size_t)(slash - colon - 1)}, ns_id))
-        return failed(s, "there is no such namespace");
+        return tn_site_failed(s, "there is no such namespace");
     uint64_t hash = tn_hash64_stable(tn_blob_of_str(tn_str_from(ns_id)),
                                      tn_blob_of_str(tn_str_from(slash + 1)));
     if (strncmp(s->word, "workflow:", 9) == 0) {
@@ -302,7 +308,7 @@ static int ring_owner(site *s)
         tn_put_u64be(key, hash);
         print_owner(s, TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)));
     } else {
-        return failed(s, "KEY begins with workflow: or queue:, or is a shard");
+        return tn_site_failed(s, "KEY begins with workflow: or queue:, or is a shard");
     }
     return TN_TOOL_OK;
 }
@@ -345,10 +351,10 @@ static int describe(site *s)
     tn_error err;
     if (!parse_shard(s, &shard))
         return TN_TOOL_FAILED;
-    tn_status status = read_row(s, fence_key(s, shard), &tenon__shard_record__descriptor,
+    tn_status status = tn_site_row(s, fence_key(s, shard), &tenon__shard_record__descriptor,
                                 (ProtobufCMessage **)(void *)&record, &err);
     if (status != TN_OK && status != TN_ENOTFOUND)
-        return failed(s, err.text);
+        return tn_site_failed(s, err.text);
     printf("shard      %u of %u, in partition %u of %u\n", shard, s->shards,
            (shard - 1) % s->partitions + 1, s->partitions);
     printf("map        version %llu\n", (unsigned long long)s->map_version);
@@ -381,17 +387,17 @@ static int close_shard(site *s)
     for (size_t i = 0; i < s->n_members; i++) {
         if (!s->members[i].role_ports[TN_SERVICE_HISTORY])
             continue;
-        fault = ask(s, &s->members[i], TN_INTERNAL_CLOSE_SHARD, &call.base,
+        fault = tn_site_ask(s, &s->members[i], TN_INTERNAL_CLOSE_SHARD, &call.base,
                     &tenon__done__descriptor, (ProtobufCMessage **)(void *)&done);
         told = told || !fault;
     }
     if (!s->n_members) {
-        fault = ask(s, NULL, TN_INTERNAL_CLOSE_SHARD, &call.base, &tenon__done__descriptor,
+        fault = tn_site_ask(s, NULL, TN_INTERNAL_CLOSE_SHARD, &call.base, &tenon__done__descriptor,
                     (ProtobufCMessage **)(void *)&done);
         told = !fault;
     }
     if (!told)
-        return fault ? say_fault(s, fault) : failed(s, "no history host is known");
+        return fault ? say_fault(s, fault) : tn_site_failed(s, "no history host is known");
     printf("told: its owner lets go of shard %u and takes it anew\n", call.shard);
     return TN_TOOL_OK;
 }
@@ -445,7 +451,7 @@ static int wait_until_taken(site *s, uint64_t version)
         uint32_t taken;
         tn_error err;
         if (count_taken(s, version, &taken, &err) != TN_OK)
-            return failed(s, err.text);
+            return tn_site_failed(s, err.text);
         double seconds = (double)(tn_now_mono_ns() - began) / 1e9;
         if (taken == s->want) {
             printf("all %u shards are taken under map version %llu, after %.1f s\n", taken,
@@ -479,7 +485,7 @@ static int split_by_address(site *s, const char *address)
     at.role_ports[TN_SERVICE_FRONTEND] = (uint16_t)port;
     call.shards = (uint32_t)s->want;
     call.dry_run = s->tool->verb == VERB_PLAN;
-    const tn_fault *fault = ask(s, &at, "/tenon.admin.v1.ShardService/SetShards", &call.base,
+    const tn_fault *fault = tn_site_ask(s, &at, "/tenon.admin.v1.ShardService/SetShards", &call.base,
                                 &tenon__admin__v1__set_shards_response__descriptor,
                                 (ProtobufCMessage **)(void *)&answer);
     if (fault)
@@ -525,29 +531,37 @@ static int operate(site *s)
     s->arena = tn_arena_create(0);
     status = read_site(s, &err);
     if (status != TN_OK) {
-        result = failed(s, err.text);
+        result = tn_site_failed(s, err.text);
     } else {
         static int (*const acts[])(site * s) = {
             [VERB_EVICT] = evict,       [VERB_RING] = ring_owner, [VERB_DESCRIBE] = describe,
-            [VERB_CLOSE] = close_shard, [VERB_PLAN] = split,      [VERB_SPLIT] = split};
+            [VERB_CLOSE] = close_shard, [VERB_PLAN] = split,      [VERB_SPLIT] = split,
+            [VERB_REKEY] = tn_site_rekey};
         result = acts[s->tool->verb](s);
     }
     tn_arena_destroy(s->arena);
+    explicit_bzero(s->secret, sizeof(s->secret));
+    explicit_bzero(&s->keys, sizeof(s->keys));
     return result;
 }
 
 static int run(const tn_tool *tool, int argc, char **argv)
 {
     const char *config = NULL, *address = NULL;
-    site s = {.tool = tool, .wait_ns = 60 * TN_SEC};
+    site s = {.tool = tool, .wait_ns = tool->verb == VERB_REKEY ? 120 * TN_SEC : 60 * TN_SEC};
     bool counts = tool->verb == VERB_PLAN || tool->verb == VERB_SPLIT;
     const tn_option options[] = {{"--config", TN_OPTION_TEXT, &config},
                                  {"--shards", TN_OPTION_NUMBER, &s.want},
                                  {"--address", TN_OPTION_TEXT, &address},
                                  {"--wait", TN_OPTION_NS, &s.wait_ns}};
-    int result =
-        tn_tool_options(tool, argc, argv, options, counts ? tool->verb == VERB_PLAN ? 3 : 4 : 1,
-                        &s.word, counts ? 0 : 1, counts ? 0 : 1);
+    const tn_option of_rekey[] = {options[0], {"--wait", TN_OPTION_NS, &s.wait_ns}};
+    bool rekeys = tool->verb == VERB_REKEY, word = !counts && !rekeys;
+    int result = tn_tool_options(tool, argc, argv, rekeys ? of_rekey : options,
+                                 rekeys                    ? 2
+                                 : !counts                 ? 1
+                                 : tool->verb == VERB_PLAN ? 3
+                                                           : 4,
+                                 &s.word, word, word);
     if (result != TN_TOOL_GO_ON)
         return result;
     if (!config && !address)
@@ -627,5 +641,16 @@ const tn_tool tn_tools_operate[] = {
              "--config names the TLS files.\n",
      .run = run,
      .verb = VERB_SPLIT},
+    {.name = "cluster rekey",
+     .args = "--config FILE [--wait 2m]",
+     .brief = "give the cluster a new key while its processes run",
+     .help = "The key by which members know each other: it signs gossip, and what hosts show each other "
+             "is derived from it.\n"
+             "In three steps, each when all members have taken the one before: the new key is "
+             "believed, it signs, the old one is\n"
+             "dropped.  It may be ended at any time; the next one goes on where that was.  --wait is "
+             "for each step.\n",
+     .run = run,
+     .verb = VERB_REKEY},
     {0},
 };

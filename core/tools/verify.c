@@ -8,14 +8,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "client/shardmap.h"
+#include "membership/keys.h"
 #include "proto/proto.h"
 #include "tenon/store.pb-c.h"
 #include "visibility/visibility.h"
 
 enum { VERB_VERIFY, VERB_REINDEX };
 
-#define SCHEMA_KNOWN TN_SHARDMAP_SCHEMA /* of the cluster record */
+#define SCHEMA_KNOWN TN_KEYS_SCHEMA /* of the cluster record */
 
 /* ---- complaints ---- */
 

@@ -18,6 +18,7 @@ import drains
 import manual
 import parts
 import queues
+import rekey
 import secured
 import stores
 import strangers
@@ -26,8 +27,8 @@ import suites
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "warm"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "tls", "strangers", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "warm"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "tls", "strangers", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
 
 
@@ -67,7 +68,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"queues": queues.play, "drains": drains.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"queues": queues.play, "drains": drains.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):

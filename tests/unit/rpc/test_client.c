@@ -606,6 +606,94 @@ static void damaged_frames(void **state)
     }
 }
 
+static void expect(int fd, const char *bytes, size_t n)
+{
+    char in[256];
+    size_t got = 0;
+    assert_true(n <= sizeof(in));
+    for (ssize_t more; got < n && (more = recv(fd, in + got, n - got, 0)) > 0;)
+        got += (size_t)more;
+    assert_int_equal(got, n);
+    if (bytes)
+        assert_memory_equal(in, bytes, n);
+}
+
+static int greet_with(const char *hello, size_t n)
+{
+    int fd = dial();
+    assert_int_equal(send(fd, hello, n, MSG_NOSIGNAL), n);
+    expect(fd, NULL, GREETED);
+    return fd;
+}
+
+#define SHOW(word) "\0\0\0\x9\x9\0\0\0\0" word
+#define PING "\0\0\0\5\5\0\0\0\0"
+#define PONG "\0\0\0\5\6\0\0\0\0"
+
+static void nothing(void *arg) { (void)arg; }
+
+static void use_secrets(const char *shown, const char *believed)
+{
+    const char *list[] = {shown, believed};
+    tn_secrets_use(list, believed ? 2 : 1);
+    for (uint32_t i = 0; i < tn_loops_count(); i++) /* each has it among what it sends next */
+        tn_loop_call(tn_loops_get(i), nothing, NULL);
+}
+
+/* The secret is changed while connections last: who shows the new one stays, who does not is sent away. */
+static void rekeyed(void **state)
+{
+    tn_outcall_stats before, after;
+    attempt a;
+    char rest[64];
+    (void)state;
+    whose = other_id; /* a connection of its own */
+    connect_to(port);
+    call(&a, "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a, "word/me");
+    end(&a);
+    int honest = greet_with(MAGIC HELLO("word"), 16 + 31), stuck = greet_with(MAGIC HELLO("word"), 16 + 31);
+    tn_outcall_stats_get(&before);
+    assert_int_equal(told(MAGIC HELLO("bowl"), 16 + 31, false), 0);
+    use_secrets("word", "bowl");
+    expect(honest, SHOW("word"), 13);
+    expect(stuck, SHOW("word"), 13);
+    int early = greet_with(MAGIC HELLO("bowl"), 16 + 31);
+    use_secrets("bowl", "word");
+    expect(honest, SHOW("bowl"), 13);
+    expect(stuck, SHOW("bowl"), 13);
+    call(&a, "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a, "bowl/me");
+    end(&a);
+    assert_int_equal(send(honest, SHOW("bowl") PING, 13 + 9, MSG_NOSIGNAL), 22);
+    expect(honest, PONG, 9);
+    rpc_secrets_grace_ns = 0;
+    use_secrets("bowl", NULL);
+    expect(honest, SHOW("bowl"), 13);
+    expect(stuck, SHOW("bowl"), 13);
+    expect(early, SHOW("bowl") SHOW("bowl"), 26);
+    assert_int_equal(send(stuck, PING, 9, MSG_NOSIGNAL), 9);
+    assert_true(recv(stuck, rest, sizeof(rest), 0) <= 0);
+    assert_int_equal(send(honest, PING, 9, MSG_NOSIGNAL), 9);
+    expect(honest, PONG, 9);
+    assert_int_equal(send(early, PING, 9, MSG_NOSIGNAL), 9);
+    expect(early, PONG, 9);
+    assert_int_equal(send(early, SHOW("word"), 13, MSG_NOSIGNAL), 13);
+    assert_true(recv(early, rest, sizeof(rest), 0) <= 0);
+    assert_int_equal(told(MAGIC HELLO("word"), 16 + 31, false), 0);
+    call(&a, "/test.T/Secret", "", 5 * TN_SEC);
+    assert_answer(&a, "bowl/me");
+    end(&a);
+    tn_outcall_stats_get(&after);
+    assert_int_equal(after.connects, before.connects);
+    rpc_secrets_grace_ns = 5 * TN_SEC;
+    use_secrets("word", NULL);
+    hang_up();
+    close(honest);
+    close(stuck);
+    close(early);
+}
+
 /* A request in small pieces, one for a method that is not there, a cancelled one, frames of a later release. */
 static void frames_in_pieces(void **state)
 {
@@ -749,7 +837,7 @@ static void by_local_socket(void **state)
 static int stop(void **state)
 {
     stop_http2(state);
-    tn_pipes_forget();
+    tn_secrets_forget();
     tn_loops_stop();
     tn_loops_destroy();
     return 0;
@@ -778,7 +866,7 @@ int main(void)
         cmocka_unit_test(frames_in_pieces),
         cmocka_unit_test(settled),     cmocka_unit_test(easy_answers),
         cmocka_unit_test(older_release),
-        cmocka_unit_test(shared),
+        cmocka_unit_test(shared),      cmocka_unit_test(rekeyed),
     };
     const struct CMUnitTest locally[] = {
         cmocka_unit_test(by_local_socket),
