@@ -23,7 +23,7 @@ static struct {
     tn_arena *arena; /* of the round under way; NULL: none */
     tn_store_op op;
     atomic_bool read_once, others;
-    bool stopping, gone, meet_others, again;
+    bool stopping, gone, meet_others, again, written;
 } r;
 
 static void read_all(void);
@@ -41,6 +41,8 @@ static void written(tn_store_op *op)
 {
     if (op->status != TN_OK)
         TN_LOG(TN_LOG_WARN, "membership", "the member record could not be written", TN_LOG_Z("why", op->error.text));
+    r.again = r.again || !r.written;
+    r.written = true;
     round_over();
 }
 
@@ -111,7 +113,8 @@ static void rows_came(tn_store_op *op)
         meet(&page->rows[i]);
     if (op->status != TN_OK)
         TN_LOG(TN_LOG_WARN, "membership", "the member records could not be read", TN_LOG_Z("why", op->error.text));
-    atomic_store(&r.read_once, true);
+    if (r.written) /* of two that start at once, and see nobody before they write, one sees the other after that */
+        atomic_store(&r.read_once, true);
     if (r.stopping)
         round_over();
     else

@@ -35,6 +35,7 @@
 #include "visibility/visibility.h"
 #include "worker/worker.h"
 
+#define STOP_MORE_NS (20 * TN_SEC)  /* what an end may take besides the drains */
 #define SCHEMA 1u                   /* of a new store */
 #define SCHEMA_MAX TN_KEYS_SCHEMA /* that this release knows */
 
@@ -608,9 +609,11 @@ static void close_metrics(void *arg)
 
 static void stop(server *s)
 {
-    tn_notify("STOPPING=1\nSTATUS=ending the calls in flight");
-    tn_control_stop();
     uint64_t drain_ns = s->current ? s->current->settings->rpc_drain_ns : 0;
+    /* Ports drain one after another, if they need all of the time; then what is in memory is written. */
+    tn_notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu\nSTATUS=ending the calls in flight",
+              (unsigned long long)((TN_SERVICE_COUNT * drain_ns + STOP_MORE_NS) / TN_US));
+    tn_control_stop();
     if (s->rpc)
         set_health(s, TN_HEALTH_NOT_SERVING);
     tn_cluster_drain();

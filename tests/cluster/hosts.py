@@ -24,26 +24,27 @@ metrics: {{prometheus: {{listenAddress: "{ip}:{metrics}"}}}}
 class Host(Member):
     """Its process is started, paused, killed and asked as a fleet's member is."""
 
-    def __init__(self, site, name, roles=ROLES, datastores=None, membership="", ports=None):
+    def __init__(self, site, name, roles=ROLES, datastores=None, membership="", ports=None, example="cluster.yaml", ip=None):
         self.fleet, self.name, self.roles, self.wrapper = site, name, roles, []
         site.count += 1
-        self.ip = ports.ip if ports else f"127.0.0.{1 + site.count}"
+        self.ip = ip or (ports.ip if ports else f"127.0.0.{1 + site.count}")
         self.rpc = ports.rpc if ports else {role: site.ports.take() for role in ROLES}
         self.gossip = ports.gossip if ports else {role: site.ports.take() for role in ROLES}
         self.metrics_port = site.ports.take()
         self.config, self.log = (os.path.join(site.folder, name + end) for end in (".yaml", ".log"))
         self.tenond, self.process, self.paused = site.tenond, None, False
         self.clock = os.devnull
-        with open(os.path.join(ROOT, "etc", "cluster.yaml")) as text:
+        with open(os.path.join(ROOT, "etc", example)) as text:
             words = text.read()
-        for role in ROLES:
+        for role in re.findall(r"^  (\w+): \{rpc: ", words, re.M):
             words, found = re.subn(rf"(  {role}: {{rpc: {{bindOnIP: )10.0.0.1(, grpcPort: )\d+(, membershipPort: )\d+",
                                    rf"\g<1>{self.ip}\g<2>{self.rpc[role]}\g<3>{self.gossip[role]}", words)
-            assert found == 1, f"etc/cluster.yaml has no port of {role}"
+            assert found == 1, f"etc/{example} has no port of {role}"
         if membership:
             words = words.replace("    enabled: true", "    enabled: true\n    " + membership)
         words = re.sub(r"  datastores:\n(    .*\n)+", "  datastores:\n" + datastores, words) if datastores else words.replace(
             '"db:5432"', f'"127.0.0.1:{site.db.port}"')
+        words = re.sub(r"^metrics:.*\n|, httpPort: \d+", "", words, flags=re.M)
         with open(self.config, "w") as out:
             out.write(words + EXTRA.format(plugins=site.plugins, ip=self.ip, metrics=self.metrics_port))
         site.members.append(self)

@@ -24,11 +24,12 @@ import stores
 import strangers
 import warm
 import suites
+import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
 ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "warm"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "tls", "strangers", "manual", "chaos"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "tls", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
 
 
@@ -118,6 +119,8 @@ async def play(arguments, report, base):
         await secured.play(arguments, report, folder("tls"))
     if "manual" in wanted:
         await manual.play(arguments, report, folder("manual"))
+    if "units" in wanted:
+        await units.play(arguments, report, folder("units"))
     if "strangers" in wanted:
         await strangers.play(arguments, report, folder("strangers"))
     if "skew" in wanted:
@@ -153,7 +156,7 @@ def main():
     parser.add_argument("--suites", nargs="+", help="of sdkall, sdkparted, sdkmoved only these, as python go features-go facts")
     parser.add_argument("--features", help="a checkout of the conformance suite: sdkall plays it, too (tests/sdk/features)")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "strangers", "manual", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "strangers", "units", "manual", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

@@ -53,12 +53,17 @@ def the_unit(args):
     if not shutil.which("systemd-analyze"):
         print("# left out: the unit (no systemd-analyze here)")
         return None
-    said = run("systemd-analyze", "security", "--offline=true", "--no-pager", args.unit)
-    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said.stdout)
-    check("the unit's exposure is 1.2 at most", level and float(level.group(1)) <= 1.2, said.stdout[-300:] + said.stderr)
-    said = run("systemd-analyze", "verify", "--man=no", args.unit)
-    check("the unit has no key that systemd does not know", "Unknown" not in said.stderr and "ailed to parse" not in said.stderr,
-          said.stderr)
+    for unit in (args.unit, args.unit.replace("tenon.service", "tenon@.service")):
+        name = os.path.basename(unit)
+        said = run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+        level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said.stdout)
+        check(f"the exposure of {name} is 1.2 at most", level and float(level.group(1)) <= 1.2, said.stdout[-300:] + said.stderr)
+        said = run("systemd-analyze", "verify", "--man=no", unit)
+        check(f"{name} has no key that systemd does not know", "Unknown" not in said.stderr and "ailed to parse" not in said.stderr,
+              said.stderr)
+    keys = [{line for line in open(unit) if re.match("(Cap|Amb|NoNew|Protect|Private|Restrict|System|Memory|Lock|Device|Remove|Keyring|Proc)", line)}
+            for unit in (args.unit, args.unit.replace("tenon.service", "tenon@.service"))]
+    check("both units have the same sandbox", keys[0] == keys[1] and len(keys[0]) > 25, keys[0] ^ keys[1])
     allowed = set()
     for line in open(args.unit):
         key, _, value = line.strip().partition("=")
