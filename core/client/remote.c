@@ -417,6 +417,11 @@ static void show_stats(void)
         {"tenon_internode_connects", "connections made to other hosts", offsetof(tn_outcall_stats, connects)},
         {"tenon_internode_connects_local", "... of them by local sockets", offsetof(tn_outcall_stats, connects_local)},
         {"tenon_internode_writes", "writes to sockets that carried such calls", offsetof(tn_outcall_stats, writes)},
+        {"tenon_internode_calls_refused", "... that a circuit breaker kept back", offsetof(tn_outcall_stats, refused)},
+        {"tenon_internode_breakers_opened", "times that a host left calls without an answer and got none for a while",
+         offsetof(tn_outcall_stats, breakers_opened)},
+        {"tenon_internode_breakers_open", "circuit breakers that are open now; one a loop, host and role",
+         offsetof(tn_outcall_stats, breakers_open)},
         {"tenon_internode_reads", "reads of sockets that carried their answers", offsetof(tn_outcall_stats, reads)},
     };
     for (size_t i = 0; i < TN_COUNT_OF(shown); i++)

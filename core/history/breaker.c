@@ -4,17 +4,17 @@
 
 #include <stdlib.h>
 
-#define FAILURES_MAX 5u
-#define OPEN_NS (60 * TN_SEC)
 #define OUT_MAX 100u
 #define BUSY_NS (100 * TN_MS)
 #define FORGET_ABOVE 1000u /* then quiet ones go */
 
+static const tn_breaker_rule rule = {
+    .failures_max = 5, .open_ns = 60 * TN_SEC, .open_max_ns = 60 * TN_SEC, .try_ns = UINT64_MAX};
+
 typedef struct breaker {
     tn_map_link link;
-    uint32_t failures, out;
-    uint64_t open_until_ns; /* 0: closed */
-    bool trying;            /* the one request that finds out */
+    tn_breaker state;
+    uint32_t out;
     size_t key_n;
     char key[];
 } breaker;
@@ -46,7 +46,7 @@ static void forget(void *user, tn_map_link *link)
 {
     quiet *q = user;
     breaker *b = TN_CONTAINER_OF(link, breaker, link);
-    if (!q->every && (b->out || b->failures))
+    if (!q->every && (b->out || b->state.failures))
         return;
     tn_map_remove(&q->all->map, link);
     free(b);
@@ -78,38 +78,32 @@ static breaker *get(tn_breakers *all, tn_str ns_id, tn_str destination)
     return b;
 }
 
-uint64_t tn_breaker_wait_ns(tn_breakers *all, tn_str ns_id, tn_str destination, uint64_t now_ns)
+uint64_t tn_breakers_wait_ns(tn_breakers *all, tn_str ns_id, tn_str destination, uint64_t now_ns)
 {
     breaker *b = get(all, ns_id, destination);
-    if (b->open_until_ns > now_ns)
-        return b->open_until_ns - now_ns;
-    if (b->trying || b->out >= OUT_MAX)
-        return b->trying ? TN_SEC : BUSY_NS;
-    b->trying = b->open_until_ns != 0;
+    if (b->out >= OUT_MAX && !tn_breaker_is_open(&b->state))
+        return BUSY_NS;
+    uint64_t wait_ns = tn_breaker_wait_ns(&b->state, &rule, now_ns);
+    if (wait_ns)
+        return b->state.tried_ns ? TN_SEC : wait_ns;
     b->out++;
     return 0;
 }
 
-void tn_breaker_report(tn_breakers *all, tn_str ns_id, tn_str destination, bool down,
-                       uint64_t now_ns)
+void tn_breakers_report(tn_breakers *all, tn_str ns_id, tn_str destination, bool down,
+                        uint64_t now_ns)
 {
     breaker *b = get(all, ns_id, destination);
-    bool tried = b->trying;
     if (b->out)
         b->out--;
-    b->trying = false;
-    if (!down) {
-        b->failures = 0;
-        b->open_until_ns = 0;
-        return;
-    }
-    b->failures++;
-    if (tried || b->failures > FAILURES_MAX)
-        b->open_until_ns = now_ns + OPEN_NS;
+    if (down)
+        (void)tn_breaker_failed(&b->state, &rule, now_ns);
+    else
+        (void)tn_breaker_succeeded(&b->state);
 }
 
-bool tn_breaker_is_open(const tn_breakers *all, tn_str ns_id, tn_str destination)
+bool tn_breakers_are_open(const tn_breakers *all, tn_str ns_id, tn_str destination)
 {
     const breaker *b = find(all, ns_id, destination);
-    return b && b->open_until_ns != 0;
+    return b && tn_breaker_is_open(&b->state);
 }

@@ -103,7 +103,7 @@ static tn_breakers *breakers_of(const ncall *c) { return &c->shard->hl->breakers
 
 static void report(const ncall *c, bool down)
 {
-    tn_breaker_report(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination), down, tn_now_mono_ns());
+    tn_breakers_report(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination), down, tn_now_mono_ns());
 }
 
 static void refuse(ncall *c, const char *type, const char *message)
@@ -116,7 +116,7 @@ static void refuse(ncall *c, const char *type, const char *message)
 /* True: the destination rests; the run asks again. */
 static bool held_back(ncall *c)
 {
-    uint64_t wait_ns = tn_breaker_wait_ns(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination),
+    uint64_t wait_ns = tn_breakers_wait_ns(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination),
                                           tn_now_mono_ns());
     if (wait_ns)
         ncall_answer(c, NULL, wait_ns);
@@ -584,7 +584,7 @@ void tn_nexus_describe_blocked(const tn_run *run,
     static char why[] = "The circuit breaker is open.";
     for (size_t i = 0; i < out->n_pending_nexus_operations; i++) {
         Temporal__Api__Workflow__V1__PendingNexusOperationInfo *op = out->pending_nexus_operations[i];
-        bool open = tn_breaker_is_open(all, ns_id, tn_str_from(op->endpoint));
+        bool open = tn_breakers_are_open(all, ns_id, tn_str_from(op->endpoint));
         if (open && op->state == 1) {
             op->state = 4;
             op->blocked_reason = why;
@@ -598,7 +598,7 @@ void tn_nexus_describe_blocked(const tn_run *run,
         Temporal__Api__Workflow__V1__CallbackInfo *info = out->callbacks[i];
         if (info->state == TN_CALLBACK_SCHEDULED &&
             info->callback->variant_case == TEMPORAL__API__COMMON__V1__CALLBACK__VARIANT_NEXUS &&
-            tn_breaker_is_open(all, ns_id, tn_str_from(destination_of(scratch, info->callback->nexus->url)))) {
+            tn_breakers_are_open(all, ns_id, tn_str_from(destination_of(scratch, info->callback->nexus->url)))) {
             info->state = 6;
             info->blocked_reason = why;
         }

@@ -9,7 +9,8 @@
 
 #include "rpc/pipe.h"
 
-static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_connects_local, stat_writes, stat_reads;
+static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_connects_local, stat_writes, stat_reads,
+    stat_refused, stat_opened, stat_open;
 
 static void count(_Atomic uint64_t *stat, uint64_t n)
 {
@@ -27,6 +28,9 @@ void tn_outcall_stats_get(tn_outcall_stats *out)
         .connects_local = atomic_load_explicit(&stat_connects_local, memory_order_relaxed),
         .writes = atomic_load_explicit(&stat_writes, memory_order_relaxed),
         .reads = atomic_load_explicit(&stat_reads, memory_order_relaxed),
+        .refused = atomic_load_explicit(&stat_refused, memory_order_relaxed),
+        .breakers_opened = atomic_load_explicit(&stat_opened, memory_order_relaxed),
+        .breakers_open = atomic_load_explicit(&stat_open, memory_order_relaxed),
     };
 }
 
@@ -71,6 +75,53 @@ static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char 
 void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent)
 {
     fail_unreachable(call, call->channel, why, unsent);
+}
+
+/* ---- the circuit breaker ----
+ *
+ * A host that can't be reached fails calls at once.  This is for one that can, and takes calls, and says nothing: five calls in a
+ * row that it still owed an answer when their time had been over for a second, or connections in a row that broke before
+ * anything was answered.  Any answer, an error too, shows that it works on what it is asked. */
+
+static const tn_breaker_rule rule = {
+    .failures_max = 4, .open_ns = TN_SEC, .open_max_ns = 30 * TN_SEC, .try_ns = TN_SEC};
+
+static void host_is_silent(tn_channel *ch)
+{
+    if (!tn_breaker_failed(&ch->breaker, &rule, tn_now_mono_ns()))
+        return;
+    count(&stat_opened, 1);
+    count(&stat_open, 1);
+    TN_LOG(TN_LOG_WARN, "rpc", "a host leaves calls without an answer: it gets none for a while", TN_LOG_Z("ip", ch->ip),
+           TN_LOG_U("port", ch->port), TN_LOG_U("silences", ch->breaker.failures));
+}
+
+static void breaker_closed(const tn_channel *ch, const char *why)
+{
+    atomic_fetch_sub_explicit(&stat_open, 1, memory_order_relaxed);
+    TN_LOG(TN_LOG_INFO, "rpc", why, TN_LOG_Z("ip", ch->ip), TN_LOG_U("port", ch->port));
+}
+
+void rpc_outcall_answered(tn_outcall *call, const tn_fault *fault)
+{
+    tn_channel *ch = call->channel;
+    ch->failures = 0;
+    if (call->wire)
+        call->wire->answered = true;
+    else if (call->pipe && call->pipe->link)
+        call->pipe->link->answered = true;
+    if (ch->breaker.failures && tn_breaker_succeeded(&ch->breaker))
+        breaker_closed(ch, "a host answers calls again");
+    rpc_outcall_finish(call, fault, false);
+}
+
+static bool is_refused(tn_channel *ch, tn_outcall *call)
+{
+    if (!tn_breaker_is_open(&ch->breaker) || !tn_breaker_wait_ns(&ch->breaker, &rule, tn_now_mono_ns()))
+        return false;
+    count(&stat_refused, 1);
+    fail_unreachable(call, ch, "it leaves calls without an answer, and is tried again soon", true);
+    return true;
 }
 
 /* ---- a link ---- */
@@ -160,6 +211,7 @@ void rpc_link_close(rpc_link *l, const char *why, bool broke)
         return;
     l->closed = true;
     tn_channel *ch = l->channel;
+    bool mute = broke && is_up(l) && !l->answered && calls_on(l);
     tn_loop_timer_stop(&l->tick);
     tn_list_remove(&l->in_channel);
     if (ch->current == l)
@@ -178,6 +230,8 @@ void rpc_link_close(rpc_link *l, const char *why, bool broke)
     tn_stream_close(l->stream);
     if (!broke)
         return;
+    if (mute)
+        host_is_silent(ch);
     uint64_t wait = RPC_BACKOFF_MIN_NS << (ch->failures < 7 ? ch->failures : 7), jitter;
     tn_random_bytes(&jitter, sizeof(jitter));
     ch->failures++;
@@ -306,7 +360,6 @@ static void link_tick(tn_loop_timer *timer)
 static void link_ready(void *user)
 {
     rpc_link *l = user;
-    l->channel->failures = 0;
     l->last_read_ns = tn_now_mono_ns();
     count(&stat_connects, 1);
     l->pipe = l->channel->by_pipe ? rpc_pipe_create(NULL, l) : NULL;
@@ -398,6 +451,9 @@ void tn_channel_destroy(tn_channel *ch)
     if (!ch)
         return;
     ch->broken = NULL;
+    if (tn_breaker_is_open(&ch->breaker))
+        breaker_closed(ch, "a host that left calls without an answer has gone");
+    ch->breaker = (tn_breaker){.failures = UINT32_MAX / 2, .open_until_ns = 1}; /* what ends now says nothing */
     if (ch->by_pipe || ch->shares_pipes)
         rpc_pipe_channel_ends(ch);
     TN_LIST_FOREACH_SAFE (link, &ch->links)
@@ -427,14 +483,22 @@ static void watch(rpc_link *l)
     tn_loop_timer_start(&l->tick, tn_now_mono_ns() + (is_up(l) ? RPC_SILENCE_NS : RPC_CONNECT_NS));
 }
 
+/* The deadline alone is no sign of anything: who asks may have little patience. */
+static void wait_for_answer(tn_outcall *call)
+{
+    uint64_t until;
+    if (__builtin_add_overflow(call->deadline_mono_ns, RPC_OWED_NS, &until))
+        return;
+    tn_loop_timer_start(&call->timer, until);
+}
+
 /* By a pipe to that host, whoever opened it.  False: there is none. */
 static bool by_pipe(const tn_channel *ch, tn_outcall *call)
 {
     rpc_pipe *p = ch->by_pipe || ch->shares_pipes ? rpc_pipe_to(ch->host_id) : NULL;
     if (!p)
         return false;
-    if (call->deadline_mono_ns != UINT64_MAX)
-        tn_loop_timer_start(&call->timer, call->deadline_mono_ns);
+    wait_for_answer(call);
     rpc_pipe_send(p, call);
     if (p->link)
         watch(p->link);
@@ -445,6 +509,7 @@ static void call_too_late(tn_loop_timer *timer)
 {
     tn_outcall *call = TN_CONTAINER_OF(timer, tn_outcall, timer);
     give_up(call);
+    host_is_silent(call->channel);
     rpc_outcall_finish(call,
                        tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED,
                                      "context deadline exceeded"),
@@ -489,7 +554,7 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     tn_list_init(&call->link);
     tn_loop_timer_init(&call->timer, call_too_late);
     count(&stat_calls, 1);
-    if (by_pipe(ch, call))
+    if (is_refused(ch, call) || by_pipe(ch, call))
         return;
     if (!ch->current && ch->failures && tn_now_mono_ns() < ch->retry_at_ns) {
         fail_unreachable(call, ch, "not reachable", true);
@@ -506,8 +571,7 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     call->wire = l;
     l->n_calls++;
     tn_list_push_back(&l->calls, &call->link);
-    if (call->deadline_mono_ns != UINT64_MAX)
-        tn_loop_timer_start(&call->timer, call->deadline_mono_ns);
+    wait_for_answer(call);
     if (l->session) {
         rpc_link_submit(l, call);
         rpc_link_flush_later(l);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* gRPC towards another host: unary calls of one role to another's.  A channel is one loop's way to one address:
  * connected when first used, again after it broke, with back-off; while it can't be reached calls fail at once, so
- * that nobody queues for a dead host.  All [loop], the loop that made the channel. */
+ * that nobody queues for a dead host; and so they do while its circuit breaker is open, since it takes calls and doesn't
+ * answer.  All [loop], the loop that made the channel. */
 #ifndef TN_RPC_CLIENT_H
 #define TN_RPC_CLIENT_H
 
@@ -24,7 +25,7 @@ typedef struct tn_outcall {
     tn_arena *arena;  /* the answer is made in it */
     const char *path; /* "/pkg.Service/Method" */
     tn_blob message;  /* packed; must live until done */
-    uint64_t deadline_mono_ns; /* travels along; UINT64_MAX: none */
+    uint64_t deadline_mono_ns; /* travels along, and is waited for a second longer; UINT64_MAX: none */
     tn_outcall_header headers[TN_OUTCALL_HEADERS_MAX];
     size_t n_headers;
     void (*done)(struct tn_outcall *call); /* exactly once, never inside a call of the user's */
@@ -82,6 +83,8 @@ bool tn_outcall_settle(tn_outcall *call);
 typedef struct tn_outcall_stats { /* [any] of all channels of the process */
     uint64_t calls, failed, bytes_out, bytes_in, connects, connects_local;
     uint64_t writes, reads; /* of sockets: a packet each, as a rule */
+    uint64_t refused;       /* calls that a circuit breaker kept back */
+    uint64_t breakers_opened, breakers_open; /* so far, and now; one a loop, host and role */
 } tn_outcall_stats;
 void tn_outcall_stats_get(tn_outcall_stats *out);
 

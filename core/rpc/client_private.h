@@ -3,6 +3,7 @@
 #ifndef TN_RPC_CLIENT_PRIVATE_H
 #define TN_RPC_CLIENT_PRIVATE_H
 
+#include "base/breaker.h"
 #include "rpc/client.h"
 #include "rpc/private.h"
 #include "rpc/tls_private.h"
@@ -12,6 +13,7 @@
 #define RPC_SILENCE_NS (10 * TN_SEC) /* then a ping */
 #define RPC_PONG_NS (5 * TN_SEC)     /* then it is dead */
 #define RPC_RESPONSE_BYTES_MAX (128u << 20)
+#define RPC_OWED_NS TN_SEC /* after a call's deadline its host owes an answer still, if only that it is over */
 
 typedef struct rpc_link {
     tn_channel *channel;
@@ -26,6 +28,7 @@ typedef struct rpc_link {
     tn_msg flush;
     bool flush_queued, ping_out;
     bool leaving; /* told to go away: takes no new calls */
+    bool answered; /* a call */
     bool closed;
     uint64_t last_read_ns;
 } rpc_link;
@@ -41,14 +44,17 @@ struct tn_channel {
     uint8_t host_id[16];
     bool by_pipe; /* until the host turns out to be of an older release */
     bool shares_pipes; /* opens none, but uses what there is */
-    uint32_t failures;
+    uint32_t failures; /* to connect, or to say anything on a connection, in a row */
     uint64_t retry_at_ns;
+    tn_breaker breaker;
     void (*broken)(void *user);
     void *user;
 };
 
 /* client.c */
 void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent);
+/* The same, by an answer of the host. */
+void rpc_outcall_answered(tn_outcall *call, const tn_fault *fault);
 void rpc_link_flush_later(rpc_link *l);
 void rpc_link_close(rpc_link *l, const char *why, bool broke);
 void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent);

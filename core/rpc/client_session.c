@@ -115,7 +115,7 @@ static void take_answer(tn_outcall *call)
         rpc_outcall_finish(
             call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "no gRPC status came"), false);
     } else if (call->status > 0) {
-        rpc_outcall_finish(call, fault_of(call), false);
+        rpc_outcall_answered(call, fault_of(call));
     } else if (call->body.n < RPC_FRAME_HEAD || call->body.p[0] != 0 ||
                tn_get_u32be(call->body.p + 1) != call->body.n - RPC_FRAME_HEAD) {
         rpc_outcall_finish(
@@ -125,7 +125,7 @@ static void take_answer(tn_outcall *call)
         tn_arena_set_limit(call->arena, 0);
         call->response = tn_arena_blob(call->arena, tn_blob_from(call->body.p + RPC_FRAME_HEAD,
                                                                  call->body.n - RPC_FRAME_HEAD));
-        rpc_outcall_finish(call, NULL, false);
+        rpc_outcall_answered(call, NULL);
     }
 }
 

@@ -349,10 +349,10 @@ bool rpc_pipe_take_answer(rpc_pipe *p, uint32_t id, tn_blob body)
         return true;
     }
     if (body.p[0]) {
-        rpc_outcall_finish(call, fault_of(call, body), false);
+        rpc_outcall_answered(call, fault_of(call, body));
         return true;
     }
     call->response = tn_arena_blob(call->arena, tn_blob_from(body.p + 1, body.n - 1));
-    rpc_outcall_finish(call, NULL, false);
+    rpc_outcall_answered(call, NULL);
     return true;
 }

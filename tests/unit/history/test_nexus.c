@@ -551,24 +551,24 @@ static void a_breaker_opens_and_tries(void **state)
     open_run();
     tn_breakers_init(&all);
     for (int i = 0; i < 6; i++) {
-        assert_int_equal(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
-        tn_breaker_report(&all, TN_STR("ns"), TN_STR("d"), true, now);
+        assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
+        tn_breakers_report(&all, TN_STR("ns"), TN_STR("d"), true, now);
     }
-    assert_true(tn_breaker_is_open(&all, TN_STR("ns"), TN_STR("d")));
-    assert_false(tn_breaker_is_open(&all, TN_STR("ns"), TN_STR("other")));
-    assert_int_equal(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 60 * TN_SEC);
+    assert_true(tn_breakers_are_open(&all, TN_STR("ns"), TN_STR("d")));
+    assert_false(tn_breakers_are_open(&all, TN_STR("ns"), TN_STR("other")));
+    assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 60 * TN_SEC);
     now += 60 * TN_SEC;
-    assert_int_equal(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0); /* one finds out */
-    assert_true(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now) > 0);
-    tn_breaker_report(&all, TN_STR("ns"), TN_STR("d"), true, now);
-    assert_int_equal(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 60 * TN_SEC);
+    assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0); /* one finds out */
+    assert_true(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now) > 0);
+    tn_breakers_report(&all, TN_STR("ns"), TN_STR("d"), true, now);
+    assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 60 * TN_SEC);
     now += 60 * TN_SEC;
-    assert_int_equal(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
-    tn_breaker_report(&all, TN_STR("ns"), TN_STR("d"), false, now);
-    assert_false(tn_breaker_is_open(&all, TN_STR("ns"), TN_STR("d")));
+    assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
+    tn_breakers_report(&all, TN_STR("ns"), TN_STR("d"), false, now);
+    assert_false(tn_breakers_are_open(&all, TN_STR("ns"), TN_STR("d")));
     for (int i = 0; i < 100; i++)
-        assert_int_equal(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
-    assert_true(tn_breaker_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now) > 0); /* enough are out */
+        assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
+    assert_true(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now) > 0); /* enough are out */
     tn_breakers_done(&all);
 }
 

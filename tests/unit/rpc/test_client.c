@@ -81,7 +81,7 @@ static void do_lose(tn_call *call) /* answers when nobody waits any more */
     waiting *w = TN_NEW(call->arena, waiting);
     w->call = call;
     tn_loop_timer_init(&w->timer, wait_over);
-    tn_loop_timer_start(&w->timer, tn_now_mono_ns() + 300 * TN_MS);
+    tn_loop_timer_start(&w->timer, tn_now_mono_ns() + 1500 * TN_MS);
 }
 
 static void do_wait(tn_call *call) /* 300 ms */
@@ -340,10 +340,55 @@ static void deadline(void **state)
     attempt a;
     uint64_t before = atomic_load(&cancelled);
     connect_to(port);
-    call(&a, "/test.T/Wait", "", 30 * TN_MS);
+    call(&a, "/test.T/Stay", "", 30 * TN_MS);
     assert_fault(&a, TN_GRPC_DEADLINE_EXCEEDED, false);
     until_cancelled(before + 1);
     end(&a);
+    hang_up();
+}
+
+/* A host that takes calls and never answers one is asked no more, but for one call now and then that tries. */
+static void a_silent_host_gets_no_more_calls(void **state)
+{
+    (void)state;
+    attempt a[6];
+    tn_outcall_stats before, after;
+    uint64_t seen = atomic_load(&cancelled);
+    tn_outcall_stats_get(&before);
+    connect_to(port);
+    for (size_t i = 0; i < 5; i++)
+        begin(&a[i], "/test.T/Stay", "", 30 * TN_MS);
+    for (size_t i = 0; i < 5; i++) {
+        await(&a[i]);
+        assert_fault(&a[i], TN_GRPC_DEADLINE_EXCEEDED, false);
+        end(&a[i]);
+    }
+    tn_outcall_stats_get(&after);
+    if (!piped) { /* there the host's rpc answers at the deadline: it lives */
+        assert_int_equal(after.breakers_opened, before.breakers_opened);
+        hang_up();
+        return;
+    }
+    assert_int_equal(after.breakers_opened, before.breakers_opened + 1);
+    assert_int_equal(after.breakers_open, before.breakers_open + 1);
+    call(&a[5], "/test.T/Echo", "x", 5 * TN_SEC);
+    assert_fault(&a[5], TN_GRPC_UNAVAILABLE, true);
+    end(&a[5]);
+    until_cancelled(seen + 5);
+    for (int i = 0; i < 1000; i++) { /* then it has been open for a second, and this one tries */
+        call(&a[5], "/test.T/Echo", "x", 5 * TN_SEC);
+        bool good = !a[5].out.fault;
+        end(&a[5]);
+        if (good)
+            break;
+        usleep(10000);
+    }
+    tn_outcall_stats_get(&after);
+    assert_int_equal(after.breakers_open, before.breakers_open);
+    assert_true(after.refused > before.refused);
+    call(&a[5], "/test.T/Echo", "x", 5 * TN_SEC);
+    assert_answer(&a[5], "x");
+    end(&a[5]);
     hang_up();
 }
 
@@ -848,7 +893,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
-        cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
+        cmocka_unit_test(deadline), cmocka_unit_test(a_silent_host_gets_no_more_calls),    cmocka_unit_test(cancel),
         cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
         cmocka_unit_test(unreachable), cmocka_unit_test(drained),
         cmocka_unit_test(refused_stream),
@@ -859,7 +904,7 @@ int main(void)
     const struct CMUnitTest by_pipe[] = {
         cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
-        cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
+        cmocka_unit_test(deadline), cmocka_unit_test(a_silent_host_gets_no_more_calls),    cmocka_unit_test(cancel),
         cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
         cmocka_unit_test(unreachable), cmocka_unit_test(drained),
         cmocka_unit_test(strangers),   cmocka_unit_test(damaged_frames),
@@ -872,7 +917,7 @@ int main(void)
         cmocka_unit_test(by_local_socket),
         cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
-        cmocka_unit_test(deadline),    cmocka_unit_test(cancel),
+        cmocka_unit_test(deadline), cmocka_unit_test(a_silent_host_gets_no_more_calls),    cmocka_unit_test(cancel),
         cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
         cmocka_unit_test(drained),
     };
