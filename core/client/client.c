@@ -25,6 +25,8 @@ static const tn_client_net *net; /* NULL: this process is all there is */
 
 void tn_client_use_net(const tn_client_net *use) { net = use; }
 
+bool tn_client_is_alone(void) { return !net; }
+
 static const tn_member *owner_of(uint32_t service, tn_blob key, bool *out_any)
 {
     *out_any = true;

@@ -148,6 +148,7 @@ typedef struct tn_hreq {
     bool pass_on;   /* set by the caller: an answer of another host may be opaque (tn_proto_opaque) */
     bool not_owner; /* with a fault: nothing was done, since the shard is another host's... */
     bool final;     /* ... and that is the answer; else the ring is asked again, for a while */
+    bool taken_in;  /* UPDATE...: a host had admitted it before it lost the shard or its life */
     uint8_t tries;
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
@@ -172,6 +173,7 @@ const struct tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any);
 const struct tn_member *tn_client_queue_owner(tn_str ns_id, tn_str queue, bool *out_any);
 /* [loop, when members have changed] Another host has the queue than before: its tasks must be offered again. */
 bool tn_client_queue_moved(tn_str ns_id, tn_str queue, uint32_t type, bool sticky);
+bool tn_client_is_alone(void); /* there are no other hosts, and never will be */
 /* [loop] "ip:port" of the queue's or partition's host; NULL: there is only this one. */
 const char *tn_client_queue_host(tn_arena *arena, tn_str ns_id, tn_str queue);
 

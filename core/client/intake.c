@@ -100,6 +100,7 @@ static void history_served(tn_hreq *req)
         atomic_fetch_sub_explicit(&in_service, 1, memory_order_relaxed);
     tn_namespace_unref(req->ns);
     answer.not_owner = req->not_owner;
+    answer.taken_in = req->taken_in;
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
     else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,

@@ -98,11 +98,20 @@ typedef struct history_call {
     tn_hreq *req;
 } history_call;
 
+/* Reads, and an update, which its id keeps from being taken in twice. */
+static bool may_be_repeated(tn_hop op)
+{
+    return op == TN_HOP_DESCRIBE || op == TN_HOP_GET_HISTORY || op == TN_HOP_GET_HISTORY_REVERSE || op == TN_HOP_QUERY ||
+           op == TN_HOP_UPDATE || op == TN_HOP_POLL_UPDATE;
+}
+
 static void history_answered(tn_outcall *out)
 {
     tn_hreq *req = ((history_call *)out)->req;
+    bool lost = out->fault && out->broken && !out->unsent && may_be_repeated(req->op);
     req->fault = out->fault;
-    req->not_owner = out->fault && out->unsent;
+    req->not_owner = out->fault && (out->unsent || lost);
+    req->taken_in = req->taken_in || (lost && req->op == TN_HOP_UPDATE);
     if (!out->fault && tn_wire_close_history(out->response, req) != TN_OK)
         req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
     if (!req->fault && req->not_owner)
@@ -165,6 +174,8 @@ static void matching_answered(tn_outcall *out)
     req->not_owner = out->fault && out->unsent;
     /* A poll may be repeated whatever became of it: a task that was lost on the way times out and comes again. */
     if (out->fault && mc->poll_id && out->fault->code == TN_GRPC_UNAVAILABLE)
+        req->not_owner = true;
+    if (out->fault && out->broken && req->op == TN_MOP_QUERY) /* it only reads */
         req->not_owner = true;
     if (!out->fault && tn_wire_close_matching(out->response, req) != TN_OK)
         req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");

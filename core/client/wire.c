@@ -189,6 +189,7 @@ tn_blob tn_wire_pack_history(tn_hreq *req)
     out.workflow_id = text(arena, req->workflow_id);
     out.run_id = text(arena, req->run_id);
     out.by_call = req->call != NULL;
+    out.taken_in = req->taken_in;
     bool ok = put_request(arena, req->request, req->packed, &out.request_type, &out.request);
     if (req->token && tn_proto_pack(&req->token->msg->base, arena, &packed) == TN_OK)
         out.token = bytes_of(packed);
@@ -267,6 +268,7 @@ bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req)
     req->op = (tn_hop)in->op;
     req->workflow_id = tn_str_from(in->workflow_id);
     req->run_id = tn_str_from(in->run_id);
+    req->taken_in = in->taken_in;
     if (!take_message(req->arena, in->request_type, in->request, &request) || !take_token(in, req))
         return false;
     req->request = request;
@@ -335,6 +337,7 @@ tn_status tn_wire_close_history(tn_blob packed, tn_hreq *req)
     if (!answer_split(packed, &parts))
         return TN_EINVALID;
     req->not_owner = parts.flags[0];
+    req->taken_in = req->taken_in || parts.flags[1];
     return take_answer(req->arena, &parts, req->pass_on, &req->response);
 }
 

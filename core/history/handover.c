@@ -37,6 +37,13 @@ static void flush_run(tn_wf *wf, const tn_run *run)
     tn_loop_defer(&f->msg);
 }
 
+/* Of a speculative task nothing is written, but its worker may be about to end it. */
+static bool unsaved(const tn_run *run)
+{
+    return !run->doomed && (run->tail_events || run->extras_pending ||
+                            (run->ms && run->ms->wft.speculative && run->ms->wft.started_id));
+}
+
 static void flush(void *user, tn_map_link *link)
 {
     tn_wf *wf = TN_CONTAINER_OF(link, tn_wf, link);
@@ -44,7 +51,7 @@ static void flush(void *user, tn_map_link *link)
         return;
     TN_LIST_FOREACH (item, &wf->runs) {
         const tn_run *run = TN_CONTAINER_OF(item, tn_run, in_wf);
-        if (!run->doomed && (run->tail_events || run->extras_pending))
+        if (unsaved(run))
             flush_run(wf, run);
     }
 }
@@ -65,7 +72,7 @@ static void look(void *user, tn_map_link *link)
     l->busy = l->busy || wf->busy;
     TN_LIST_FOREACH (item, &wf->runs) {
         const tn_run *run = TN_CONTAINER_OF(item, tn_run, in_wf);
-        l->busy = l->busy || (!run->doomed && (run->tail_events || run->extras_pending));
+        l->busy = l->busy || unsaved(run);
     }
 }
 

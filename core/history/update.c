@@ -185,6 +185,7 @@ static void serve_again(tn_waiting_update *w, tn_run *run)
 static void let_go(tn_waiting_update *w, tn_run *run)
 {
     bool followed = run->ms->new_run_id && *run->ms->new_run_id;
+    w->taken_in = false;
     if (tn_ms_running(run->ms) || followed) {
         serve_again(
             w,
@@ -282,6 +283,7 @@ tn_waiting_update *tn_update_waiting(tn_hreq *req,
     w->id = tn_str_from(id);
     w->request_id = request_id;
     w->stage = policy ? (int)policy->lifecycle_stage : 0;
+    w->taken_in = req->taken_in;
     uint64_t until = tn_now_mono_ns() +
                      (uint64_t)tn_dyn_i64(TN_DYN_HISTORY_LONG_POLL, req->ns->name, TN_STR(""));
     w->ends_with_deadline = req->deadline_mono_ns < until;
@@ -325,6 +327,7 @@ void tn_updates_send_on(tn_run *run, bool over)
         if (over) {
             /* Asked again where the shard is now: by its id an update is not taken in twice. */
             w->req->not_owner = !run->wf->shard->hl->stopping;
+            w->req->taken_in = w->taken_in;
             tn_req_finish(w->req, tn_fault_unavailable(
                                       w->req->arena, "shard is not owned by this host, try again"));
         } else {
@@ -344,10 +347,12 @@ static const tn_fault *check_chain(const tn_hreq *req, const tn_ms *ms, const ch
 
 static void admitted(tn_txn *txn)
 {
+    tn_waiting_update *w = txn->req->progress;
     if (txn->fault)
         return;
     txn->keep_req = true;
-    tn_update_wait(txn->req->progress, txn->changes[0].run);
+    w->taken_in = true;
+    tn_update_wait(w, txn->changes[0].run);
 }
 
 void tn_update_admit(
@@ -360,7 +365,8 @@ void tn_update_admit(
         return;
     }
     tn_txn *txn = tn_txn_begin(wf, req);
-    fault = tn_machine_update_admit(tn_txn_change(txn, run), request);
+    const tn_waiting_update *w = req->progress;
+    fault = tn_machine_update_admit(tn_txn_change(txn, run), request, w->taken_in);
     txn->after = admitted;
     tn_txn_commit(txn, fault);
 }

@@ -22,6 +22,7 @@ typedef struct tn_waiting_update {
     bool updating;  /* from here on a fault is the update's */
     bool again;     /* the run closed over it once */
     bool known;     /* the update was over before this request came */
+    bool taken_in;  /* it waits already: nothing that stands against new updates concerns it */
     int32_t status; /* of the run */
 } tn_waiting_update;
 

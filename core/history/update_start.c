@@ -79,7 +79,7 @@ const tn_fault *tn_update_start_fault(const tn_hreq *req, const tn_fault *fault)
 const tn_fault *tn_update_start_admit(tn_hreq *req, tn_tx *tx)
 {
     tn_waiting_update *w = req->progress;
-    const tn_fault *fault = tn_machine_update_admit(tx, update_of(req));
+    const tn_fault *fault = tn_machine_update_admit(tx, update_of(req), false);
     w->updating = fault != NULL;
     return fault;
 }

@@ -109,7 +109,7 @@ const tn_matching_role *tn_matching_role_table(void)
     return &role;
 }
 
-static void end_queue(void *user, tn_map_link *link)
+static void stop_queue(void *user, tn_map_link *link)
 {
     (void)user;
     tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
@@ -119,12 +119,7 @@ static void end_queue(void *user, tn_map_link *link)
         tn_query_refuse(query, tn_fault_make(query->mreq->arena, TN_GRPC_UNAVAILABLE,
                                              "the server is stopping"));
     }
-}
-
-static void stop_queue(void *user, tn_map_link *link)
-{
-    end_queue(user, link);
-    tn_tq_config_stop(TN_CONTAINER_OF(link, tn_tq, link));
+    tn_tq_config_stop(tq);
 }
 
 static void loop_stop(void *arg)
@@ -142,10 +137,13 @@ static void let_go(void *user, tn_map_link *link)
 {
     bool any;
     tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
+    (void)user;
     if (!tn_client_queue_owner(tq->ns->id, tn_str_from(tq->name), &any))
         return;
     tq->lost = true;
-    end_queue(user, link);
+    tn_match_end_polls(tq);
+    TN_LIST_FOREACH_SAFE (one, &tq->queries)
+        tn_query_send_on(TN_CONTAINER_OF(one, tn_wquery, link));
     for (tn_wtask *task; (task = tn_backlog_pop(&tq->backlog));) {
         tn_gauge_add(tq->backlog_series, -1);
         tn_backlog_task_free(task);
@@ -154,8 +152,10 @@ static void let_go(void *user, tn_map_link *link)
 
 void tn_matching_members_changed(void)
 {
-    if (mloops)
-        tn_map_each(&tn_mloop_current()->queues, let_go, NULL);
+    if (!mloops)
+        return;
+    tn_map_each(&tn_mloop_current()->queues, let_go, NULL);
+    tn_queries_send_on_lost(tn_mloop_current());
 }
 
 void tn_matching_stop(void)

@@ -66,6 +66,7 @@ typedef struct tn_tq {
     size_t n_pollers;
     uint64_t last_poll_mono_ns; /* 0: never, or its worker has shut down */
     uint64_t used_mono_ns;
+    uint64_t ours_mono_ns; /* since when it is this host's */
     uint8_t *starved; /* bit a shard: refused tasks, wants credit */
     uint32_t starved_bytes;
     bool any_starved;
@@ -179,6 +180,8 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req);
 void tn_match_query_done(tn_mloop *ml, tn_mreq *req);
 bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll); /* true: the poll was used */
 void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
+void tn_query_send_on(tn_wquery *query);
+void tn_queries_send_on_lost(tn_mloop *ml); /* those that workers have, of queues that are others' by now */
 /* shutdown.c */
 void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req);
 void tn_match_end_polls_of(const uint8_t host_id[16]); /* [loop] that host drains: they are answered empty */

@@ -10,6 +10,8 @@
 typedef Temporal__Api__Workflowservice__V1__RespondQueryTaskCompletedRequest answer_request;
 typedef Temporal__Api__Workflowservice__V1__QueryWorkflowResponse query_response;
 
+#define MOVED_NS (5 * TN_SEC) /* after a queue has come here, within which its workers do */
+
 void tn_query_end(tn_wquery *query)
 {
     tn_loop_timer_stop(&query->timer);
@@ -29,12 +31,23 @@ void tn_query_refuse(tn_wquery *query, const tn_fault *fault)
     tn_query_end(query);
 }
 
+static uint64_t answer_until(const tn_mreq *req)
+{
+    return req->deadline_mono_ns != UINT64_MAX ? req->deadline_mono_ns
+                                               : tn_now_mono_ns() + 60 * TN_SEC;
+}
+
 static void query_waited(tn_loop_timer *timer)
 {
     tn_wquery *query = TN_CONTAINER_OF(timer, tn_wquery, timer);
     bool no_poller = !query->handed_out && tn_list_empty(&query->tq->polls) &&
                      tn_now_mono_ns() - query->tq->last_poll_mono_ns >
                          tn_tq_number(query->tq, TN_DYN_MATCHING_QUERY_POLLER_WINDOW);
+    uint64_t until = answer_until(query->mreq);
+    if (!query->handed_out && !no_poller && !query->tq->sticky && tn_now_mono_ns() < until) {
+        tn_loop_timer_start(timer, until);
+        return;
+    }
     tn_query_refuse(
         query, no_poller
                    ? tn_fault_make(query->mreq->arena, TN_GRPC_FAILED_PRECONDITION,
@@ -49,6 +62,30 @@ static bool poller_seen(const tn_tq *tq, uint64_t window_ns)
            (tq->last_poll_mono_ns && tn_now_mono_ns() - tq->last_poll_mono_ns <= window_ns);
 }
 
+/* The queue may have been another host's until now: its workers ask here with their next polls. */
+static bool pollers_may_come(const tn_tq *tq)
+{
+    return !tq->sticky && !tn_client_is_alone() && tn_now_mono_ns() - tq->ours_mono_ns < MOVED_NS;
+}
+
+/* Another host has the queue now: who asks, asks there.  A worker may have it already; another answer does no harm. */
+void tn_query_send_on(tn_wquery *query)
+{
+    query->mreq->not_owner = true;
+    tn_query_refuse(query, tn_fault_make(query->mreq->arena, TN_GRPC_UNAVAILABLE,
+                                         "task queue is moving to another host, try again"));
+}
+
+static void send_on_handed_out(void *user, tn_map_link *link)
+{
+    (void)user;
+    tn_wquery *query = TN_CONTAINER_OF(link, tn_wquery, by_id);
+    if (query->tq->lost && query->mreq->op == TN_MOP_QUERY)
+        tn_query_send_on(query);
+}
+
+void tn_queries_send_on_lost(tn_mloop *ml) { tn_map_each(&ml->queries, send_on_handed_out, NULL); }
+
 void tn_match_query(tn_mloop *ml, tn_mreq *req)
 {
     tn_tq *tq = tn_tq_for_task(ml, req);
@@ -60,9 +97,9 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
         tn_client_matching_done(req);
         return;
     }
-    if (ml->stopping || !tq ||
-        !poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
-                                                      : TN_DYN_MATCHING_QUERY_POLLER_WINDOW))) {
+    bool seen = tq && poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
+                                                                   : TN_DYN_MATCHING_QUERY_POLLER_WINDOW));
+    if (ml->stopping || !tq || (!seen && !pollers_may_come(tq))) {
         req->accepted = false;
         req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION,
                                    "no poller seen for task queue recently, worker may be down");
@@ -75,10 +112,11 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
     query->tq = tq;
     req->query.id = ml->next_query_id++;
     tn_loop_timer_init(&query->timer, query_waited);
-    uint64_t until = req->deadline_mono_ns != UINT64_MAX ? req->deadline_mono_ns
-                                                         : tn_now_mono_ns() + 60 * TN_SEC;
+    uint64_t until = answer_until(req);
     if (req->sticky && until > tn_now_mono_ns() + TN_STICKY_QUERY_NS)
         until = tn_now_mono_ns() + TN_STICKY_QUERY_NS;
+    if (!seen && until > tq->ours_mono_ns + MOVED_NS)
+        until = tq->ours_mono_ns + MOVED_NS;
     tn_loop_timer_start(&query->timer, until);
     tn_list_push_back(&tq->queries, &query->link);
     tn_match(tq);
@@ -125,9 +163,7 @@ bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll)
     asked->accepted = true;
     tn_map_insert(&tq->ml->queries, &query->by_id,
                   tn_blob_from(&asked->query.id, sizeof(asked->query.id)));
-    uint64_t until = asked->deadline_mono_ns != UINT64_MAX ? asked->deadline_mono_ns
-                                                           : tn_now_mono_ns() + 60 * TN_SEC;
-    tn_loop_timer_start(&query->timer, until);
+    tn_loop_timer_start(&query->timer, answer_until(asked));
     tn_loop_timer_stop(&poll->timer);
     tn_mreq *req = poll->mreq;
     /* The poll outlives the query's arena in no case that matters, yet its copy costs little. */

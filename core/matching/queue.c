@@ -27,8 +27,10 @@ tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t ty
 static tn_tq *used(tn_tq *tq)
 {
     tq->used_mono_ns = tn_now_mono_ns();
-    if (tq->lost) /* it was another host's meanwhile, who may have been told of other settings */
+    if (tq->lost) { /* it was another host's meanwhile, who may have been told of other settings */
         tn_tq_config_load(tq);
+        tq->ours_mono_ns = tq->used_mono_ns;
+    }
     tq->lost = false;
     return tq;
 }
@@ -44,7 +46,7 @@ static tn_tq *create(tn_mloop *ml, const tn_namespace *ns, tn_blob key, uint32_t
     tn_list_init(&tq->in_versions);
     tq->type = type;
     tq->sticky = sticky;
-    tq->used_mono_ns = tn_now_mono_ns();
+    tq->used_mono_ns = tq->ours_mono_ns = tn_now_mono_ns();
     tn_backlog_init(&tq->backlog);
     tn_list_init(&tq->polls);
     tn_list_init(&tq->queries);

@@ -66,6 +66,8 @@ void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent)
 
 static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char *why, bool unsent)
 {
+    if (!call->finished)
+        call->broken = true;
     rpc_outcall_finish(call,
                        tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", ch->ip,
                                      ch->port, why),
@@ -544,7 +546,7 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     call->has_slot = false;
     call->channel = ch;
     call->stream_id = 0;
-    call->finished = call->head_sent = call->unsent = false;
+    call->finished = call->head_sent = call->unsent = call->broken = false;
     call->sent = 0;
     call->body = (tn_buf){0};
     call->status = -1;

@@ -33,6 +33,7 @@ typedef struct tn_outcall {
     /* answer */
     const tn_fault *fault; /* NULL: OK, and the response is there */
     bool unsent;           /* with a fault: the other side surely did nothing with it */
+    bool broken;           /* with a fault: its connection broke, so what the other side did is not known unless `unsent` */
     tn_blob response;      /* packed, in the arena */
     /* ---- the room's ---- */
     struct rpc_link *wire;

@@ -16,6 +16,7 @@ import chaos
 import cost
 import drains
 import manual
+import moving
 import parts
 import queues
 import rekey
@@ -28,8 +29,8 @@ import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "warm"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "rekey", "tls", "strangers", "units", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "warm"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "tls", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
 
 
@@ -69,7 +70,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"queues": queues.play, "drains": drains.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"queues": queues.play, "drains": drains.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):

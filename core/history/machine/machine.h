@@ -221,9 +221,12 @@ bool tn_machine_wft_unstart(tn_ms *ms, uint64_t nonce);
 
 /* ---- updates (update.c) ---- */
 /* Takes the update in, in memory only; one with this id that is there already is left as it is.
- * When nothing else brings a worker to it, it gets a speculative workflow task. */
+ * When nothing else brings a worker to it, it gets a speculative workflow task.  again: it had been
+ * taken in before, and was forgotten with the memory: what may be said against a new one (the
+ * workflow task fails, the run is paused or closes) makes this one only wait. */
 const tn_fault *tn_machine_update_admit(
-    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionRequest *request);
+    tn_tx *tx, const Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionRequest *request,
+    bool again);
 /* What the started workflow task brings its worker: the updates that wait (again: those too that a
  * worker was given before).  Returns how many. */
 size_t tn_machine_update_messages(tn_ms *ms, tn_arena *arena, bool again,

@@ -174,7 +174,7 @@ static const tn_fault *refused(tn_tx *tx)
     return NULL;
 }
 
-const tn_fault *tn_machine_update_admit(tn_tx *tx, const update_request *request)
+const tn_fault *tn_machine_update_admit(tn_tx *tx, const update_request *request, bool again)
 {
     const Temporal__Api__Update__V1__Request *asked = request->request;
     tn_str id = tn_str_from(asked->meta->update_id);
@@ -187,7 +187,7 @@ const tn_fault *tn_machine_update_admit(tn_tx *tx, const update_request *request
         return update ? NULL
                       : tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND,
                                       "workflow execution already completed");
-    fault = refused(tx);
+    fault = again ? NULL : refused(tx);
     if (fault || update)
         return fault;
     packed = tn_msg_pack(tx->arena, asked);

@@ -13,7 +13,7 @@ typedef Temporal__Api__Protocol__V1__Message message;
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-static bool admit(kit *k, const char *id)
+static bool admit_anew(kit *k, const char *id, bool again)
 {
     Temporal__Api__Workflowservice__V1__UpdateWorkflowExecutionRequest *r =
         TN_MSG(k->arena, temporal__api__workflowservice__v1__update_workflow_execution_request);
@@ -24,8 +24,10 @@ static bool admit(kit *k, const char *id)
     r->request->meta->update_id = (char *)(uintptr_t)id;
     r->request->input = TN_MSG(k->arena, temporal__api__update__v1__input);
     r->request->input->name = (char *)"change";
-    return kit_end(k, tn_machine_update_admit(tx, r));
+    return kit_end(k, tn_machine_update_admit(tx, r, again));
 }
+
+static bool admit(kit *k, const char *id) { return admit_anew(k, id, false); }
 
 static size_t sent(kit *k, bool again)
 {
@@ -442,6 +444,9 @@ static void a_failing_run_takes_none(void **state)
     }
     assert_false(admit(k, "u"));
     assert_int_equal(k->fault->code, TN_GRPC_FAILED_PRECONDITION);
+    assert_true(admit_anew(k, "v", true)); /* it was taken in before the task failed */
+    assert_true(kit_poll(k));
+    assert_int_equal(sent(k, true), 1);
     kit_close(k);
 }
 
