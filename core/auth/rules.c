@@ -58,8 +58,18 @@ static const char operator_admin_cluster[] =
     "AddOrUpdateRemoteCluster CreateNexusEndpoint DeleteNexusEndpoint GetNexusEndpoint "
     "ListClusters ListNexusEndpoints RemoveRemoteCluster UpdateNexusEndpoint ";
 static const char admin_admin_cluster[] =
-    "CloseShard DeepHealthCheck DescribeCluster DescribeHistoryHost DescribeMutableState GetShard "
-    "ListClusterMembers ListHistoryTasks RefreshWorkflowTasks ";
+    "AddOrUpdateRemoteCluster AddSearchAttributes AddTasks CancelDLQJob CloseShard "
+    "DeepHealthCheck DeleteWorkflowExecution DescribeCluster DescribeDLQJob "
+    "DescribeHistoryHost DescribeMutableState DescribeTaskQueuePartition "
+    "ForceUnloadTaskQueuePartition GenerateLastHistoryReplicationTasks GetDLQMessages "
+    "GetDLQReplicationMessages GetDLQTasks GetNamespace GetNamespaceReplicationMessages "
+    "GetReplicationMessages GetSearchAttributes GetShard GetTaskQueueTasks "
+    "GetTaskQueueUserData GetWorkflowExecutionRawHistory "
+    "GetWorkflowExecutionRawHistoryV2 ImportWorkflowExecution ListClusterMembers "
+    "ListClusters ListHistoryTasks ListQueues MergeDLQMessages MergeDLQTasks "
+    "MigrateSchedule PurgeDLQMessages PurgeDLQTasks ReapplyEvents RebuildMutableState "
+    "RefreshWorkflowTasks RemoveRemoteCluster RemoveSearchAttributes RemoveTask "
+    "ResendReplicationTasks StartAdminBatchOperation SyncWorkflowState ";
 
 typedef struct class_row {
     const char *service, *names; /* names: each followed by a space */

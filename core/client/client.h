@@ -65,8 +65,12 @@ typedef enum tn_hop {
     TN_HOP_NEXUS_COMPLETE, /* tenon.NexusCompletion: an operation of this run has ended */
     /* parent -> child: whoever you told of your end may not have been me; u.child.child_run_id: the chain's first run */
     TN_HOP_TELL_AGAIN,
+    /* of operators */
+    TN_HOP_RAW_HISTORY, /* adminservice GetWorkflowExecutionRawHistoryV2Request -> ...Response */
+    TN_HOP_REBUILD,     /* adminservice RebuildMutableStateRequest -> ...Response */
+    TN_HOP_IMPORT,      /* adminservice ImportWorkflowExecutionRequest with the whole history -> ...Response */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_TELL_AGAIN /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_IMPORT /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 
@@ -202,8 +206,9 @@ typedef enum tn_mop {
     TN_MOP_DESCRIBE_WORKER,  /* DescribeWorkerRequest -> ...Response */
     TN_MOP_NEXUS,      /* history, frontend: temporal.api.nexus.v1.Request for a worker -> tenon.NexusOutcome */
     TN_MOP_NEXUS_DONE, /* frontend: RespondNexusTaskCompletedRequest or ...FailedRequest for query_id */
+    TN_MOP_ADMIN, /* DescribeTaskQueuePartition, ForceUnloadTaskQueuePartition or GetTaskQueueTasksRequest -> ...Response */
 } tn_mop;
-#define TN_MOP_LAST TN_MOP_NEXUS_DONE /* new ones are added at the end: the numbers travel between hosts */
+#define TN_MOP_LAST TN_MOP_ADMIN /* new ones are added at the end: the numbers travel between hosts */
 #define TN_WORKERS_QUEUE "\1workers" /* keeps no tasks */
 
 /* A direct query on its way: owned by matching from QUERY until it is answered. */

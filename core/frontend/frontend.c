@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 
+#include "frontend/admin.h"
 #include "frontend/priv.h"
 #include "temporal/api/errordetails/v1/message.pb-c.h"
 
@@ -152,6 +153,39 @@ const tn_fmethod tn_fmethods[] = {
     {ADMIN("ListHistoryTasks"), tn_do_admin_list_tasks, 0, 0, TN_WAIT_NONE},
     {"/tenon.admin.v1.ShardService/SetShards", tn_do_admin_set_shards, 0, 0, TN_WAIT_NONE},
     {ADMIN("RefreshWorkflowTasks"), tn_do_admin_refresh_tasks, 0, 0, TN_WAIT_NONE},
+    {ADMIN("AddSearchAttributes"), tn_do_admin_add_attributes, TN_FM_NS_CHANGE, 0, TN_WAIT_NONE},
+    {ADMIN("DeleteWorkflowExecution"), tn_do_admin_delete, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("DescribeTaskQueuePartition"), tn_do_admin_describe_partition, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("ForceUnloadTaskQueuePartition"), tn_do_admin_unload_partition, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("GetNamespace"), tn_do_admin_get_namespace, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetSearchAttributes"), tn_do_admin_get_attributes, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetTaskQueueTasks"), tn_do_admin_queue_tasks, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("GetTaskQueueUserData"), tn_do_admin_queue_data, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("GetWorkflowExecutionRawHistory"), tn_do_admin_raw_history, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetWorkflowExecutionRawHistoryV2"), tn_do_admin_raw_history_v2, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ListClusters"), tn_do_admin_list_clusters, 0, 0, TN_WAIT_NONE},
+    {ADMIN("RemoveSearchAttributes"), tn_do_admin_remove_attributes, TN_FM_NS_CHANGE, 0, TN_WAIT_NONE},
+    {ADMIN("CancelDLQJob"), tn_do_admin_dlq_job, 0, 0, TN_WAIT_NONE},
+    {ADMIN("DescribeDLQJob"), tn_do_admin_dlq_job, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetDLQMessages"), tn_do_admin_dlq_messages, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetDLQTasks"), tn_do_admin_dlq_tasks, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ListQueues"), tn_do_admin_dlq_queues, 0, 0, TN_WAIT_NONE},
+    {ADMIN("MergeDLQMessages"), tn_do_admin_dlq_messages, 0, 0, TN_WAIT_NONE},
+    {ADMIN("MergeDLQTasks"), tn_do_admin_dlq_tasks, 0, 0, TN_WAIT_NONE},
+    {ADMIN("PurgeDLQMessages"), tn_do_admin_dlq_messages, 0, 0, TN_WAIT_NONE},
+    {ADMIN("PurgeDLQTasks"), tn_do_admin_dlq_tasks, 0, 0, TN_WAIT_NONE},
+    {ADMIN("AddOrUpdateRemoteCluster"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("AddTasks"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GenerateLastHistoryReplicationTasks"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetDLQReplicationMessages"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetNamespaceReplicationMessages"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("GetReplicationMessages"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("MigrateSchedule"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ReapplyEvents"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("RemoveRemoteCluster"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("RemoveTask"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ResendReplicationTasks"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("SyncWorkflowState"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
 };
 /* clang-format on */
 const size_t tn_fmethods_count = TN_COUNT_OF(tn_fmethods);

@@ -103,7 +103,7 @@ static Temporal__Api__Replication__V1__NamespaceReplicationConfig *replication_o
     return out;
 }
 
-static describe_response *describe(const tn_namespace *ns, tn_arena *arena)
+describe_response *tn_front_describe_namespace(const tn_namespace *ns, tn_arena *arena)
 {
     describe_response *out = tn_arena_alloc(arena, sizeof(*out));
     temporal__api__workflowservice__v1__describe_namespace_response__init(out);
@@ -130,7 +130,7 @@ void tn_do_describe_namespace(tn_fcall *f)
         return;
     }
     tn_arena_set_limit(arena, 0);
-    tn_front_reply(f, &describe(f->ns, arena)->base);
+    tn_front_reply(f, &tn_front_describe_namespace(f->ns, arena)->base);
 }
 
 /* ---- list: the page token is the name of the last one shown ----
@@ -172,7 +172,7 @@ static void namespace_verdict(tn_auth_filter *filter, bool allowed)
         return;
     l->more = l->out->n_namespaces == l->page; /* there is one more to show */
     if (!l->more)
-        l->out->namespaces[l->out->n_namespaces++] = describe(ns, l->f->call->arena);
+        l->out->namespaces[l->out->n_namespaces++] = tn_front_describe_namespace(ns, l->f->call->arena);
 }
 
 static void namespaces_listed(tn_auth_filter *filter)

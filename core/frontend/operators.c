@@ -5,6 +5,7 @@
 #include "admin/service.pb-c.h"
 #include "admin/shards.pb-c.h"
 #include "client/shardmap.h"
+#include "frontend/admin.h"
 #include "frontend/priv.h"
 #include "membership/membership.h"
 #include "store/store.h"
@@ -521,6 +522,9 @@ void tn_do_admin_mutable_state(tn_fcall *f)
     const Temporal__Server__Api__Adminservice__V1__DescribeMutableStateRequest *r =
         REQUEST(f, DescribeMutableStateRequest);
     const tn_fault *fault = tn_front_check_execution(f->call->arena, r->execution);
+    if (!fault)
+        fault = tn_admin_check_archetype(f->call->arena, r->archetype, r->archetype_id,
+                                         r->execution->workflow_id);
     if (fault)
         tn_front_fail(f, fault);
     else
@@ -533,6 +537,9 @@ void tn_do_admin_refresh_tasks(tn_fcall *f)
     const Temporal__Server__Api__Adminservice__V1__RefreshWorkflowTasksRequest *r =
         REQUEST(f, RefreshWorkflowTasksRequest);
     const tn_fault *fault = tn_front_check_execution(f->call->arena, r->execution);
+    if (!fault)
+        fault = tn_admin_check_archetype(f->call->arena, r->archetype, r->archetype_id,
+                                         r->execution->workflow_id);
     f->ns = fault ? NULL : tn_namespace_by_id(tn_str_from(r->namespace_id));
     if (!fault && !f->ns)
         fault = tn_namespace_not_found(f->call->arena, tn_str_from(r->namespace_id));

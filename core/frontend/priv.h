@@ -142,6 +142,8 @@ char *tn_fresh_uuid(tn_arena *arena);
 /* namespaces.c: writes the record of f's namespace (expect_version 0: a new one) through the registry. */
 void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint64_t expect_version,
                               void (*done)(tn_namespace_write *write));
+Temporal__Api__Workflowservice__V1__DescribeNamespaceResponse *tn_front_describe_namespace(const tn_namespace *ns,
+                                                                                           tn_arena *arena);
 
 /* handlers, by file */
 void tn_do_start(tn_fcall *f);

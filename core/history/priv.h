@@ -372,22 +372,30 @@ char *tn_reset_child_request(tn_arena *arena, const tn_ms *ms, const tn_child *c
 bool tn_reset_child_again(const tn_ms *ms, tn_child *child, int32_t cause, int32_t status);
 void tn_op_mutable_state(tn_wf *wf, tn_hreq *req);
 void tn_op_refresh(tn_wf *wf, tn_hreq *req);
+void tn_op_raw_history(tn_wf *wf, tn_hreq *req); /* op_raw.c */
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
 void tn_op_operate(tn_wf *wf, tn_hreq *req); /* pauses, resets, options: of activities and of the run */
 
 /* ---- reading.c ---- */
 /* Events [from, to] of a run as a History body, from memory when it has them, else from the store.  What must be
  * known of the run is taken when the read begins: it may be gone when the store answers. */
+typedef struct tn_read_batch {
+    size_t at;
+    int64_t first_id;
+} tn_read_batch;
 typedef struct tn_read {
     tn_arena *arena;
     tn_hreq *req;
     int64_t from, to;
     size_t events_max, bytes_max;
     bool reverse; /* newest first: [from, to] backwards, at most events_max from `to` down */
+    size_t batches_max; /* whole batches, as they were written, and this many at most; 0: events */
     /* out */
     tn_buf body;
     int64_t last_read; /* forward: greatest id read; reverse: least; 0: nothing */
     size_t n_events;
+    tn_buf batches; /* tn_read_batch: where in the body each begins */
+    size_t n_batches;
     tn_status status;
     tn_error error;
     void (*done)(struct tn_read *read);

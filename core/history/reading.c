@@ -22,16 +22,31 @@ static bool full(const tn_read *read)
            (read->bytes_max && read->body.n >= read->bytes_max);
 }
 
-/* Takes from a History body the events of the range; false: enough. */
+/* A batch begins with this event; false: not on this page any more. */
+static bool begin_batch(tn_read *read, int64_t first_id)
+{
+    if (read->n_batches == read->batches_max || (read->n_batches && full(read)))
+        return false;
+    tn_read_batch batch = {.at = read->body.n, .first_id = first_id};
+    tn_buf_put(&read->batches, &batch, sizeof(batch));
+    read->n_batches++;
+    return true;
+}
+
+/* Takes from a History body, which is one batch, the events of the range; false: enough. */
 static bool take(tn_read *read, tn_blob events)
 {
+    bool begun = false;
     tn_wire_field field;
     for (tn_wire_iter it = tn_wire_begin(events); tn_wire_next(&it, &field);) {
         int64_t id = event_id_of(field.bytes);
         if (id < read->from || id <= read->last_read)
             continue;
-        if (id > read->to || full(read))
+        if (id > read->to || (!read->batches_max && full(read)))
             return false;
+        if (read->batches_max && !begun && !begin_batch(read, id))
+            return false;
+        begun = true;
         tn_buf_put(&read->body, field.raw.p, field.raw.n);
         read->last_read = id;
         read->n_events++;

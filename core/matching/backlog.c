@@ -374,6 +374,32 @@ size_t tn_backlog_count(const tn_backlog *backlog, uint32_t priority)
     return backlog->ranks->of[priority - 1].n_tasks;
 }
 
+static bool each_in(const tn_list *tasks, bool (*each)(void *user, const tn_wtask *task), void *user)
+{
+    TN_LIST_FOREACH (link, tasks)
+        if (!each(user, task_at(link)))
+            return false;
+    return true;
+}
+
+static bool each_key(const tn_heap *heap, bool (*each)(void *user, const tn_wtask *task), void *user)
+{
+    for (size_t i = 0; i < heap->count; i++)
+        if (!each_in(&key_at(heap->nodes[i])->tasks, each, user))
+            return false;
+    return true;
+}
+
+void tn_backlog_each(const tn_backlog *backlog, bool (*each)(void *user, const tn_wtask *task),
+                     void *user)
+{
+    bool more = each_in(&backlog->plain, each, user);
+    for (size_t i = 0; more && backlog->ranks && i < TN_PRIORITIES; i++) {
+        const rank *r = &backlog->ranks->of[i];
+        more = each_key(&r->ready, each, user) && each_key(&r->held, each, user);
+    }
+}
+
 static uint64_t made_ns(const tn_list *tasks)
 {
     tn_list *first = tn_list_first(tasks);

@@ -140,6 +140,16 @@ static stats_info *stats_of(lines l, uint32_t priority, tn_arena *arena)
     return sum.out;
 }
 
+poller_info **tn_tq_pollers(const tn_tq *tq, tn_arena *arena, size_t *out_count)
+{
+    return pollers_of_one(tq, arena, out_count);
+}
+
+stats_info *tn_tq_stats(const tn_tq *tq, uint32_t priority, tn_arena *arena)
+{
+    return stats_of((lines){.one = tq, .only = true}, priority, arena);
+}
+
 /* The default priority always, the others where something is or has been. */
 static void stats_by_priority(lines tq, tn_arena *arena, describe_response *out)
 {

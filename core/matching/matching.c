@@ -79,6 +79,9 @@ static void submit(tn_mreq *req)
     case TN_MOP_NEXUS_DONE:
         tn_match_nexus_done(ml, req);
         break;
+    case TN_MOP_ADMIN:
+        tn_match_admin(ml, req);
+        break;
     }
 }
 

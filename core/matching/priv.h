@@ -129,6 +129,8 @@ void tn_tq_sweep(tn_mloop *ml);
 void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate,
                       const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
 void tn_tq_forget_poller(tn_tq *tq, tn_str identity);
+/* Its polls end and what was learnt of it is forgotten; tasks that wait stay.  It may be gone afterwards. */
+void tn_tq_unload(tn_tq *tq);
 void tn_tq_starve(tn_tq *tq, uint32_t shard);
 void tn_tq_give_credit(tn_tq *tq);
 /* rates.c */
@@ -201,6 +203,10 @@ void tn_match_describe(tn_mloop *ml, tn_mreq *req);
 void tn_match_gather(tn_mloop *ml, tn_mreq *req, uint32_t partitions); /* adds the others' to req->response */
 void tn_match_partitions(tn_mloop *ml, tn_mreq *req);
 const char *tn_matching_host_name(void);
+struct Temporal__Api__Taskqueue__V1__PollerInfo **tn_tq_pollers(const tn_tq *tq, tn_arena *arena, size_t *out_count);
+struct Temporal__Api__Taskqueue__V1__TaskQueueStats *tn_tq_stats(const tn_tq *tq, uint32_t priority, tn_arena *arena);
+/* admin.c: what operators ask of a partition */
+void tn_match_admin(tn_mloop *ml, tn_mreq *req);
 /* versions.c: which of a queue's versions */
 tn_tq *tn_tq_for_poll(tn_mloop *ml, const tn_mreq *req);
 tn_tq *tn_tq_for_task(tn_mloop *ml, const tn_mreq *req); /* ADD, QUERY; NULL: not on this sticky queue any more */

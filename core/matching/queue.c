@@ -127,6 +127,24 @@ static void tq_destroy(tn_tq *tq)
     free(tq);
 }
 
+static bool is_empty(const tn_tq *tq)
+{
+    return !tq->n_out && !tq->backlog.count && tn_list_empty(&tq->polls) &&
+           tn_list_empty(&tq->queries) && tn_list_empty(&tq->pollers) && !tq->any_starved &&
+           tn_list_empty(&tq->versions);
+}
+
+void tn_tq_unload(tn_tq *tq)
+{
+    tn_match_end_polls(tq);
+    forget_pollers(tq, UINT64_MAX);
+    tq->last_poll_mono_ns = 0;
+    if (is_empty(tq))
+        tq_destroy(tq);
+    else if (!tq->sticky)
+        tn_tq_config_load(tq);
+}
+
 static void sweep_one(void *user, tn_map_link *link)
 {
     tn_tq *tq = TN_CONTAINER_OF(link, tn_tq, link);
@@ -135,10 +153,7 @@ static void sweep_one(void *user, tn_map_link *link)
     uint64_t shown = tn_tq_number(tq, TN_DYN_MATCHING_POLLER_TTL);
     forget_pollers(tq, wall > shown ? wall - shown : 0);
     tn_backlog_rest(&tq->backlog, now);
-    bool idle = !tq->n_out && !tq->backlog.count && tn_list_empty(&tq->polls) &&
-                tn_list_empty(&tq->queries) && tn_list_empty(&tq->pollers) && !tq->any_starved &&
-                tn_list_empty(&tq->versions);
-    if (idle && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
+    if (is_empty(tq) && now - tq->used_mono_ns > tn_tq_number(tq, TN_DYN_MATCHING_IDLE))
         tq_destroy(tq);
 }
 

@@ -104,7 +104,7 @@ def play():
     check("DescribeHistoryHost", host and one(host, 1) == 16 and one(host, 5) == f"127.0.0.1:{port}".encode(), host)
     health = call(ADMIN + "DeepHealthCheck")
     check("DeepHealthCheck", health and one(health, 1) == 1 and len([1 for n, _ in fields(health) if n == 2]) == 5, health)
-    unknown = call(ADMIN + "PurgeDLQTasks", b"", grpc.StatusCode.UNIMPLEMENTED)
+    unknown = call(ADMIN + "NoSuchCall", b"", grpc.StatusCode.UNIMPLEMENTED)
     check("what there is not", unknown is not None, unknown)
 
     start = (field(1, "default") + field(2, "w") + field(3, field(1, "T")) + field(4, field(1, "q")) +
