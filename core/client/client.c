@@ -23,7 +23,10 @@ static tn_list waiting[LOOPS_MAX];
 static tn_retry_budget budgets[LOOPS_MAX];
 static const tn_client_net *net; /* NULL: this process is all there is */
 
+static const tn_client_doors *doors;
+
 void tn_client_use_net(const tn_client_net *use) { net = use; }
+void tn_client_use_doors(const tn_client_doors *use) { doors = use; }
 
 bool tn_client_is_alone(void) { return !net; }
 
@@ -155,17 +158,22 @@ static void history_arrive(tn_msg *msg)
     history_role->submit(TN_CONTAINER_OF(msg, tn_hreq, msg));
 }
 
+static void history_enter(tn_hreq *req)
+{
+    req->msg.run = history_arrive;
+    travel(tn_client_shard_loop(shard_of(req)), &req->msg);
+}
+
 void tn_client_history_here(tn_hreq *req)
 {
-    uint32_t shard = shard_of(req);
     if (!history_role) {
         req->not_owner = true;
         req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "this host has no such shard");
         req->done(req);
         return;
     }
-    req->msg.run = history_arrive;
-    travel(tn_client_shard_loop(shard), &req->msg);
+    if (!doors || doors->history(req, history_enter))
+        history_enter(req);
 }
 
 void tn_client_history(tn_hreq *req)
@@ -274,10 +282,16 @@ static void matching_arrive(tn_msg *msg)
     matching_role->submit(TN_CONTAINER_OF(msg, tn_mreq, msg));
 }
 
-static void matching_travel(tn_mreq *req)
+static void matching_enter(tn_mreq *req)
 {
     req->msg.run = matching_arrive;
     travel(tn_loops_get((uint32_t)(partition_hash(req) % tn_loops_count())), &req->msg);
+}
+
+static void matching_travel(tn_mreq *req)
+{
+    if (!doors || doors->matching(req, matching_enter))
+        matching_enter(req);
 }
 
 void tn_client_matching_here(tn_mreq *req)

@@ -11,6 +11,7 @@
 #include <protobuf-c/protobuf-c.h>
 
 #include "base/base.h"
+#include "base/rate.h"
 #include "deployment/deployment.h"
 #include "loop/loop.h"
 #include "namespace/namespace.h"
@@ -153,7 +154,9 @@ typedef struct tn_hreq {
     bool not_owner; /* with a fault: nothing was done, since the shard is another host's... */
     bool final;     /* ... and that is the answer; else the ring is asked again, for a while */
     bool taken_in;  /* UPDATE...: a host had admitted it before it lost the shard or its life */
+    bool paid;      /* at the door: for its first request to the store */
     uint8_t tries;
+    tn_caller_type caller; /* who is behind it; UNKNOWN: as the call says, or as befits the operation (door.h) */
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
     void *progress; /* history's: how far it got, when it is served again; NULL when sent */
@@ -270,6 +273,7 @@ typedef struct tn_mreq {
     bool paid;      /* ADD: has counted in that partition's rate */
     bool takes_match; /* ADD: its history can answer a poll */
     uint8_t tries;
+    tn_caller_type caller; /* as in tn_hreq */
     union {
         const tn_poll_ref *answer_to; /* POLL: history may answer it there; NULL: it may not */
         const tn_poll_match *match;   /* result of ADD: that poll is history's to answer; NULL: none */

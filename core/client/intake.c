@@ -24,7 +24,6 @@ typedef struct intake {
 static atomic_bool ready; /* pairs with whatever the roles did before */
 static atomic_int_fast64_t in_service; /* history calls that count as load */
 static tn_counter *shed_calls;
-static atomic_uint_fast64_t history_rate, matching_rate; /* buckets */
 
 void tn_intake_ready(void) { atomic_store_explicit(&ready, true, memory_order_release); }
 
@@ -84,7 +83,7 @@ static bool have_namespace(intake *in, const char *ns_id, const tn_namespace **n
 
 /* ---- history ---- */
 
-enum { CAUSE_RPS_LIMIT = 1, CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 }; /* temporal.api.enums.v1.ResourceExhausted... */
+enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 }; /* temporal.api.enums.v1.ResourceExhausted... */
 
 static void too_large(tn_call *call)
 {
@@ -110,17 +109,6 @@ static void history_served(tn_hreq *req)
         tn_call_reply(call, &answer.base);
 }
 
-static bool has_room(atomic_uint_fast64_t *bucket, tn_dyn_key key)
-{
-    return tn_load_rate(bucket, tn_dyn_i64(key, TN_STR(""), TN_STR("")), tn_now_mono_ns());
-}
-
-static void over_rate(tn_call *call, const char *role)
-{
-    tn_counter_inc(shed_calls);
-    tn_call_fail(call, tn_fault_exhausted(call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM, "%s rate limit exceeded", role));
-}
-
 static void history_go(intake *in)
 {
     if (!atomic_load_explicit(&ready, memory_order_acquire)) {
@@ -134,11 +122,6 @@ static void history_go(intake *in)
     if (!have_namespace(in, call->ns_id, &in->hreq.ns))
         return;
     bool counts = tn_load_counts(in->hreq.op);
-    if (tn_load_rated(in->hreq.op, call->by_call) && !has_room(&history_rate, TN_DYN_HISTORY_RPS)) {
-        tn_namespace_unref(in->hreq.ns);
-        over_rate(in->call, "history");
-        return;
-    }
     int64_t n = counts ? atomic_fetch_add_explicit(&in_service, 1, memory_order_relaxed) + 1 : 0;
     if (!tn_load_sheds(in->hreq.op, call->by_call, n, tn_dyn_i64(TN_DYN_HISTORY_CALLS_MAX, TN_STR(""), TN_STR("")))) {
         tn_client_history_here(&in->hreq);
@@ -253,12 +236,6 @@ static void matching_go(intake *in)
     const Tenon__MatchingCall *request = (const Tenon__MatchingCall *)in->call->request;
     if (!have_namespace(in, request->ns_id, &in->mreq.ns))
         return;
-    bool asked = (in->mreq.op == TN_MOP_POLL && !in->mreq.forwarded) || in->mreq.op == TN_MOP_DESCRIBE;
-    if (asked && !has_room(&matching_rate, TN_DYN_MATCHING_RPS)) {
-        tn_namespace_unref(in->mreq.ns);
-        over_rate(in->call, "matching");
-        return;
-    }
     if (in->mreq.op == TN_MOP_POLL) {
         in->mreq.poll_id = tn_client_next_poll_id();
         in->call->user = in;

@@ -3,11 +3,12 @@
  * "not the owner", or a host that could not be reached, gives the baton back unserved; a connection that broke while a
  * call was out leaves its outcome open, and the caller is told UNAVAILABLE. */
 #include "client/remote.h"
-#include "client/shardmap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "client/door.h"
+#include "client/shardmap.h"
 #include "client/wire.h"
 #include "metrics/metrics.h"
 #include "namespace/endpoint.h"
@@ -135,6 +136,7 @@ static void send_history(const tn_member *owner, tn_hreq *req)
                            .path = TN_INTERNAL_HISTORY,
                            .deadline_mono_ns = req->deadline_mono_ns,
                            .done = history_answered};
+    req->caller = tn_door_history_caller(req);
     hc->out.message = tn_wire_pack_history(req);
     take_along(&hc->out, req->call);
     if (hc->out.message.p)
@@ -207,6 +209,7 @@ static void send_matching(const tn_member *owner, tn_mreq *req)
                            .deadline_mono_ns = req->op == TN_MOP_ADD ? tn_now_mono_ns() + 10 * TN_SEC
                                                                      : req->deadline_mono_ns,
                            .done = matching_answered};
+    req->caller = tn_door_matching_caller(req);
     mc->out.message = tn_wire_pack_matching(req);
     take_along(&mc->out, req->call);
     if (req->op == TN_MOP_POLL) {

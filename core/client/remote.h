@@ -35,6 +35,13 @@ typedef struct tn_client_net {
 /* [loop] The rings have changed: what waits for another try has it now. */
 void tn_client_ring_changed(void);
 void tn_client_use_net(const tn_client_net *net); /* [main] before serving; client.c */
+/* The doors of the roles of this process (door.c).  [loop] Before a baton goes to its owner's loop.  False: it was refused
+ * and is on its way home, or it waits and goes on by itself.  Without doors everything passes. */
+typedef struct tn_client_doors {
+    bool (*history)(tn_hreq *req, void (*go)(tn_hreq *req));
+    bool (*matching)(tn_mreq *req, void (*go)(tn_mreq *req));
+} tn_client_doors;
+void tn_client_use_doors(const tn_client_doors *doors);
 
 /* remote.c */
 #define TN_REMOTE_SECRET_SIZE 33

@@ -130,6 +130,9 @@ static bool take_task(const Tenon__TaskRef *in, tn_task_ref *out)
     return true;
 }
 
+/* One that a later release knows and we don't is less urgent than those we know. */
+static tn_caller_type take_caller(uint32_t in) { return in <= TN_CALLER_LAST ? (tn_caller_type)in : TN_CALLER_LAST; }
+
 /* ---- history ---- */
 
 static bool is_polled(tn_hop op)
@@ -190,6 +193,7 @@ tn_blob tn_wire_pack_history(tn_hreq *req)
     out.run_id = text(arena, req->run_id);
     out.by_call = req->call != NULL;
     out.taken_in = req->taken_in;
+    out.caller_type = req->caller;
     bool ok = put_request(arena, req->request, req->packed, &out.request_type, &out.request);
     if (req->token && tn_proto_pack(&req->token->msg->base, arena, &packed) == TN_OK)
         out.token = bytes_of(packed);
@@ -266,6 +270,7 @@ bool tn_wire_open_history(const Tenon__HistoryCall *in, tn_hreq *req)
     if (in->op < TN_HOP_START || in->op > TN_HOP_LAST)
         return false;
     req->op = (tn_hop)in->op;
+    req->caller = take_caller(in->caller_type);
     req->workflow_id = tn_str_from(in->workflow_id);
     req->run_id = tn_str_from(in->run_id);
     req->taken_in = in->taken_in;
@@ -350,6 +355,7 @@ tn_blob tn_wire_pack_matching(tn_mreq *req)
     tn_blob packed = {0};
     tn_arena_set_limit(arena, 0);
     out.op = req->op;
+    out.caller_type = req->caller;
     out.ns_id = text(arena, req->ns->id);
     out.queue = text(arena, req->queue);
     out.type = req->type;
@@ -405,6 +411,7 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
     if (in->op < TN_MOP_ADD || in->op > TN_MOP_LAST || in->op == TN_MOP_CANCEL_POLL)
         return false;
     req->op = (tn_mop)in->op;
+    req->caller = take_caller(in->caller_type);
     req->queue = tn_str_from(in->queue);
     req->type = in->type;
     req->sticky = in->sticky;

@@ -97,6 +97,11 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(RPC_SLOW_REQUEST, "rpc.slowRequestLoggingThreshold", DURATION, GLOBAL, 5 * TN_DYN_SEC) \
     /* frontend */ \
     X(FRONTEND_RPS, "frontend.rps", INT, GLOBAL, 2400) \
+    X(FRONTEND_STORE_QPS, "frontend.persistenceMaxQPS", INT, GLOBAL, 0) \
+    X(FRONTEND_STORE_GLOBAL_QPS, "frontend.persistenceGlobalMaxQPS", INT, GLOBAL, 0) \
+    X(FRONTEND_STORE_NS_QPS, "frontend.persistenceNamespaceMaxQPS", INT, NAMESPACE, 0) \
+    X(FRONTEND_STORE_GLOBAL_NS_QPS, "frontend.persistenceGlobalNamespaceMaxQPS", INT, NAMESPACE, 0) \
+    X(SYSTEM_STORE_BURST, "system.persistenceQPSBurstRatio", FLOAT, GLOBAL, 1) \
     X(FRONTEND_NAMESPACE_RPS, "frontend.namespaceRPS", INT, NAMESPACE, 2400) \
     X(FRONTEND_GLOBAL_RPS, "frontend.globalRPS", INT, GLOBAL, 0) \
     X(FRONTEND_GLOBAL_NAMESPACE_RPS, "frontend.globalNamespaceRPS", INT, NAMESPACE, 0) \
@@ -167,6 +172,12 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     /* history */ \
     X(HISTORY_CALLS_MAX, "history.maxConcurrentCalls", INT, GLOBAL, 20000) \
     X(HISTORY_RPS, "history.rps", INT, GLOBAL, 0) \
+    X(HISTORY_NAMESPACE_RPS, "history.namespaceRPS", INT, NAMESPACE, 0) \
+    X(HISTORY_STORE_QPS, "history.persistenceMaxQPS", INT, GLOBAL, 0) \
+    X(HISTORY_STORE_GLOBAL_QPS, "history.persistenceGlobalMaxQPS", INT, GLOBAL, 0) \
+    X(HISTORY_STORE_NS_QPS, "history.persistenceNamespaceMaxQPS", INT, NAMESPACE, 0) \
+    X(HISTORY_STORE_GLOBAL_NS_QPS, "history.persistenceGlobalNamespaceMaxQPS", INT, NAMESPACE, 0) \
+    X(HISTORY_STORE_SHARD_NS_QPS, "history.persistencePerShardNamespaceMaxQPS", INT, NAMESPACE, 0) \
     X(HISTORY_LONG_POLL, "history.longPollExpirationInterval", \
       DURATION, NAMESPACE, 20 * TN_DYN_SEC) \
     X(HISTORY_WFT_TIMEOUT, "history.defaultWorkflowTaskTimeout", \
@@ -202,6 +213,11 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
       BOOL, NAMESPACE, false) \
     /* matching */ \
     X(MATCHING_RPS, "matching.rps", INT, GLOBAL, 0) \
+    X(MATCHING_NAMESPACE_RPS, "matching.namespaceRPS", INT, NAMESPACE, 0) \
+    X(MATCHING_STORE_QPS, "matching.persistenceMaxQPS", INT, GLOBAL, 0) \
+    X(MATCHING_STORE_GLOBAL_QPS, "matching.persistenceGlobalMaxQPS", INT, GLOBAL, 0) \
+    X(MATCHING_STORE_NS_QPS, "matching.persistenceNamespaceMaxQPS", INT, NAMESPACE, 0) \
+    X(MATCHING_STORE_GLOBAL_NS_QPS, "matching.persistenceGlobalNamespaceMaxQPS", INT, NAMESPACE, 0) \
     X(MATCHING_LONG_POLL, "matching.longPollExpirationInterval", DURATION, TASK_QUEUE, TN_DYN_MIN) \
     X(MATCHING_SYNC_MATCH_WAIT, "matching.syncMatchWaitDuration", \
       DURATION, TASK_QUEUE, 200 * TN_DYN_MS) \

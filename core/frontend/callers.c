@@ -36,7 +36,7 @@ static bool take_over(tn_caller *place, uint64_t held, uint64_t key)
     if (!atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed, memory_order_relaxed))
         return held == key;
     for (size_t kind = 0; kind < TN_RATES; kind++) {
-        for (size_t p = 0; p < TN_PRIORITIES; p++)
+        for (size_t p = 0; p < TN_RATE_PRIORITIES; p++)
             atomic_store_explicit(&place->shares[kind].full_at_ns[p], 0, memory_order_relaxed);
         atomic_store_explicit(&place->shares[kind].operator_at_ns, 0, memory_order_relaxed);
     }

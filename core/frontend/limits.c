@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "client/door.h"
 #include "frontend/callers.h"
 #include "frontend/priv.h"
 #include "membership/membership.h"
@@ -34,96 +35,6 @@ typedef struct ns_place {
 static ns_place places[PLACES];
 static tn_rate_buckets host_rates[TN_RATES];
 static tn_rate_callers callers;
-
-/* ---- buckets ---- */
-
-static bool take(atomic_uint_fast64_t *full_at_ns, double per_second, double burst, uint64_t now_ns)
-{
-    uint64_t step = (uint64_t)(1e9 / per_second);
-    uint64_t room = burst > 1 ? (uint64_t)((burst - 1) * 1e9 / per_second) : 0;
-    uint64_t at = atomic_load_explicit(full_at_ns, memory_order_relaxed);
-    for (;;) {
-        uint64_t from = at > now_ns ? at : now_ns;
-        if (from - now_ns > room)
-            return false;
-        if (atomic_compare_exchange_weak_explicit(full_at_ns, &at, from + step,
-                                                  memory_order_relaxed, memory_order_relaxed))
-            return true;
-    }
-}
-
-bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
-                    uint32_t priority, uint64_t now_ns)
-{
-    uint32_t lower = priority + 1;
-    if (rate.per_second <= 0)
-        return true;
-    if (priority == TN_PRIORITY_OPERATOR) {
-        double share = operator_ratio > 0 ? operator_ratio : 1;
-        if (!take(&buckets->operator_at_ns, rate.per_second * share, rate.burst * share, now_ns))
-            return false;
-        lower = 0;
-    } else {
-        priority = priority < TN_PRIORITIES ? priority : TN_PRIORITIES - 1;
-        if (!take(&buckets->full_at_ns[priority], rate.per_second, rate.burst, now_ns))
-            return false;
-    }
-    for (; lower < TN_PRIORITIES; lower++)
-        (void)take(&buckets->full_at_ns[lower], rate.per_second, rate.burst, now_ns);
-    return true;
-}
-
-/* ---- several callers ---- */
-
-#define DEBT_NS (2 * TN_SEC) /* at most, beside the burst */
-
-uint64_t tn_rate_window(uint64_t now_ns) { return now_ns / TN_SEC + 1; }
-
-uint32_t tn_rate_callers_count(tn_rate_callers *c, atomic_uint_fast64_t *seen, uint64_t now_ns)
-{
-    uint64_t window = tn_rate_window(now_ns);
-    uint64_t held = atomic_load_explicit(&c->window, memory_order_relaxed);
-    if (held != window && atomic_compare_exchange_strong_explicit(&c->window, &held, window, memory_order_relaxed,
-                                                                  memory_order_relaxed)) {
-        unsigned last = atomic_exchange_explicit(&c->now, 0, memory_order_relaxed);
-        atomic_store_explicit(&c->before, held + 1 == window ? last : 0, memory_order_relaxed);
-    }
-    if (atomic_load_explicit(seen, memory_order_relaxed) != window &&
-        atomic_exchange_explicit(seen, window, memory_order_relaxed) != window)
-        atomic_fetch_add_explicit(&c->now, 1, memory_order_relaxed);
-    unsigned now = atomic_load_explicit(&c->now, memory_order_relaxed);
-    unsigned before = atomic_load_explicit(&c->before, memory_order_relaxed);
-    unsigned n = now > before ? now : before;
-    return n ? n : 1;
-}
-
-/* Takes what is due in any case, on credit if need be. */
-static void charge(tn_rate_buckets *buckets, tn_rate rate, uint32_t priority, uint64_t now_ns)
-{
-    uint64_t step = (uint64_t)(1e9 / rate.per_second);
-    uint64_t last = now_ns + (uint64_t)(rate.burst * 1e9 / rate.per_second) + DEBT_NS;
-    for (uint32_t p = priority < TN_PRIORITIES ? priority : TN_PRIORITIES - 1; p < TN_PRIORITIES; p++) {
-        atomic_uint_fast64_t *full_at_ns = &buckets->full_at_ns[p];
-        uint64_t at = atomic_load_explicit(full_at_ns, memory_order_relaxed), then;
-        do {
-            then = (at > now_ns ? at : now_ns) + step;
-        } while (then <= last && !atomic_compare_exchange_weak_explicit(full_at_ns, &at, then, memory_order_relaxed,
-                                                                        memory_order_relaxed));
-    }
-}
-
-bool tn_rate_allows_one_of(tn_rate_buckets *buckets, tn_rate_buckets *own, uint32_t n, tn_rate rate,
-                           double operator_ratio, uint32_t priority, uint64_t now_ns)
-{
-    if (rate.per_second <= 0)
-        return true;
-    double share = rate.per_second / n;
-    if (priority == TN_PRIORITY_OPERATOR ||
-        !tn_rate_allows(own, (tn_rate){share, share}, operator_ratio, priority, now_ns))
-        return tn_rate_allows(buckets, rate, operator_ratio, priority, now_ns);
-    charge(buckets, rate, priority, now_ns);
-    return true;
-}
 
 /* ---- namespaces ---- */
 
@@ -214,6 +125,15 @@ static bool namespace_has_room(tn_fcall *f, ns_place *place, int kind, double ra
     return false;
 }
 
+static tn_str changed_name(const ProtobufCMessage *request)
+{
+    if (request->descriptor == &temporal__api__workflowservice__v1__update_namespace_request__descriptor)
+        return tn_str_from(((const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *)request)->namespace_);
+    if (request->descriptor == &temporal__api__workflowservice__v1__register_namespace_request__descriptor)
+        return tn_str_from(((const Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *)request)->namespace_);
+    return (tn_str){NULL, 0};
+}
+
 static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_place *place)
 {
     int kind = method->flags & TN_FM_VISIBILITY  ? TN_RATE_VISIBILITY
@@ -232,6 +152,9 @@ static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_pla
     if (!room)
         return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM,
                                   "service rate limit exceeded");
+    if (kind == TN_RATE_NS_CHANGES)
+        return tn_door_frontend(f->call->arena, changed_name(f->call->request),
+                                tn_caller_type_of(tn_call_header(f->call, "caller-type")));
     return NULL;
 }
 

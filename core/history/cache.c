@@ -265,6 +265,7 @@ static load *load_begin(tn_wf *wf, tn_hreq *req)
     ld->req = req;
     ld->op.user = ld;
     ld->op.arena = arena;
+    ld->op.account = tn_door_account(req, req ? req->ns : NULL, wf->shard->id);
     ld->wake_ns = UINT64_MAX;
     ld->epoch = wf->shard->epoch;
     wf->busy = true;

@@ -145,5 +145,6 @@ void tn_op_delete_run(tn_wf *wf, tn_hreq *req)
     del->op.user = del;
     del->op.done = deleted;
     del->op.u.commit.batch = tn_store_batch_finish(&del->batch);
+    del->op.account = tn_door_account(req, req->ns, wf->shard->id);
     tn_store_commit(&del->op);
 }

@@ -7,6 +7,7 @@
 #ifndef TN_HISTORY_PRIV_H
 #define TN_HISTORY_PRIV_H
 
+#include "client/door.h"
 #include "client/token.h"
 #include "history/breaker.h"
 #include "history/history.h"
@@ -401,7 +402,7 @@ typedef struct tn_read {
     void (*done)(struct tn_read *read);
     void *user;
     /* private */
-    uint32_t shard;
+    uint32_t shard, account_shard;
     uint8_t run_id[16];
     tn_blob tail; /* copy of uncommitted events */
     tn_store_op op;

@@ -172,6 +172,7 @@ static void read_from_store(tn_read *read)
 {
     read->op.arena = read->arena;
     read->op.user = read;
+    read->op.account = tn_door_account(read->req, read->req ? read->req->ns : NULL, read->account_shard);
     if (read->from <= 1) {
         scan_from(read, tn_store_row_run(read->arena, read->run_id));
         return;
@@ -191,6 +192,7 @@ void tn_read_stored(tn_read *read, const tn_wf *wf, const uint8_t run_id[16])
 {
     read->status = TN_OK;
     read->shard = wf->shard->partition;
+    read->account_shard = wf->shard->id;
     memcpy(read->run_id, run_id, 16);
     read_from_store(read);
 }
@@ -209,6 +211,7 @@ void tn_read_events(tn_read *read, tn_run *run)
         return;
     }
     read->shard = run->wf->shard->partition;
+    read->account_shard = run->wf->shard->id;
     memcpy(read->run_id, run->run_id, 16);
     if (memory_has(read, run)) {
         take_from_memory(read, run);

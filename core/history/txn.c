@@ -552,6 +552,7 @@ void tn_txn_commit(tn_txn *txn, const tn_fault *fault)
     txn->op.user = txn;
     txn->op.done = committed;
     txn->op.u.commit.batch = tn_store_batch_finish(&txn->batch);
+    txn->op.account = tn_door_account(txn->req, txn->ns, txn->wf->shard->id);
     tn_store_commit(&txn->op);
 }
 

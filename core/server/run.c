@@ -14,6 +14,7 @@
 
 #include "auth/auth.h"
 #include "client/client.h"
+#include "client/door.h"
 #include "client/remote.h"
 #include "client/shardmap.h"
 #include "client/token.h"
@@ -357,6 +358,8 @@ static bool has(const server *s, uint32_t service)
 
 static void wire_roles(server *s)
 {
+    tn_door_start(tn_members_count);
+    tn_store_use_meter(tn_door_meter);
     tn_client_wire(has(s, TN_SERVICE_HISTORY) ? tn_history_role_table() : NULL,
                    has(s, TN_SERVICE_MATCHING) ? tn_matching_role_table() : NULL,
                    has(s, TN_SERVICE_WORKER) ? tn_worker_role_table() : NULL, s->shards);

@@ -36,6 +36,7 @@ static tn_plugin_instance *plugin;
 static const tn_persistence_ops *ops;
 static _Atomic uint64_t timeout_ns = TN_STORE_TIMEOUT_NS;
 static loop_state states[LOOPS_MAX];
+static void (*meter)(const tn_store_op *op, uint32_t table, bool writes);
 
 /* ---- the private part of tn_store_op ------------------------------------------------------------ */
 
@@ -244,6 +245,18 @@ static void tell(tn_msg *msg)
         answer(op);
 }
 
+void tn_store_use_meter(void (*use)(const tn_store_op *op, uint32_t table, bool writes)) { meter = use; }
+
+static uint32_t table_of(const tn_store_op *op, verb what)
+{
+    if (what == VERB_GET)
+        return op->u.get.key.table;
+    if (what == VERB_SCAN)
+        return op->u.scan.range.from.table;
+    const tn_batch *batch = &op->u.commit.batch;
+    return batch->n_muts ? batch->muts[0].key.table : batch->n_conds ? batch->conds[0].key.table : TN_TABLE_META;
+}
+
 static void begin(tn_store_op *op, verb what)
 {
     TN_ASSERT(op->arena && op->done);
@@ -256,6 +269,9 @@ static void begin(tn_store_op *op, verb what)
     op->priv[PRIV_BEGAN] = (void *)(uintptr_t)tn_now_mono_ns();
     op->status = TN_PENDING;
     tn_counter_inc(figures[what].requests);
+    if (meter)
+        meter(op, table_of(op, what), what == VERB_COMMIT);
+    op->account.paid = false; /* the operation may ask again */
 }
 
 static void refuse(tn_store_op *op)

@@ -27,6 +27,13 @@
 
 typedef struct tn_store_op tn_store_op;
 
+/* For whom a request is, to be counted in the rates of its role, namespace and shard; zeros: for the cluster itself. */
+typedef struct tn_store_account {
+    tn_str ns; /* its name; lives as long as the operation */
+    uint32_t shard, priority;
+    bool paid; /* it has been counted */
+} tn_store_account;
+
 /* One request to the store.  The caller embeds or allocates it (it must live until `done`), fills in the
  * request part and owns the arena: results live there.  done runs on the submitting loop. */
 struct tn_store_op {
@@ -34,6 +41,7 @@ struct tn_store_op {
     void (*done)(tn_store_op *op);
     void *user;
     uint64_t timeout_ns; /* 0: the default (10 s, or what tn_store_set_timeout said) */
+    tn_store_account account;
     /* result */
     tn_status status; /* TN_OK, ...; a write past its deadline is TN_EUNCERTAIN */
     tn_error error;
@@ -89,6 +97,8 @@ tn_batch tn_store_batch_finish(const tn_store_batch *batch);
 /* [main] Attaches the opened persistence plugin to every loop.  plugin: handle of core/plugin. */
 struct tn_plugin_instance;
 tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err) TN_WARN_UNUSED;
+/* [main, before the loops ask] Called with each request that goes to the plugin, and the table it is about [loop]. */
+void tn_store_use_meter(void (*meter)(const tn_store_op *op, uint32_t table, bool writes));
 void tn_store_set_timeout(uint64_t ns); /* [any] of operations that begin from now on */
 void tn_store_stop(void);               /* after all operations have ended */
 /* [main] Synchronous forms for start-up; they run on loop 0 and wait. */

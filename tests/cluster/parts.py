@@ -211,7 +211,7 @@ async def limits(arguments, report, fleet):
 
 
 def shed(fleet):
-    return sum((member.figures() or {}).get("tenon_internode_calls_shed", 0) for member in fleet.having("history"))
+    return sum((member.figures() or {}).get('tenon_door_refused{role="history"}', 0) for member in fleet.having("history"))
 
 
 async def host_rate(report, fleet, service):

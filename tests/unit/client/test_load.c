@@ -31,32 +31,8 @@ static void order(void **state)
         }
 }
 
-static size_t taken(atomic_uint_fast64_t *bucket, int64_t per_second, uint64_t now_ns)
-{
-    size_t n = 0;
-    while (n < 1000 && tn_load_rate(bucket, per_second, now_ns))
-        n++;
-    return n;
-}
-
-static void rate(void **state)
-{
-    atomic_uint_fast64_t bucket = 0, none = 0;
-    (void)state;
-    assert_int_equal(taken(&bucket, 50, 100 * TN_SEC), 100); /* two seconds' */
-    assert_int_equal(taken(&bucket, 50, 100 * TN_SEC + TN_SEC / 100), 0);
-    assert_int_equal(taken(&bucket, 50, 101 * TN_SEC), 50);
-    assert_int_equal(taken(&bucket, 50, 200 * TN_SEC), 100);
-    assert_int_equal(taken(&none, 0, TN_SEC), 1000);
-    assert_true(tn_load_rated(TN_HOP_START, true));
-    assert_true(tn_load_rated(TN_HOP_WFT_COMPLETED, true));
-    assert_false(tn_load_rated(TN_HOP_START, false));
-    assert_false(tn_load_rated(TN_HOP_WFT_POLLED, true));
-    assert_false(tn_load_rated(TN_HOP_POLL_UPDATE, true));
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(order), cmocka_unit_test(rate)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(order)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,7 +59,7 @@ static void the_urgent_go_first(void **state)
     /* What the higher use up, is. */
     tn_rate_buckets fresh = {0};
     assert_int_equal(take_all(&fresh, rate, 0, T0), 10);
-    for (uint32_t priority = 0; priority < TN_PRIORITIES; priority++)
+    for (uint32_t priority = 0; priority < TN_RATE_PRIORITIES; priority++)
         assert_int_equal(take_all(&fresh, rate, priority, T0), 0);
     assert_int_equal(take_all(&fresh, rate, 1000, T0), 0); /* as the last */
 }
