@@ -169,13 +169,15 @@ async def partitions(arguments, report, fleet):
 class Flood:
     """Calls without end to one frontend, in one namespace; how many passed the limiter."""
 
-    def __init__(self, service, namespace):
+    def __init__(self, service, namespace, spread=False):
         self.service, self.namespace, self.passed, self.refused, self.began = service, namespace, 0, 0, time.monotonic()
+        self.spread = spread  # over all shards
 
     async def call(self):
         try:
             await self.service.describe_workflow_execution(ws.DescribeWorkflowExecutionRequest(
-                namespace=self.namespace, execution=common.WorkflowExecution(workflow_id="nobody")), retry=False)
+                namespace=self.namespace, execution=common.WorkflowExecution(
+                    workflow_id=f"nobody-{uuid.uuid4()}" if self.spread else "nobody")), retry=False)
         except RPCError as error:
             self.refused += error.status == RPCStatusCode.RESOURCE_EXHAUSTED
             self.passed += error.status == RPCStatusCode.NOT_FOUND
@@ -208,35 +210,69 @@ async def limits(arguments, report, fleet):
                  f"{calm.passed} calls passed, {calm.refused} were refused")
     await callers(report, fleet, services[0])
     await host_rate(report, fleet, services[0])
+    await store_rate(report, fleet, services[0])
 
 
-def shed(fleet):
-    return sum((member.figures() or {}).get('tenon_door_refused{role="history"}', 0) for member in fleet.having("history"))
+def refusals(fleet):
+    """Of each history host's door."""
+    return [(member.figures() or {}).get('tenon_door_refused{role="history"}', 0) for member in fleet.having("history")]
 
 
-async def host_rate(report, fleet, service):
-    """history.rps: a host refuses what is beyond it, and takes all again when it is gone."""
-    def rewrite(text):
-        with open(fleet.dynamic, "w") as out:
+class Changed:
+    """More dynamic configuration for a while."""
+
+    def __init__(self, fleet, more):
+        self.fleet, self.more = fleet, more
+        with open(fleet.dynamic) as file:
+            self.text = file.read()
+
+    def write(self, text):
+        with open(self.fleet.dynamic, "w") as out:
             out.write(text)
-        for member in fleet.having("history"):
+        for member in self.fleet.having("history"):
             member.process.send_signal(signal.SIGHUP)
 
-    with open(fleet.dynamic) as file:
-        text = file.read()
-    before, flood, row = shed(fleet), Flood(service, NAMESPACE), 0
-    rewrite(text + "history.rps: [{value: 1}]\n")
-    try:
-        await flood.run(0)
-    finally:
-        rewrite(text)
-    refused, end = flood.refused, time.monotonic() + 60
+    def __enter__(self):
+        self.write(self.text + self.more)
+
+    def __exit__(self, *_):
+        self.write(self.text)
+
+
+async def passes_again(flood):
+    """Whether twenty calls in a row pass, before long."""
+    end, row = time.monotonic() + 60, 0
     while row < 20 and time.monotonic() < end:
         seen = flood.passed
         await flood.call()
         row = row + 1 if flood.passed > seen else 0
-    report.check("a history host keeps its rate", refused and shed(fleet) > before and row == 20,
-                 f"{refused} calls were refused, then {row} in a row were not")
+    return row == 20
+
+
+async def host_rate(report, fleet, service):
+    """history.rps: a host refuses what is beyond it, and takes all again when it is gone."""
+    before, flood = sum(refusals(fleet)), Flood(service, NAMESPACE)
+    with Changed(fleet, "history.rps: [{value: 1}]\n"):
+        await flood.run(0)
+    refused = flood.refused
+    report.check("a history host keeps its rate", await passes_again(flood) and refused and sum(refusals(fleet)) > before,
+                 f"{refused} calls were refused, then twenty in a row were not")
+
+
+async def store_rate(report, fleet, service):
+    """history.persistenceGlobalMaxQPS: the history hosts keep it together, each its part, from when all of them know it."""
+    whole, before, hosts = 8, refusals(fleet), len(fleet.having("history"))
+    with Changed(fleet, f"history.persistenceGlobalMaxQPS: [{{value: {whole}}}]\n"):
+        end = time.monotonic() + 60
+        while not all(now > then for now, then in zip(refusals(fleet), before)) and time.monotonic() < end:
+            await Flood(service, NAMESPACE, spread=True).run(0)
+        flood = Flood(service, NAMESPACE, spread=True)
+        await flood.run(3)
+        passed, took = flood.passed, flood.took
+    # A second's worth at once; half as much again should a busy machine lose a host from its ring.
+    most = 1.5 * (whole * took + whole) + hosts
+    report.check("a rate of the store for all history hosts", passed <= most and flood.refused and await passes_again(flood),
+                 f"{passed} calls of at most {most:.0f} passed {hosts} hosts in {took:.1f} s, {flood.refused} were refused, then twenty in a row were not")
 
 
 async def callers(report, fleet, service):
