@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a cluster keeps its state in: PostgreSQL, MariaDB, MySQL, or Redis with PostgreSQL for visibility, each a server of the
+"""What a cluster keeps its state in: PostgreSQL, MariaDB, MySQL 8 or 5.7, or Redis with PostgreSQL for visibility, each a server of the
 test's own."""
 
 import os
@@ -8,7 +8,7 @@ import mysql_servers
 import servers
 import store
 
-KINDS = ("postgresql", "mariadb", "mysql", "redis")
+KINDS = ("postgresql", "mariadb", "mysql", "mysql57", "redis")
 SQL = 'sql: {{connectAddr: "{ip}:{port}", databaseName: {database}, user: {user}, autoSetup: true}}'
 DATASTORES = """\
     main: {main}
