@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What operators ask of one workflow: its history as it was written, its deletion. */
+/* What operators ask of workflows: their histories as they were written, their states made anew, import and deletion, and
+ * that the tasks of many are offered again. */
 #include "frontend/admin.h"
 
 typedef Temporal__Server__Api__Adminservice__V1__GetWorkflowExecutionRawHistoryRequest raw_request;
@@ -74,4 +75,60 @@ void tn_do_admin_delete(tn_fcall *f)
     to->namespace_ = r->namespace_;
     to->workflow_execution = r->execution;
     tn_front_history(f, TN_HOP_DELETE, r->execution->workflow_id, r->execution->run_id, &to->base);
+}
+
+/* ---- a state made anew from its history ---- */
+
+void tn_do_admin_rebuild(tn_fcall *f)
+{
+    const Temporal__Server__Api__Adminservice__V1__RebuildMutableStateRequest *r =
+        TN_ADMIN_REQUEST(f, RebuildMutableStateRequest);
+    const tn_fault *fault = tn_front_check_execution(f->call->arena, r->execution);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        tn_front_history(f, TN_HOP_REBUILD, r->execution->workflow_id, r->execution->run_id,
+                         &r->base);
+}
+
+/* ---- many runs ---- */
+
+static const char *check_batch(
+    const Temporal__Server__Api__Adminservice__V1__StartAdminBatchOperationRequest *r)
+{
+    bool refreshes =
+        r->operation_case ==
+        TEMPORAL__SERVER__API__ADMINSERVICE__V1__START_ADMIN_BATCH_OPERATION_REQUEST__OPERATION_REFRESH_TASKS_OPERATION;
+    if (!refreshes || !*r->reason || (!*r->visibility_query && !r->n_executions))
+        return "must provide required parameters: Operation, Reason, Namespace, AND one of (Query "
+               "OR "
+               "Executions)";
+    if (!*r->job_id)
+        return "JobId is not set on request.";
+    if (*r->visibility_query && r->n_executions)
+        return "batch query and executions are mutually exclusive";
+    return strlen(r->job_id) > tn_front_id_max() ? "WorkflowId length exceeds limit." : NULL;
+}
+
+/* A batch job like a client's, without an operation of theirs: core/history/batch.c knows what that means. */
+void tn_do_admin_start_batch(tn_fcall *f)
+{
+    Temporal__Server__Api__Adminservice__V1__StartAdminBatchOperationRequest *r =
+        TN_ADMIN_REQUEST(f, StartAdminBatchOperationRequest);
+    const char *wrong = check_batch(r);
+    if (wrong) {
+        tn_front_invalid(f, "%s", wrong);
+        return;
+    }
+    Temporal__Api__Workflowservice__V1__StartBatchOperationRequest *to = tn_admin_new(
+        f->call->arena,
+        &temporal__api__workflowservice__v1__start_batch_operation_request__descriptor);
+    to->namespace_ = r->namespace_;
+    to->visibility_query = r->visibility_query;
+    to->job_id = r->job_id;
+    to->reason = r->reason;
+    to->executions = r->executions;
+    to->n_executions = r->n_executions;
+    f->call->request = &to->base;
+    tn_front_start_job(f);
 }

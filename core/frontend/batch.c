@@ -226,6 +226,13 @@ void tn_do_start_batch(tn_fcall *f)
         tn_front_invalid(f, "%s", wrong);
         return;
     }
+    tn_front_start_job(f);
+}
+
+void tn_front_start_job(tn_fcall *f)
+{
+    const start_request *r = REQUEST(f, StartBatchOperationRequest);
+    tn_arena *arena = f->call->arena;
     visible *v = TN_NEW(arena, visible);
     v->f = f;
     v->op.arena = arena;

@@ -164,6 +164,8 @@ const tn_fmethod tn_fmethods[] = {
     {ADMIN("GetWorkflowExecutionRawHistory"), tn_do_admin_raw_history, 0, 0, TN_WAIT_NONE},
     {ADMIN("GetWorkflowExecutionRawHistoryV2"), tn_do_admin_raw_history_v2, 0, 0, TN_WAIT_NONE},
     {ADMIN("ListClusters"), tn_do_admin_list_clusters, 0, 0, TN_WAIT_NONE},
+    {ADMIN("RebuildMutableState"), tn_do_admin_rebuild, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
+    {ADMIN("StartAdminBatchOperation"), tn_do_admin_start_batch, TN_FM_NAMESPACE, 0, TN_WAIT_NONE},
     {ADMIN("RemoveSearchAttributes"), tn_do_admin_remove_attributes, TN_FM_NS_CHANGE, 0, TN_WAIT_NONE},
     {ADMIN("CancelDLQJob"), tn_do_admin_dlq_job, 0, 0, TN_WAIT_NONE},
     {ADMIN("DescribeDLQJob"), tn_do_admin_dlq_job, 0, 0, TN_WAIT_NONE},

@@ -154,6 +154,7 @@ void tn_do_terminate(tn_fcall *f);
 void tn_do_delete(tn_fcall *f);
 void tn_do_reset(tn_fcall *f);
 void tn_do_start_batch(tn_fcall *f);
+void tn_front_start_job(tn_fcall *f); /* batch.c: of a StartBatchOperationRequest that has been checked */
 void tn_do_stop_batch(tn_fcall *f);
 void tn_do_describe_batch(tn_fcall *f);
 void tn_do_list_batches(tn_fcall *f);

@@ -3,6 +3,7 @@
  * is the call that a client would make for one run. */
 #include "history/batch.h"
 
+#include "admin/service.pb-c.h"
 #include "config/dynconfig.h"
 #include "history/machine/solo.h"
 #include "proto/proto.h"
@@ -45,6 +46,8 @@ const tn_vis_division tn_solo_division = {
 static bool wants_running(const start_request *request)
 {
     return request->operation_case !=
+               TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION__NOT_SET &&
+           request->operation_case !=
                TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_DELETION_OPERATION &&
            request->operation_case !=
                TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_RESET_OPERATION &&
@@ -402,12 +405,24 @@ static const ProtobufCMessage *delete_activity_request(action *a)
     return &r->base;
 }
 
+static const ProtobufCMessage *refresh_request(action *a)
+{
+    Temporal__Server__Api__Adminservice__V1__RefreshWorkflowTasksRequest *r =
+        TN_NEW(a->arena, Temporal__Server__Api__Adminservice__V1__RefreshWorkflowTasksRequest);
+    temporal__server__api__adminservice__v1__refresh_workflow_tasks_request__init(r);
+    r->execution = a->execution;
+    a->op = TN_HOP_REFRESH;
+    return &r->base;
+}
+
 #define OP(UPPER) \
     TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION_##UPPER##_OPERATION
 
 static const ProtobufCMessage *request_of(action *a)
 {
     switch ((int)a->job->operation_case) {
+    case TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION__NOT_SET:
+        return refresh_request(a);
     case OP(TERMINATION):
         return terminate_request(a);
     case OP(CANCELLATION):

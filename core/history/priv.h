@@ -374,6 +374,7 @@ bool tn_reset_child_again(const tn_ms *ms, tn_child *child, int32_t cause, int32
 void tn_op_mutable_state(tn_wf *wf, tn_hreq *req);
 void tn_op_refresh(tn_wf *wf, tn_hreq *req);
 void tn_op_raw_history(tn_wf *wf, tn_hreq *req); /* op_raw.c */
+void tn_op_rebuild(tn_wf *wf, tn_hreq *req);     /* op_rebuild.c */
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
 void tn_op_operate(tn_wf *wf, tn_hreq *req); /* pauses, resets, options: of activities and of the run */
 

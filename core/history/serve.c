@@ -56,6 +56,9 @@ static void serve_others(tn_wf *wf, tn_hreq *req)
     case TN_HOP_MUTABLE_STATE:
         tn_op_mutable_state(wf, req);
         break;
+    case TN_HOP_REBUILD:
+        tn_op_rebuild(wf, req);
+        break;
     case TN_HOP_RAW_HISTORY:
         tn_op_raw_history(wf, req);
         break;

@@ -310,6 +310,61 @@ def archetypes():
     refused("deleting nothing", "DeleteWorkflowExecution", field(1, "default"), Code.INVALID_ARGUMENT)
 
 
+def batches():
+    names = [f"b{i}" for i in range(3)]
+    for name in names:
+        start(name, "bq")
+    call(WORKFLOW + "TerminateWorkflowExecution", field(1, "default") + field(2, field(1, "b2")) + field(3, "over"))
+    job = field(1, "default") + field(4, "why") + field(10, b"")
+    chosen = b"".join(field(5, execution(name)) for name in names)
+    works("a batch of refreshes", "StartAdminBatchOperation", job + field(3, "job") + chosen)
+    until = time.monotonic() + 60
+    while True:
+        seen = call(WORKFLOW + "DescribeBatchOperation", field(1, "default") + field(2, "job"))
+        if one(seen, 3) != 1 or time.monotonic() > until:
+            break
+        time.sleep(0.01)
+    check("it is done", one(seen, 3) == 2 and one(seen, 7) == 3 and not one(seen, 8), seen)
+    refused("the job again", "StartAdminBatchOperation", job + field(3, "job") + chosen, Code.ALREADY_EXISTS)
+    refused("no id", "StartAdminBatchOperation", job + chosen, Code.INVALID_ARGUMENT, "JobId")
+    refused("no runs", "StartAdminBatchOperation", job + field(3, "j2"), Code.INVALID_ARGUMENT, "Executions")
+    refused("no operation", "StartAdminBatchOperation", field(1, "default") + field(4, "why") + field(3, "j2") + chosen,
+            Code.INVALID_ARGUMENT, "Operation")
+    refused("runs and a query", "StartAdminBatchOperation", job + field(3, "j2") + field(2, "WorkflowId='b0'") + chosen,
+            Code.INVALID_ARGUMENT, "exclusive")
+    refused("a query that is none", "StartAdminBatchOperation", job + field(3, "j2") + field(2, "((("), Code.INVALID_ARGUMENT)
+    unset = field(1, "default") + field(3, "j3") + field(4, "why") + b"".join(field(5, execution(n)) for n in names)
+    client = call(WORKFLOW + "StartBatchOperation", unset)
+    check("no client may ask for it", not isinstance(client, bytes) and client.code() == Code.INVALID_ARGUMENT, client)
+
+
+def rebuilds():
+    run = start("r", "rq")
+    state = field(1, "default") + field(2, execution("r", run))
+    poll = channel.unary_unary(WORKFLOW + "PollWorkflowTaskQueue")
+    for i in range(120):  # past a snapshot
+        signal("r", f"s{i}")
+    task = poll(field(1, "default") + field(2, field(1, "rq")) + field(3, "worker"), timeout=60)
+    for i in range(5):  # which wait for the end of the task
+        signal("r", f"t{i}")
+    before = works("a state", "DescribeMutableState", state)
+    works("a state made anew", "RebuildMutableState", state)
+    after = works("a new state", "DescribeMutableState", state)
+    check("it is as before", one(before, 4) == one(after, 4) and one(after, 4, 9), (before, after))
+    done = call(WORKFLOW + "RespondWorkflowTaskCompleted", field(1, one(task, 1)) + field(9, "default"))
+    check("the worker's task still counts", isinstance(done, bytes), done)
+    check("signals go on", isinstance(signal("r", "more"), bytes))
+    works("the current run's", "RebuildMutableState", field(1, "default") + field(2, execution("r")))
+    call(WORKFLOW + "TerminateWorkflowExecution", field(1, "default") + field(2, field(1, "r")) + field(3, "over"))
+    works("a closed one", "RebuildMutableState", state)
+    closed = works("its state", "DescribeMutableState", state)
+    check("it is closed", one(closed, 4, 8, 3) == 3, closed[:80])
+    refused("none", "RebuildMutableState", field(1, "default") + field(2, execution("nobody")), Code.NOT_FOUND)
+    refused("another's run", "RebuildMutableState", field(1, "default") + field(2, execution("nobody", run)), Code.NOT_FOUND)
+    refused("nothing", "RebuildMutableState", field(1, "default"), Code.INVALID_ARGUMENT)
+    refused("no run id", "RebuildMutableState", field(1, "default") + field(2, execution("r", "x")), Code.INVALID_ARGUMENT)
+
+
 def play():
     info = call("/temporal.api.workflowservice.v1.WorkflowService/DescribeNamespace", field(1, "default"))
     ns_id = one(info, 1, 6).decode()
@@ -319,6 +374,8 @@ def play():
     failures()
     refusals()
     archetypes()
+    batches()
+    rebuilds()
 
 
 tenond, port = sys.argv[1], int(sys.argv[2])

@@ -12,6 +12,9 @@ static const struct {
     int32_t type; /* BatchOperationType */
     const char *name;
 } names[] = {
+    /* A job without an operation has its runs' tasks offered again: the admin service's, no client may ask for it. */
+    {TEMPORAL__API__WORKFLOWSERVICE__V1__START_BATCH_OPERATION_REQUEST__OPERATION__NOT_SET, 0,
+     "refresh_tasks"},
     {OP(TERMINATION), 13, "terminate"},
     {OP(CANCELLATION), 14, "cancel"},
     {OP(SIGNAL), 15, "signal"},
