@@ -556,6 +556,10 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     tn_list_init(&call->link);
     tn_loop_timer_init(&call->timer, call_too_late);
     count(&stat_calls, 1);
+    if (call->deadline_mono_ns != UINT64_MAX && call->deadline_mono_ns <= tn_now_mono_ns()) {
+        rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"), true);
+        return;
+    }
     if (is_refused(ch, call) || by_pipe(ch, call))
         return;
     if (!ch->current && ch->failures && tn_now_mono_ns() < ch->retry_at_ns) {
@@ -565,6 +569,7 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     if (!ch->current)
         ch->current = link_open(ch);
     rpc_link *l = ch->current;
+    wait_for_answer(call);
     if (l->pipe && l->pipe->greeted) { /* no one that is better */
         rpc_pipe_send(l->pipe, call);
         watch(l);
@@ -573,7 +578,6 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     call->wire = l;
     l->n_calls++;
     tn_list_push_back(&l->calls, &call->link);
-    wait_for_answer(call);
     if (l->session) {
         rpc_link_submit(l, call);
         rpc_link_flush_later(l);

@@ -146,7 +146,10 @@ bool rpc_pipe_take_request(rpc_pipe *p, uint32_t id, tn_blob body)
     rpc_head_end(call);
     if (r.damaged)
         return false; /* the pipe's end takes the call along */
-    open_message(call, path, r.rest);
+    if (ns == 0)
+        refuse(call, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"); /* nobody waits: nothing is begun */
+    else
+        open_message(call, path, r.rest);
     return true;
 }
 
