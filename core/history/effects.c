@@ -19,6 +19,32 @@ typedef struct offer {
     tn_want want;
 } offer;
 
+/* Refused, the task is offered again on credit, or when members change; that nobody answered may be the network's doing, of
+ * which no more will be heard, and so it is asked again.  Should both have arrived, the one with the older stamp is stale. */
+static void not_taken(offer *o)
+{
+    tn_mreq *mreq = &o->mreq;
+    tn_wf *wf = tn_wf_get(o->shard, tn_str_from(o->ns_id), tn_str_from(o->workflow_id));
+    if (mreq->sticky) {
+        tn_iop *iop = tn_iop_create(wf, o->run_id, TN_IOP_UNSTICK);
+        iop->nonce = mreq->task.stamp;
+        tn_wf_enqueue(wf, &iop->req);
+        return;
+    }
+    tn_run *run = tn_run_find(wf, o->run_id);
+    if (run && o->want == TN_WANT_WFT && run->ms->wft.stamp == mreq->task.stamp)
+        run->ms->wft.dispatched = false;
+    tn_activity *activity =
+        run && o->want == TN_WANT_ACTIVITY ? tn_ms_activity(run->ms, mreq->task.scheduled_id) : NULL;
+    if (activity && activity->stamp == mreq->task.stamp)
+        activity->dispatched = false;
+    if (mreq->fault)
+        tn_iop_send_later(tn_iop_create(wf, o->run_id, TN_IOP_WAKE), RETRY_NS);
+    else
+        o->shard->rejected = true;
+    tn_wf_maybe_drop(wf);
+}
+
 static void offered(tn_mreq *mreq)
 {
     offer *o = TN_CONTAINER_OF(mreq, offer, mreq);
@@ -26,25 +52,8 @@ static void offered(tn_mreq *mreq)
         tn_direct_serve(mreq);
         return;
     }
-    if (!mreq->accepted) {
-        tn_wf *wf = tn_wf_get(o->shard, tn_str_from(o->ns_id), tn_str_from(o->workflow_id));
-        if (mreq->sticky) {
-            tn_iop *iop = tn_iop_create(wf, o->run_id, TN_IOP_UNSTICK);
-            iop->nonce = mreq->task.stamp;
-            tn_wf_enqueue(wf, &iop->req);
-        } else {
-            o->shard->rejected = true; /* offered again on credit */
-            tn_run *run = tn_run_find(wf, o->run_id);
-            if (run && o->want == TN_WANT_WFT && run->ms->wft.stamp == mreq->task.stamp)
-                run->ms->wft.dispatched = false;
-            tn_activity *activity = run && o->want == TN_WANT_ACTIVITY
-                                        ? tn_ms_activity(run->ms, mreq->task.scheduled_id)
-                                        : NULL;
-            if (activity && activity->stamp == mreq->task.stamp)
-                activity->dispatched = false;
-            tn_wf_maybe_drop(wf);
-        }
-    }
+    if (!mreq->accepted)
+        not_taken(o);
     tn_namespace_unref(mreq->ns);
     tn_arena_destroy(mreq->arena);
 }

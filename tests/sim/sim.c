@@ -48,6 +48,7 @@ static void mix_of(uint64_t seed)
         .rival = sim_below(5) == 0,
         .partitions = sim_below(2) ? 1 : 2 + (uint32_t)sim_below(4),
         .reshard_permille = (uint32_t[]){0, 1, 5, 20}[sim_below(4)],
+        .lost_permille = (uint32_t[]){0, 0, 20, 200}[sim_below(4)],
     };
 }
 
@@ -73,13 +74,26 @@ static bool stays(uint32_t service, tn_blob key) { return (void)service, (void)k
 static void lost(void) {}
 static bool not_there(uint64_t poll_id) { return (void)poll_id, false; }
 
+/* What history offers to matching may be lost on the way, as between hosts; nobody has refused it then. */
+static void to_matching(tn_mreq *m)
+{
+    if (m->op != TN_MOP_ADD || !sim_faults || !sim_chance(mix.lost_permille)) {
+        tn_matching_role_table()->submit(m);
+        return;
+    }
+    m->accepted = false;
+    m->fault = tn_fault_make(m->arena, TN_GRPC_DEADLINE_EXCEEDED, "lost");
+    tn_client_matching_done(m);
+}
+
 static bool take_over(void)
 {
+    static const tn_matching_role matching = {.submit = to_matching};
     static const tn_client_net net = {
         .owner = here, .moved = stays, .lost = lost, .cancel_poll = not_there, .answer_poll = sim_answer_poll};
     tn_error err;
     tn_history_options options = {.cache_bytes_max = mix.cache_bytes, .owner = "sim"};
-    tn_client_wire(tn_history_role_table(), tn_matching_role_table(), tn_worker_role_table(), mix.shards);
+    tn_client_wire(tn_history_role_table(), &matching, tn_worker_role_table(), mix.shards);
     tn_client_use_net(&net);
     TN_ASSERT(tn_shardmap_load_sync(&err) == TN_OK);
     tn_shardmap_listen(tn_history_map_changed);

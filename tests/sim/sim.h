@@ -19,6 +19,7 @@ typedef struct sim_mix {
     uint32_t bad_worker_permille;
     bool late_writes, clock_steps, sticky, children, activities, queries, rival;
     uint32_t reshard_permille; /* of 10 ms steps: another number of shards is asked for */
+    uint32_t lost_permille; /* of tasks that are offered to matching */
     size_t cache_bytes;
     uint64_t busy_ns; /* how long the world makes work */
 } sim_mix;
