@@ -5,6 +5,7 @@
  * done: the task's own time-out decides, as for every answer on its way to a worker. */
 #include "client/remote.h"
 #include "client/wire.h"
+#include "metrics/metrics.h"
 #include "proto/proto.h"
 #include "rpc/client.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
@@ -157,11 +158,25 @@ static bool surely_lost(const tn_outcall *out)
            out->fault->code != TN_GRPC_CANCELLED;
 }
 
+static tn_counter *sent_by_pipe, *sent_by_http2, *given_back;
+
+void tn_direct_register(void)
+{
+    tn_label by_pipe = {"way", TN_STR("pipe")}, by_http2 = {"way", TN_STR("http2")};
+    const char *help = "answers of polls that history sent to their frontends";
+    sent_by_pipe = tn_metrics_counter("tenon_internode_polls_answered", help, &by_pipe, 1);
+    sent_by_http2 = tn_metrics_counter("tenon_internode_polls_answered", help, &by_http2, 1);
+    given_back = tn_metrics_counter("tenon_internode_polls_answered_in_vain",
+                                    "... whose tasks went back to their runs, since they surely did not arrive", NULL, 0);
+}
+
 static void answered(tn_outcall *out)
 {
     answering *a = (answering *)out;
-    if (a->response && surely_lost(out))
+    if (a->response && surely_lost(out)) {
+        tn_counter_inc(given_back);
         tn_client_give_back(a->response, a->type, tn_loop_current());
+    }
     tn_arena_destroy(out->arena);
 }
 
@@ -175,6 +190,7 @@ static void send_answer(const tn_member *frontend, answering *a, const tn_poll_r
                 tn_proto_pack(&call.base, arena, &a->out.message) == TN_OK;
     if (frontend && fits) {
         tn_outcall_send(tn_remote_channel(frontend, TN_SERVICE_FRONTEND), &a->out);
+        tn_counter_inc(a->out.pipe ? sent_by_pipe : sent_by_http2);
         return;
     }
     a->out.fault = tn_fault_make(arena, TN_GRPC_UNAVAILABLE, "the poll's host has left");

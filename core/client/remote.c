@@ -489,6 +489,7 @@ void tn_remote_start(void)
     tn_pipes_identity(tn_members_self_id(), NULL);
     tn_client_use_net(&net);
     show_stats();
+    tn_direct_register();
     tn_members_listen(members_changed);
     tn_namespace_announce(announce);
     tn_deployments_announce(announce_deployments);

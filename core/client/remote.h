@@ -75,6 +75,7 @@ void tn_intake_keys(tn_call *call);
 /* direct.c: answers of polls from history to the frontend's host */
 void tn_direct_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response);
 void tn_intake_answer_poll(tn_call *call);
+void tn_direct_register(void); /* [main] its metrics */
 /* remote.c: [its loop] a poll on its way ends with this answer (of: NULL: it is asked again).  False: it waits no more. */
 bool tn_remote_settle_poll(const tn_poll_ref *poll, const ProtobufCMessageDescriptor *of, tn_blob packed);
 struct tn_channel *tn_remote_channel(const tn_member *owner, uint32_t service);

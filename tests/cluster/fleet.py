@@ -36,7 +36,7 @@ services:
 {services}
 global: {{membership: {{enabled: true{sockets}}}{security}}}
 metrics: {{prometheus: {{listenAddress: "{ip}:{metrics}"}}}}
-threads: 1
+threads: {threads}
 persistence:
   defaultStore: main
   visibilityStore: search
@@ -71,6 +71,7 @@ class Member:
         self.tenond = tenond
         with open(self.config, "w") as out:
             out.write(CONFIG.format(plugins=plugins, services=self.services, ip=self.ip, metrics=self.metrics_port,
+                                    threads=max(self.fleet.threads.get(role, 1) for role in self.roles),
                                     shards=SHARDS, security=self.fleet.security, sockets=self.fleet.sockets, dynamic=self.fleet.dynamic, datastores=self.fleet.stores.datastores))
 
     @property
@@ -143,8 +144,8 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, arguments, folder, net=None, dynamic="", security=""):
-        self.security = security
+    def __init__(self, arguments, folder, net=None, dynamic="", security="", threads=None):
+        self.security, self.threads = security, threads or {}  # by role, 1 where it is not told
         self.sockets = ", localSockets: false" if arguments.tcp else ""
         self.dynamic = os.path.join(folder, "dynamic.yaml")
         with open(self.dynamic, "w") as out:

@@ -15,6 +15,7 @@ import traceback
 import chaos
 import cost
 import drains
+import loops
 import manual
 import moving
 import parts
@@ -30,7 +31,7 @@ from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
 ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "warm"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "tls", "strangers", "units", "manual", "chaos"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "tls", "loops", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
 
 
@@ -118,6 +119,8 @@ async def play(arguments, report, base):
     await suites.parts_of(arguments, report, folder, wanted)
     if "tls" in wanted:
         await secured.play(arguments, report, folder("tls"))
+    if "loops" in wanted:
+        await loops.play(arguments, report, folder)
     if "manual" in wanted:
         await manual.play(arguments, report, folder("manual"))
     if "units" in wanted:
@@ -157,7 +160,7 @@ def main():
     parser.add_argument("--suites", nargs="+", help="of sdkall, sdkparted, sdkmoved only these, as python go features-go facts")
     parser.add_argument("--features", help="a checkout of the conformance suite: sdkall plays it, too (tests/sdk/features)")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "strangers", "units", "manual", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "loops", "strangers", "units", "manual", "chaos", "cpu", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)
