@@ -23,7 +23,10 @@ typedef struct intake {
 
 static atomic_bool ready; /* pairs with whatever the roles did before */
 static atomic_int_fast64_t in_service; /* history calls that count as load */
+static atomic_uint_fast64_t taken;     /* calls to history and matching */
 static tn_counter *shed_calls;
+
+uint64_t tn_intake_calls(void) { return atomic_load_explicit(&taken, memory_order_relaxed); }
 
 void tn_intake_ready(void) { atomic_store_explicit(&ready, true, memory_order_release); }
 
@@ -136,6 +139,7 @@ static void history_call(tn_call *call)
 {
     const Tenon__HistoryCall *request = (const Tenon__HistoryCall *)call->request;
     intake *in = begin(call);
+    atomic_fetch_add_explicit(&taken, 1, memory_order_relaxed);
     if (!in)
         return;
     tn_hreq *h = &in->hreq;
@@ -248,6 +252,7 @@ static void matching_call(tn_call *call)
 {
     const Tenon__MatchingCall *request = (const Tenon__MatchingCall *)call->request;
     intake *in = begin(call);
+    atomic_fetch_add_explicit(&taken, 1, memory_order_relaxed);
     if (!in)
         return;
     tn_mreq *m = &in->mreq;

@@ -85,5 +85,6 @@ void tn_intake_register(void); /* [main] */
 void tn_intake_dispatch(tn_call *call);
 /* [any] The roles have what is theirs; until then the caller is told to ask again. */
 void tn_intake_ready(void);
+uint64_t tn_intake_calls(void); /* [any] how many calls to history and matching have come from other hosts */
 
 #endif

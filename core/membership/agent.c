@@ -18,6 +18,7 @@
 #define SETTLE_NS (60 * TN_MS) /* changes that come together make one snapshot */
 #define LET_GO_NS (SETTLE_NS + 40 * TN_MS) /* until others have let go of what is a newcomer's */
 #define SLEPT_NS (3 * TN_SEC)  /* late by so much, a process reads anew what is in the store */
+#define FAREWELL_NS (50 * TN_MS) /* between two farewells, in which we still answer */
 #define FORM_NS (1500 * TN_MS)  /* how long a start waits for others to be heard of */
 
 typedef struct snapshot {
@@ -534,8 +535,10 @@ void tn_members_stop(void)
     if (!m.on)
         return;
     tn_records_stop();
-    tn_loop_call(tn_loops_get(0), loop_leave, NULL);
-    usleep(300000); /* the farewell goes round while we still answer */
+    for (int i = 0; i < 2; i++) { /* a packet may be lost; those who have heard it tell the others */
+        tn_loop_call(tn_loops_get(0), loop_leave, NULL);
+        usleep(FAREWELL_NS / TN_US);
+    }
     tn_loop_call(tn_loops_get(0), loop_stop, NULL);
 }
 

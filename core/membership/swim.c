@@ -512,10 +512,10 @@ void tn_swim_serve(tn_swim *s, uint64_t now_ns)
 
 void tn_swim_leave(tn_swim *s, uint64_t now_ns)
 {
-    if (s->self->info.state == TN_MEMBER_LEFT)
-        return;
-    swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
-    s->self->until_ns = UINT64_MAX;
+    if (s->self->info.state != TN_MEMBER_LEFT) {
+        swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
+        s->self->until_ns = UINT64_MAX;
+    }
     tell_at_once(s);
 }
 

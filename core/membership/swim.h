@@ -76,7 +76,7 @@ void tn_swim_ask(tn_swim *swim, const char *ip, uint16_t port);
 void tn_swim_drain(tn_swim *swim, uint64_t now_ns);
 /* Into the rings: it began as draining, or drains no more. */
 void tn_swim_serve(tn_swim *swim, uint64_t now_ns);
-/* Says farewell.  Keep running for a few periods, so that it is heard of. */
+/* Says farewell, and again with each call, for packets may be lost. */
 void tn_swim_leave(tn_swim *swim, uint64_t now_ns);
 /* Declares a member dead (an operator's word); one that lives refutes it. */
 bool tn_swim_evict(tn_swim *swim, uint64_t now_ns, const uint8_t host_id[16]);

@@ -12,7 +12,12 @@
 #include "rpc/rpc.h"
 #include "server/server.h"
 
-#define RING_SPREAD_NS (600 * TN_MS) /* until others have seen a change of the rings, and acted on it */
+/* Until others have seen that this host is out of the rings, what is its own has gone to them, and they call there:
+ * no call has come for a while, or this long, for a caller that knows no better is told where to ask. */
+#define RING_SPREAD_NS (600 * TN_MS)
+#define SPREAD_LEAST_NS (300 * TN_MS) /* shards are let go within less */
+#define QUIET_NS (150 * TN_MS)
+#define LOOK_NS (25 * TN_MS)
 
 static tn_rpc_server *servers[TN_SERVICE_COUNT];
 static bool joined;
@@ -79,7 +84,16 @@ void tn_cluster_drain(void)
     if (!joined)
         return;
     tn_members_drain();
-    usleep(RING_SPREAD_NS / TN_US);
+    if (!servers[TN_SERVICE_HISTORY] && !servers[TN_SERVICE_MATCHING])
+        return; /* nobody calls it by the rings */
+    uint64_t begun = tn_now_mono_ns(), now = begun, calls = tn_intake_calls(), last = begun;
+    while (now < begun + RING_SPREAD_NS && (now < begun + SPREAD_LEAST_NS || now < last + QUIET_NS)) {
+        usleep(LOOK_NS / TN_US);
+        now = tn_now_mono_ns();
+        uint64_t more = tn_intake_calls();
+        last = more != calls ? now : last;
+        calls = more;
+    }
 }
 
 void tn_cluster_end_waits(void)

@@ -15,6 +15,7 @@ import traceback
 import chaos
 import cost
 import drains
+import exits
 import loops
 import manual
 import moving
@@ -30,9 +31,9 @@ import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "warm"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "warm", "exits"]
 SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "tls", "loops", "strangers", "units", "manual", "chaos"]
-LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "cpu"]
+LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu"]
 
 
 class Report:
@@ -71,7 +72,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"queues": queues.play, "drains": drains.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):
