@@ -69,9 +69,8 @@ typedef enum tn_hop {
     /* of operators */
     TN_HOP_RAW_HISTORY, /* adminservice GetWorkflowExecutionRawHistoryV2Request -> ...Response */
     TN_HOP_REBUILD,     /* adminservice RebuildMutableStateRequest -> ...Response */
-    TN_HOP_IMPORT,      /* adminservice ImportWorkflowExecutionRequest with the whole history -> ...Response */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_IMPORT /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST TN_HOP_REBUILD /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 

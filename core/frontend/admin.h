@@ -22,7 +22,6 @@ void tn_do_admin_raw_history(tn_fcall *f);
 void tn_do_admin_raw_history_v2(tn_fcall *f);
 void tn_do_admin_rebuild(tn_fcall *f);
 void tn_do_admin_delete(tn_fcall *f);
-void tn_do_admin_import(tn_fcall *f);
 void tn_do_admin_start_batch(tn_fcall *f);
 /* admin_queues.c */
 void tn_do_admin_queue_tasks(tn_fcall *f);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What operators ask of workflows: their histories as they were written, their states made anew, import and deletion, and
- * that the tasks of many are offered again. */
+/* What operators ask of workflows: their histories as they were written, their states made anew, their deletion, and that the
+ * tasks of many are offered again. */
 #include "frontend/admin.h"
 
 typedef Temporal__Server__Api__Adminservice__V1__GetWorkflowExecutionRawHistoryRequest raw_request;

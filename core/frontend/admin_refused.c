@@ -78,6 +78,10 @@ static const struct {
      TN_GRPC_UNIMPLEMENTED},
     {"MigrateSchedule", "Schedules have one form here: there is nothing to migrate to.",
      TN_GRPC_UNIMPLEMENTED},
+    {"ImportWorkflowExecution",
+     "ImportWorkflowExecution must be used in global namespace mode, and namespaces are this "
+     "cluster's own here.",
+     TN_GRPC_UNIMPLEMENTED},
     {"AddOrUpdateRemoteCluster", NO_REPLICATION ": none can be added.",
      TN_GRPC_FAILED_PRECONDITION},
     {"RemoveRemoteCluster", "The cluster to be deleted cannot be found in clusters cache.",

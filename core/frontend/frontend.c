@@ -182,6 +182,7 @@ const tn_fmethod tn_fmethods[] = {
     {ADMIN("GetDLQReplicationMessages"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
     {ADMIN("GetNamespaceReplicationMessages"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
     {ADMIN("GetReplicationMessages"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
+    {ADMIN("ImportWorkflowExecution"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
     {ADMIN("MigrateSchedule"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
     {ADMIN("ReapplyEvents"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},
     {ADMIN("RemoveRemoteCluster"), tn_do_admin_refused, 0, 0, TN_WAIT_NONE},

@@ -277,6 +277,7 @@ def refusals():
     for method, code, words in (
             ("RemoveTask", Code.UNIMPLEMENTED, "RefreshWorkflowTasks"),
             ("AddTasks", Code.UNIMPLEMENTED, "follows from its state"),
+            ("ImportWorkflowExecution", Code.UNIMPLEMENTED, "global namespace mode"),
             ("MigrateSchedule", Code.UNIMPLEMENTED, "one form"),
             ("AddOrUpdateRemoteCluster", Code.FAILED_PRECONDITION, "does not replicate"),
             ("RemoveRemoteCluster", Code.NOT_FOUND, "cannot be found"),

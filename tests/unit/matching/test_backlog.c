@@ -300,6 +300,42 @@ static void random_backlogs_keep_the_rules(void **state)
     assert_int_equal(taken, (size_t)made);
 }
 
+static int64_t seen[16];
+static size_t n_seen, see_most;
+
+static bool see(void *user, const tn_wtask *task)
+{
+    assert_ptr_equal(user, seen);
+    seen[n_seen++] = task->ref.scheduled_id;
+    return n_seen < see_most;
+}
+
+static void see_all(size_t most)
+{
+    n_seen = 0;
+    see_most = most;
+    tn_backlog_each(&backlog, see, seen);
+}
+
+static void all_are_seen_and_none_is_taken(void **state)
+{
+    (void)state;
+    see_all(16);
+    assert_int_equal(n_seen, 0);
+    add(0, "", 3);
+    see_all(16);
+    assert_int_equal(n_seen, 3);
+    assert_true(seen[0] == 1 && seen[1] == 2 && seen[2] == 3);
+    add(1, "", 2); /* 4, 5: before the others */
+    add(5, "k", 2); /* 6, 7: after them */
+    see_all(16);
+    assert_int_equal(n_seen, 7);
+    assert_true(seen[0] == 4 && seen[1] == 5 && seen[2] == 1 && seen[5] == 6 && seen[6] == 7);
+    see_all(3); /* enough */
+    assert_int_equal(n_seen, 3);
+    assert_int_equal(backlog.count, 7);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -319,6 +355,7 @@ int main(void)
         CASE(an_empty_one_becomes_plain_again),
         CASE(idle_keys_are_bounded),
         CASE(random_backlogs_keep_the_rules),
+        CASE(all_are_seen_and_none_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
