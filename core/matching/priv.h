@@ -115,6 +115,7 @@ typedef struct tn_wquery { /* in the query's arena */
     tn_mreq *mreq;
     tn_tq *tq;
     bool handed_out;
+    uint64_t until_mono_ns; /* of a query that waits for a worker */
     tn_loop_timer timer;
 } tn_wquery;
 

@@ -43,9 +43,8 @@ static void query_waited(tn_loop_timer *timer)
     bool no_poller = !query->handed_out && tn_list_empty(&query->tq->polls) &&
                      tn_now_mono_ns() - query->tq->last_poll_mono_ns >
                          tn_tq_number(query->tq, TN_DYN_MATCHING_QUERY_POLLER_WINDOW);
-    uint64_t until = answer_until(query->mreq);
-    if (!query->handed_out && !no_poller && !query->tq->sticky && tn_now_mono_ns() < until) {
-        tn_loop_timer_start(timer, until);
+    if (!no_poller && tn_now_mono_ns() < query->until_mono_ns) { /* workers have come, but are busy */
+        tn_loop_timer_start(timer, query->until_mono_ns);
         return;
     }
     tn_query_refuse(
@@ -115,6 +114,7 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
     uint64_t until = answer_until(req);
     if (req->sticky && until > tn_now_mono_ns() + TN_STICKY_QUERY_NS)
         until = tn_now_mono_ns() + TN_STICKY_QUERY_NS;
+    query->until_mono_ns = until;
     if (!seen && until > tq->ours_mono_ns + MOVED_NS)
         until = tq->ours_mono_ns + MOVED_NS;
     tn_loop_timer_start(&query->timer, until);
