@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "client/remote.h"
+#include "client/strain.h"
 #include "config/dynconfig.h"
 #include "membership/membership.h"
 #include "metrics/metrics.h"
@@ -24,6 +25,7 @@ static const uint32_t services[DOORS] = {TN_SERVICE_FRONTEND, TN_SERVICE_HISTORY
 #define LOOPS_MAX 64u
 
 static tn_rate_buckets calls[DOORS], requests[DOORS];
+static tn_strain strains[DOORS];
 static tn_rate_named ns_calls[DOORS][NAMES], ns_requests[DOORS][NAMES], shard_requests[NAMES];
 static tn_counter *refused[DOORS], *delayed[DOORS];
 
@@ -104,14 +106,14 @@ static size_t call_limits(int door, tn_str ns, uint32_t priority, limit *out)
 static size_t store_limits(int door, tn_str ns, uint32_t shard, uint32_t priority, limit *out)
 {
     static const struct {
-        tn_dyn_key host, global, ns, global_ns;
+        tn_dyn_key host, global, ns, global_ns, strain;
     } keys[DOORS] = {
         [DOOR_FRONTEND] = {TN_DYN_FRONTEND_STORE_QPS, TN_DYN_FRONTEND_STORE_GLOBAL_QPS, TN_DYN_FRONTEND_STORE_NS_QPS,
-                           TN_DYN_FRONTEND_STORE_GLOBAL_NS_QPS},
+                           TN_DYN_FRONTEND_STORE_GLOBAL_NS_QPS, TN_DYN_FRONTEND_STORE_STRAIN},
         [DOOR_HISTORY] = {TN_DYN_HISTORY_STORE_QPS, TN_DYN_HISTORY_STORE_GLOBAL_QPS, TN_DYN_HISTORY_STORE_NS_QPS,
-                          TN_DYN_HISTORY_STORE_GLOBAL_NS_QPS},
+                          TN_DYN_HISTORY_STORE_GLOBAL_NS_QPS, TN_DYN_HISTORY_STORE_STRAIN},
         [DOOR_MATCHING] = {TN_DYN_MATCHING_STORE_QPS, TN_DYN_MATCHING_STORE_GLOBAL_QPS, TN_DYN_MATCHING_STORE_NS_QPS,
-                           TN_DYN_MATCHING_STORE_GLOBAL_NS_QPS},
+                           TN_DYN_MATCHING_STORE_GLOBAL_NS_QPS, TN_DYN_MATCHING_STORE_STRAIN},
     };
     size_t n = 0;
     double rate = ns.n && shard && door == DOOR_HISTORY ? number(TN_DYN_HISTORY_STORE_SHARD_NS_QPS, ns) : 0;
@@ -131,6 +133,8 @@ static size_t store_limits(int door, tn_str ns, uint32_t shard, uint32_t priorit
                            SCOPE_NAMESPACE,
                            "Namespace Persistence Max QPS Reached."};
     rate = part_of(keys[door].global, keys[door].host, TN_STR(""), services[door]);
+    if (rate > 0)
+        rate *= tn_strain_multiplier(&strains[door], tn_dyn_text(keys[door].strain), tn_now_mono_ns());
     if (rate > 0)
         out[n++] = (limit){&requests[door],          {rate, rate},
                            priority,                 CAUSE_PERSISTENCE_LIMIT,
@@ -391,6 +395,20 @@ void tn_door_meter(const tn_store_op *op, uint32_t table, bool writes)
         charge(limits, n);
 }
 
+void tn_door_answered(const tn_store_op *op, uint32_t table, uint64_t latency_ns)
+{
+    int door = door_of(table);
+    bool failed = op->status != TN_OK && op->status != TN_ENOTFOUND && op->status != TN_ECONFLICT && op->status != TN_EFENCED;
+    if (door != DOORS)
+        tn_strain_count(&strains[door], latency_ns, failed);
+}
+
+static double multiplier_of(void *user)
+{
+    uint64_t parts = atomic_load_explicit(&((tn_strain *)user)->parts, memory_order_relaxed);
+    return parts ? (double)parts / 1e6 : 1;
+}
+
 void tn_door_start(size_t (*count)(uint32_t service))
 {
     static const tn_client_doors doors = {.history = pass_history, .matching = pass_matching};
@@ -400,5 +418,7 @@ void tn_door_start(size_t (*count)(uint32_t service))
         tn_label label = TN_LABEL_Z("role", door_names[door]);
         refused[door] = tn_metrics_counter("tenon_door_refused", "calls that a role's rates refused", &label, 1);
         delayed[door] = tn_metrics_counter("tenon_door_delayed", "the cluster's own calls that waited for a role's rates", &label, 1);
+        tn_metrics_gauge_fn("tenon_door_store_multiplier", "what a role's rate of requests to the store is multiplied by", &label, 1,
+                            multiplier_of, &strains[door]);
     }
 }

@@ -26,7 +26,8 @@ typedef enum tn_dyn_type {
     TN_DYN_TYPE_MODE, /* off, on or dual: 0, 1, 2 */
     /* A text, or a list of them: with commas between; of an address rule its pattern, with ! before one that
      * allows http. */
-    TN_DYN_TYPE_TEXT
+    TN_DYN_TYPE_TEXT,
+    TN_DYN_TYPE_MAP /* as a text: name=value,name=value, names in lower case */
 } tn_dyn_type;
 typedef enum tn_dyn_scope { TN_DYN_GLOBAL, TN_DYN_NAMESPACE, TN_DYN_TASK_QUEUE } tn_dyn_scope;
 
@@ -97,6 +98,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(RPC_SLOW_REQUEST, "rpc.slowRequestLoggingThreshold", DURATION, GLOBAL, 5 * TN_DYN_SEC) \
     /* frontend */ \
     X(FRONTEND_RPS, "frontend.rps", INT, GLOBAL, 2400) \
+    X(FRONTEND_STORE_STRAIN, "frontend.persistenceDynamicRateLimitingParams", MAP, GLOBAL, "") \
     X(FRONTEND_STORE_QPS, "frontend.persistenceMaxQPS", INT, GLOBAL, 0) \
     X(FRONTEND_STORE_GLOBAL_QPS, "frontend.persistenceGlobalMaxQPS", INT, GLOBAL, 0) \
     X(FRONTEND_STORE_NS_QPS, "frontend.persistenceNamespaceMaxQPS", INT, NAMESPACE, 0) \
@@ -173,6 +175,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     X(HISTORY_CALLS_MAX, "history.maxConcurrentCalls", INT, GLOBAL, 20000) \
     X(HISTORY_RPS, "history.rps", INT, GLOBAL, 0) \
     X(HISTORY_NAMESPACE_RPS, "history.namespaceRPS", INT, NAMESPACE, 0) \
+    X(HISTORY_STORE_STRAIN, "history.persistenceDynamicRateLimitingParams", MAP, GLOBAL, "") \
     X(HISTORY_STORE_QPS, "history.persistenceMaxQPS", INT, GLOBAL, 0) \
     X(HISTORY_STORE_GLOBAL_QPS, "history.persistenceGlobalMaxQPS", INT, GLOBAL, 0) \
     X(HISTORY_STORE_NS_QPS, "history.persistenceNamespaceMaxQPS", INT, NAMESPACE, 0) \
@@ -214,6 +217,7 @@ enum { TN_DYN_OFF, TN_DYN_ON, TN_DYN_DUAL }; /* values of a MODE */
     /* matching */ \
     X(MATCHING_RPS, "matching.rps", INT, GLOBAL, 0) \
     X(MATCHING_NAMESPACE_RPS, "matching.namespaceRPS", INT, NAMESPACE, 0) \
+    X(MATCHING_STORE_STRAIN, "matching.persistenceDynamicRateLimitingParams", MAP, GLOBAL, "") \
     X(MATCHING_STORE_QPS, "matching.persistenceMaxQPS", INT, GLOBAL, 0) \
     X(MATCHING_STORE_GLOBAL_QPS, "matching.persistenceGlobalMaxQPS", INT, GLOBAL, 0) \
     X(MATCHING_STORE_NS_QPS, "matching.persistenceNamespaceMaxQPS", INT, NAMESPACE, 0) \

@@ -29,7 +29,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "frontend.MaxConcurrentAdminBatchOperationPerNamespace",
     "frontend.MaxExecutionCountBatchOperationPerNamespace", "frontend.maxWorkflowRulesPerNamespace",
     "frontend.nexusForwardRequestUseEndpointDispatch",
-    "frontend.persistenceDynamicRateLimitingParams",
+   
     "frontend.pollerAutoscalingAutoEnroll",
     "frontend.reachabilityQuerySetDurationSinceDefault", "frontend.sendRawWorkflowHistory",
     "frontend.throttledLogRPS", "frontend.visibilityArchivalQueryMaxPageSize",
@@ -102,7 +102,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "history.outboundQueueMaxPredicateSize", "history.outboundQueueMaxReaderCount",
     "history.outboundQueuePendingTaskCriticalCount", "history.outboundQueuePendingTasksMaxCount",
     "history.outboundTaskBatchSize", "history.parentClosePolicyThreshold",
-    "history.parentWorkflowResendMaxInFlight", "history.persistenceDynamicRateLimitingParams",
+    "history.parentWorkflowResendMaxInFlight",
     "history.queueCriticalSlicesCount",
     "history.queueMaxPredicateSize", "history.queueMoveGroupTaskCountBase",
     "history.queueMoveGroupTaskCountMultiplier", "history.queuePendingTaskCriticalCount",
@@ -227,7 +227,7 @@ const char *const tn_dyn_foreign_keys[] = {
     "matching.minTaskThrottlingBurstSize",
     "matching.nexusEndpointsRefreshInterval", "matching.outstandingTaskAppendsThreshold",
     "matching.partitionScaleAllowedDrift", "matching.partitionScaleManager",
-    "matching.partitionScaler", "matching.persistenceDynamicRateLimitingParams",
+    "matching.partitionScaler",
     "matching.priorityBacklogForwarding", "matching.priorityLevels",
     "matching.queryWorkflowTaskTimeoutLogRate", "matching.shutdownDrainDuration",
     "matching.spreadRoutingBatchSize", "matching.taskDeleteInterval",
@@ -316,6 +316,32 @@ const char *const tn_dyn_foreign_keys[] = {
 };
 /* clang-format on */
 const size_t tn_dyn_foreign_count = TN_COUNT_OF(tn_dyn_foreign_keys);
+
+/* Of rates that can have no effect here, why: whoever moves a file here should know what limits instead. */
+const char *tn_dyn_foreign_why(tn_str key)
+{
+    static const struct {
+        const char *begins, *ends, *why;
+    } reasons[] = {
+        {"worker.persistence", "", "workers ask history and not the store (history.persistenceMaxQPS counts it): it has no effect"},
+        {"worker.scanner", "QPS", "there are no scanners to be limited here: it has no effect"},
+        {"worker.executionScanner", "QPS", "there are no scanners to be limited here: it has no effect"},
+        {"system.visibilityPersistenceMax", "QPS", "the search store is limited by frontend.namespaceRPS.visibility: it has no effect"},
+        {"internal-frontend.", "", "there is no internal frontend here, frontend.rps and its kin hold for all: it has no effect"},
+        {"history.taskScheduler", "QPS", "tasks are handed on by those who made them: it has no effect (history.persistenceMaxQPS counts them)"},
+        {"history.", "MaxPollRPS", "tasks are not polled from the store: it has no effect"},
+        {"history.", "MaxPollHostRPS", "tasks are not polled from the store: it has no effect"},
+        {"system.persistenceHealthSignal", "",
+         "the store's health is measured between two refreshes of ....persistenceDynamicRateLimitingParams: it has no effect"},
+    };
+    for (size_t i = 0; i < TN_COUNT_OF(reasons); i++) {
+        tn_str begins = tn_str_from(reasons[i].begins), ends = tn_str_from(reasons[i].ends);
+        if (key.n >= begins.n + ends.n && tn_str_caseeq((tn_str){key.p, begins.n}, begins) &&
+            tn_str_caseeq((tn_str){key.p + key.n - ends.n, ends.n}, ends))
+            return reasons[i].why;
+    }
+    return "this server does not implement the key yet, it has no effect";
+}
 
 /* Keys that have a place in the table, since SDKs' or operators' files hold them, and that nobody reads (yet).
  * tests/style/settings knows when one is missing here. */

@@ -43,6 +43,7 @@ typedef struct tn_dyn_table {
 extern const tn_dyn_info tn_dyn_infos[TN_DYN_COUNT];
 extern const char *const tn_dyn_foreign_keys[];
 extern const size_t tn_dyn_foreign_count;
+const char *tn_dyn_foreign_why(tn_str key); /* it has no effect: a text for the log */
 extern const tn_dyn_key tn_dyn_idle_keys[];
 extern const size_t tn_dyn_idle_count;
 

@@ -33,6 +33,8 @@
         .text = (v) \
     }
 
+#define VALUE_MAP(v) VALUE_TEXT(v)
+
 const tn_dyn_info tn_dyn_infos[TN_DYN_COUNT] = {
 #define INFO(name, key, type, scope, fallback) \
     [TN_DYN_##name] = {key, TN_DYN_TYPE_##type, TN_DYN_##scope, VALUE_##type(fallback)},
@@ -162,11 +164,35 @@ static bool take_text(const tn_config *node, tn_dyn_value *out)
     return ok;
 }
 
+static bool take_map(const tn_config *node, tn_dyn_value *out)
+{
+    tn_buf text = {0};
+    bool ok = tn_config_kind_of(node) == TN_CONFIG_MAP;
+
+    tn_buf_reserve(&text, 1);
+    for (const tn_config *n = ok ? tn_config_first(node) : NULL; n && ok; n = tn_config_next(n)) {
+        tn_str name = tn_config_key(n), value = tn_config_scalar(n);
+        ok = tn_config_kind_of(n) == TN_CONFIG_SCALAR;
+        if (text.n)
+            tn_buf_put_u8(&text, ',');
+        for (size_t i = 0; i < name.n; i++)
+            tn_buf_put_u8(&text, (uint8_t)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] + ('a' - 'A') : name.p[i]));
+        tn_buf_put_u8(&text, '=');
+        tn_buf_put(&text, value.p, value.n);
+    }
+    if (ok)
+        out->text = intern(tn_str_of_blob(tn_buf_blob(&text)));
+    tn_buf_done(&text);
+    return ok;
+}
+
 static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_value *out)
 {
     int32_t flag;
     if (info->type == TN_DYN_TYPE_TEXT)
         return take_text(node, out);
+    if (info->type == TN_DYN_TYPE_MAP)
+        return take_map(node, out);
     if (tn_config_kind_of(node) != TN_CONFIG_SCALAR)
         return false;
     tn_str text = tn_config_scalar(node);
@@ -189,6 +215,7 @@ static bool take_value(const tn_dyn_info *info, const tn_config *node, tn_dyn_va
     case TN_DYN_TYPE_DURATION:
     case TN_DYN_TYPE_MODE:
     case TN_DYN_TYPE_TEXT:
+    case TN_DYN_TYPE_MAP:
         break;
     }
     return false;
@@ -207,6 +234,8 @@ static const char *type_word(tn_dyn_type type)
         return "value is unknown (wants off, on or dual), it is skipped";
     case TN_DYN_TYPE_TEXT:
         return "value has the wrong type (wants a text or a list of texts), it is skipped";
+    case TN_DYN_TYPE_MAP:
+        return "value has the wrong type (wants a map of single values), it is skipped";
     case TN_DYN_TYPE_DURATION:
         break;
     }
@@ -397,7 +426,7 @@ void tn_dyn_table_fill(tn_dyn_table *table, const tn_config *root, size_t *warni
                 warn(node, warnings, "this server does not obey the key yet, it has no effect");
             fill_row(table, key, node, warnings);
         } else if (is_foreign(tn_config_key(node))) {
-            warn(node, warnings, "this server does not implement the key yet, it has no effect");
+            warn(node, warnings, tn_dyn_foreign_why(tn_config_key(node)));
         } else {
             const char *near = nearest_key(tn_config_key(node));
             snprintf(text, sizeof text, "unknown key%s%s%s", near ? " (did you mean \"" : "",
@@ -421,9 +450,7 @@ bool tn_dyn_table_override(tn_dyn_table *table, const char *text, tn_config_prob
         return false;
     }
     if (key == TN_DYN_COUNT ? is_foreign(name) : is_idle(key)) {
-        TN_LOG(TN_LOG_WARN, "config",
-               "this server does not implement the key yet, it has no effect",
-               TN_LOG_S("key", name));
+        TN_LOG(TN_LOG_WARN, "config", tn_dyn_foreign_why(name), TN_LOG_S("key", name));
         if (key == TN_DYN_COUNT)
             return true;
     }

@@ -359,7 +359,7 @@ static bool has(const server *s, uint32_t service)
 static void wire_roles(server *s)
 {
     tn_door_start(tn_members_count);
-    tn_store_use_meter(tn_door_meter);
+    tn_store_use_meter(tn_door_meter, tn_door_answered);
     tn_client_wire(has(s, TN_SERVICE_HISTORY) ? tn_history_role_table() : NULL,
                    has(s, TN_SERVICE_MATCHING) ? tn_matching_role_table() : NULL,
                    has(s, TN_SERVICE_WORKER) ? tn_worker_role_table() : NULL, s->shards);

@@ -37,10 +37,11 @@ static const tn_persistence_ops *ops;
 static _Atomic uint64_t timeout_ns = TN_STORE_TIMEOUT_NS;
 static loop_state states[LOOPS_MAX];
 static void (*meter)(const tn_store_op *op, uint32_t table, bool writes);
+static void (*answered)(const tn_store_op *op, uint32_t table, uint64_t latency_ns);
 
 /* ---- the private part of tn_store_op ------------------------------------------------------------ */
 
-enum { PRIV_CALL, PRIV_NEXT, PRIV_PART, PRIV_VERB, PRIV_BEGAN, PRIV_TRIES };
+enum { PRIV_CALL, PRIV_NEXT, PRIV_PART, PRIV_VERB, PRIV_BEGAN, PRIV_TRIES, PRIV_TABLE };
 
 static tn_plugin_call *call_of(const tn_store_op *op) { return op->priv[PRIV_CALL]; }
 static void *part_of(const tn_store_op *op) { return op->priv[PRIV_PART]; }
@@ -99,10 +100,31 @@ static void make_figures(void)
                                          TN_BUCKETS_COUNT, NULL, 0);
 }
 
+void tn_store_use_meter(void (*begins)(const tn_store_op *op, uint32_t table, bool writes),
+                        void (*ends)(const tn_store_op *op, uint32_t table, uint64_t latency_ns))
+{
+    meter = begins;
+    answered = ends;
+}
+
+static uint32_t table_of(const tn_store_op *op, verb what)
+{
+    if (what == VERB_GET)
+        return op->u.get.key.table;
+    if (what == VERB_SCAN)
+        return op->u.scan.range.from.table;
+    const tn_batch *batch = &op->u.commit.batch;
+    if (batch->n_muts && batch->muts) /* it may be spoiled */
+        return batch->muts[0].key.table;
+    return batch->n_conds && batch->conds ? batch->conds[0].key.table : TN_TABLE_META;
+}
+
 static void count_answer(const tn_store_op *op, verb what)
 {
-    tn_histogram_observe_ns(figures[what].latency,
-                            tn_now_mono_ns() - (uintptr_t)op->priv[PRIV_BEGAN]);
+    uint64_t latency_ns = tn_now_mono_ns() - (uintptr_t)op->priv[PRIV_BEGAN];
+    tn_histogram_observe_ns(figures[what].latency, latency_ns);
+    if (answered)
+        answered(op, (uint32_t)(uintptr_t)op->priv[PRIV_TABLE], latency_ns);
     switch (op->status) {
     case TN_OK:
     case TN_ENOTFOUND:
@@ -245,18 +267,6 @@ static void tell(tn_msg *msg)
         answer(op);
 }
 
-void tn_store_use_meter(void (*use)(const tn_store_op *op, uint32_t table, bool writes)) { meter = use; }
-
-static uint32_t table_of(const tn_store_op *op, verb what)
-{
-    if (what == VERB_GET)
-        return op->u.get.key.table;
-    if (what == VERB_SCAN)
-        return op->u.scan.range.from.table;
-    const tn_batch *batch = &op->u.commit.batch;
-    return batch->n_muts ? batch->muts[0].key.table : batch->n_conds ? batch->conds[0].key.table : TN_TABLE_META;
-}
-
 static void begin(tn_store_op *op, verb what)
 {
     TN_ASSERT(op->arena && op->done);
@@ -269,8 +279,10 @@ static void begin(tn_store_op *op, verb what)
     op->priv[PRIV_BEGAN] = (void *)(uintptr_t)tn_now_mono_ns();
     op->status = TN_PENDING;
     tn_counter_inc(figures[what].requests);
+    uint32_t table = table_of(op, what);
+    op->priv[PRIV_TABLE] = (void *)(uintptr_t)table;
     if (meter)
-        meter(op, table_of(op, what), what == VERB_COMMIT);
+        meter(op, table, what == VERB_COMMIT);
     op->account.paid = false; /* the operation may ask again */
 }
 

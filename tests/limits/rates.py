@@ -28,7 +28,10 @@ def config():
     print("frontend.namespaceRPS.namespaceReplicationInducingAPIs: [{value: 1000000}]")
     print("frontend.rps.namespaceReplicationInducingAPIs: [{value: 1000000}]")
     print("frontend.globalNamespaceRPS.namespaceReplicationInducingAPIs: [{value: 0}]")
-    print("history.persistenceDynamicRateLimitingParams: [{value: {Enabled: true}}]")
+    print("history.persistenceMaxQPS: [{value: 1000000}]")  # and none of it when the store takes longer than no time at all
+    print("history.persistenceDynamicRateLimitingParams: [{value: {Enabled: true, RefreshInterval: 100ms, "
+          "LatencyThreshold: 0.0000001, RateMultiMin: 0.5}}]")
+    print("worker.persistenceMaxQPS: [{value: 500}]")
 
 
 class Suite:
@@ -178,16 +181,24 @@ class Suite:
             started = set(told)
         assert self.figure("tenon_door_delayed", "history") > delayed
 
+    def strain(self):
+        """A store that is slower than it may be is asked less."""
+        workflow_id, end = self.start("default"), time.monotonic() + 60
+        while self.figure("tenon_door_store_multiplier", "history") != 0.5:
+            assert time.monotonic() < end, self.figure("tenon_door_store_multiplier", "history")
+            assert self.end(self.signal("default", workflow_id)())[0] == "OK"
+        assert self.figure("tenon_door_store_multiplier", "matching") == 1
+
     def warned(self):
         """A key that can have no effect here says so, and why."""
         with open(self.log) as log:
-            lines = [line for line in log if "history.persistenceDynamicRateLimitingParams" in line]
-        assert lines and "no effect" in lines[0], lines
+            lines = [line for line in log if "worker.persistenceMaxQPS" in line]
+        assert lines and "workers ask history" in lines[0] and "no effect" in lines[0], lines
 
     def run(self):
         passed = failed = 0
         for case in (self.calls, self.operators, self.descriptions, self.polls, self.writes, self.shares, self.shard,
-                     self.changes, self.children, self.warned):
+                     self.changes, self.children, self.strain, self.warned):
             began = time.monotonic()
             try:
                 case()

@@ -196,6 +196,34 @@ static void what_is_not_there_stays_away(void **state)
 }
 
 /* A release that knows more operations or types than this one. */
+/* Who is behind a call travels; an earlier release does not say, a later one may know more. */
+static void callers(void **state)
+{
+    static const struct {
+        uint32_t told;
+        tn_caller_type got;
+    } cases[] = {{0, TN_CALLER_UNKNOWN},          {TN_CALLER_OPERATOR, TN_CALLER_OPERATOR},
+                 {TN_CALLER_API, TN_CALLER_API}, {TN_CALLER_PREEMPTABLE, TN_CALLER_PREEMPTABLE},
+                 {99, TN_CALLER_PREEMPTABLE}};
+    (void)state;
+    for (size_t i = 0; i < TN_COUNT_OF(cases); i++) {
+        tn_arena *arena = tn_arena_create(0);
+        Tenon__HistoryCall history = TENON__HISTORY_CALL__INIT;
+        Tenon__MatchingCall matching = TENON__MATCHING_CALL__INIT;
+        tn_hreq h = {.arena = arena};
+        tn_mreq m = {.arena = arena};
+        history.op = TN_HOP_DESCRIBE;
+        history.caller_type = cases[i].told;
+        matching.op = TN_MOP_DESCRIBE;
+        matching.caller_type = cases[i].told;
+        assert_true(tn_wire_open_history(&history, &h));
+        assert_true(tn_wire_open_matching(&matching, &m));
+        assert_int_equal(h.caller, cases[i].got);
+        assert_int_equal(m.caller, cases[i].got);
+        tn_arena_destroy(arena);
+    }
+}
+
 static void strange_history(void **state)
 {
     (void)state;
@@ -402,7 +430,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(history_batons),   cmocka_unit_test(what_is_not_there_stays_away),
-        cmocka_unit_test(strange_history),  cmocka_unit_test(history_answers),
+        cmocka_unit_test(callers), cmocka_unit_test(strange_history),  cmocka_unit_test(history_answers),
         cmocka_unit_test(matching_batons),  cmocka_unit_test(tasks_without_end),
         cmocka_unit_test(polls_that_history_answers),
         cmocka_unit_test(matches),
