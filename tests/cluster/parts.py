@@ -596,6 +596,7 @@ async def skew(arguments, report, fleet):
             await turn(member, fleet.tenond, fleet.plugins)
         if ask:
             mixed = ask("shard", "split", "--shards", str(2 * SHARDS))
+            rekeyed = await asyncio.to_thread(ask, "cluster", "rekey")
         for member in order[:2]:  # an upgrade that is taken back
             await turn(member, os.path.join(older, "tenond"), os.path.join(older, "plugins"))
         for member in order[:2] + order[len(order) // 2:]:
@@ -612,5 +613,18 @@ async def skew(arguments, report, fleet):
             report.check("nor is the number of shards changed while older ones are there", mixed[0] == 1, mixed[1].strip()[-200:])
         after = ask("shard", "split", "--shards", str(2 * SHARDS))
         report.check("the number of shards changes when all are of this release", after[0] == 0, after[1].strip()[-200:])
+        after = await asyncio.to_thread(ask, "cluster", "rekey")
+        report.check("and so does the key", after[0] == 0 and (not rekeyed[0] or "has one key for ever" in rekeyed[1]),
+                     rekeyed[1].strip()[-200:] + "; " + after[1].strip()[-200:])
+        if rekeyed[0]:  # it knows the first key alone
+            late = order[0]
+            await asyncio.to_thread(late.stop)
+            late.use(os.path.join(older, "tenond"), os.path.join(older, "plugins"))
+            late.start()
+            status = await asyncio.to_thread(late.process.wait, 60)
+            report.check("then an older one does not start", status != 0 and "schema" in late.tail(3), late.tail(1).strip()[-200:])
+            late.use(fleet.tenond, fleet.plugins)
+            late.start()
+            await asyncio.to_thread(fleet.wait, len(fleet.members))
     bad = fleet.end()
     report.check("stop after skew", not bad, ", ".join(bad) or "all with status 0")
