@@ -212,8 +212,8 @@ async def play(arguments, report, fleet):
                    f"there and came back, {world.queries} queries were answered")
         settled = asyncio.create_task(settle(report, scheduled, official))
         await judged(report, "chaos", world, tasks, paths, 120,
-                     f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({told(chaos.counts)})", clock_slack_ns=slack_ns)
-        await settled
+                     f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({told(chaos.counts)})", clock_slack_ns=slack_ns,
+                     others=settled)
     finally:
         official.abandon()
     bad = fleet.end()

@@ -191,8 +191,8 @@ class Load:
             workflow_id, run = left.pop()
             handle = self.client.get_workflow_handle(workflow_id, run_id=run or None)
             if not run:
-                run = (await handle.describe()).raw_description.workflow_execution_info.first_run_id
-            events = await read_history(self.client.workflow_service, workflow_id, run)
+                run = (await insist(handle.describe)).raw_description.workflow_execution_info.first_run_id
+            events = await insist(lambda: read_history(self.client.workflow_service, workflow_id, run))
             then = events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
             if then:
                 left.append((workflow_id, then))
