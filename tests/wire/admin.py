@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-# admin.py TENOND PORT [OPTION...]: what tdbg asks beyond operators.py: histories as they were written, task queues'
+# admin.py TENOND PORT [OPTION...], or admin.py --server ADDRESS (a new one, of any number of hosts): what tdbg asks beyond operators.py: histories as they were written, task queues'
 # partitions, what is kept for them, queues of what failed, and what is refused; and the same asked wrongly.
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -254,7 +255,7 @@ def kept(ns_id):
     check("it has gone", not many(there, 1) and len(many(there, 2)) > 10, there)
     refused("one that is not there", "RemoveSearchAttributes", field(1, "Shape") + field(3, "default"), Code.NOT_FOUND)
     clusters = works("clusters", "ListClusters")
-    check("there is one", len(many(clusters, 1)) == 1 and one(clusters, 1, 2) == 16, clusters)
+    check("there is one", len(many(clusters, 1)) == 1 and one(clusters, 1, 2) > 0, clusters)
 
 
 def failures():
@@ -379,20 +380,29 @@ def play():
     rebuilds()
 
 
-tenond, port = sys.argv[1], int(sys.argv[2])
-folder = tempfile.mkdtemp(prefix="tenon-admin.")
-log = open(os.path.join(folder, "log"), "w")
-process = subprocess.Popen([tenond, "start-dev", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "warn", *sys.argv[3:]],
-                           stdout=log, stderr=log)
-try:
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=60)
+def alone(tenond, port, options):
+    """Plays with a server of its own."""
+    global channel
+    folder = tempfile.mkdtemp(prefix="tenon-admin.")
+    log = open(os.path.join(folder, "log"), "w")
+    process = subprocess.Popen([tenond, "start-dev", "--ip", "127.0.0.1", "--port", port, "--log-level", "warn", *options],
+                               stdout=log, stderr=log)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=60)
+            play()
+    finally:
+        process.terminate()
+        check("the server ends well", process.wait(60) == 0, process.returncode)
+        if failed:
+            print(open(log.name).read()[-2000:])
+        shutil.rmtree(folder)
+
+
+if sys.argv[1] == "--server":
+    with grpc.insecure_channel(sys.argv[2]) as channel:
         play()
-finally:
-    process.terminate()
-    check("the server ends well", process.wait(60) == 0, process.returncode)
-    if failed:
-        print(open(log.name).read()[-2000:])
-    __import__("shutil").rmtree(folder)
+else:
+    alone(sys.argv[1], sys.argv[2], sys.argv[3:])
 print(f"admin: {passed} passed, {failed} failed")
 sys.exit(failed != 0)
