@@ -11,21 +11,21 @@
 void swim_digest_toggle(tn_swim *s, const swim_member *m)
 {
     uint8_t key[24];
-    memcpy(key, m->info.host_id, 16);
-    tn_put_u64be(key + 16, m->info.incarnation);
+    memcpy(key, m->id, 16);
+    tn_put_u64be(key + 16, m->incarnation);
     uint64_t h = tn_hash64_stable(tn_blob_from(key, sizeof(key)), (tn_blob){0});
     s->digest ^= h;
-    s->buckets[swim_bucket(m->info.host_id)] ^= (uint32_t)h;
+    s->buckets[swim_bucket(m->id)] ^= (uint32_t)h;
 }
 
 /* ---- telling ---- */
 
-static uint32_t times_to_tell(const tn_swim *s)
+static uint8_t times_to_tell(const tn_swim *s)
 {
-    uint32_t digits = 1;
+    uint8_t digits = 1;
     for (size_t n = s->n_known; n >= 10; n /= 10)
         digits++;
-    return 4 * digits;
+    return (uint8_t)(4 * digits);
 }
 
 /* It takes the place of what was said of that member before.  Newcomers wait behind: accusations and refutations must
@@ -34,28 +34,26 @@ void swim_tell(tn_swim *s, swim_member *m)
 {
     if (s->n_known == 1)
         return;
-    tn_list_remove(&m->news);
     m->tell = times_to_tell(s);
-    if (m->info.state == TN_MEMBER_ALIVE && m->info.incarnation == 1)
-        tn_list_push_back(&s->news, &m->news);
-    else
-        tn_list_push_front(&s->news, &m->news);
+    swim_news_put(s, m, m->state != TN_MEMBER_ALIVE || m->incarnation != 1);
 }
 
 /* ---- one member ---- */
 
 static void report(tn_swim *s, const swim_member *m, tn_member_state before, bool served)
 {
-    if (s->opt.changed && (tn_member_serves(&m->info) != served || before == TN_MEMBER_LEFT))
-        s->opt.changed(s->opt.user, &m->info, before);
+    const tn_member *info = swim_info(m);
+    if (s->opt.changed && (tn_member_serves(info) != served || before == TN_MEMBER_LEFT))
+        s->opt.changed(s->opt.user, info, before);
 }
 
 /* served: before its description was taken over, which may say that it drains now. */
 static void set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state, bool served)
 {
-    tn_member_state before = m->info.state;
+    tn_member_state before = m->state;
     bool lived = swim_lives(m);
-    m->info.state = state;
+    m->state = (uint8_t)state;
+    swim_info(m)->state = state;
     if (before == TN_MEMBER_SUSPECT)
         s->n_suspects--;
     if (state == TN_MEMBER_SUSPECT)
@@ -64,15 +62,14 @@ static void set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_sta
     if (lived && !lives) {
         swim_digest_toggle(s, m);
         s->n_living--;
-        m->until_ns = now_ns + s->opt.forget_ns;
-        swim_watch(s, m->until_ns);
+        swim_member_end(s, m, now_ns + s->opt.forget_ns);
     } else if (!lived && lives) {
         swim_digest_toggle(s, m);
         s->n_living++;
     }
     if (state == TN_MEMBER_ALIVE) {
-        m->accusers = 0;
-        m->until_ns = UINT64_MAX;
+        m->n_accusers = 0;
+        swim_member_end(s, m, UINT64_MAX);
     }
     swim_tell(s, m);
     report(s, m, before, served);
@@ -80,13 +77,13 @@ static void set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_sta
 
 void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state)
 {
-    set_state(s, now_ns, m, state, tn_member_serves(&m->info));
+    set_state(s, now_ns, m, state, tn_member_serves(swim_info(m)));
 }
 
 static bool accuses(const swim_member *m, const uint8_t host_id[16])
 {
-    for (uint32_t i = 0; i < m->accusers; i++)
-        if (memcmp(m->accuser_ids[i], host_id, 16) == 0)
+    for (uint32_t i = 0; i < m->n_accusers; i++)
+        if (memcmp(swim_cold_of(m)->accusers[i], host_id, 16) == 0)
             return true;
     return false;
 }
@@ -94,30 +91,30 @@ static bool accuses(const swim_member *m, const uint8_t host_id[16])
 /* from says that m does not answer.  Each new accuser shortens what is left, and is worth telling. */
 void swim_accuse(tn_swim *s, uint64_t now_ns, swim_member *m, const uint8_t from[16])
 {
-    if (m->info.state == TN_MEMBER_ALIVE) {
-        m->accusers = 0;
+    if (m->state == TN_MEMBER_ALIVE) {
+        m->n_accusers = 0;
         m->last_words = 0;
         m->suspect_at_ns = now_ns;
         s->stats.suspicions++;
         swim_set_state(s, now_ns, m, TN_MEMBER_SUSPECT);
     }
-    if (m->info.state != TN_MEMBER_SUSPECT || m->accusers >= SWIM_INDIRECT || m->last_words)
+    if (m->state != TN_MEMBER_SUSPECT || m->n_accusers >= SWIM_INDIRECT || m->last_words)
         return;
     if (accuses(m, from))
         return;
-    memcpy(m->accuser_ids[m->accusers++], from, 16);
-    uint64_t until = m->suspect_at_ns + swim_suspicion_ns(s, m->accusers);
-    if (swim_large(s) && !accuses(m, s->self->info.host_id))
+    memcpy(swim_cold_of(m)->accusers[m->n_accusers++], from, 16);
+    uint64_t until = m->suspect_at_ns + swim_suspicion_ns(s, m->n_accusers);
+    if (swim_large(s) && !accuses(m, s->self->id))
         until += s->opt.suspect_ns; /* the accusers have asked it themselves: theirs is the first word */
-    m->until_ns = m->accusers == 1 || until < m->until_ns ? until : m->until_ns;
-    swim_watch(s, m->until_ns);
+    if (m->n_accusers == 1 || until < m->end.key)
+        swim_member_end(s, m, until);
     swim_tell(s, m);
 }
 
 void swim_announce_self(tn_swim *s, uint64_t incarnation)
 {
     swim_digest_toggle(s, s->self);
-    s->self->info.incarnation = incarnation;
+    s->self->incarnation = swim_info(s->self)->incarnation = incarnation;
     swim_digest_toggle(s, s->self);
     swim_tell(s, s->self);
 }
@@ -126,7 +123,7 @@ void swim_announce_self(tn_swim *s, uint64_t incarnation)
 
 static void merge_self(tn_swim *s, const tn_member *said)
 {
-    const tn_member *self = &s->self->info;
+    const tn_member *self = swim_info(s->self);
     if (self->state == TN_MEMBER_LEFT)
         return;
     if (said->incarnation < self->incarnation) {
@@ -147,34 +144,28 @@ static void merge_self(tn_swim *s, const tn_member *said)
 /* Two cannot live at one address: the one that started first is gone. */
 static void evict_tenant(tn_swim *s, uint64_t now_ns, const swim_member *m)
 {
-    for (size_t i = 0; i < s->n_known; i++) {
-        swim_member *other = s->known[i];
-        if (other == m || other == s->self || !swim_lives(other) ||
-            other->info.port != m->info.port || strcmp(other->info.ip, m->info.ip) != 0)
+    const tn_member *info = swim_info(m);
+    uint32_t walk = 0;
+    for (swim_member *other; (other = swim_member_at_address(s, info->ip, info->port, &walk));) {
+        if (other == m || other == s->self || !swim_lives(other))
             continue;
-        if (other->info.started_ms <= m->info.started_ms)
+        if (swim_info(other)->started_ms <= info->started_ms)
             swim_set_state(s, now_ns, other, TN_MEMBER_DEAD);
         return;
     }
 }
 
-static void take_description(swim_member *m, const tn_member *said)
-{
-    tn_member_state state = m->info.state;
-    m->info = *said;
-    m->info.state = state;
-}
-
 /* The member's own word, or one that repeats it: it lived at that incarnation. */
 static void merge_alive(tn_swim *s, uint64_t now_ns, swim_member *m, const tn_member *said)
 {
-    bool moved = m->info.port != said->port || strcmp(m->info.ip, said->ip) != 0;
-    tn_member_state before = m->info.state;
-    bool served = tn_member_serves(&m->info);
+    const tn_member *info = swim_info(m);
+    bool moved = info->port != said->port || strcmp(info->ip, said->ip) != 0;
+    tn_member_state before = m->state;
+    bool served = tn_member_serves(swim_info(m));
     bool counted = swim_lives(m);
     if (counted)
         swim_digest_toggle(s, m);
-    take_description(m, said);
+    swim_member_describe(s, m, said);
     if (counted)
         swim_digest_toggle(s, m);
     if (before == TN_MEMBER_ALIVE) { /* same state, new description */
@@ -192,21 +183,41 @@ static void add_stranger(tn_swim *s, uint64_t now_ns, const tn_member *said)
     swim_member *m = swim_member_add(s, said->host_id);
     if (!m)
         return;
-    m->info.state = TN_MEMBER_LEFT; /* until now it was not there */
+    m->state = TN_MEMBER_LEFT; /* until now it was not there */
     merge_alive(s, now_ns, m, said);
 }
 
-static void take_accusers(tn_swim *s, uint64_t now_ns, swim_member *m,
-                          const Tenon__GossipMember *wire)
+static void raise_incarnation(tn_swim *s, swim_member *m, uint64_t incarnation)
 {
-    for (size_t i = 0; i < wire->n_accusers; i++)
-        if (wire->accusers[i].len == 16)
-            swim_accuse(s, now_ns, m, wire->accusers[i].data);
+    bool counted = swim_lives(m);
+    if (counted)
+        swim_digest_toggle(s, m);
+    m->incarnation = swim_info(m)->incarnation = incarnation;
+    if (counted)
+        swim_digest_toggle(s, m);
 }
 
-void swim_merge(tn_swim *s, uint64_t now_ns, const tn_member *said,
-                const Tenon__GossipMember *wire)
+/* Most of what comes has come before.  Whoever is accused keeps at most so many accusers, and hears nothing more when its
+ * time is over. */
+bool swim_is_old(tn_swim *s, const swim_item *item)
 {
+    if (!item->id)
+        return false;
+    const swim_member *m = swim_member_find(s, item->id);
+    if (!m)
+        return item->state > TN_MEMBER_SUSPECT;
+    if (m == s->self)
+        return item->state == TN_MEMBER_ALIVE && item->incarnation <= m->incarnation;
+    if (item->incarnation != m->incarnation)
+        return item->incarnation < m->incarnation;
+    if (item->state == TN_MEMBER_SUSPECT && m->state == TN_MEMBER_SUSPECT)
+        return m->n_accusers >= SWIM_INDIRECT || m->last_words;
+    return item->state <= m->state;
+}
+
+void swim_merge(tn_swim *s, uint64_t now_ns, const swim_said *what)
+{
+    const tn_member *said = &what->is;
     swim_member *m = swim_member_find(s, said->host_id);
     if (m == s->self) {
         merge_self(s, said);
@@ -219,23 +230,19 @@ void swim_merge(tn_swim *s, uint64_t now_ns, const tn_member *said,
         if (!m || said->state == TN_MEMBER_ALIVE)
             return;
     }
-    if (said->incarnation < m->info.incarnation)
+    if (said->incarnation < m->incarnation)
         return;
-    bool newer = said->incarnation > m->info.incarnation;
+    bool newer = said->incarnation > m->incarnation;
     if (said->state == TN_MEMBER_ALIVE) {
         if (newer)
             merge_alive(s, now_ns, m, said);
         return;
     }
-    if (newer && swim_lives(m)) {
-        swim_digest_toggle(s, m);
-        m->info.incarnation = said->incarnation;
-        swim_digest_toggle(s, m);
-    } else if (newer) {
-        m->info.incarnation = said->incarnation;
-    }
+    if (newer)
+        raise_incarnation(s, m, said->incarnation);
     if (said->state == TN_MEMBER_SUSPECT && swim_lives(m))
-        take_accusers(s, now_ns, m, wire);
-    else if (said->state > m->info.state && said->state != TN_MEMBER_SUSPECT)
+        for (uint32_t i = 0; i < what->n_accusers; i++)
+            swim_accuse(s, now_ns, m, what->accusers[i]);
+    else if (said->state > m->state && said->state != TN_MEMBER_SUSPECT)
         swim_set_state(s, now_ns, m, said->state);
 }

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of SWIM share: swim.c (time: pings, suspicions, healing), merge.c (what news changes),
- * packet.c (wire form, and which news travels in a packet). */
+ * members.c (members, indices, the queue of news), packet.c (wire form, and which news travels in a packet). */
 #ifndef TN_MEMBERSHIP_PRIVATE_H
 #define TN_MEMBERSHIP_PRIVATE_H
 
 #include "membership/swim.h"
-#include "proto/proto.h"
-#include "tenon/gossip.pb-c.h"
 
 #define SWIM_RELAYS 64
 #define SWIM_BUCKETS 256
@@ -19,22 +17,42 @@
 
 enum { GOSSIP_PING = 1, GOSSIP_ACK, GOSSIP_PING_REQ, GOSSIP_SYNC_REQ, GOSSIP_SYNC_DATA };
 
+/* What nearly every packet asks of a member, in a line of the cache: most of what comes is known already. */
 typedef struct swim_member {
-    tn_member info;
-    tn_map_link by_id;
-    tn_list news;      /* in tn_swim.news while it is to be passed on */
-    uint32_t tell;     /* times still */
-    size_t place;      /* in tn_swim.known */
-    uint64_t until_ns; /* SUSPECT: dead then; DEAD, LEFT: forgotten then */
+    uint8_t id[16];
+    uint64_t incarnation;
+    tn_heap_node end;       /* in tn_swim.ends; SUSPECT: dead then; DEAD, LEFT: forgotten then */
     uint64_t suspect_at_ns;
-    uint32_t last_words; /* its time is over: pings sent since */
-    uint32_t accusers;
-    uint8_t accuser_ids[SWIM_INDIRECT][16];
-} swim_member;
+    uint32_t queued;        /* place in tn_swim.news while it is to be passed on; else SWIM_UNTOLD */
+    uint16_t place, index;  /* in tn_swim.known; in the chunks */
+    uint8_t state, n_accusers;
+    uint8_t last_words;     /* its time is over: pings sent since */
+    uint8_t tell;           /* times still */
+} __attribute__((aligned(64))) swim_member;
+_Static_assert(sizeof(swim_member) == 64, "a line of the cache");
+
+typedef struct swim_cold {
+    tn_member info; /* state and incarnation are kept equal */
+    uint8_t accusers[SWIM_INDIRECT][16];
+} swim_cold;
+
+#define SWIM_CHUNK 64
+#define SWIM_CHUNKS ((SWIM_KNOWN_MAX + SWIM_CHUNK - 1) / SWIM_CHUNK)
+#define SWIM_UNTOLD UINT32_MAX
+typedef struct swim_chunk {
+    swim_member members[SWIM_CHUNK];
+    swim_cold cold[SWIM_CHUNK];
+} swim_chunk;
+
+/* Hash to index of a member: open addressing, in the order of the hashes. */
+typedef struct swim_index {
+    uint32_t *slots; /* 16 bits of hash, index + 1; 0: empty */
+    uint32_t count, bits;
+} swim_index;
 
 /* A ping that we made for another. */
 typedef struct swim_relay {
-    uint64_t seq, asker_seq;
+    uint64_t asker_seq;
     char ip[46];
     uint16_t port;
 } swim_relay;
@@ -42,11 +60,16 @@ typedef struct swim_relay {
 struct tn_swim {
     tn_swim_options opt;
     tn_rng rng;
-    tn_map by_id;
+    swim_index by_id, by_address; /* by_id: in the order of the buckets */
+    swim_chunk *chunks[SWIM_CHUNKS];
+    uint16_t *unused; /* indices of the chunks */
+    size_t n_unused, n_chunks;
     swim_member *self;
     swim_member **known; /* all, in an order that is shuffled after each round of pings */
     size_t n_known, cap_known, cursor, n_living, n_suspects;
-    tn_list news;
+    tn_heap ends;
+    swim_member **news; /* a ring, with holes; the next to be told at news_head */
+    uint32_t news_head, news_tail, news_cap, n_news;
     bool overfull; /* the last packet had no room for all of the news */
     uint64_t digest;
     uint32_t buckets[SWIM_BUCKETS];
@@ -61,8 +84,6 @@ struct tn_swim {
     uint64_t period_at_ns, heal_at_ns, synced_ns;
     size_t synced_living; /* how many were known then */
     uint64_t due_ns;      /* when tn_swim_run wanted to be called */
-    uint64_t
-        watch_at_ns; /* the next suspicion that ends or death that is forgotten; UINT64_MAX: none */
     uint32_t health; /* 0: well */
     struct {
         char ip[46];
@@ -71,25 +92,88 @@ struct tn_swim {
     size_t n_seeds;
     uint64_t seeds_at_ns, seeds_until_ns;
     swim_relay relays[SWIM_RELAYS];
+    uint64_t relay_seqs[SWIM_RELAYS]; /* 0: answered */
     uint32_t next_relay;
     tn_swim_stats stats;
-    tn_arena *arena; /* of the packet in work */
 };
 
 /* News takes several rounds to reach all. */
 static inline bool swim_large(const tn_swim *s) { return s->n_living > 16; }
-static inline bool swim_lives(const swim_member *m) { return m->info.state <= TN_MEMBER_SUSPECT; }
+static inline bool swim_lives(const swim_member *m) { return m->state <= TN_MEMBER_SUSPECT; }
+static inline swim_cold *swim_cold_of(const swim_member *m)
+{
+    swim_chunk *chunk = (swim_chunk *)(uintptr_t)(m - m->index % SWIM_CHUNK);
+    return &chunk->cold[m->index % SWIM_CHUNK];
+}
+static inline tn_member *swim_info(const swim_member *m) { return &swim_cold_of(m)->info; }
+static inline swim_member *swim_member_at(const tn_swim *s, uint32_t index)
+{
+    return &s->chunks[index / SWIM_CHUNK]->members[index % SWIM_CHUNK];
+}
+static inline uint32_t swim_bucket(const uint8_t host_id[16]) { return host_id[15] % SWIM_BUCKETS; }
+
+/* members.c */
+void swim_members_init(tn_swim *s);
+void swim_members_done(tn_swim *s);
+swim_member *swim_member_add(tn_swim *s, const uint8_t host_id[16]); /* NULL: too many */
+swim_member *swim_member_find(const tn_swim *s, const uint8_t host_id[16]);
+void swim_member_prefetch(const tn_swim *s, const uint8_t host_id[16]);
+void swim_member_forget(tn_swim *s, swim_member *m);
+/* Every change of the address goes through here. */
+void swim_member_describe(tn_swim *s, swim_member *m, const tn_member *said);
+/* One after the other at that address; *walk is 0 first.  NULL: no more. */
+swim_member *swim_member_at_address(const tn_swim *s, const char *ip, uint16_t port, uint32_t *walk);
+/* The members of a bucket, likewise. */
+swim_member *swim_member_in_bucket(const tn_swim *s, uint32_t bucket, uint32_t *walk);
+/* When its suspicion ends, or it is forgotten; UINT64_MAX: never. */
+void swim_member_end(tn_swim *s, swim_member *m, uint64_t at_ns);
+static inline uint64_t swim_next_end(const tn_swim *s)
+{
+    return s->ends.count ? s->ends.nodes[0]->key : UINT64_MAX;
+}
+/* In the queue of news, first or last; it leaves its former place there. */
+void swim_news_put(tn_swim *s, swim_member *m, bool first);
+void swim_news_remove(tn_swim *s, swim_member *m);
 
 /* swim.c */
-swim_member *swim_member_add(tn_swim *s, const uint8_t host_id[16]);
-swim_member *swim_member_find(const tn_swim *s, const uint8_t host_id[16]);
-void swim_watch(tn_swim *s, uint64_t at_ns);
 uint64_t swim_suspicion_ns(const tn_swim *s, uint32_t accusers);
 
+/* packet.c: what came */
+typedef struct swim_packet {
+    uint32_t kind, target_port;
+    uint64_t seq, digest;
+    const uint8_t *from, *target; /* 16 bytes; target may be NULL */
+    char target_ip[46];
+    bool quiet, answer_only;
+    const uint8_t *buckets; /* little-endian */
+    size_t n_buckets;
+    const uint8_t *news, *end; /* from the first piece of news on */
+} swim_packet;
+
+typedef struct swim_said {
+    tn_member is;
+    const uint8_t *accusers[2 * SWIM_INDIRECT];
+    uint32_t n_accusers;
+} swim_said;
+
+/* One piece of news: what most often shows that it is old. */
+typedef struct swim_item {
+    const uint8_t *p, *id; /* id: NULL: not as we write it */
+    size_t n;
+    uint64_t incarnation;
+    uint32_t state;
+} swim_item;
+
+bool swim_parse(tn_blob packet, swim_packet *out);
+/* Up to n_max pieces of news; *at goes on. */
+size_t swim_parse_news(const uint8_t **at, const uint8_t *end, swim_item *out, size_t n_max);
+bool swim_parse_member(const swim_item *item, swim_said *out);
+
 /* merge.c */
-/* Takes what a member is said to be into account; wire: the same, with its accusers. */
-void swim_merge(tn_swim *s, uint64_t now_ns, const tn_member *said,
-                const Tenon__GossipMember *wire);
+/* Nothing can come of it. */
+bool swim_is_old(tn_swim *s, const swim_item *item);
+/* Takes what a member is said to be into account. */
+void swim_merge(tn_swim *s, uint64_t now_ns, const swim_said *said);
 void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state);
 void swim_accuse(tn_swim *s, uint64_t now_ns, swim_member *m, const uint8_t from[16]);
 /* Self says something new of itself: a higher incarnation, told to all. */
@@ -97,7 +181,7 @@ void swim_announce_self(tn_swim *s, uint64_t incarnation);
 void swim_digest_toggle(tn_swim *s, const swim_member *m);
 void swim_tell(tn_swim *s, swim_member *m);
 
-/* packet.c */
+/* packet.c: what goes */
 typedef struct swim_out {
     uint32_t kind;
     uint64_t seq;
@@ -110,8 +194,5 @@ typedef struct swim_out {
 void swim_send(tn_swim *s, const char *ip, uint16_t port, const swim_out *out, swim_member *about);
 /* All members of the buckets that are marked, in as many packets as it takes. */
 void swim_send_members(tn_swim *s, const char *ip, uint16_t port, const bool marked[SWIM_BUCKETS]);
-Tenon__GossipPacket *swim_parse(tn_swim *s, tn_blob packet);
-bool swim_parse_member(const Tenon__GossipMember *in, tn_member *out);
-static inline uint32_t swim_bucket(const uint8_t host_id[16]) { return host_id[15] % SWIM_BUCKETS; }
 
 #endif

@@ -23,57 +23,6 @@ void tn_swim_options_default(tn_swim_options *options)
     };
 }
 
-/* ---- members ---- */
-
-swim_member *swim_member_find(const tn_swim *s, const uint8_t host_id[16])
-{
-    tn_map_link *link = tn_map_find(&s->by_id, tn_blob_from(host_id, 16));
-    return link ? (swim_member *)((char *)link - offsetof(swim_member, by_id)) : NULL;
-}
-
-/* A newcomer takes a place by chance among those still to be pinged in this round. */
-swim_member *swim_member_add(tn_swim *s, const uint8_t host_id[16])
-{
-    if (s->n_known >= SWIM_KNOWN_MAX)
-        return NULL;
-    if (s->n_known == s->cap_known) {
-        s->cap_known = s->cap_known ? 2 * s->cap_known : 16;
-        s->known = tn_xreallocarray(s->known, s->cap_known, sizeof(s->known[0]));
-    }
-    swim_member *m = tn_xcalloc(1, sizeof(*m));
-    memcpy(m->info.host_id, host_id, 16);
-    m->until_ns = UINT64_MAX;
-    tn_list_init(&m->news);
-    tn_map_insert(&s->by_id, &m->by_id, tn_blob_from(m->info.host_id, 16));
-    size_t at = (size_t)tn_rng_below(&s->rng, s->n_known + 1);
-    s->known[s->n_known] = m;
-    m->place = s->n_known++;
-    if (at != m->place) {
-        swim_member *other = s->known[at];
-        s->known[at] = m;
-        s->known[m->place] = other;
-        other->place = m->place;
-        m->place = at;
-    }
-    return m;
-}
-
-static void forget(tn_swim *s, swim_member *m)
-{
-    tn_list_remove(&m->news);
-    tn_map_remove(&s->by_id, &m->by_id);
-    swim_member *last = s->known[--s->n_known];
-    s->known[m->place] = last;
-    last->place = m->place;
-    free(m);
-}
-
-void swim_watch(tn_swim *s, uint64_t at_ns)
-{
-    if (at_ns < s->watch_at_ns)
-        s->watch_at_ns = at_ns;
-}
-
 /* ---- how long ---- */
 
 static uint64_t patience(const tn_swim *s, uint64_t ns) { return ns * (s->health + 1); }
@@ -119,8 +68,8 @@ static swim_member *next_target(tn_swim *s)
                 swim_member *m = s->known[i];
                 s->known[i] = s->known[j];
                 s->known[j] = m;
-                s->known[i]->place = i;
-                s->known[j]->place = j;
+                s->known[i]->place = (uint16_t)i;
+                s->known[j]->place = (uint16_t)j;
             }
         }
         swim_member *m = s->known[s->cursor++];
@@ -134,20 +83,20 @@ static void ping(tn_swim *s, uint64_t now_ns, swim_member *m)
 {
     s->probe.out = true;
     s->probe.acked = s->probe.asked = false;
-    memcpy(s->probe.target, m->info.host_id, 16);
+    memcpy(s->probe.target, m->id, 16);
     s->probe.seq = ++s->seq;
     s->probe.sent_ns = now_ns;
     s->stats.pings++;
-    swim_out out = {.kind = GOSSIP_PING, .seq = s->probe.seq, .target = m->info.host_id};
-    swim_send(s, m->info.ip, m->info.port, &out, m);
+    swim_out out = {.kind = GOSSIP_PING, .seq = s->probe.seq, .target = m->id};
+    swim_send(s, swim_info(m)->ip, swim_info(m)->port, &out, m);
 }
 
 /* Not the one of the period: nobody waits for its answer. */
 static void ping_beside(tn_swim *s, swim_member *m)
 {
-    swim_out out = {.kind = GOSSIP_PING, .seq = ++s->seq, .target = m->info.host_id};
+    swim_out out = {.kind = GOSSIP_PING, .seq = ++s->seq, .target = m->id};
     s->stats.pings++;
-    swim_send(s, m->info.ip, m->info.port, &out, m);
+    swim_send(s, swim_info(m)->ip, swim_info(m)->port, &out, m);
 }
 
 /* Whoever is accused is pinged beside the round, so that it hears of it and its answer clears it: by all in a small
@@ -159,7 +108,7 @@ static void ping_a_suspect(tn_swim *s)
     size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
     for (size_t i = 0; i < s->n_known; i++) {
         swim_member *m = s->known[(start + i) % s->n_known];
-        if (m->info.state != TN_MEMBER_SUSPECT)
+        if (m->state != TN_MEMBER_SUSPECT)
             continue;
         ping_beside(s, m);
         return;
@@ -172,15 +121,15 @@ static void ask_others(tn_swim *s)
     swim_member *m = swim_member_find(s, s->probe.target);
     if (!m || !swim_lives(m))
         return;
-    swim_out out = {.kind = GOSSIP_PING_REQ, .seq = s->probe.seq, .target = m->info.host_id,
-                    .target_ip = m->info.ip, .target_port = m->info.port};
+    swim_out out = {.kind = GOSSIP_PING_REQ, .seq = s->probe.seq, .target = m->id,
+                    .target_ip = swim_info(m)->ip, .target_port = swim_info(m)->port};
     size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
     for (size_t i = 0, asked = 0; i < s->n_known && asked < SWIM_INDIRECT; i++) {
         swim_member *other = s->known[(start + i) % s->n_known];
-        if (other == s->self || other == m || other->info.state != TN_MEMBER_ALIVE)
+        if (other == s->self || other == m || other->state != TN_MEMBER_ALIVE)
             continue;
         s->stats.ping_reqs++;
-        swim_send(s, other->info.ip, other->info.port, &out, NULL);
+        swim_send(s, swim_info(other)->ip, swim_info(other)->port, &out, NULL);
         asked++;
     }
 }
@@ -193,32 +142,28 @@ static void end_probe(tn_swim *s, uint64_t now_ns)
     health_move(s, s->probe.acked ? -1 : 1);
     swim_member *m = swim_member_find(s, s->probe.target);
     if (!s->probe.acked && m && swim_lives(m))
-        swim_accuse(s, now_ns, m, s->self->info.host_id);
+        swim_accuse(s, now_ns, m, s->self->id);
 }
 
 /* ---- what time brings ---- */
 
 /* How often one is asked before it is given up.  In a large cluster with losses somebody misses nearly every answer. */
-static uint32_t last_words(const tn_swim *s) { return swim_large(s) ? 3 : 1; }
+static uint8_t last_words(const tn_swim *s) { return swim_large(s) ? 3 : 1; }
 
-static void look_at_all(tn_swim *s, uint64_t now_ns)
+static void end_what_is_due(tn_swim *s, uint64_t now_ns)
 {
-    s->watch_at_ns = UINT64_MAX;
-    for (size_t i = 0; i < s->n_known;) {
-        swim_member *m = s->known[i];
-        if (m->until_ns > now_ns) {
-            swim_watch(s, m->until_ns);
-            i++;
-        } else if (m->info.state == TN_MEMBER_SUSPECT && m->last_words < last_words(s)) {
+    while (swim_next_end(s) <= now_ns) {
+        swim_member *m = TN_CONTAINER_OF(tn_heap_min(&s->ends), swim_member, end);
+        if (m->state == TN_MEMBER_SUSPECT && m->last_words < last_words(s)) {
             /* A refutation may be known to others and not yet here: who lives can still say so. */
             m->last_words++;
-            m->until_ns = now_ns + 2 * patience(s, s->opt.ping_timeout_ns);
+            swim_member_end(s, m, now_ns + 2 * patience(s, s->opt.ping_timeout_ns));
             ping_beside(s, m);
-        } else if (m->info.state == TN_MEMBER_SUSPECT) {
+        } else if (m->state == TN_MEMBER_SUSPECT) {
             s->stats.deaths++;
             swim_set_state(s, now_ns, m, TN_MEMBER_DEAD);
         } else {
-            forget(s, m); /* another takes its place */
+            swim_member_forget(s, m);
         }
     }
 }
@@ -231,7 +176,7 @@ static void heal(tn_swim *s)
     size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
     for (size_t i = 0; i < s->n_known; i++) {
         swim_member *m = s->known[(start + i) % s->n_known];
-        if (m->info.state != TN_MEMBER_DEAD || !m->info.port)
+        if (m->state != TN_MEMBER_DEAD || !swim_info(m)->port)
             continue;
         ping_beside(s, m);
         return;
@@ -247,8 +192,8 @@ static void forgive_lost_time(tn_swim *s, uint64_t now_ns)
     health_move(s, 1);
     s->probe.out = false;
     for (size_t i = 0; i < s->n_known; i++)
-        if (s->known[i]->info.state == TN_MEMBER_SUSPECT)
-            s->known[i]->until_ns += late;
+        if (s->known[i]->state == TN_MEMBER_SUSPECT && s->known[i]->end.place)
+            swim_member_end(s, s->known[i], s->known[i]->end.key + late);
 }
 
 /* While news comes faster than pings and acks carry it, some goes without them. */
@@ -259,7 +204,7 @@ static void gossip(tn_swim *s)
         if (m == s->self || !swim_lives(m))
             continue;
         swim_out out = {.kind = GOSSIP_SYNC_DATA};
-        swim_send(s, m->info.ip, m->info.port, &out, NULL);
+        swim_send(s, swim_info(m)->ip, swim_info(m)->port, &out, NULL);
         told++;
     }
 }
@@ -284,10 +229,8 @@ static void ask_for_all(tn_swim *s, const char *ip, uint16_t port, bool answer_o
 
 static bool known_at(const tn_swim *s, const char *ip, uint16_t port)
 {
-    for (size_t i = 0; i < s->n_known; i++)
-        if (s->known[i]->info.port == port && strcmp(s->known[i]->info.ip, ip) == 0)
-            return true;
-    return false;
+    uint32_t walk = 0;
+    return swim_member_at_address(s, ip, port, &walk) != NULL;
 }
 
 /* Those we were told of are asked until we know who lives there: the first words may have been lost, and a newcomer
@@ -305,12 +248,11 @@ static void ask_seeds(tn_swim *s, uint64_t now_ns)
         }
     }
     s->seeds_at_ns = now_ns + TN_SEC;
-    tn_arena_reset(s->arena);
 }
 
 static uint64_t next_due(const tn_swim *s)
 {
-    uint64_t next = s->heal_at_ns < s->watch_at_ns ? s->heal_at_ns : s->watch_at_ns;
+    uint64_t end = swim_next_end(s), next = s->heal_at_ns < end ? s->heal_at_ns : end;
     if (s->n_living > 1 && s->period_at_ns < next)
         next = s->period_at_ns;
     if (s->n_seeds && s->seeds_at_ns < next)
@@ -331,8 +273,7 @@ uint64_t tn_swim_run(tn_swim *s, uint64_t now_ns)
         return s->due_ns = s->n_seeds ? s->seeds_at_ns : UINT64_MAX;
     }
     forgive_lost_time(s, now_ns);
-    if (now_ns >= s->watch_at_ns)
-        look_at_all(s, now_ns);
+    end_what_is_due(s, now_ns);
     if (now_ns >= s->heal_at_ns) {
         heal(s);
         s->heal_at_ns = now_ns + s->opt.heal_ns;
@@ -342,57 +283,60 @@ uint64_t tn_swim_run(tn_swim *s, uint64_t now_ns)
     else if (s->probe.out && !s->probe.acked && !s->probe.asked &&
              now_ns >= s->probe.sent_ns + patience(s, s->opt.ping_timeout_ns))
         ask_others(s);
-    tn_arena_reset(s->arena);
     return s->due_ns = next_due(s);
 }
 
 /* ---- packets ---- */
 
-static void answer_ping(tn_swim *s, const Tenon__GossipPacket *in, const char *ip, uint16_t port,
+static void answer_ping(tn_swim *s, const swim_packet *in, const char *ip, uint16_t port,
                         swim_member *sender)
 {
     /* The address may have had another tenant before us. */
-    if (in->target.len == 16 && memcmp(in->target.data, s->self->info.host_id, 16) != 0)
+    if (in->target && memcmp(in->target, s->self->id, 16) != 0)
         return;
     swim_out out = {.kind = GOSSIP_ACK, .seq = in->seq};
     swim_send(s, ip, port, &out, sender);
 }
 
-static void relay_ping(tn_swim *s, const Tenon__GossipPacket *in, const char *ip, uint16_t port)
+static void relay_ping(tn_swim *s, const swim_packet *in, const char *ip, uint16_t port)
 {
-    if (in->target.len != 16 || in->target_port == 0 || in->target_port > UINT16_MAX)
+    if (!in->target || !in->target_ip[0] || in->target_port == 0 || in->target_port > UINT16_MAX)
         return;
-    swim_relay *relay = &s->relays[s->next_relay++ % SWIM_RELAYS];
-    *relay = (swim_relay){.seq = ++s->seq, .asker_seq = in->seq, .port = port};
+    size_t i = s->next_relay++ % SWIM_RELAYS;
+    swim_relay *relay = &s->relays[i];
+    *relay = (swim_relay){.asker_seq = in->seq, .port = port};
+    s->relay_seqs[i] = ++s->seq;
     snprintf(relay->ip, sizeof(relay->ip), "%s", ip);
-    swim_out out = {.kind = GOSSIP_PING, .seq = relay->seq, .target = in->target.data};
+    swim_out out = {.kind = GOSSIP_PING, .seq = s->seq, .target = in->target};
     swim_send(s, in->target_ip, (uint16_t)in->target_port, &out,
-              swim_member_find(s, in->target.data));
+              swim_member_find(s, in->target));
 }
 
-static void take_ack(tn_swim *s, const Tenon__GossipPacket *in)
+static void take_ack(tn_swim *s, const swim_packet *in)
 {
     if (s->probe.out && in->seq == s->probe.seq) {
         s->probe.acked = true;
         return;
     }
     for (size_t i = 0; i < SWIM_RELAYS; i++) {
-        swim_relay *relay = &s->relays[i];
-        if (!relay->seq || relay->seq != in->seq)
+        if (!s->relay_seqs[i] || s->relay_seqs[i] != in->seq)
             continue;
+        const swim_relay *relay = &s->relays[i];
         swim_out out = {.kind = GOSSIP_ACK, .seq = relay->asker_seq};
         swim_send(s, relay->ip, relay->port, &out, NULL);
-        relay->seq = 0;
+        s->relay_seqs[i] = 0;
         return;
     }
 }
 
-static void answer_sync(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *in, const char *ip,
+static void answer_sync(tn_swim *s, uint64_t now_ns, const swim_packet *in, const char *ip,
                         uint16_t port)
 {
     bool differ[SWIM_BUCKETS], any = false;
     for (size_t i = 0; i < SWIM_BUCKETS; i++) {
-        differ[i] = i >= in->n_buckets || in->buckets[i] != s->buckets[i];
+        const uint8_t *theirs = in->buckets + 4 * i;
+        differ[i] = i >= in->n_buckets || ((uint32_t)theirs[3] << 24 | (uint32_t)theirs[2] << 16 | (uint32_t)theirs[1] << 8 |
+                                           theirs[0]) != s->buckets[i];
         any = any || differ[i];
     }
     if (!any)
@@ -406,14 +350,14 @@ static void answer_sync(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *
 
 /* Two that see different worlds exchange what differs: at once when neither has news on its way, else now and
  * then, since news may be too much for the packets that carry it. */
-static void compare(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *in, const char *ip,
+static void compare(tn_swim *s, uint64_t now_ns, const swim_packet *in, const char *ip,
                     uint16_t port, const swim_member *sender)
 {
     if ((sender && in->digest == s->digest) || in->kind >= GOSSIP_PING_REQ)
         return;
     /* While the known world grows fast, many have started together: then whoever is met knows of many more, and news alone
      * would carry them one by one. */
-    bool quiet = in->quiet && tn_list_empty(&s->news), fresh = quiet || !sender;
+    bool quiet = in->quiet && s->n_news == 0, fresh = quiet || !sender;
     size_t more = s->n_living > s->synced_living ? s->n_living - s->synced_living : 0;
     uint64_t wait = s->opt.period_ns * (8 * more > s->n_living ? 1 : fresh || 64 * more > s->n_living ? 2 : 8);
     if (now_ns < s->synced_ns + wait)
@@ -423,31 +367,44 @@ static void compare(tn_swim *s, uint64_t now_ns, const Tenon__GossipPacket *in, 
     ask_for_all(s, ip, port, false);
 }
 
+/* Looked for together, so that memory answers all at once. */
+static void take_news(tn_swim *s, uint64_t now_ns, const swim_packet *in)
+{
+    swim_item items[64];
+    const uint8_t *at = in->news;
+    for (size_t n; (n = swim_parse_news(&at, in->end, items, TN_COUNT_OF(items))) > 0;) {
+        for (size_t i = 0; i < n; i++)
+            if (items[i].id)
+                swim_member_prefetch(s, items[i].id);
+        for (size_t i = 0; i < n; i++) {
+            swim_said said;
+            if (!swim_is_old(s, &items[i]) && swim_parse_member(&items[i], &said))
+                swim_merge(s, now_ns, &said);
+        }
+    }
+}
+
 void tn_swim_receive(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port, tn_blob packet)
 {
-    Tenon__GossipPacket *in = swim_parse(s, packet);
+    swim_packet in;
     s->stats.packets_in++;
-    if (!in || memcmp(in->from.data, s->self->info.host_id, 16) == 0) {
-        s->stats.nonsense += !in;
-        tn_arena_reset(s->arena);
+    if (!swim_parse(packet, &in)) {
+        s->stats.nonsense++;
         return;
     }
-    for (size_t i = 0; i < in->n_news; i++) {
-        tn_member said;
-        if (swim_parse_member(in->news[i], &said))
-            swim_merge(s, now_ns, &said, in->news[i]);
-    }
-    swim_member *sender = swim_member_find(s, in->from.data);
-    if (in->kind == GOSSIP_PING)
-        answer_ping(s, in, ip, port, sender);
-    else if (in->kind == GOSSIP_PING_REQ)
-        relay_ping(s, in, ip, port);
-    else if (in->kind == GOSSIP_ACK)
-        take_ack(s, in);
-    else if (in->kind == GOSSIP_SYNC_REQ)
-        answer_sync(s, now_ns, in, ip, port);
-    compare(s, now_ns, in, ip, port, sender);
-    tn_arena_reset(s->arena);
+    if (memcmp(in.from, s->self->id, 16) == 0)
+        return;
+    take_news(s, now_ns, &in);
+    swim_member *sender = swim_member_find(s, in.from);
+    if (in.kind == GOSSIP_PING)
+        answer_ping(s, &in, ip, port, sender);
+    else if (in.kind == GOSSIP_PING_REQ)
+        relay_ping(s, &in, ip, port);
+    else if (in.kind == GOSSIP_ACK)
+        take_ack(s, &in);
+    else if (in.kind == GOSSIP_SYNC_REQ)
+        answer_sync(s, now_ns, &in, ip, port);
+    compare(s, now_ns, &in, ip, port, sender);
 }
 
 /* ---- an operator's and the server's wishes ---- */
@@ -465,13 +422,11 @@ void tn_swim_join(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port)
     s->seeds_at_ns = now_ns + TN_SEC;
     s->seeds_until_ns = now_ns + 60 * TN_SEC;
     ask_for_all(s, ip, port, false);
-    tn_arena_reset(s->arena);
 }
 
 void tn_swim_ask(tn_swim *s, const char *ip, uint16_t port)
 {
     ask_for_all(s, ip, port, false);
-    tn_arena_reset(s->arena);
 }
 
 /* What this one is now: what it owned waits for its next owner.  The rest hear it from those. */
@@ -483,20 +438,20 @@ static void tell_at_once(tn_swim *s)
         if (m == s->self || !swim_lives(m))
             continue;
         swim_out out = {.kind = GOSSIP_SYNC_DATA};
-        swim_send(s, m->info.ip, m->info.port, &out, s->self);
+        swim_send(s, swim_info(m)->ip, swim_info(m)->port, &out, s->self);
         told++;
     }
-    tn_arena_reset(s->arena);
 }
 
 static void take_part(tn_swim *s, bool part)
 {
-    if (s->self->info.draining != part || s->self->info.state != TN_MEMBER_ALIVE)
+    tn_member *info = swim_info(s->self);
+    if (info->draining != part || info->state != TN_MEMBER_ALIVE)
         return;
-    s->self->info.draining = !part;
-    swim_announce_self(s, s->self->info.incarnation + 1);
+    info->draining = !part;
+    swim_announce_self(s, info->incarnation + 1);
     if (s->opt.changed)
-        s->opt.changed(s->opt.user, &s->self->info, TN_MEMBER_ALIVE);
+        s->opt.changed(s->opt.user, info, TN_MEMBER_ALIVE);
     tell_at_once(s);
 }
 void tn_swim_drain(tn_swim *s, uint64_t now_ns)
@@ -512,9 +467,9 @@ void tn_swim_serve(tn_swim *s, uint64_t now_ns)
 
 void tn_swim_leave(tn_swim *s, uint64_t now_ns)
 {
-    if (s->self->info.state != TN_MEMBER_LEFT) {
+    if (s->self->state != TN_MEMBER_LEFT) {
         swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
-        s->self->until_ns = UINT64_MAX;
+        swim_member_end(s, s->self, UINT64_MAX);
     }
     tell_at_once(s);
 }
@@ -543,14 +498,13 @@ tn_swim *tn_swim_create(const tn_swim_options *options, uint64_t now_ns)
     tn_swim *s = tn_xcalloc(1, sizeof(*s));
     s->opt = *options;
     tn_rng_seed(&s->rng, options->seed);
-    tn_map_init(&s->by_id);
-    tn_list_init(&s->news);
-    s->arena = tn_arena_create(1 << 20);
-    s->watch_at_ns = s->due_ns = UINT64_MAX;
+    swim_members_init(s);
+    s->due_ns = UINT64_MAX;
     s->self = swim_member_add(s, options->self.host_id);
-    s->self->info = options->self;
-    s->self->info.state = TN_MEMBER_ALIVE;
-    s->self->info.incarnation = 1;
+    tn_member self = options->self;
+    self.incarnation = 1;
+    s->self->state = TN_MEMBER_ALIVE;
+    swim_member_describe(s, s->self, &self);
     s->n_living = 1;
     swim_digest_toggle(s, s->self);
     /* Not all at once when a cluster starts. */
@@ -561,28 +515,24 @@ tn_swim *tn_swim_create(const tn_swim_options *options, uint64_t now_ns)
 
 void tn_swim_destroy(tn_swim *s)
 {
-    for (size_t i = 0; s && i < s->n_known; i++)
-        free(s->known[i]);
     if (!s)
         return;
-    free(s->known);
-    tn_map_done(&s->by_id);
-    tn_arena_destroy(s->arena);
+    swim_members_done(s);
     free(s);
 }
 
-const tn_member *tn_swim_self(const tn_swim *s) { return &s->self->info; }
+const tn_member *tn_swim_self(const tn_swim *s) { return swim_info(s->self); }
 
 const tn_member *tn_swim_find(const tn_swim *s, const uint8_t host_id[16])
 {
     const swim_member *m = swim_member_find(s, host_id);
-    return m ? &m->info : NULL;
+    return m ? swim_info(m) : NULL;
 }
 
 void tn_swim_each(tn_swim *s, void (*each)(void *user, const tn_member *member), void *user)
 {
     for (size_t i = 0; i < s->n_known; i++)
-        each(user, &s->known[i]->info);
+        each(user, swim_info(s->known[i]));
 }
 
 uint64_t tn_swim_digest(const tn_swim *s) { return s->digest; }
