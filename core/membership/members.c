@@ -87,16 +87,18 @@ swim_member *swim_member_find(const tn_swim *s, const uint8_t host_id[16])
     return NULL;
 }
 
-void swim_member_prefetch(const tn_swim *s, const uint8_t host_id[16])
+swim_member *swim_member_prefetch(const tn_swim *s, const uint8_t host_id[16])
 {
     uint32_t hash = hash_id(host_id), tag = hash & 0xffff;
     const swim_index *x = &s->by_id;
     for (uint32_t at = home(x, hash), slot; (slot = x->slots[at]); at = (at + 1) & mask(x)) {
         if (slot >> 16 != tag)
             continue;
-        __builtin_prefetch(swim_member_at(s, (slot & 0xffff) - 1));
-        return;
+        swim_member *m = swim_member_at(s, (slot & 0xffff) - 1);
+        __builtin_prefetch(m);
+        return m;
     }
+    return NULL;
 }
 
 swim_member *swim_member_at_address(const tn_swim *s, const char *ip, uint16_t port, uint32_t *walk)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What news changes.  A higher incarnation wins; within one, left beats dead beats suspect beats alive.  Only the
  * member itself raises its incarnation: that is how it refutes. */
-#include <stdio.h>
 
 #include "membership/private.h"
 
@@ -197,19 +196,23 @@ static void raise_incarnation(tn_swim *s, swim_member *m, uint64_t incarnation)
         swim_digest_toggle(s, m);
 }
 
-/* Most of what comes has come before.  Whoever is accused keeps at most so many accusers, and hears nothing more when its
+/* Most of what comes has come before; what is heard again others tell too, and needs to be told here once less.  Whoever is accused keeps at most so many accusers, and hears nothing more when its
  * time is over. */
 bool swim_is_old(tn_swim *s, const swim_item *item)
 {
     if (!item->id)
         return false;
-    const swim_member *m = swim_member_find(s, item->id);
+    swim_member *m = item->perhaps;
+    if (!m || memcmp(m->id, item->id, 16) != 0)
+        m = swim_member_find(s, item->id);
     if (!m)
         return item->state > TN_MEMBER_SUSPECT;
     if (m == s->self)
         return item->state == TN_MEMBER_ALIVE && item->incarnation <= m->incarnation;
     if (item->incarnation != m->incarnation)
         return item->incarnation < m->incarnation;
+    if (item->state == m->state && m->queued != SWIM_UNTOLD && --m->tell == 0)
+        swim_news_remove(s, m);
     if (item->state == TN_MEMBER_SUSPECT && m->state == TN_MEMBER_SUSPECT)
         return m->n_accusers >= SWIM_INDIRECT || m->last_words;
     return item->state <= m->state;

@@ -379,7 +379,8 @@ static void add_news(tn_swim *s, filling *f, const swim_member *but)
                 s->overfull = true;
                 break;
             }
-            n += m != but ? 1 : 0;
+            if (m != but)
+                n++;
             swim_news_remove(s, m);
             if (--m->tell > 0)
                 told[n_told++] = m;

@@ -12,6 +12,7 @@
 #define SWIM_TOLD 16    /* members told at once that one drains or leaves */
 #define SWIM_GOSSIP 3     /* members told beside the pings, each period, while there is more news than a packet holds */
 #define SWIM_INDIRECT 3 /* members asked to ping for us; accusers that make a suspicion shortest */
+#define SWIM_ASKED_LARGE 6 /* the former, in a large cluster: with losses somebody misses every answer, and all hear of it */
 #define SWIM_HEALTH_MAX 4 /* a slow member's time-outs are at most 5 times as long */
 #define SWIM_KNOWN_MAX 20000
 
@@ -117,7 +118,8 @@ void swim_members_init(tn_swim *s);
 void swim_members_done(tn_swim *s);
 swim_member *swim_member_add(tn_swim *s, const uint8_t host_id[16]); /* NULL: too many */
 swim_member *swim_member_find(const tn_swim *s, const uint8_t host_id[16]);
-void swim_member_prefetch(const tn_swim *s, const uint8_t host_id[16]);
+/* Who may have that id; it is fetched meanwhile. */
+swim_member *swim_member_prefetch(const tn_swim *s, const uint8_t host_id[16]);
 void swim_member_forget(tn_swim *s, swim_member *m);
 /* Every change of the address goes through here. */
 void swim_member_describe(tn_swim *s, swim_member *m, const tn_member *said);
@@ -162,6 +164,7 @@ typedef struct swim_item {
     size_t n;
     uint64_t incarnation;
     uint32_t state;
+    swim_member *perhaps; /* who may be meant; it is on its way into the cache */
 } swim_item;
 
 bool swim_parse(tn_blob packet, swim_packet *out);

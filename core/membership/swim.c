@@ -121,10 +121,12 @@ static void ask_others(tn_swim *s)
     swim_member *m = swim_member_find(s, s->probe.target);
     if (!m || !swim_lives(m))
         return;
+    swim_out again = {.kind = GOSSIP_PING, .seq = s->probe.seq, .target = m->id};
+    swim_send(s, swim_info(m)->ip, swim_info(m)->port, &again, m);
     swim_out out = {.kind = GOSSIP_PING_REQ, .seq = s->probe.seq, .target = m->id,
                     .target_ip = swim_info(m)->ip, .target_port = swim_info(m)->port};
-    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
-    for (size_t i = 0, asked = 0; i < s->n_known && asked < SWIM_INDIRECT; i++) {
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known), ask = swim_large(s) ? SWIM_ASKED_LARGE : SWIM_INDIRECT;
+    for (size_t i = 0, asked = 0; i < s->n_known && asked < ask; i++) {
         swim_member *other = s->known[(start + i) % s->n_known];
         if (other == s->self || other == m || other->state != TN_MEMBER_ALIVE)
             continue;
@@ -375,7 +377,7 @@ static void take_news(tn_swim *s, uint64_t now_ns, const swim_packet *in)
     for (size_t n; (n = swim_parse_news(&at, in->end, items, TN_COUNT_OF(items))) > 0;) {
         for (size_t i = 0; i < n; i++)
             if (items[i].id)
-                swim_member_prefetch(s, items[i].id);
+                items[i].perhaps = swim_member_prefetch(s, items[i].id);
         for (size_t i = 0; i < n; i++) {
             swim_said said;
             if (!swim_is_old(s, &items[i]) && swim_parse_member(&items[i], &said))

@@ -9,12 +9,14 @@
  *
  *   churn [--members N] [--seeds N] [--from SEED] [--seconds N] [--jobs N] [--limit SECONDS] [--csv FILE] */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "membership/private.h"
 
 #define MEMBERS_MAX 1000
@@ -48,6 +50,8 @@ static struct world {
     uint64_t now;
     host hosts[PLACES];
     size_t n, living;
+    size_t right, wrong; /* of all that live and don't leave */
+    uint64_t next_at;    /* of end_at and start_at, the next */
     tn_heap packets, due;
     packet *spare[256];
     size_t n_spare;
@@ -101,14 +105,27 @@ static bool true_of(const tn_member *m)
     return h->swim && !h->leaving && memcmp(h->self.host_id, m->host_id, 16) == 0;
 }
 
+static void count(host *viewer, bool right, size_t by)
+{
+    *(right ? &viewer->right : &viewer->wrong) += by;
+    if (!viewer->leaving)
+        *(right ? &w.right : &w.wrong) += by;
+}
+
+/* Nobody asks what that host sees any more. */
+static void sees_no_more(const host *h)
+{
+    w.right -= h->right;
+    w.wrong -= h->wrong;
+}
+
 static void changed(void *user, const tn_member *m, tn_member_state before)
 {
     host *viewer = user, *h = &w.hosts[m->port - BASE_PORT];
     bool serves = tn_member_serves(m), lives = true_of(m);
     if (!serves && before == TN_MEMBER_LEFT)
         return; /* a newcomer that drains */
-    size_t *count = lives ? &viewer->right : &viewer->wrong;
-    *count += serves ? 1 : (size_t)-1;
+    count(viewer, lives, serves ? 1 : (size_t)-1);
     if (lives && m->state == TN_MEMBER_DEAD)
         h->mourned = true;
 }
@@ -121,23 +138,14 @@ static void no_more(const host *gone)
         host *h = &w.hosts[i];
         const tn_member *seen = h->swim && h != gone ? tn_swim_find(h->swim, gone->self.host_id) : NULL;
         if (seen && tn_member_serves(seen)) {
-            h->right--;
-            h->wrong++;
+            count(h, true, (size_t)-1);
+            count(h, false, 1);
         }
     }
 }
 
 /* How many members a view has wrong, over all that live. */
-static uint64_t wrongs(double *out_mean)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < PLACES; i++)
-        if (w.hosts[i].swim && !w.hosts[i].leaving)
-            sum += w.hosts[i].wrong + (w.living - w.hosts[i].right);
-    if (out_mean)
-        *out_mean = w.living ? (double)sum / (double)w.living : 0;
-    return sum;
-}
+static uint64_t wrongs(void) { return w.wrong + (w.living * w.living - w.right); }
 
 static void look(void *user, const tn_member *m)
 {
@@ -208,7 +216,7 @@ static void start_host(size_t i, size_t seed_host)
     opt.changed = changed;
     opt.user = h;
     h->swim = tn_swim_create(&opt, w.now);
-    h->right = 1;
+    count(h, true, 1);
     w.living++;
     tn_heap_insert(&w.due, &h->due, w.now);
     /* As the store's records name several: of one alone, which may go before it answers, two newcomers could make a world
@@ -222,8 +230,10 @@ static void start_host(size_t i, size_t seed_host)
 static void stop_host(size_t i)
 {
     host *h = &w.hosts[i];
-    if (!h->leaving)
+    if (!h->leaving) {
         no_more(h);
+        sees_no_more(h);
+    }
     r.mourned += h->mourned;
     tn_heap_remove(&w.due, &h->due);
     tn_swim_destroy(h->swim);
@@ -267,7 +277,7 @@ static uint64_t settle(void)
 {
     uint64_t start = w.now;
     for (; w.now <= start + SETTLE_MAX; run_until(w.now + STEP))
-        if (wrongs(NULL) == 0)
+        if (wrongs() == 0)
             return w.now - start;
     return UINT64_MAX;
 }
@@ -297,18 +307,25 @@ static void one_goes(void)
         tn_swim_drain(h->swim, w.now);
         tn_swim_leave(h->swim, w.now);
         no_more(h);
+        sees_no_more(h);
         h->leaving = true;
         h->end_at = w.now + 300 * TN_MS;
+        w.next_at = h->end_at < w.next_at ? h->end_at : w.next_at;
     } else {
         stop_host(i);
     }
     size_t next = kind == GO_RESTART ? i : any_empty();
     uint64_t away = kind == GO_KILL ? 2 * TN_SEC : 500 * TN_MS;
-    w.hosts[next].start_at = w.now + 1 + tn_rng_below(&w.rng, away);
+    uint64_t at = w.now + 1 + tn_rng_below(&w.rng, away);
+    w.hosts[next].start_at = at;
+    w.next_at = at < w.next_at ? at : w.next_at;
 }
 
 static void ends_and_starts(void)
 {
+    if (w.now < w.next_at)
+        return;
+    w.next_at = UINT64_MAX;
     for (size_t i = 0; i < PLACES; i++) {
         host *h = &w.hosts[i];
         if (h->swim && h->leaving && h->end_at <= w.now) {
@@ -317,15 +334,9 @@ static void ends_and_starts(void)
             start_host(i, any_living(i));
             r.came++;
         }
+        uint64_t at = h->swim && h->leaving ? h->end_at : !h->swim && h->start_at ? h->start_at : UINT64_MAX;
+        w.next_at = at < w.next_at ? at : w.next_at;
     }
-}
-
-static bool coming(void)
-{
-    for (size_t i = 0; i < PLACES; i++)
-        if ((!w.hosts[i].swim && w.hosts[i].start_at) || w.hosts[i].leaving)
-            return true;
-    return false;
 }
 
 static void churn(uint64_t seconds)
@@ -337,8 +348,8 @@ static void churn(uint64_t seconds)
             one_goes();
         ends_and_starts();
         run_until(w.now + STEP);
-        double mean;
-        if (step % 10 == 0 && (wrongs(&mean) || true)) {
+        if (step % 10 == 0) {
+            double mean = (double)wrongs() / (double)w.living;
             sum += mean;
             r.wrong_max = mean > r.wrong_max ? mean : r.wrong_max;
             samples++;
@@ -347,7 +358,7 @@ static void churn(uint64_t seconds)
     r.packets = (double)(w.sent - sent) / (double)w.n / (double)seconds;
     r.bytes = (double)(w.bytes - bytes) / (double)w.n / (double)seconds;
     r.wrong_mean = samples ? sum / (double)samples : 0;
-    while (coming()) { /* those that are on their way */
+    while (w.next_at != UINT64_MAX) { /* those that are on their way */
         run_until(w.now + STEP);
         ends_and_starts();
     }
@@ -368,6 +379,7 @@ static void form(size_t members)
     tn_heap_init(&w.due);
     w.n = members;
     w.now = TN_SEC;
+    w.next_at = UINT64_MAX;
     for (size_t i = 0; i < w.n; i++)
         start_host(i, i ? (size_t)tn_rng_below(&w.rng, i) : 0);
     uint64_t formed = settle();
@@ -405,9 +417,9 @@ static void play(uint64_t seed, uint64_t seconds)
     r.settled_s = took == UINT64_MAX ? -1 : (double)took / 1e9;
     if (took == UINT64_MAX)
         problem("not all see the truth");
-    else if (!views_are_true())
+    else if (seed % 10 == 0 && !views_are_true())
         problem("the counts of the simulator are wrong");
-    else
+    else if (seed % 10 == 0 || w.n < 100)
         newcomer();
     for (size_t i = 0; i < PLACES; i++)
         r.mourned += w.hosts[i].swim && w.hosts[i].mourned;
@@ -420,12 +432,28 @@ static void play(uint64_t seed, uint64_t seconds)
 /* ---- all seeds ---- */
 
 static struct {
-    pid_t pid;
+    pid_t pid; /* 0: none */
     int fd;
-    uint64_t seed;
+    uint64_t seed; /* the next that it tells of */
 } jobs[JOBS_MAX];
+static uint64_t from = 1, seeds = 30, members = 30, seconds = 10, n_jobs = 1, limit;
+static time_t ends; /* 0: never */
 
-static void job_start(size_t j, uint64_t seed, uint64_t seconds)
+/* Seed for seed, each in the world as it was laid aside. */
+static void job_run(uint64_t seed, int fd)
+{
+    sim_arena_own();
+    for (; seed < from + seeds && !(ends && time(NULL) >= ends); seed += n_jobs) {
+        play(seed, seconds);
+        fflush(stdout);
+        if (write(fd, &r, sizeof(r)) != (ssize_t)sizeof(r))
+            _exit(1);
+        sim_arena_bring_back();
+    }
+    _exit(0);
+}
+
+static void job_start(size_t j, uint64_t seed)
 {
     int fds[2];
     TN_ASSERT(pipe(fds) == 0);
@@ -434,10 +462,7 @@ static void job_start(size_t j, uint64_t seed, uint64_t seconds)
     TN_ASSERT(pid >= 0);
     if (pid == 0) {
         close(fds[0]);
-        play(seed, seconds);
-        fflush(stdout);
-        bool whole = write(fds[1], &r, sizeof(r)) == (ssize_t)sizeof(r);
-        _exit(whole ? 0 : 1);
+        job_run(seed, fds[1]);
     }
     close(fds[1]);
     jobs[j].pid = pid;
@@ -445,26 +470,28 @@ static void job_start(size_t j, uint64_t seed, uint64_t seconds)
     jobs[j].seed = seed;
 }
 
-/* Waits for one of the children; returns its place. */
-static size_t job_end(size_t n_jobs, result *out)
+/* The next result of that process; false: there is none any more.  A seed that ends it has failed, and another goes on
+ * behind that. */
+static bool job_read(size_t j, result *out)
 {
     int status;
-    pid_t pid;
-    while ((pid = wait(&status)) < 0 && errno == EINTR) {
+    uint64_t seed = jobs[j].seed;
+    ssize_t n = read(jobs[j].fd, out, sizeof(*out));
+    if (n == (ssize_t)sizeof(*out)) {
+        jobs[j].seed += n_jobs;
+        return true;
     }
-    for (size_t j = 0; j < n_jobs; j++) {
-        if (jobs[j].pid != pid)
-            continue;
-        if (read(jobs[j].fd, out, sizeof(*out)) != (ssize_t)sizeof(*out)) {
-            *out = (result){.seed = jobs[j].seed, .members = (uint32_t)w.n};
-            snprintf(out->problem, sizeof(out->problem), "the process ended with %#x", (unsigned)status);
-        }
-        close(jobs[j].fd);
-        jobs[j].pid = 0;
-        return j;
+    close(jobs[j].fd);
+    while (waitpid(jobs[j].pid, &status, 0) < 0 && errno == EINTR) {
     }
-    TN_ASSERT(!"a child of ours");
-    return 0;
+    jobs[j].pid = 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return false;
+    *out = (result){.seed = seed, .members = (uint32_t)w.n};
+    snprintf(out->problem, sizeof(out->problem), "the process ended with %#x", (unsigned)status);
+    if (seed + n_jobs < from + seeds)
+        job_start(j, seed + n_jobs);
+    return true;
 }
 
 static int by_value(const void *a, const void *b)
@@ -500,7 +527,6 @@ static void summary(const result *all, size_t n)
     tell("bytes a member and second", all, n, offsetof(result, bytes));
 }
 
-static uint64_t from = 1, seeds = 30, members = 30, seconds = 10, n_jobs = 1, limit;
 static FILE *csv;
 
 static bool take(const result *one)
@@ -521,22 +547,27 @@ static bool take(const result *one)
 static size_t play_all(result *all, uint64_t *out_failed)
 {
     size_t done = 0, running = 0;
-    uint64_t next = from;
-    time_t end = time(NULL) + (time_t)limit;
-    for (;;) {
-        for (size_t j = 0; j < n_jobs && next < from + seeds && !(limit && time(NULL) >= end); j++) {
-            if (jobs[j].pid)
+    ends = limit ? time(NULL) + (time_t)limit : 0;
+    sim_arena_lay_aside(&w, sizeof(w));
+    for (size_t j = 0; j < n_jobs && j < seeds; j++, running++)
+        job_start(j, from + j);
+    while (running) {
+        struct pollfd fds[JOBS_MAX] = {0};
+        for (size_t j = 0; j < n_jobs; j++)
+            fds[j] = (struct pollfd){.fd = jobs[j].pid ? jobs[j].fd : -1, .events = POLLIN};
+        if (poll(fds, (nfds_t)n_jobs, -1) < 0)
+            continue;
+        for (size_t j = 0; j < n_jobs; j++) {
+            if (!fds[j].revents)
                 continue;
-            job_start(j, next++, seconds);
-            running++;
+            if (job_read(j, &all[done])) {
+                *out_failed += !take(&all[done]);
+                done++;
+            }
+            running -= !jobs[j].pid;
         }
-        if (!running)
-            return done;
-        (void)job_end(n_jobs, &all[done]);
-        *out_failed += !take(&all[done]);
-        running--;
-        done++;
     }
+    return done;
 }
 
 int main(int argc, char **argv)
@@ -562,11 +593,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "churn: 3 to %d members, 1 to %d jobs, at least one seed and second\n", MEMBERS_MAX, JOBS_MAX);
         return 2;
     }
-    if (csv_name && !(csv = fopen(csv_name, "w"))) {
+    if (csv_name && !(csv = fopen(csv_name, "a"))) {
         fprintf(stderr, "churn: %s: %m\n", csv_name);
         return 2;
     }
-    if (csv)
+    if (csv && ftell(csv) == 0)
         fprintf(csv, "seed,members,loss,kinds,went,came,mourned,settled_s,join_rounds,packets,bytes,wrong_mean,wrong_max,problem\n");
     form(members);
     uint64_t failed = 0;
