@@ -12,7 +12,7 @@
 #define SWIM_TOLD 16    /* members told at once that one drains or leaves */
 #define SWIM_GOSSIP 3     /* members told beside the pings, each period, while there is more news than a packet holds */
 #define SWIM_INDIRECT 3 /* members asked to ping for us; accusers that make a suspicion shortest */
-#define SWIM_ASKED_LARGE 6 /* the former, in a large cluster: with losses somebody misses every answer, and all hear of it */
+#define SWIM_ASKED_AGAIN 6 /* in a large cluster, where with losses somebody misses every answer and all hear of it */
 #define SWIM_HEALTH_MAX 4 /* a slow member's time-outs are at most 5 times as long */
 #define SWIM_KNOWN_MAX 20000
 
@@ -76,7 +76,8 @@ struct tn_swim {
     uint32_t buckets[SWIM_BUCKETS];
     uint64_t seq;
     struct {
-        bool out, acked, asked;
+        bool out, acked;
+        uint8_t asked; /* times that others were asked */
         uint8_t target[16];
         uint64_t seq, sent_ns;
     } probe;

@@ -82,7 +82,8 @@ static swim_member *next_target(tn_swim *s)
 static void ping(tn_swim *s, uint64_t now_ns, swim_member *m)
 {
     s->probe.out = true;
-    s->probe.acked = s->probe.asked = false;
+    s->probe.acked = false;
+    s->probe.asked = 0;
     memcpy(s->probe.target, m->id, 16);
     s->probe.seq = ++s->seq;
     s->probe.sent_ns = now_ns;
@@ -115,9 +116,17 @@ static void ping_a_suspect(tn_swim *s)
     }
 }
 
+/* When others are to be asked, next; UINT64_MAX: no more.  In a large cluster more are asked once again. */
+static uint64_t ask_at(const tn_swim *s)
+{
+    if (!s->probe.out || s->probe.acked || s->probe.asked > (swim_large(s) ? 1 : 0))
+        return UINT64_MAX;
+    return s->probe.sent_ns + patience(s, s->opt.ping_timeout_ns) * (s->probe.asked ? 7 : 4) / 4;
+}
+
 static void ask_others(tn_swim *s)
 {
-    s->probe.asked = true;
+    size_t ask = s->probe.asked++ ? SWIM_ASKED_AGAIN : SWIM_INDIRECT;
     swim_member *m = swim_member_find(s, s->probe.target);
     if (!m || !swim_lives(m))
         return;
@@ -125,7 +134,7 @@ static void ask_others(tn_swim *s)
     swim_send(s, swim_info(m)->ip, swim_info(m)->port, &again, m);
     swim_out out = {.kind = GOSSIP_PING_REQ, .seq = s->probe.seq, .target = m->id,
                     .target_ip = swim_info(m)->ip, .target_port = swim_info(m)->port};
-    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known), ask = swim_large(s) ? SWIM_ASKED_LARGE : SWIM_INDIRECT;
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
     for (size_t i = 0, asked = 0; i < s->n_known && asked < ask; i++) {
         swim_member *other = s->known[(start + i) % s->n_known];
         if (other == s->self || other == m || other->state != TN_MEMBER_ALIVE)
@@ -259,11 +268,8 @@ static uint64_t next_due(const tn_swim *s)
         next = s->period_at_ns;
     if (s->n_seeds && s->seeds_at_ns < next)
         next = s->seeds_at_ns;
-    if (s->probe.out && !s->probe.acked && !s->probe.asked) {
-        uint64_t ask_at = s->probe.sent_ns + patience(s, s->opt.ping_timeout_ns);
-        next = ask_at < next ? ask_at : next;
-    }
-    return next;
+    uint64_t ask = ask_at(s);
+    return ask < next ? ask : next;
 }
 
 uint64_t tn_swim_run(tn_swim *s, uint64_t now_ns)
@@ -282,8 +288,7 @@ uint64_t tn_swim_run(tn_swim *s, uint64_t now_ns)
     }
     if (now_ns >= s->period_at_ns)
         run_period(s, now_ns);
-    else if (s->probe.out && !s->probe.acked && !s->probe.asked &&
-             now_ns >= s->probe.sent_ns + patience(s, s->opt.ping_timeout_ns))
+    else if (now_ns >= ask_at(s))
         ask_others(s);
     return s->due_ns = next_due(s);
 }
