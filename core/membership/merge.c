@@ -227,7 +227,7 @@ void swim_merge(tn_swim *s, uint64_t now_ns, const swim_said *what)
         return;
     }
     if (!m) {
-        if (said->state == TN_MEMBER_ALIVE || (said->state == TN_MEMBER_SUSPECT && said->port))
+        if (said->state == TN_MEMBER_ALIVE || (said->state == TN_MEMBER_SUSPECT && said->ip[0] && said->port))
             add_stranger(s, now_ns, said);
         m = swim_member_find(s, said->host_id);
         if (!m || said->state == TN_MEMBER_ALIVE)

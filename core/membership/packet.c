@@ -334,8 +334,11 @@ static size_t put_head(tn_swim *s, const swim_out *out, uint8_t head[HEAD_MAX])
 
 static void begin(filling *f, const swim_out *out)
 {
-    size_t head = 2 + 11 + 18 + 9 + 2 + (out->answer_only ? 2 : 0) + (out->kind == GOSSIP_SYNC_REQ ? 3 + 4 * SWIM_BUCKETS : 0) +
-                  (out->target ? 18 : 0) + (out->target_ip ? 2 + strlen(out->target_ip) + 4 : 0);
+    size_t head = 2 + 11 + 18 + 9 + 2; /* kind, seq, from, digest, quiet */
+    head += out->answer_only ? 2u : 0u;
+    head += out->kind == GOSSIP_SYNC_REQ ? 3u + 4u * SWIM_BUCKETS : 0u;
+    head += out->target ? 18u : 0u;
+    head += out->target_ip ? 2 + strlen(out->target_ip) + 4 : 0;
     f->p = f->bytes + HEAD_MAX;
     f->end = f->p + TN_SWIM_PACKET_MAX - head;
 }

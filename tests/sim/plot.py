@@ -14,6 +14,7 @@ from collections import defaultdict
 
 COLUMNS = (("settled_s", "all right after the last, s", "{:.1f}"), ("packets", "packets a member and second", "{:.0f}"),
            ("bytes", "bytes a member and second", "{:,.0f}"))
+DEATHS = "mourned"  # in the table only
 COLOURS = {"0": "#1f77b4", "5": "#ff7f0e", "20": "#d62728"}
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 380, 300, 55, 40, 15, 45
 
@@ -23,7 +24,9 @@ def read(names):
     found = defaultdict(lambda: defaultdict(list))
     for name in names:
         with open(name, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+            seeds = {(row["members"], row["seed"]): row for row in csv.DictReader(file)}  # played twice: counted once
+            for row in seeds.values():
+                found[int(row["members"]), row["loss"]][DEATHS].append(float(row[DEATHS]))
                 for column, _, _ in COLUMNS:
                     found[int(row["members"]), row["loss"]][column].append(float(row[column]))
     for columns in found.values():
@@ -37,12 +40,13 @@ def figures(values):
 
 
 def table(found):
-    print("| members | loss | seeds | " + " | ".join(title for _, title, _ in COLUMNS) + " |")
-    print("|---" * (3 + len(COLUMNS)) + "|")
+    print("| members | loss | seeds | " + " | ".join(title for _, title, _ in COLUMNS) + " | dead that lived |")
+    print("|---" * (4 + len(COLUMNS)) + "|")
     for members, loss in sorted(found, key=lambda key: (key[0], int(key[1]))):
         columns = found[members, loss]
         cells = [", ".join(form.format(value) for value in figures(columns[column])) for column, _, form in COLUMNS]
-        print(f"| {members:,} | {loss} % | {len(columns['settled_s']):,} | " + " | ".join(cells) + " |")
+        print(f"| {members:,} | {loss} % | {len(columns['settled_s']):,} | " + " | ".join(cells) +
+              f" | {sum(columns[DEATHS]):,.0f} |")
 
 
 def curve(found, number, column, title):

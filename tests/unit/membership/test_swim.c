@@ -27,8 +27,21 @@ static bool deaf[HOSTS];
 static uint64_t now;
 static unsigned changes;
 
+/* They are written by hand: read and written again by the library, as another release may do, they must be the same. */
+static void as_the_library_writes_it(tn_blob packet)
+{
+    uint8_t bytes[2 * TN_SWIM_PACKET_MAX];
+    Tenon__GossipPacket *read = tenon__gossip_packet__unpack(NULL, packet.n, packet.p);
+    assert_non_null(read);
+    assert_int_equal(tenon__gossip_packet__get_packed_size(read), packet.n);
+    assert_int_equal(tenon__gossip_packet__pack(read, bytes), packet.n);
+    assert_memory_equal(bytes, packet.p, packet.n);
+    tenon__gossip_packet__free_unpacked(read, NULL);
+}
+
 static void send_packet(void *user, const char *ip, uint16_t port, tn_blob packet)
 {
+    as_the_library_writes_it(packet);
     assert_string_equal(ip, "127.0.0.1");
     assert_in_range(packet.n, 1, TN_SWIM_PACKET_MAX);
     assert_true(queued < QUEUE);
@@ -291,6 +304,153 @@ static void much_news_goes_to_more_members(void **state)
     assert_in_range(most, 18, 40);           /* a packet is well filled, and never too large (send_packet) */
 }
 
+/* How often the first host tells of that member in the packets that lie in the queue, and what it said last. */
+static unsigned told_of(uint8_t id, uint16_t to, Tenon__GossipMember *out)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < queued; i++) {
+        Tenon__GossipPacket *packet = tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        for (size_t k = 0; queue[i].from == 1 && queue[i].to == to && k < packet->n_news; k++) {
+            const Tenon__GossipMember *m = packet->news[k];
+            if (m->host_id.data[0] != id)
+                continue;
+            n++;
+            *out = (Tenon__GossipMember){.state = m->state, .port = m->port, .n_accusers = m->n_accusers};
+        }
+        tenon__gossip_packet__free_unpacked(packet, NULL);
+    }
+    return n;
+}
+
+static unsigned told_after_hearing(unsigned times)
+{
+    Tenon__GossipMember said;
+    for (unsigned i = 0; i < times; i++)
+        tell_of_others(2, 100, 1);
+    queued = 0;
+    for (int i = 0; i < 10; i++)
+        tn_swim_ask(swims[0], "127.0.0.1", 2);
+    return told_of(100, 2, &said);
+}
+
+/* Four times among few; what others tell, too, needs it less. */
+static void news_heard_once_is_told_on(void **state)
+{
+    (void)state;
+    assert_int_equal(told_after_hearing(1), 4);
+}
+static void news_heard_again_is_told_less(void **state)
+{
+    (void)state;
+    assert_int_equal(told_after_hearing(4), 1);
+}
+static void news_that_all_tell_is_not_told_on(void **state)
+{
+    (void)state;
+    assert_int_equal(told_after_hearing(9), 0);
+}
+
+/* Others know where it is; itself and who asks for all hear everything. */
+static void of_an_accused_the_accusers_are_enough(void **state)
+{
+    Tenon__GossipMember said;
+    (void)state;
+    deaf[2] = true;
+    for (int i = 0; i < 600 && seen(0, 3) != TN_MEMBER_SUSPECT; i++)
+        pass_time(10 * TN_MS);
+    assert_int_equal(seen(0, 3), TN_MEMBER_SUSPECT);
+    queued = 0;
+    deaf[1] = true; /* its packets stay in the queue */
+    for (int i = 0; i < 600 && (!told_of(3, 2, &said) || !told_of(3, 3, &said)); i++, now += 10 * TN_MS)
+        (void)tn_swim_run(swims[0], now);
+    assert_true(told_of(3, 2, &said) > 0);
+    assert_int_equal(said.state, TN_MEMBER_SUSPECT);
+    assert_in_range(said.n_accusers, 1, 3);
+    assert_int_equal(said.port, 0);
+    assert_true(told_of(3, 3, &said) > 0);
+    assert_int_equal(said.port, 3);
+}
+
+#define PING_REQ 3u
+
+/* The most that are asked for one ping that is not answered. */
+static unsigned asked_for_a_ping(void)
+{
+    unsigned most = 0, n = 0;
+    uint64_t seq = 0;
+    queued = 0;
+    for (uint64_t end = now + 2 * TN_SEC; now < end; now += 5 * TN_MS)
+        (void)tn_swim_run(swims[0], now);
+    for (size_t i = 0; i < queued; i++) {
+        Tenon__GossipPacket *packet = tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        if (packet->kind == PING_REQ) {
+            n = packet->seq == seq ? n + 1 : 1;
+            seq = packet->seq;
+            most = n > most ? n : most;
+        }
+        tenon__gossip_packet__free_unpacked(packet, NULL);
+    }
+    return most;
+}
+
+static void more_are_asked_in_a_large_cluster(void **state)
+{
+    (void)state;
+    deaf[1] = deaf[2] = true;
+    tell_of_others(2, 100, 8);
+    assert_int_equal(asked_for_a_ping(), 3);
+    tell_of_others(2, 120, 40);
+    assert_int_equal(asked_for_a_ping(), 9);
+}
+
+/* A later release says more, and an earlier one less tightly. */
+static void other_releases_are_understood(void **state)
+{
+    uint8_t bytes[256], *p = bytes, *member;
+    (void)state;
+    *p++ = 1 << 3, *p++ = SYNC_DATA;
+    *p++ = 3 << 3 | 2, *p++ = 16, memset(p, 2, 16), p += 16;
+    *p++ = 15 << 3 | 2, *p++ = 3, memcpy(p, "new", 3), p += 3; /* not known yet */
+    *p++ = 10 << 3 | 2, member = p++;
+    *p++ = 3 << 3, *p++ = TN_MEMBER_ALIVE; /* before the id */
+    *p++ = 2 << 3, *p++ = 7;
+    *p++ = 1 << 3 | 2, *p++ = 16, memset(p, 200, 16), p += 16;
+    *p++ = 5 << 3, *p++ = 99;
+    *p++ = 6 << 3, *p++ = 11, *p++ = 6 << 3, *p++ = 12; /* ports, not packed */
+    *p++ = 14 << 3 | 5, memset(p, 1, 4), p += 4;
+    *p++ = 4 << 3 | 2, *p++ = 9, memcpy(p, "127.0.0.1", 9), p += 9;
+    *member = (uint8_t)(p - member - 1);
+    tn_swim_receive(swims[0], now, "127.0.0.1", 2, tn_blob_from(bytes, (size_t)(p - bytes)));
+    assert_int_equal(seen(0, 200), TN_MEMBER_ALIVE);
+    memset(bytes, 200, 16);
+    const tn_member *m = tn_swim_find(swims[0], bytes);
+    assert_int_equal(m->incarnation, 7);
+    assert_int_equal(m->role_ports[0], 11);
+    assert_int_equal(m->role_ports[1], 12);
+    assert_string_equal(m->ip, "127.0.0.1");
+}
+
+/* Many come and are forgotten: the indices find the rest. */
+static void members_come_and_are_forgotten(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        tell_of_others(2, 4 + 60 * i, 60);
+    deaf[1] = deaf[2] = true;
+    for (uint64_t end = now + 600 * TN_SEC; now < end; now += 50 * TN_MS, queued = 0)
+        (void)tn_swim_run(swims[0], now);
+    assert_int_equal(living(0), 1);
+    tell_of_others(2, 200, 20);
+    for (uint64_t end = now + 3601 * TN_SEC; now < end; now += 400 * TN_MS, queued = 0) {
+        (void)tn_swim_run(swims[0], now);
+        if (now % (100 * TN_SEC) == 0)
+            tell_of_others(2, 230, 3);
+    }
+    for (unsigned id = 4; id < 184; id++)
+        assert_int_equal(seen(0, (uint8_t)id), 0);
+    assert_int_not_equal(seen(0, 1), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +463,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_evicted_by_mistake_returns, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(much_news_goes_to_more_members, setup, teardown),
+        cmocka_unit_test_setup_teardown(news_heard_once_is_told_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(news_heard_again_is_told_less, setup, teardown),
+        cmocka_unit_test_setup_teardown(news_that_all_tell_is_not_told_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(of_an_accused_the_accusers_are_enough, setup, teardown),
+        cmocka_unit_test_setup_teardown(more_are_asked_in_a_large_cluster, setup, teardown),
+        cmocka_unit_test_setup_teardown(other_releases_are_understood, setup, teardown),
+        cmocka_unit_test_setup_teardown(members_come_and_are_forgotten, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
