@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "client/crowd.h"
 #include "client/door.h"
 #include "client/shardmap.h"
 #include "client/wire.h"
@@ -25,6 +26,7 @@ typedef struct host_channel {
 typedef struct remote_loop {
     tn_list channels;
     tn_map polls; /* poll_call by poll id */
+    tn_map crowds;
 } remote_loop;
 
 static remote_loop *loops;
@@ -153,6 +155,7 @@ typedef struct matching_call {
     remote_loop *rl;
     tn_map_link by_poll;
     uint64_t poll_id; /* 0: no poll */
+    tn_crowd_poll crowd;
     tn_poll_ref direct;
     bool settled; /* by history, with... */
     ProtobufCMessage *answer; /* ...this; NULL: it must be asked again */
@@ -162,8 +165,10 @@ static void matching_answered(tn_outcall *out)
 {
     matching_call *mc = (matching_call *)out;
     tn_mreq *req = mc->req;
-    if (mc->poll_id)
+    if (mc->poll_id) {
         tn_map_remove(&mc->rl->polls, &mc->by_poll);
+        tn_crowd_leave(&mc->rl->crowds, &mc->crowd);
+    }
     req->accepted = false;
     if (mc->settled) {
         req->response = mc->answer;
@@ -215,6 +220,7 @@ static void send_matching(const tn_member *owner, tn_mreq *req)
     if (req->op == TN_MOP_POLL) {
         mc->poll_id = req->poll_id;
         tn_map_insert(&mc->rl->polls, &mc->by_poll, tn_blob_from(&mc->poll_id, sizeof(mc->poll_id)));
+        tn_crowd_join(&mc->rl->crowds, &mc->crowd, &mc->out, req);
     }
     if (mc->out.message.p)
         tn_outcall_send(channel_to(owner, TN_SERVICE_MATCHING), &mc->out);
@@ -471,6 +477,7 @@ void tn_remote_start(void)
     for (uint32_t i = 0; i < tn_loops_count(); i++) {
         tn_list_init(&loops[i].channels);
         tn_map_init(&loops[i].polls);
+        tn_map_init(&loops[i].crowds);
     }
     static const tn_client_net net = {.owner = tn_members_owner,
                                       .owner_now = tn_members_owner_now,

@@ -539,6 +539,14 @@ bool tn_outcall_settle(tn_outcall *call)
     return true;
 }
 
+bool tn_outcall_left(const tn_outcall *call) { return !call->pipe || call->frame_at < call->pipe->handed; }
+
+void tn_outcall_hurry(tn_outcall *call)
+{
+    if (call->pipe)
+        rpc_pipe_hurry(call->pipe);
+}
+
 void tn_outcall_send(tn_channel *ch, tn_outcall *call)
 {
     call->wire = NULL;

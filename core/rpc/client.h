@@ -28,6 +28,7 @@ typedef struct tn_outcall {
     uint64_t deadline_mono_ns; /* travels along, and is waited for a second longer; UINT64_MAX: none */
     tn_outcall_header headers[TN_OUTCALL_HEADERS_MAX];
     size_t n_headers;
+    bool unhurried; /* on a pipe it may wait for up to a second for something to share a packet with */
     void (*done)(struct tn_outcall *call); /* exactly once, never inside a call of the user's */
     void *user;
     /* answer */
@@ -80,6 +81,10 @@ void tn_outcall_cancel(tn_outcall *call);
 /* Nobody needs its answer any more: `done` comes with an empty one, and the other side is told when there is more to say
  * to it (on a pipe, within a second).  False: it had finished. */
 bool tn_outcall_settle(tn_outcall *call);
+
+/* Whether its bytes are with the socket; and: they shall be now, unhurried or not. */
+bool tn_outcall_left(const tn_outcall *call);
+void tn_outcall_hurry(tn_outcall *call);
 
 typedef struct tn_outcall_stats { /* [any] of all channels of the process */
     uint64_t calls, failed, bytes_out, bytes_in, connects, connects_local;

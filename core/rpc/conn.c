@@ -80,6 +80,7 @@ void rpc_conn_accept(void *user, tn_stream *stream)
     tn_stream_peer(stream, conn->peer->text, sizeof(conn->peer->text));
     conn->peer->n = (uint32_t)strlen(conn->peer->text);
     tn_loop_timer_init(&conn->tick, rpc_conn_tick);
+    rpc_pong_init(conn);
     tn_stream_set(stream, &stream_events, conn);
     if (o->tls)
         conn->tls = rpc_tls_accept(o->tls, stream, o->http != NULL, &tls_events, conn);
@@ -101,6 +102,7 @@ static nghttp2_option *session_options(const tn_rpc_options *o)
     nghttp2_option_set_max_settings(option, 32);
     nghttp2_option_set_max_outbound_ack(option, 1000);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_no_auto_ping_ack(option, 1); /* pong.c */
     return option;
 }
 
@@ -150,6 +152,7 @@ static void session_end(rpc_conn *conn)
     TN_ASSERT(!conn->in_session);
     while ((link = tn_list_first(&conn->calls)) != NULL)
         rpc_call_detach(TN_CONTAINER_OF(link, rpc_call, link));
+    rpc_pong_forget(conn);
     conn->session = NULL;
     conn->incoming = NULL;
     rpc_h1_forget(conn);
@@ -403,6 +406,8 @@ static int gather(rpc_conn *conn, tn_buf *out)
     conn->in_session = true;
     while (out->n < RPC_WRITE_BYTES) {
         n = nghttp2_session_mem_send(conn->session, &p);
+        if (n == 0 && out->n && rpc_pong_goes_along(conn))
+            continue;
         if (n <= 0)
             break;
         tn_buf_put(out, p, (size_t)n);

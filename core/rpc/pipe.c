@@ -75,6 +75,8 @@ uint8_t *rpc_pipe_frame_unhurried(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, 
     return body;
 }
 
+void rpc_pipe_hurry(rpc_pipe *p) { flush_later(p); }
+
 static void waited_for_company(tn_loop_timer *timer) { flush_later(TN_CONTAINER_OF(timer, rpc_pipe, company)); }
 
 /* Answers that are with the socket now have left for good: what comes of them nobody can know. */

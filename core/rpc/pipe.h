@@ -96,6 +96,7 @@ void rpc_pipe_drain(rpc_pipe *p);
 uint8_t *rpc_pipe_frame(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size);
 /* The same, but it may wait for other frames, for RPC_PIPE_COMPANY_NS at most. */
 uint8_t *rpc_pipe_frame_unhurried(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, size_t size);
+void rpc_pipe_hurry(rpc_pipe *p); /* nothing waits for company any more */
 /* The best one to that host that takes calls now; NULL: none. */
 rpc_pipe *rpc_pipe_to(const uint8_t host_id[16]);
 void rpc_pipe_worker_starts(rpc_worker *worker); /* [its loop] of an internal server */

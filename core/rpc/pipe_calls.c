@@ -289,7 +289,7 @@ void rpc_pipe_send(rpc_pipe *p, tn_outcall *call)
     call->stream_id = (int32_t)id;
     call->frame_at = p->appended;
     call->has_slot = true;
-    uint8_t *at = rpc_pipe_frame(p, RPC_PIPE_REQUEST, id, size);
+    uint8_t *at = (call->unhurried ? rpc_pipe_frame_unhurried : rpc_pipe_frame)(p, RPC_PIPE_REQUEST, id, size);
     tn_put_u64be(at, call->deadline_mono_ns == UINT64_MAX ? UINT64_MAX : left);
     at = put_text(at + 8, path, 1);
     *at++ = (uint8_t)call->n_headers;

@@ -58,6 +58,7 @@ struct rpc_tls;
 #define RPC_LINGER_NS (500 * TN_MS)
 #define RPC_DRAIN_NOTICE_NS TN_SEC
 #define RPC_HTTP_BODY_SLOW 12 /* the whole of an HTTP request's body, times slow_ns */
+#define RPC_PONG_WAIT_NS (20 * TN_MS)
 #define RPC_GZIP_MIN 1024                  /* smaller answers are not compressed */
 #define RPC_GZIP_UNASKED_MIN (16u * 1024u) /* for a client that accepts gzip but didn't use it */
 #define RPC_GZIP_UNASKED_MAX (64u * 1024u)
@@ -129,8 +130,11 @@ struct rpc_conn {
     bool in_session; /* a callback of nghttp2 may be on the stack */
     bool flush_queued;
     bool ping_out;      /* a keepalive ping waits for its answer */
+    bool pong_held;     /* the answer to the peer's: waits for company */
     bool ping_forgiven; /* we have sent HEADERS or DATA since the last ping came */
     uint8_t ping_strikes;
+    uint8_t pong[8];
+    tn_loop_timer pong_late;
     uint8_t rst_counted; /* glitches counted when they came: not again when the RST leaves */
     tn_msg flush;
     tn_loop_timer tick;
@@ -293,6 +297,11 @@ const nghttp2_session_callbacks *rpc_session_callbacks(void);
 /* ---- conn.c ---- */
 void rpc_conn_accept(void *worker, tn_stream *stream);
 void rpc_conn_flush_later(rpc_conn *conn);
+/* pong.c */
+void rpc_pong_init(rpc_conn *conn);
+int rpc_pong_owed(rpc_conn *conn, const uint8_t data[8]); /* in a callback of nghttp2, whose result it is */
+bool rpc_pong_goes_along(rpc_conn *conn);                 /* frames leave; true: there is one more */
+void rpc_pong_forget(rpc_conn *conn);
 void rpc_conn_put(rpc_conn *conn, const uint8_t *p, size_t n); /* a pipe's bytes, to the socket */
 /* GOAWAY with the code, then the end.  Not from inside nghttp2's callbacks: see rpc_conn_condemn. */
 void rpc_conn_kill(rpc_conn *conn, uint32_t code, const char *why);

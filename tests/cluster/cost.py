@@ -3,6 +3,7 @@
 costs), and thirteen (what more processes cost), at rates from a
 trickle to all they can.  The load is tests/bench/wfbench.  What the processes use while nobody calls is taken off and told."""
 
+import collections
 import glob
 import json
 import os
@@ -42,18 +43,25 @@ def switches(pids):
     return total
 
 
-def figure(fleet, name):
-    """The sum of a counter over all processes."""
-    return sum(value for member in fleet.members for key, value in (member.figures() or {}).items()
-               if key.split("{")[0] == name)
-
-
 class Reading:
-    def __init__(self, fleet):
-        self.calls = figure(fleet, "tenon_internode_calls")
-        self.bytes = figure(fleet, "tenon_internode_bytes_sent") + figure(fleet, "tenon_internode_bytes_received")
-        self.packets = figure(fleet, "tenon_internode_writes") + figure(fleet, "tenon_internode_reads")
+    """What has been used up to a moment.  To be asked for figures costs a process a millisecond, and thirteen of them
+    thirteen: so that is done before the clock of a measurement starts (end: after it has stopped)."""
+
+    def __init__(self, fleet, end=False):
+        if end:
+            self.clocks(fleet)
+        sums = collections.Counter()
+        for member in fleet.members:
+            for key, value in (member.figures() or {}).items():
+                sums[key.split("{")[0].removeprefix("tenon_internode_")] += value
+        self.calls = sums["calls"]
+        self.bytes = sums["bytes_sent"] + sums["bytes_received"]
+        self.packets = sums["writes"] + sums["reads"]
         self.transactions = int(fleet.db.ask("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database"))
+        if not end:
+            self.clocks(fleet)
+
+    def clocks(self, fleet):
         pids = [member.pid for member in fleet.members]
         self.cpu, self.switches, self.at = on_cpu(pids), switches(pids), time.monotonic()
         self.db = on_cpu(fleet.db.children())
@@ -75,7 +83,7 @@ def load(arguments, wfbench, fleet, rate, seconds):
     before = Reading(fleet)
     done = subprocess.run([wfbench, "-mode", "activity", "-addr", addresses, "-n", str(count), "-c", str(arguments.starters),
                            "-conns", "6", "-pollers", str(arguments.pollers), "-rate", str(rate), "-json"], stdout=subprocess.PIPE, check=True)
-    return count, before, Reading(fleet), json.loads(done.stdout)
+    return count, before, Reading(fleet, end=True), json.loads(done.stdout)
 
 
 def measure(arguments, report, fleet, shape, wfbench, seconds):
@@ -83,7 +91,7 @@ def measure(arguments, report, fleet, shape, wfbench, seconds):
     load(arguments, wfbench, fleet, 0, seconds)
     time.sleep(2)
     a, _ = Reading(fleet), time.sleep(5)
-    b = Reading(fleet)
+    b = Reading(fleet, end=True)
     idle, costs, errors = (b.cpu - a.cpu) / (b.at - a.at), {}, 0
     report.say(f"{shape}: idle {100 * idle:.2f} % of a processor, {(b.switches - a.switches) / (b.at - a.at):.0f} wake-ups/s")
     for rate in RATES:

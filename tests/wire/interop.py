@@ -433,6 +433,18 @@ def deadline_of_an_unread_answer():
 
 
 @test
+def pings_are_answered():
+    c = Conn(port)
+    c.send(frame(PING, 0, 0, b"by its-1") + frame(PING, 0, 0, b"by its-2"))  # alone: after a moment
+    assert c.until(lambda: len(c.pings) == 2, 5)
+    c.send(frame(PING, 0, 0, b"in a row") + c.request(INFO, b"")[1])  # with the answer
+    assert c.until(lambda: len(c.pings) == 3, 5)
+    same([p for flags, p in c.pings if flags & 1], [b"by its-1", b"by its-2", b"in a row"])
+    same(status(c.call(INFO)), 0)
+    c.close()
+
+
+@test
 def keepalive_of_eager_clients():
     c = Conn(port)
     same(status(c.call(INFO)), 0)
