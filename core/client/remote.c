@@ -23,8 +23,11 @@ typedef struct host_channel {
     tn_channel *channel;
 } host_channel;
 
+#define LATELY 64u
+
 typedef struct remote_loop {
     tn_list channels;
+    host_channel *lately[LATELY]; /* those used last, by host and role: the list is cold memory */
     tn_map polls; /* poll_call by poll id */
     tn_map crowds;
 } remote_loop;
@@ -40,15 +43,25 @@ static void channel_broken(void *user)
 
 static remote_loop *mine(void) { return &loops[tn_loop_index(tn_loop_current())]; }
 
+static bool leads_to(const host_channel *hc, const tn_member *owner, uint32_t service)
+{
+    return hc->service == service && memcmp(hc->host_id, owner->host_id, 16) == 0;
+}
+
 static tn_channel *channel_to(const tn_member *owner, uint32_t service)
 {
     remote_loop *rl = mine();
+    host_channel **place = &rl->lately[(owner->host_id[0] + service) % LATELY];
+    if (*place && leads_to(*place, owner, service))
+        return (*place)->channel;
     TN_LIST_FOREACH (link, &rl->channels) {
         host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
-        if (hc->service == service && memcmp(hc->host_id, owner->host_id, 16) == 0)
+        if (leads_to(hc, owner, service)) {
+            *place = hc;
             return hc->channel;
+        }
     }
-    host_channel *hc = tn_xcalloc(1, sizeof(*hc));
+    host_channel *hc = *place = tn_xcalloc(1, sizeof(*hc));
     memcpy(hc->host_id, owner->host_id, 16);
     hc->service = service;
     hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], NULL, channel_broken, hc);
@@ -76,6 +89,7 @@ static void members_changed(void)
         const tn_member *member = tn_members_find(hc->host_id);
         if (member && member->state <= TN_MEMBER_SUSPECT)
             continue;
+        memset(rl->lately, 0, sizeof(rl->lately));
         tn_list_remove(&hc->link);
         tn_channel_destroy(hc->channel);
         free(hc);
@@ -507,6 +521,7 @@ void tn_remote_start(void)
 static void loop_stop(void *arg)
 {
     (void)arg;
+    memset(mine()->lately, 0, sizeof(mine()->lately));
     TN_LIST_FOREACH_SAFE (link, &mine()->channels) {
         host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
         tn_list_remove(&hc->link);

@@ -19,6 +19,10 @@ static struct {
 static tn_list pipes[LOOPS_MAX]; /* a loop's own, opened and accepted */
 static rpc_worker *servers[LOOPS_MAX];
 
+/* The best pipe to a host as found last, by its id; forgotten when there is one more or less. */
+#define LATELY 32u
+static rpc_pipe *lately[LOOPS_MAX][LATELY];
+
 void tn_pipes_identity(const uint8_t host_id[16], const char *secret)
 {
     memcpy(self.host_id, host_id, 16);
@@ -33,6 +37,8 @@ void tn_pipes_identity(const uint8_t host_id[16], const char *secret)
 const uint8_t *rpc_pipe_self(void) { return self.known ? self.host_id : NULL; }
 
 static uint32_t here(void) { return tn_loop_index(tn_loop_current()); }
+
+static void forget_lately(void) { memset(lately[here()], 0, sizeof(lately[0])); }
 
 /* ---- out ---- */
 
@@ -161,6 +167,7 @@ static bool take_hello(rpc_pipe *p, tn_blob body)
     if (p->greeted || body.n < 18 || body.p[0] < 1 || !rpc_shown_take(&p->shown, tn_str_of_blob(tn_blob_from(body.p + 18, body.n - 18))))
         return broken(p, "not a host of this cluster");
     p->greeted = true;
+    forget_lately();
     p->serves = body.p[1] & FLAG_SERVES;
     memcpy(p->host_id, body.p + 2, 16);
     if (p->conn)
@@ -309,6 +316,7 @@ void rpc_pipe_destroy(rpc_pipe *p, const char *why)
     if (!p)
         return;
     tn_list_remove(&p->in_loop);
+    forget_lately();
     tn_loop_timer_stop(&p->company);
     p->greeted = false;
     TN_LIST_FOREACH_SAFE (link, &p->outcalls) {
@@ -339,20 +347,28 @@ void rpc_pipe_drain(rpc_pipe *p)
 
 /* ---- which one ---- */
 
+static bool takes_calls_of(const rpc_pipe *p, const uint8_t host_id[16])
+{
+    return memcmp(p->host_id, host_id, 16) == 0 && p->greeted && p->serves && !p->leaving && !p->draining && !p->why &&
+           rpc_shown_holds(&p->shown);
+}
+
 /* Two hosts may have met twice: both then use the one that the lesser opened, so that answers share packets with calls. */
 rpc_pipe *rpc_pipe_to(const uint8_t host_id[16])
 {
-    rpc_pipe *found = NULL;
+    rpc_pipe *found = NULL, **place = &lately[here()][host_id[0] % LATELY];
     bool mine_first = memcmp(self.host_id, host_id, 16) < 0;
+    if (*place && takes_calls_of(*place, host_id))
+        return *place;
     TN_LIST_FOREACH (link, &pipes[here()]) {
         rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
-        if (memcmp(p->host_id, host_id, 16) != 0 || !p->greeted || !p->serves || p->leaving || p->draining || p->why ||
-            !rpc_shown_holds(&p->shown))
+        if (!takes_calls_of(p, host_id))
             continue;
-        if ((p->link != NULL) == mine_first)
-            return p;
         found = p;
+        if ((p->link != NULL) == mine_first)
+            break;
     }
+    *place = found;
     return found;
 }
 
