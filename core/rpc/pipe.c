@@ -347,7 +347,7 @@ void rpc_pipe_drain(rpc_pipe *p)
 
 /* ---- which one ---- */
 
-static bool takes_calls_of(const rpc_pipe *p, const uint8_t host_id[16])
+static bool takes_calls_of(rpc_pipe *p, const uint8_t host_id[16])
 {
     return memcmp(p->host_id, host_id, 16) == 0 && p->greeted && p->serves && !p->leaving && !p->draining && !p->why &&
            rpc_shown_holds(&p->shown);
