@@ -93,6 +93,13 @@ static void too_large(tn_call *call)
     tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the answer is too large"));
 }
 
+/* Matching does not wait for its answer any more, or has gone: no worker has the task. */
+static void task_undelivered(tn_call *call)
+{
+    const intake *in = call->user;
+    tn_client_give_back(in->hreq.response, in->hreq.op == TN_HOP_WFT_POLLED ? TN_TASK_WORKFLOW : TN_TASK_ACTIVITY, call->home);
+}
+
 static void history_served(tn_hreq *req)
 {
     intake *in = req->user;
@@ -103,6 +110,10 @@ static void history_served(tn_hreq *req)
     tn_namespace_unref(req->ns);
     answer.not_owner = req->not_owner;
     answer.taken_in = req->taken_in;
+    if (!req->fault && req->response && (req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED)) {
+        call->user = in;
+        call->on_undelivered = task_undelivered;
+    }
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
     else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
@@ -398,8 +409,8 @@ void tn_intake_dispatch(tn_call *call)
 void tn_intake_register(void)
 {
     static const tn_rpc_method methods[] = {
-        {TN_INTERNAL_HISTORY, &tenon__history_call__descriptor, &tenon__history_answer__descriptor, TN_RPC_INTERNAL,
-         history_call, NULL},
+        {TN_INTERNAL_HISTORY, &tenon__history_call__descriptor, &tenon__history_answer__descriptor,
+         TN_RPC_INTERNAL, history_call, NULL},
         {TN_INTERNAL_CREDIT, &tenon__credit_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, credit_call, NULL},
         {TN_INTERNAL_HANDOVER, &tenon__handover_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL,
          tn_intake_handover, NULL},

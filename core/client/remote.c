@@ -452,6 +452,7 @@ static void show_stats(void)
         {"tenon_internode_connects_local", "... of them by local sockets", offsetof(tn_outcall_stats, connects_local)},
         {"tenon_internode_writes", "writes to sockets that carried such calls", offsetof(tn_outcall_stats, writes)},
         {"tenon_internode_calls_refused", "... that a circuit breaker kept back", offsetof(tn_outcall_stats, refused)},
+        {"tenon_internode_calls_crowded", "... that were refused since too much waited for their host", offsetof(tn_outcall_stats, crowded)},
         {"tenon_internode_breakers_opened", "times that a host left calls without an answer and got none for a while",
          offsetof(tn_outcall_stats, breakers_opened)},
         {"tenon_internode_breakers_open", "circuit breakers that are open now; one a loop, host and role",

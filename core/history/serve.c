@@ -146,6 +146,40 @@ static void drop_doomed(tn_wf *wf)
     }
 }
 
+/* Ours have no deadline: none, or that of nobody. */
+static bool request_late(const tn_hreq *req)
+{
+    return req->op < 100 && req->deadline_mono_ns && req->deadline_mono_ns != UINT64_MAX &&
+           req->deadline_mono_ns <= tn_now_mono_ns();
+}
+
+static bool request_expired(const tn_hreq *req)
+{
+    return (req->op < 100 && req->call && tn_call_cancelled(req->call)) || request_late(req);
+}
+
+static const tn_fault *nobody_waits(const tn_hreq *req)
+{
+    return request_late(req) ? tn_fault_make(req->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded")
+                             : tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone");
+}
+
+/* Its turn has come too late, after others or the store, and nothing of it has been done.  Tasks on their way to a worker
+ * say themselves what becomes of them, and so do updates. */
+static bool turn_is_late(const tn_hreq *req)
+{
+    switch ((int)req->op) {
+    case TN_HOP_WFT_POLLED:
+    case TN_HOP_ACT_POLLED:
+    case TN_HOP_UPDATE:
+    case TN_HOP_POLL_UPDATE:
+    case TN_HOP_UPDATE_WITH_START:
+        return false;
+    default:
+        return !req->progress && request_late(req);
+    }
+}
+
 /* Never nested: what ends inside is gone on with by the loop further out, so that a long queue needs no stack. */
 void tn_wf_step(tn_wf *wf)
 {
@@ -168,6 +202,8 @@ void tn_wf_step(tn_wf *wf)
             req->not_owner = true;
             tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         }
+        else if (turn_is_late(req))
+            tn_req_finish(req, nobody_waits(req));
         else if (req->ns)
             serve(wf, req);
         else /* the namespace is gone, and its runs with it */
@@ -196,11 +232,6 @@ void tn_wf_resume(tn_wf *wf, tn_hreq *req_again)
     tn_wf_step(wf);
     if (outermost)
         tn_cache_shrink(hl);
-}
-
-static bool request_expired(const tn_hreq *req)
-{
-    return req->op < 100 && req->call && tn_call_cancelled(req->call);
 }
 
 void tn_offer_withdrawn(tn_run *run, const tn_hreq *req)
@@ -245,7 +276,7 @@ void tn_history_submit(tn_hreq *req)
     }
     if (request_expired(req)) {
         offer_again(shard, req);
-        tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone"));
+        tn_req_finish(req, nobody_waits(req));
         return;
     }
     if (whole)

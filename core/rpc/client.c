@@ -10,7 +10,7 @@
 #include "rpc/pipe.h"
 
 static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_connects_local, stat_writes, stat_reads,
-    stat_refused, stat_opened, stat_open;
+    stat_refused, stat_crowded, stat_opened, stat_open;
 
 static void count(_Atomic uint64_t *stat, uint64_t n)
 {
@@ -29,6 +29,7 @@ void tn_outcall_stats_get(tn_outcall_stats *out)
         .writes = atomic_load_explicit(&stat_writes, memory_order_relaxed),
         .reads = atomic_load_explicit(&stat_reads, memory_order_relaxed),
         .refused = atomic_load_explicit(&stat_refused, memory_order_relaxed),
+        .crowded = atomic_load_explicit(&stat_crowded, memory_order_relaxed),
         .breakers_opened = atomic_load_explicit(&stat_opened, memory_order_relaxed),
         .breakers_open = atomic_load_explicit(&stat_open, memory_order_relaxed),
     };
@@ -43,6 +44,18 @@ static void tell(tn_msg *msg)
     call->done(call);
 }
 
+static void join_link(rpc_link *l, const tn_outcall *call)
+{
+    l->n_calls++;
+    l->call_bytes += call->message.n;
+}
+
+static void leave_link(rpc_link *l, const tn_outcall *call)
+{
+    l->n_calls--;
+    l->call_bytes -= call->message.n;
+}
+
 void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent)
 {
     if (call->finished)
@@ -55,7 +68,7 @@ void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent)
     if (call->wire && call->stream_id && call->wire->session)
         nghttp2_session_set_stream_user_data(call->wire->session, call->stream_id, NULL);
     if (call->wire)
-        call->wire->n_calls--;
+        leave_link(call->wire, call);
     if (call->pipe)
         rpc_pipe_forget(call);
     if (fault)
@@ -77,6 +90,16 @@ static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char 
 void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent)
 {
     fail_unreachable(call, call->channel, why, unsent);
+}
+
+void rpc_outcall_crowded(tn_outcall *call)
+{
+    enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 }; /* temporal.api.enums.v1.ResourceExhausted... */
+    count(&stat_crowded, 1);
+    rpc_outcall_finish(call,
+                       tn_fault_exhausted(call->arena, CAUSE_SYSTEM_OVERLOADED, SCOPE_SYSTEM,
+                                          "%s:%u: too much waits for it", call->channel->ip, call->channel->port),
+                       true);
 }
 
 /* ---- the circuit breaker ----
@@ -269,8 +292,8 @@ static void speak_http2(rpc_link *l)
         tn_list_remove(&call->link);
         tn_list_push_back(&next->calls, &call->link);
         call->wire = next;
-        l->n_calls--;
-        next->n_calls++;
+        leave_link(l, call);
+        join_link(next, call);
     }
     tn_loop_timer_start(&next->tick, tn_now_mono_ns() + RPC_CONNECT_NS);
     rpc_link_close(l, "it is of an older release", false);
@@ -292,7 +315,7 @@ void rpc_link_greeted(rpc_link *l)
     TN_LIST_FOREACH_SAFE (link, &l->calls) {
         tn_outcall *call = TN_CONTAINER_OF(link, tn_outcall, link);
         tn_list_remove(&call->link);
-        l->n_calls--;
+        leave_link(l, call);
         rpc_pipe_send(l->pipe, call);
     }
 }
@@ -583,8 +606,12 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
         watch(l);
         return;
     }
+    if (!is_up(l) && l->n_calls && l->call_bytes + call->message.n > RPC_UNREAD_BYTES_MAX) {
+        rpc_outcall_crowded(call);
+        return;
+    }
     call->wire = l;
-    l->n_calls++;
+    join_link(l, call);
     tn_list_push_back(&l->calls, &call->link);
     if (l->session) {
         rpc_link_submit(l, call);

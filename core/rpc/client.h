@@ -90,6 +90,7 @@ typedef struct tn_outcall_stats { /* [any] of all channels of the process */
     uint64_t calls, failed, bytes_out, bytes_in, connects, connects_local;
     uint64_t writes, reads; /* of sockets: a packet each, as a rule */
     uint64_t refused;       /* calls that a circuit breaker kept back */
+    uint64_t crowded;       /* refused, since too much waited for their host */
     uint64_t breakers_opened, breakers_open; /* so far, and now; one a loop, host and role */
 } tn_outcall_stats;
 void tn_outcall_stats_get(tn_outcall_stats *out);

@@ -13,6 +13,7 @@
 #define RPC_SILENCE_NS (10 * TN_SEC) /* then a ping */
 #define RPC_PONG_NS (5 * TN_SEC)     /* then it is dead */
 #define RPC_RESPONSE_BYTES_MAX (128u << 20)
+#define RPC_UNREAD_BYTES_MAX (16u << 20) /* of requests that wait for a host that doesn't take them, a connection */
 #define RPC_OWED_NS TN_SEC /* after a call's deadline its host owes an answer still, if only that it is over */
 
 typedef struct rpc_link {
@@ -23,7 +24,7 @@ typedef struct rpc_link {
     nghttp2_session *session; /* NULL: not connected yet, or a pipe */
     struct rpc_pipe *pipe;
     tn_list calls;
-    size_t n_calls;
+    size_t n_calls, call_bytes; /* their messages' */
     tn_loop_timer tick;
     tn_msg flush;
     bool flush_queued, ping_out;
@@ -57,6 +58,7 @@ void rpc_outcall_finish(tn_outcall *call, const tn_fault *fault, bool unsent);
 void rpc_outcall_answered(tn_outcall *call, const tn_fault *fault);
 void rpc_link_flush_later(rpc_link *l);
 void rpc_link_close(rpc_link *l, const char *why, bool broke);
+void rpc_outcall_crowded(tn_outcall *call); /* too much waits for its host already */
 void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent);
 /* Of a pipe: its bytes, to the socket; the host has greeted; it takes no new calls. */
 void rpc_link_put(rpc_link *l, const uint8_t *p, size_t n);

@@ -122,6 +122,10 @@ void rpc_pipe_flush(rpc_pipe *p)
         p->out_at = p->out.n = 0;
         if (p->out.cap > KEPT_BYTES)
             tn_buf_done(&p->out);
+    } else if (p->out_at > RPC_SOCKET_MARK && p->out_at >= p->out.n / 2) { /* it may never be empty */
+        memmove(p->out.p, p->out.p + p->out_at, p->out.n - p->out_at);
+        p->out.n -= p->out_at;
+        p->out_at = 0;
     }
     answers_left(p);
 }

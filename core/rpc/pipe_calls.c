@@ -36,6 +36,17 @@ static tn_str take_text(reader *r, size_t length_bytes)
     return p ? (tn_str){(const char *)p, n} : (tn_str){0};
 }
 
+static uint8_t *put_text(uint8_t *at, tn_str s, size_t length_bytes)
+{
+    if (length_bytes == 2)
+        *at++ = (uint8_t)(s.n >> 8);
+    *at++ = (uint8_t)s.n;
+    memcpy(at, s.n ? s.p : "", s.n);
+    return at + s.n;
+}
+
+static void too_late(tn_loop_timer *timer);
+
 static rpc_call *call_create(rpc_pipe *p, uint32_t id)
 {
     rpc_worker *worker = p->worker;
@@ -45,6 +56,7 @@ static rpc_call *call_create(rpc_pipe *p, uint32_t id)
     call->pub.arena = arena;
     call->pub.home = worker->loop;
     call->pub.received_mono_ns = tn_now_mono_ns();
+    tn_loop_timer_init(&call->deadline, too_late);
     call->pipe = p;
     call->by_pipe = true;
     memcpy(call->pub.from_host, p->host_id, sizeof(call->pub.from_host));
@@ -146,11 +158,27 @@ bool rpc_pipe_take_request(rpc_pipe *p, uint32_t id, tn_blob body)
     rpc_head_end(call);
     if (r.damaged)
         return false; /* the pipe's end takes the call along */
-    if (ns == 0)
+    if (ns == 0) {
         refuse(call, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"); /* nobody waits: nothing is begun */
-    else
-        open_message(call, path, r.rest);
+        return true;
+    }
+    if (call->pub.deadline_mono_ns != UINT64_MAX)
+        tn_loop_timer_start(&call->deadline, call->pub.deadline_mono_ns);
+    open_message(call, path, r.rest);
     return true;
+}
+
+/* The asker is told in the moment in which it stops waiting, and whoever works on the call that it is for nobody. */
+static void too_late(tn_loop_timer *timer)
+{
+    static const char late[] = "context deadline exceeded";
+    rpc_call *call = TN_CONTAINER_OF(timer, rpc_call, deadline);
+    uint8_t *body = rpc_pipe_frame(call->pipe, RPC_PIPE_ANSWER, (uint32_t)call->stream_id, 5 + sizeof(late) - 1);
+    body[0] = TN_GRPC_DEADLINE_EXCEEDED;
+    body = put_text(body + 1, TN_STR(late), 2);
+    body[0] = body[1] = 0; /* no detail */
+    rpc_count(RPC_COUNT_DEADLINES, 1);
+    rpc_pipe_detach(call);
 }
 
 void rpc_pipe_detach(rpc_call *call)
@@ -158,6 +186,7 @@ void rpc_pipe_detach(rpc_call *call)
     rpc_pipe *p = call->pipe;
     uint32_t slot = (uint32_t)call->stream_id & RPC_PIPE_ID_SLOT;
     tn_list_remove(&call->link);
+    tn_loop_timer_stop(&call->deadline);
     if (p->calls[slot] == call)
         p->calls[slot] = NULL;
     call->pipe = NULL;
@@ -211,6 +240,7 @@ void rpc_pipe_answer(rpc_call *call)
     rpc_pipe *p = call->pipe;
     uint32_t slot = (uint32_t)call->stream_id & RPC_PIPE_ID_SLOT;
     size_t skip = RPC_FRAME_HEAD, n = call->piece_bytes > skip ? call->piece_bytes - skip : 0;
+    tn_loop_timer_stop(&call->deadline);
     uint8_t *body = (call->pub.unhurried ? rpc_pipe_frame_unhurried : rpc_pipe_frame)(
         p, RPC_PIPE_ANSWER, (uint32_t)call->stream_id, 1 + n);
     *body++ = (uint8_t)call->code;
@@ -247,15 +277,6 @@ static uint32_t slot_take(rpc_pipe *p, tn_outcall *call)
     return slot | p->slots[slot].turn * RPC_PIPE_CALLS_MAX;
 }
 
-static uint8_t *put_text(uint8_t *at, tn_str s, size_t length_bytes)
-{
-    if (length_bytes == 2)
-        *at++ = (uint8_t)(s.n >> 8);
-    *at++ = (uint8_t)s.n;
-    memcpy(at, s.n ? s.p : "", s.n);
-    return at + s.n;
-}
-
 static size_t headers_size(tn_outcall *call)
 {
     size_t n = 0, kept = 0;
@@ -280,9 +301,13 @@ void rpc_pipe_send(rpc_pipe *p, tn_outcall *call)
     call->wire = NULL;
     tn_list_push_back(&p->outcalls, &call->link);
     p->n_out++;
-    if (p->n_out >= RPC_PIPE_CALLS_MAX || path.n > UINT8_MAX) {
+    size_t unread = p->out.n - p->out_at;
+    if (path.n > UINT8_MAX || p->n_out >= RPC_PIPE_CALLS_MAX || (unread && unread + size > RPC_UNREAD_BYTES_MAX)) {
         call->stream_id = -1;
-        rpc_outcall_unreachable(call, "too many calls wait for it", true);
+        if (path.n > UINT8_MAX)
+            rpc_outcall_unreachable(call, "no such call", true);
+        else
+            rpc_outcall_crowded(call);
         return;
     }
     uint32_t id = slot_take(p, call);
