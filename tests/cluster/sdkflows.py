@@ -12,6 +12,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError 
 
 QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=1))
 SECONDS = timedelta(seconds=1)
+WAITS = 3600  # seconds until a cancel comes
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Planned:
             self.total += await getattr(self, "do_" + kind)(value)
         if plan.waits:
             try:
-                await asyncio.sleep(3600)
+                await asyncio.sleep(WAITS)
             except asyncio.CancelledError:
                 self.total += await asyncio.shield(workflow.execute_activity(
                     double, 0, start_to_close_timeout=5 * SECONDS, retry_policy=QUICK))

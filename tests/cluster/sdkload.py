@@ -25,7 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode  # noqa: E402
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker  # noqa: E402
 
 from judge import CLOSING, KIND, Judge, children_of, read_history  # noqa: E402
-from sdkflows import ACTIVITIES, KINDS, SECONDS, WORKFLOWS, Planned, Plan, result_of  # noqa: E402
+from sdkflows import ACTIVITIES, KINDS, SECONDS, WAITS, WORKFLOWS, Planned, Plan, result_of  # noqa: E402
 
 QUEUE = "official"
 PATIENCE = 300  # seconds in which a call must come through
@@ -143,7 +143,7 @@ class Load:
         await self.talk(await insist(lambda: self.start(workflow_id, plan)), plan)
         handle = self.client.get_workflow_handle(workflow_id)
         if plan.waits:
-            await self.until_it_waits(handle, plan)
+            await self.until_it_waits(workflow_id)
             await self.unless_ended(handle.cancel)
             self.counts["cancels"] += 1
         try:
@@ -156,13 +156,13 @@ class Load:
             self.wrong.append(f"{workflow_id}: ended with {result} and not {result_of(plan)}: {plan}")
         self.counts["ended"] += 1
 
-    async def until_it_waits(self, handle, plan):
-        """A cancel before that would meet it in its steps, or in a run that continues as another."""
+    async def until_it_waits(self, workflow_id):
+        """A cancel before that would meet it in its steps, or in a run that continues as another.  The history decides: a query may
+        see what its next workflow task has yet to do, and then the cancel comes with that task."""
         end = time.monotonic() + FOREVER
         while time.monotonic() < end:
-            seen = await insist(lambda: handle.query(Planned.state, rpc_timeout=timedelta(seconds=10)),
-                                (WorkflowQueryFailedError,))
-            if seen[0] == result_of(plan):
+            events = await insist(lambda: read_history(self.client.workflow_service, workflow_id, ""))
+            if any(event.timer_started_event_attributes.start_to_fire_timeout.seconds == WAITS for event in events):
                 return
             await asyncio.sleep(0.5)
 
