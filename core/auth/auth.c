@@ -218,7 +218,8 @@ static void step_mapped(check *c)
     }
     if (c->claims->present) {
         if (c->claims->subject.n)
-            c->call->caller = tn_hash64_stable(tn_blob_of_str(c->claims->subject), (tn_blob){NULL, 0}) | 1;
+            c->call->caller =
+                tn_hash64_stable(tn_blob_of_str(c->claims->subject), (tn_blob){NULL, 0}) | 1;
         c->claims_home = tn_arena_create(0);
         tn_plugin_call_take(op, c->claims_home);
     } else {

@@ -29,7 +29,8 @@ tn_status tn_auth_start(tn_plugin_instance *claim_mapper, tn_plugin_instance *au
  * forgotten. */
 typedef struct tn_auth_pair tn_auth_pair;
 tn_status tn_auth_replace(tn_plugin_instance *claim_mapper, tn_plugin_instance *authorizer,
-                          uint64_t timeout_ns, tn_auth_pair **out_idle, tn_error *err) TN_WARN_UNUSED;
+                          uint64_t timeout_ns, tn_auth_pair **out_idle,
+                          tn_error *err) TN_WARN_UNUSED;
 bool tn_auth_idle(const tn_auth_pair *pair);
 void tn_auth_forget(tn_auth_pair *pair);
 void tn_auth_stop(void); /* after the last call was answered */
@@ -57,7 +58,8 @@ void tn_auth_filter_run(tn_call *call, tn_auth_filter *filter);
 
 /* What the default rules say of a method: TN_ACCESS_*, TN_SCOPE_*; false: unknown (0, 0: an authorizer
  * should deny it). */
-void tn_auth_methods_init(void); /* [main] tn_auth_start does it; a program that starts nothing asks for it */
+/* [main] tn_auth_start does it; a program that starts nothing asks for it */
+void tn_auth_methods_init(void);
 bool tn_auth_rule(tn_str path, uint32_t *out_access, uint32_t *out_scope);
 
 #endif

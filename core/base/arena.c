@@ -48,7 +48,11 @@ static const struct {
     uint32_t bytes;
     int max;
 } kept_sizes[KEPT_SIZES] = {
-    {FIRST_CHUNK_BYTES, 128}, {SECOND_CHUNK_BYTES, 48}, {THIRD_CHUNK_BYTES, 24}, {8192, 8}, {16384, 2},
+    {FIRST_CHUNK_BYTES, 128},
+    {SECOND_CHUNK_BYTES, 48},
+    {THIRD_CHUNK_BYTES, 24},
+    {8192, 8},
+    {16384, 2},
 };
 
 struct chunk {
@@ -244,7 +248,10 @@ static void *alloc_slow(tn_arena *arena, size_t size, size_t need)
     return p;
 }
 
-static size_t piece_bytes(size_t size) { return ((size ? size : 1u) + 15u + RED_ZONE) & ~(size_t)15; }
+static size_t piece_bytes(size_t size)
+{
+    return ((size ? size : 1u) + 15u + RED_ZONE) & ~(size_t)15;
+}
 
 void tn_arena_give_back(tn_arena *arena, void *p, size_t size)
 {

@@ -8,9 +8,10 @@
 #include <stdint.h>
 
 typedef struct tn_breaker_rule {
-    uint32_t failures_max;          /* in a row; one more opens it */
-    uint64_t open_ns, open_max_ns;  /* the first time, and at most */
-    uint64_t try_ns;                /* a try that has not been heard of for so long makes room for another */
+    uint32_t failures_max;         /* in a row; one more opens it */
+    uint64_t open_ns, open_max_ns; /* the first time, and at most */
+    /* a try that has not been heard of for so long makes room for another */
+    uint64_t try_ns;
 } tn_breaker_rule;
 
 typedef struct tn_breaker { /* {0} is closed */

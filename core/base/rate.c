@@ -45,15 +45,18 @@ bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_rati
     return true;
 }
 
-uint64_t tn_rate_wait_ns(const tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority,
-                         uint64_t now_ns)
+uint64_t tn_rate_wait_ns(const tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
+                         uint32_t priority, uint64_t now_ns)
 {
     if (rate.per_second <= 0)
         return 0;
     bool is_operator = priority == TN_PRIORITY_OPERATOR;
     double share = is_operator && operator_ratio > 0 ? operator_ratio : 1;
-    const atomic_uint_fast64_t *bucket = is_operator ? &buckets->operator_at_ns
-                                                 : &buckets->full_at_ns[priority < TN_RATE_PRIORITIES ? priority : TN_RATE_PRIORITIES - 1];
+    const atomic_uint_fast64_t *bucket =
+        is_operator
+            ? &buckets->operator_at_ns
+            : &buckets
+                   ->full_at_ns[priority < TN_RATE_PRIORITIES ? priority : TN_RATE_PRIORITIES - 1];
     uint64_t at = atomic_load_explicit(bucket, memory_order_relaxed);
     uint64_t room = room_of(rate.per_second * share, rate.burst * share);
     return at > now_ns + room ? at - now_ns - room : 0;
@@ -82,8 +85,8 @@ tn_rate_buckets *tn_rate_of_name(tn_rate_named *places, size_t n, uint64_t hash)
     for (size_t i = 0; i + 1 < n; i++) {
         tn_rate_named *place = &places[(key + i) % (n - 1)];
         uint64_t held = atomic_load_explicit(&place->key, memory_order_relaxed);
-        if (held == 0 && atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed,
-                                                                 memory_order_relaxed))
+        if (held == 0 && atomic_compare_exchange_strong_explicit(
+                             &place->key, &held, key, memory_order_relaxed, memory_order_relaxed))
             return &place->buckets;
         if (held == key)
             return &place->buckets;
@@ -101,8 +104,9 @@ uint32_t tn_rate_callers_count(tn_rate_callers *c, atomic_uint_fast64_t *seen, u
 {
     uint64_t window = tn_rate_window(now_ns);
     uint64_t held = atomic_load_explicit(&c->window, memory_order_relaxed);
-    if (held != window && atomic_compare_exchange_strong_explicit(&c->window, &held, window, memory_order_relaxed,
-                                                                  memory_order_relaxed)) {
+    if (held != window &&
+        atomic_compare_exchange_strong_explicit(&c->window, &held, window, memory_order_relaxed,
+                                                memory_order_relaxed)) {
         unsigned last = atomic_exchange_explicit(&c->now, 0, memory_order_relaxed);
         atomic_store_explicit(&c->before, held + 1 == window ? last : 0, memory_order_relaxed);
     }
@@ -121,12 +125,13 @@ static void advance(atomic_uint_fast64_t *full_at_ns, uint64_t step, uint64_t la
     uint64_t at = atomic_load_explicit(full_at_ns, memory_order_relaxed), then;
     do {
         then = (at > now_ns ? at : now_ns) + step;
-    } while (then <= last && !atomic_compare_exchange_weak_explicit(full_at_ns, &at, then, memory_order_relaxed,
-                                                                    memory_order_relaxed));
+    } while (then <= last &&
+             !atomic_compare_exchange_weak_explicit(full_at_ns, &at, then, memory_order_relaxed,
+                                                    memory_order_relaxed));
 }
 
-void tn_rate_charge(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority, uint64_t debt_ns,
-                    uint64_t now_ns)
+void tn_rate_charge(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
+                    uint32_t priority, uint64_t debt_ns, uint64_t now_ns)
 {
     if (rate.per_second <= 0)
         return;
@@ -135,7 +140,8 @@ void tn_rate_charge(tn_rate_buckets *buckets, tn_rate rate, double operator_rati
     uint32_t p = priority < TN_RATE_PRIORITIES ? priority : TN_RATE_PRIORITIES - 1;
     if (priority == TN_PRIORITY_OPERATOR) {
         double share = operator_ratio > 0 ? operator_ratio : 1;
-        advance(&buckets->operator_at_ns, (uint64_t)(1e9 / (rate.per_second * share)), last, now_ns);
+        advance(&buckets->operator_at_ns, (uint64_t)(1e9 / (rate.per_second * share)), last,
+                now_ns);
         p = 0;
     }
     for (; p < TN_RATE_PRIORITIES; p++)

@@ -29,7 +29,8 @@ typedef struct tn_rate_callers {
 } tn_rate_callers;
 uint64_t tn_rate_window(uint64_t now_ns);
 /* [any] Counts a caller (`seen` is its own, 0 at first); how many there are. */
-uint32_t tn_rate_callers_count(tn_rate_callers *callers, atomic_uint_fast64_t *seen, uint64_t now_ns);
+uint32_t tn_rate_callers_count(tn_rate_callers *callers, atomic_uint_fast64_t *seen,
+                               uint64_t now_ns);
 
 #define TN_PRIORITY_OPERATOR UINT32_MAX
 /* [any] False: too many. */
@@ -37,15 +38,15 @@ bool tn_rate_allows(tn_rate_buckets *buckets, tn_rate rate, double operator_rati
                     uint32_t priority, uint64_t now_ns);
 /* The same for one of several callers: what its share of the rate (`own`) has room for is let through whatever the
  * others have taken; beyond it goes what they leave. */
-bool tn_rate_allows_one_of(tn_rate_buckets *buckets, tn_rate_buckets *own, uint32_t callers, tn_rate rate,
-                           double operator_ratio, uint32_t priority, uint64_t now_ns);
+bool tn_rate_allows_one_of(tn_rate_buckets *buckets, tn_rate_buckets *own, uint32_t callers,
+                           tn_rate rate, double operator_ratio, uint32_t priority, uint64_t now_ns);
 
 /* [any] How long until the same would be let through; 0: now.  Takes nothing. */
-uint64_t tn_rate_wait_ns(const tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority,
-                         uint64_t now_ns);
+uint64_t tn_rate_wait_ns(const tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
+                         uint32_t priority, uint64_t now_ns);
 /* [any] Takes what is due in any case, on credit if need be: of debt_ns at most, beside the burst. */
-void tn_rate_charge(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio, uint32_t priority, uint64_t debt_ns,
-                    uint64_t now_ns);
+void tn_rate_charge(tn_rate_buckets *buckets, tn_rate rate, double operator_ratio,
+                    uint32_t priority, uint64_t debt_ns, uint64_t now_ns);
 
 /* For whom something is done, the urgent first.  The numbers travel between hosts. */
 typedef enum tn_caller_type {
@@ -57,13 +58,15 @@ typedef enum tn_caller_type {
     TN_CALLER_PREEMPTABLE, /* nobody waits for it */
 } tn_caller_type;
 #define TN_CALLER_LAST TN_CALLER_PREEMPTABLE
-tn_caller_type tn_caller_type_of(tn_str word); /* of the header caller-type; API for any other word */
+/* of the header caller-type; API for any other word */
+tn_caller_type tn_caller_type_of(tn_str word);
 
 /* Buckets by name.  A table never shrinks and never moves; when it is full, further names share its last place. */
 typedef struct tn_rate_named {
     atomic_uint_fast64_t key; /* 0: free */
     tn_rate_buckets buckets;
 } tn_rate_named;
-tn_rate_buckets *tn_rate_of_name(tn_rate_named *places, size_t n, uint64_t hash); /* [any] never NULL */
+/* [any] never NULL */
+tn_rate_buckets *tn_rate_of_name(tn_rate_named *places, size_t n, uint64_t hash);
 
 #endif

@@ -58,7 +58,10 @@ uint32_t tn_client_shard_map(uint64_t *out_version)
     return (uint32_t)map;
 }
 
-uint32_t tn_client_shard_count(void) { return (uint32_t)atomic_load_explicit(&shard_map, memory_order_acquire); }
+uint32_t tn_client_shard_count(void)
+{
+    return (uint32_t)atomic_load_explicit(&shard_map, memory_order_acquire);
+}
 
 bool tn_client_set_shards(uint32_t shards, uint64_t version)
 {
@@ -108,11 +111,13 @@ static void send_again(tn_loop_timer *timer)
 }
 
 /* False: too late, or tried often enough. */
-static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn_hreq *hreq, tn_mreq *mreq)
+static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn_hreq *hreq,
+                  tn_mreq *mreq)
 {
     uint64_t now = tn_now_mono_ns(), chance;
     tn_random_bytes(&chance, sizeof(chance));
-    uint64_t wait = tn_retry_wait_ns(&budgets[tn_loop_index(tn_loop_current())], *tries, now, chance);
+    uint64_t wait =
+        tn_retry_wait_ns(&budgets[tn_loop_index(tn_loop_current())], *tries, now, chance);
     uint64_t at = now + wait;
     tn_arena_set_limit(arena, 0);
     again *a = wait && at < deadline_mono_ns ? TN_NEW(arena, again) : NULL;
@@ -143,7 +148,8 @@ void tn_client_ring_changed(void)
 /* Also of a task: the shard that offered it may not be the one that has its workflow by now. */
 static uint32_t shard_of(const tn_hreq *req)
 {
-    return req->op == TN_HOP_SWEEP ? req->u.task.ref.shard : tn_client_shard_of(req->ns->id, req->workflow_id);
+    return req->op == TN_HOP_SWEEP ? req->u.task.ref.shard
+                                   : tn_client_shard_of(req->ns->id, req->workflow_id);
 }
 
 const tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any)
@@ -188,7 +194,8 @@ void tn_client_history(tn_hreq *req)
         tn_client_history_here(req);
     } else {
         req->not_owner = true;
-        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "no history host is known, try again");
+        req->fault =
+            tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "no history host is known, try again");
         tn_client_history_done(req);
     }
 }
@@ -198,7 +205,8 @@ static void history_return(tn_msg *msg)
     tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
     if (req->not_owner && req->tries > 1 && net)
         net->lost(); /* it may be our map that is wrong, and not the ring */
-    if (req->not_owner && !req->final && later(req->arena, req->deadline_mono_ns, &req->tries, req, NULL))
+    if (req->not_owner && !req->final &&
+        later(req->arena, req->deadline_mono_ns, &req->tries, req, NULL))
         return;
     req->done(req);
 }
@@ -256,7 +264,8 @@ bool tn_client_queue_moved(tn_str ns_id, tn_str queue, uint32_t type, bool stick
     const tn_namespace *ns = sticky ? NULL : tn_namespace_by_id(ns_id);
     if (!ns)
         return false;
-    uint32_t read = tn_partitions_read(ns->name, queue, type), write = tn_partitions_write(ns->name, queue, type);
+    uint32_t read = tn_partitions_read(ns->name, queue, type),
+             write = tn_partitions_write(ns->name, queue, type);
     tn_arena *arena = read > 1 || write > 1 ? tn_arena_create(0) : NULL;
     bool any = false;
     for (uint32_t i = 1; !any && (i < read || i < write); i++)
@@ -270,7 +279,9 @@ const char *tn_client_queue_host(tn_arena *arena, tn_str ns_id, tn_str queue)
 {
     uint8_t key[8];
     queue_key(ns_id, queue, key);
-    const tn_member *owner = net && net->owner_now ? net->owner_now(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key))) : NULL;
+    const tn_member *owner =
+        net && net->owner_now ? net->owner_now(TN_SERVICE_MATCHING, tn_blob_from(key, sizeof(key)))
+                              : NULL;
     if (!owner)
         return NULL;
     return tn_arena_printf(arena, strchr(owner->ip, ':') ? "[%s]:%u" : "%s:%u", owner->ip,
@@ -302,7 +313,8 @@ void tn_client_matching_here(tn_mreq *req)
         (req->op != TN_MOP_CANCEL_POLL && tn_client_queue_owner(req->ns->id, req->queue, &any))) {
         req->not_owner = true;
         req->accepted = false;
-        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "this host does not have the task queue");
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE,
+                                   "this host does not have the task queue");
         req->done(req);
         return;
     }
@@ -325,7 +337,8 @@ void tn_client_matching(tn_mreq *req)
     } else {
         req->not_owner = true;
         req->accepted = false;
-        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "no matching host is known, try again");
+        req->fault =
+            tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "no matching host is known, try again");
         tn_client_matching_done(req);
     }
 }
@@ -333,8 +346,10 @@ void tn_client_matching(tn_mreq *req)
 static void matching_return(tn_msg *msg)
 {
     tn_mreq *req = TN_CONTAINER_OF(msg, tn_mreq, msg);
-    if (req->not_owner && req->op != TN_MOP_CANCEL_POLL && !(req->call && tn_call_cancelled(req->call)) && !req->final &&
-        later(req->arena, req->op == TN_MOP_ADD ? UINT64_MAX : req->deadline_mono_ns, &req->tries, NULL, req))
+    if (req->not_owner && req->op != TN_MOP_CANCEL_POLL &&
+        !(req->call && tn_call_cancelled(req->call)) && !req->final &&
+        later(req->arena, req->op == TN_MOP_ADD ? UINT64_MAX : req->deadline_mono_ns, &req->tries,
+              NULL, req))
         return;
     req->done(req);
 }
@@ -345,7 +360,8 @@ void tn_client_matching_done(tn_mreq *req)
     travel(req->home, &req->msg);
 }
 
-void tn_client_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response)
+void tn_client_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type,
+                           ProtobufCMessage *response)
 {
     TN_ASSERT(net && net->answer_poll); /* such a poll came from a net */
     net->answer_poll(to, arena, type, response);
@@ -423,7 +439,9 @@ static void handing_arrive(tn_msg *msg)
 
 bool tn_client_handed_over_here(tn_arena *arena, uint32_t shard, const tn_run_key *runs, size_t n)
 {
-    handing *h = history_role && shard > 0 && shard <= tn_client_shard_count() ? TN_NEW(arena, handing) : NULL;
+    handing *h = history_role && shard > 0 && shard <= tn_client_shard_count()
+                     ? TN_NEW(arena, handing)
+                     : NULL;
     if (!h) {
         tn_arena_destroy(arena);
         return false;

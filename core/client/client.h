@@ -36,7 +36,8 @@ typedef enum tn_hop {
     TN_HOP_RESET_STICKY,  /* ResetStickyTaskQueueRequest */
     TN_HOP_WFT_COMPLETED, /* RespondWorkflowTaskCompletedRequest; token is set */
     TN_HOP_WFT_FAILED,    /* RespondWorkflowTaskFailedRequest; token */
-    TN_HOP_ACT_COMPLETED, /* RespondActivityTaskCompletedRequest; token, or by id: activity_id set */
+    /* RespondActivityTaskCompletedRequest; token, or by id: activity_id set */
+    TN_HOP_ACT_COMPLETED,
     TN_HOP_ACT_FAILED,    /* RespondActivityTaskFailedRequest */
     TN_HOP_ACT_CANCELED,  /* RespondActivityTaskCanceledRequest */
     TN_HOP_ACT_HEARTBEAT, /* RecordActivityTaskHeartbeatRequest -> ...Response */
@@ -47,22 +48,26 @@ typedef enum tn_hop {
     /* from the frontend: the poll's answer with this token has not left the process, so no worker has the task */
     TN_HOP_UNDELIVERED,
     /* between runs (internal) */
-    TN_HOP_CHILD_STARTED, /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
+    /* child -> parent: I exist (idempotent).  OK: the parent has recorded it (or is gone) */
+    TN_HOP_CHILD_STARTED,
     TN_HOP_CHILD_CLOSED, /* child -> parent: my closing event, in u.child.close_event */
     TN_HOP_DELETE_RUN,   /* worker: retention has passed */
     TN_HOP_UPDATE, /* UpdateWorkflowExecutionRequest; parks until the update has come far enough */
     TN_HOP_POLL_UPDATE,       /* PollWorkflowExecutionUpdateRequest; parks likewise */
     TN_HOP_UPDATE_WITH_START, /* ExecuteMultiOperationRequest: [start, update] */
-    TN_HOP_DELETE,            /* DeleteWorkflowExecutionRequest: OK once the run is sure to be deleted */
+    /* DeleteWorkflowExecutionRequest: OK once the run is sure to be deleted */
+    TN_HOP_DELETE,
     TN_HOP_SWEEP, /* worker: deletes runs of a deleted namespace in the shard u.task.ref.shard of the map u.task.ref.stamp;
                    * the answer is a CountWorkflowExecutionsResponse of how many were found this time */
     TN_HOP_MUTABLE_STATE, /* adminservice DescribeMutableStateRequest -> ...Response */
-    TN_HOP_REFRESH, /* adminservice RefreshWorkflowTasksRequest -> ...Response: its tasks are offered again */
-    TN_HOP_OBJECT,  /* any public request to an object: workflow_id is that of history/machine/object.h */
+    /* adminservice RefreshWorkflowTasksRequest -> ...Response: its tasks are offered again */
+    TN_HOP_REFRESH,
+    /* any public request to an object: workflow_id is that of history/machine/object.h */
+    TN_HOP_OBJECT,
     /* Of the operators: request is PauseActivity, UnpauseActivity, ResetActivity, UpdateActivityOptions,
      * PauseWorkflowExecution, UnpauseWorkflowExecution or UpdateWorkflowExecutionOptions; its type says which */
     TN_HOP_OPERATE,
-    TN_HOP_RESET, /* ResetWorkflowExecutionRequest -> ...Response */
+    TN_HOP_RESET,          /* ResetWorkflowExecutionRequest -> ...Response */
     TN_HOP_NEXUS_COMPLETE, /* tenon.NexusCompletion: an operation of this run has ended */
     /* parent -> child: whoever you told of your end may not have been me; u.child.child_run_id: the chain's first run */
     TN_HOP_TELL_AGAIN,
@@ -70,7 +75,8 @@ typedef enum tn_hop {
     TN_HOP_RAW_HISTORY, /* adminservice GetWorkflowExecutionRawHistoryV2Request -> ...Response */
     TN_HOP_REBUILD,     /* adminservice RebuildMutableStateRequest -> ...Response */
 } tn_hop;
-#define TN_HOP_LAST TN_HOP_REBUILD /* new ones are added at the end: the numbers travel between hosts */
+#define TN_HOP_LAST \
+    TN_HOP_REBUILD /* new ones are added at the end: the numbers travel between hosts */
 
 typedef struct tn_task_token tn_task_token; /* client/token.h */
 
@@ -78,7 +84,8 @@ typedef struct tn_parent_ref { /* who started a child */
     tn_str ns_id, ns_name, workflow_id, run_id;
     int64_t initiated_id;
     tn_str root_workflow_id, root_run_id;
-    tn_str original_run_id; /* of a run that a reset has made: the one that began its history; may be empty */
+    /* of a run that a reset has made: the one that began its history; may be empty */
+    tn_str original_run_id;
     tn_dver pinned;  /* the child begins pinned to this version; empty: not */
     tn_dver upgrade; /* ... or auto-upgrade, from this one */
     int64_t upgrade_revision;
@@ -149,13 +156,15 @@ typedef struct tn_hreq {
     /* result */
     const tn_fault *fault;
     ProtobufCMessage *response; /* NULL with fault NULL: an empty message */
-    bool pass_on;   /* set by the caller: an answer of another host may be opaque (tn_proto_opaque) */
+    /* set by the caller: an answer of another host may be opaque (tn_proto_opaque) */
+    bool pass_on;
     bool not_owner; /* with a fault: nothing was done, since the shard is another host's... */
     bool final;     /* ... and that is the answer; else the ring is asked again, for a while */
     bool taken_in;  /* UPDATE...: a host had admitted it before it lost the shard or its life */
     bool paid;      /* at the door: for its first request to the store */
     uint8_t tries;
-    tn_caller_type caller; /* who is behind it; UNKNOWN: as the call says, or as befits the operation (door.h) */
+    /* who is behind it; UNKNOWN: as the call says, or as befits the operation (door.h) */
+    tn_caller_type caller;
     void (*done)(struct tn_hreq *req); /* [home] */
     void *user;
     void *progress; /* history's: how far it got, when it is served again; NULL when sent */
@@ -169,10 +178,11 @@ void tn_client_history_done(tn_hreq *req);
 /* The reply most frontend calls want: fault or response of req to req->call. */
 void tn_client_reply_call(tn_hreq *req);
 uint32_t tn_client_shard_of(tn_str ns_id, tn_str workflow_id); /* 1..shard count */
-uint32_t tn_client_shard_count(void); /* changes while the server runs: shardmap.h */
+uint32_t tn_client_shard_count(void);                /* changes while the server runs: shardmap.h */
 uint32_t tn_client_shard_map(uint64_t *out_version); /* the same, and of which map */
-uint32_t tn_client_partition_count(void); /* of the store; never changes */
-bool tn_client_set_shards(uint32_t shards, uint64_t version); /* [any] shardmap.c: false: not newer than what is known */
+uint32_t tn_client_partition_count(void);            /* of the store; never changes */
+/* [any] shardmap.c: false: not newer than what is known */
+bool tn_client_set_shards(uint32_t shards, uint64_t version);
 tn_loop *tn_client_shard_loop(uint32_t shard);
 /* [loop] The other host that owns a shard or a task queue by the ring; NULL: this one, or (*out_any false) nobody. */
 const struct tn_member *tn_client_shard_owner(uint32_t shard, bool *out_any);
@@ -198,19 +208,24 @@ typedef enum tn_mop {
     TN_MOP_DESCRIBE,    /* frontend: DescribeTaskQueueRequest -> ...Response */
     TN_MOP_PARTITIONS,  /* ListTaskQueuePartitionsRequest -> ...Response */
     TN_MOP_SHUTDOWN_WORKER, /* sticky queue is gone; polls of that worker end */
-    TN_MOP_UPDATE_CONFIG,  /* to the root partition: UpdateTaskQueueConfigRequest -> ...Response */
-    TN_MOP_CONFIG_CHANGED, /* to a partition: its settings in the store are others now */
-    TN_MOP_CANCEL_WORKER_POLLS, /* ShutdownWorkerRequest: polls of that worker instance here end empty */
+    TN_MOP_UPDATE_CONFIG,   /* to the root partition: UpdateTaskQueueConfigRequest -> ...Response */
+    TN_MOP_CONFIG_CHANGED,  /* to a partition: its settings in the store are others now */
+    /* ShutdownWorkerRequest: polls of that worker instance here end empty */
+    TN_MOP_CANCEL_WORKER_POLLS,
     /* to the host that keeps a namespace's workers: `queue` is TN_WORKERS_QUEUE */
     TN_MOP_WORKER_HEARTBEAT, /* RecordWorkerHeartbeatRequest */
     TN_MOP_LIST_WORKERS,     /* ListWorkersRequest -> ...Response */
     TN_MOP_COUNT_WORKERS,    /* CountWorkersRequest -> ...Response */
     TN_MOP_DESCRIBE_WORKER,  /* DescribeWorkerRequest -> ...Response */
-    TN_MOP_NEXUS,      /* history, frontend: temporal.api.nexus.v1.Request for a worker -> tenon.NexusOutcome */
-    TN_MOP_NEXUS_DONE, /* frontend: RespondNexusTaskCompletedRequest or ...FailedRequest for query_id */
-    TN_MOP_ADMIN, /* DescribeTaskQueuePartition, ForceUnloadTaskQueuePartition or GetTaskQueueTasksRequest -> ...Response */
+    /* history, frontend: temporal.api.nexus.v1.Request for a worker -> tenon.NexusOutcome */
+    TN_MOP_NEXUS,
+    /* frontend: RespondNexusTaskCompletedRequest or ...FailedRequest for query_id */
+    TN_MOP_NEXUS_DONE,
+    /* DescribeTaskQueuePartition, ForceUnloadTaskQueuePartition or GetTaskQueueTasksRequest -> ...Response */
+    TN_MOP_ADMIN,
 } tn_mop;
-#define TN_MOP_LAST TN_MOP_ADMIN /* new ones are added at the end: the numbers travel between hosts */
+#define TN_MOP_LAST \
+    TN_MOP_ADMIN /* new ones are added at the end: the numbers travel between hosts */
 #define TN_WORKERS_QUEUE "\1workers" /* keeps no tasks */
 
 /* A direct query on its way: owned by matching from QUERY until it is answered. */
@@ -267,15 +282,16 @@ typedef struct tn_mreq {
         accepted; /* ADD: false = the window is full; history keeps it and offers it again on credit.
                          * sticky ADD: false = no worker polls that queue: use the normal one */
     bool pass_on, not_owner, final; /* as in tn_hreq */
-    bool placed;    /* `queue` names a partition already (client/partition.h) */
-    bool forwarded; /* POLL, ADD: by another partition of the queue */
-    bool paid;      /* ADD: has counted in that partition's rate */
-    bool takes_match; /* ADD: its history can answer a poll */
+    bool placed;                    /* `queue` names a partition already (client/partition.h) */
+    bool forwarded;                 /* POLL, ADD: by another partition of the queue */
+    bool paid;                      /* ADD: has counted in that partition's rate */
+    bool takes_match;               /* ADD: its history can answer a poll */
     uint8_t tries;
     tn_caller_type caller; /* as in tn_hreq */
     union {
         const tn_poll_ref *answer_to; /* POLL: history may answer it there; NULL: it may not */
-        const tn_poll_match *match;   /* result of ADD: that poll is history's to answer; NULL: none */
+        /* result of ADD: that poll is history's to answer; NULL: none */
+        const tn_poll_match *match;
     };
     void (*done)(struct tn_mreq *req); /* [home]; */
     void *user;
@@ -287,7 +303,8 @@ void tn_client_matching(tn_mreq *req);
 void tn_client_matching_done(tn_mreq *req);
 uint64_t tn_client_next_poll_id(void);
 /* [loop] History -> frontend: the answer of a poll that was matched; NULL: it must be asked again.  The arena goes along. */
-void tn_client_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response);
+void tn_client_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type,
+                           ProtobufCMessage *response);
 /* [loop `home`] The task in a poll's answer reached nobody: its run has it again. */
 void tn_client_give_back(const ProtobufCMessage *answer, uint32_t type, tn_loop *home);
 /* Matching -> history: a queue whose window was full has room again; history offers what waits. */
@@ -309,13 +326,14 @@ void tn_client_close_shard(uint32_t shard);
 typedef struct tn_history_role {
     void (*submit)(tn_hreq *req); /* on the shard's loop */
     void (*credit)(uint32_t shard, tn_str ns_id, tn_str queue,
-                   uint32_t type); /* on the shard's loop */
-    void (*close_shard)(uint32_t shard); /* on the shard's loop */
+                   uint32_t type);                                         /* on the shard's loop */
+    void (*close_shard)(uint32_t shard);                                   /* on the shard's loop */
     void (*handed_over)(uint32_t shard, const tn_run_key *runs, size_t n); /* on the shard's loop */
-    void (*end_waits)(const uint8_t host_id[16]); /* on each loop: long polls of that host's callers are answered now */
+    /* on each loop: long polls of that host's callers are answered now */
+    void (*end_waits)(const uint8_t host_id[16]);
 } tn_history_role;
 typedef struct tn_matching_role {
-    void (*submit)(tn_mreq *req); /* on the partition's loop */
+    void (*submit)(tn_mreq *req);                 /* on the partition's loop */
     void (*end_polls)(const uint8_t host_id[16]); /* on each loop: the same for polls */
 } tn_matching_role;
 typedef struct tn_worker_role {
@@ -323,7 +341,8 @@ typedef struct tn_worker_role {
                    tn_str run_id); /* on the shard's loop */
 } tn_worker_role;
 void tn_client_wire(const tn_history_role *history, const tn_matching_role *matching,
-                    const tn_worker_role *worker, uint32_t partitions); /* as many shards, until another map is known */
+                    /* as many shards, until another map is known */
+                    const tn_worker_role *worker, uint32_t partitions);
 
 /* ---- worker ------------------------------------------------------------------------------------ */
 /* [loop] History -> worker: the retention of a closed run has passed; it comes back as TN_HOP_DELETE_RUN. */

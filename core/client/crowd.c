@@ -13,7 +13,8 @@ tn_crowd_wire tn_crowd_says = {.left = tn_outcall_left, .hurry = tn_outcall_hurr
 
 typedef struct tn_crowd {
     tn_map_link by_key;
-    uint64_t key[3]; /* hashes of the namespace, the queue with its type, and what the worker says of itself */
+    /* hashes of the namespace, the queue with its type, and what the worker says of itself */
+    uint64_t key[3];
     size_t n, n_held;
     tn_list held; /* oldest first */
 } tn_crowd;
@@ -38,7 +39,8 @@ static void see_who_left(tn_crowd *crowd)
 
 static tn_crowd *crowd_of(tn_map *crowds, const tn_mreq *req)
 {
-    uint64_t key[3] = {tn_hash64(tn_blob_of_str(req->ns->id)), tn_hash64(tn_blob_of_str(req->queue)) + req->type,
+    uint64_t key[3] = {tn_hash64(tn_blob_of_str(req->ns->id)),
+                       tn_hash64(tn_blob_of_str(req->queue)) + req->type,
                        tn_hash64(req->packed.bytes)};
     tn_map_link *found = tn_map_find(crowds, tn_blob_from(key, sizeof(key)));
     if (found)

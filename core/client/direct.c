@@ -20,7 +20,8 @@ Tenon__PollRef *tn_wire_put_poll(tn_arena *arena, const tn_poll_ref *poll)
     if (!out)
         return NULL;
     tenon__poll_ref__init(out);
-    out->host_id = (ProtobufCBinaryData){sizeof(poll->host_id), (uint8_t *)(uintptr_t)poll->host_id};
+    out->host_id =
+        (ProtobufCBinaryData){sizeof(poll->host_id), (uint8_t *)(uintptr_t)poll->host_id};
     out->loop = poll->loop;
     out->poll_id = poll->poll_id;
     out->turn = poll->turn;
@@ -66,16 +67,19 @@ static const ProtobufCMessageDescriptor *answer_of(uint32_t type)
                : &temporal__api__workflowservice__v1__poll_activity_task_queue_response__descriptor;
 }
 
-tn_status tn_wire_take_match(tn_arena *arena, tn_blob packed, uint32_t type, const tn_poll_match **out)
+tn_status tn_wire_take_match(tn_arena *arena, tn_blob packed, uint32_t type,
+                             const tn_poll_match **out)
 {
     ProtobufCMessage *message = NULL;
     tn_poll_match *match = TN_NEW(arena, tn_poll_match);
-    if (!match || tn_proto_unpack(&tenon__poll_match__descriptor, packed, arena, &message, NULL) != TN_OK)
+    if (!match ||
+        tn_proto_unpack(&tenon__poll_match__descriptor, packed, arena, &message, NULL) != TN_OK)
         return TN_EINVALID;
     const Tenon__PollMatch *in = (const Tenon__PollMatch *)message;
     const ProtobufCMessageDescriptor *descriptor = tn_proto_message(tn_str_from(in->request_type));
     if (!tn_wire_take_poll(in->to, &match->to) || descriptor != poll_of(type) ||
-        tn_proto_unpack(descriptor, tn_blob_from(in->request.data, in->request.len), arena, &match->request, NULL) != TN_OK)
+        tn_proto_unpack(descriptor, tn_blob_from(in->request.data, in->request.len), arena,
+                        &match->request, NULL) != TN_OK)
         return TN_EINVALID;
     match->advice = in->advice;
     match->backlog = in->backlog;
@@ -131,7 +135,8 @@ void tn_intake_answer_poll(tn_call *call)
     if (!s || !tn_wire_take_poll(in->to, &s->to) || s->to.loop >= tn_loops_count() ||
         (in->type != TN_TASK_WORKFLOW && in->type != TN_TASK_ACTIVITY) ||
         (*in->response_type && strcmp(in->response_type, answer_of(in->type)->name) != 0)) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT, "the call is damaged, or of a later release"));
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT,
+                                         "the call is damaged, or of a later release"));
         return;
     }
     s->type = in->type;
@@ -154,8 +159,8 @@ static bool surely_lost(const tn_outcall *out)
 {
     if (!out->fault || out->unsent)
         return out->fault != NULL;
-    return out->fault->code != TN_GRPC_UNAVAILABLE && out->fault->code != TN_GRPC_DEADLINE_EXCEEDED &&
-           out->fault->code != TN_GRPC_CANCELLED;
+    return out->fault->code != TN_GRPC_UNAVAILABLE &&
+           out->fault->code != TN_GRPC_DEADLINE_EXCEEDED && out->fault->code != TN_GRPC_CANCELLED;
 }
 
 static tn_counter *sent_by_pipe, *sent_by_http2, *given_back;
@@ -166,8 +171,9 @@ void tn_direct_register(void)
     const char *help = "answers of polls that history sent to their frontends";
     sent_by_pipe = tn_metrics_counter("tenon_internode_polls_answered", help, &by_pipe, 1);
     sent_by_http2 = tn_metrics_counter("tenon_internode_polls_answered", help, &by_http2, 1);
-    given_back = tn_metrics_counter("tenon_internode_polls_answered_in_vain",
-                                    "... whose tasks went back to their runs, since they surely did not arrive", NULL, 0);
+    given_back = tn_metrics_counter(
+        "tenon_internode_polls_answered_in_vain",
+        "... whose tasks went back to their runs, since they surely did not arrive", NULL, 0);
 }
 
 static void answered(tn_outcall *out)
@@ -198,7 +204,8 @@ static void send_answer(const tn_member *frontend, answering *a, const tn_poll_r
     answered(&a->out);
 }
 
-static void answer_here(const tn_poll_ref *to, tn_arena *arena, uint32_t type, const ProtobufCMessage *response)
+static void answer_here(const tn_poll_ref *to, tn_arena *arena, uint32_t type,
+                        const ProtobufCMessage *response)
 {
     settling *s = TN_NEW(arena, settling);
     *s = (settling){.to = *to, .type = type, .empty = !response, .arena = arena};
@@ -207,7 +214,8 @@ static void answer_here(const tn_poll_ref *to, tn_arena *arena, uint32_t type, c
     go_settle(s);
 }
 
-void tn_direct_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *response)
+void tn_direct_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type,
+                           ProtobufCMessage *response)
 {
     tn_arena_set_limit(arena, 0);
     if (memcmp(to->host_id, tn_members_self_id(), sizeof(to->host_id)) == 0) {

@@ -12,16 +12,18 @@
 #include "membership/membership.h"
 #include "metrics/metrics.h"
 
-enum { CAUSE_RPS_LIMIT = 1, CAUSE_PERSISTENCE_LIMIT = 4 }; /* temporal.api.enums.v1.ResourceExhaustedCause */
-enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 };            /* ...ResourceExhaustedScope */
+/* temporal.api.enums.v1.ResourceExhaustedCause */
+enum { CAUSE_RPS_LIMIT = 1, CAUSE_PERSISTENCE_LIMIT = 4 };
+enum { SCOPE_NAMESPACE = 1, SCOPE_SYSTEM = 2 }; /* ...ResourceExhaustedScope */
 
 enum { DOOR_FRONTEND, DOOR_HISTORY, DOOR_MATCHING, DOORS };
 static const char *const door_names[DOORS] = {"frontend", "history", "matching"};
-static const uint32_t services[DOORS] = {TN_SERVICE_FRONTEND, TN_SERVICE_HISTORY, TN_SERVICE_MATCHING};
+static const uint32_t services[DOORS] = {TN_SERVICE_FRONTEND, TN_SERVICE_HISTORY,
+                                         TN_SERVICE_MATCHING};
 
-#define CALLS_BURST 2.0             /* seconds */
-#define CREDIT_NS (10 * TN_SEC)     /* of a rate, beside its burst */
-#define NAMES 2048u                 /* namespaces (or those of a shard) with buckets of their own */
+#define CALLS_BURST 2.0         /* seconds */
+#define CREDIT_NS (10 * TN_SEC) /* of a rate, beside its burst */
+#define NAMES 2048u             /* namespaces (or those of a shard) with buckets of their own */
 #define LOOPS_MAX 64u
 
 static tn_rate_buckets calls[DOORS], requests[DOORS];
@@ -44,7 +46,8 @@ tn_caller_type tn_door_history_caller(const tn_hreq *req)
         return req->caller;
     if (req->call)
         return caller_of_call(req->call);
-    return req->op == TN_HOP_DELETE_RUN || req->op == TN_HOP_SWEEP ? TN_CALLER_PREEMPTABLE : TN_CALLER_BACKGROUND_HIGH;
+    return req->op == TN_HOP_DELETE_RUN || req->op == TN_HOP_SWEEP ? TN_CALLER_PREEMPTABLE
+                                                                   : TN_CALLER_BACKGROUND_HIGH;
 }
 
 tn_caller_type tn_door_matching_caller(const tn_mreq *req)
@@ -84,7 +87,8 @@ static uint64_t hash_of(tn_str ns, uint32_t shard)
 
 static size_t call_limits(int door, tn_str ns, uint32_t priority, limit *out)
 {
-    static const tn_dyn_key of_host[DOORS] = {[DOOR_HISTORY] = TN_DYN_HISTORY_RPS, [DOOR_MATCHING] = TN_DYN_MATCHING_RPS};
+    static const tn_dyn_key of_host[DOORS] = {
+        [DOOR_HISTORY] = TN_DYN_HISTORY_RPS, [DOOR_MATCHING] = TN_DYN_MATCHING_RPS};
     static const tn_dyn_key of_ns[DOORS] = {[DOOR_HISTORY] = TN_DYN_HISTORY_NAMESPACE_RPS,
                                             [DOOR_MATCHING] = TN_DYN_MATCHING_NAMESPACE_RPS};
     size_t n = 0;
@@ -98,8 +102,8 @@ static size_t call_limits(int door, tn_str ns, uint32_t priority, limit *out)
                            "namespace rate limit exceeded"};
     rate = number(of_host[door], TN_STR(""));
     if (rate > 0)
-        out[n++] = (limit){&calls[door],       {rate, rate * CALLS_BURST}, priority, CAUSE_RPS_LIMIT, SCOPE_SYSTEM,
-                           "service rate limit exceeded"};
+        out[n++] = (limit){&calls[door], {rate, rate * CALLS_BURST},   priority, CAUSE_RPS_LIMIT,
+                           SCOPE_SYSTEM, "service rate limit exceeded"};
     return n;
 }
 
@@ -108,15 +112,19 @@ static size_t store_limits(int door, tn_str ns, uint32_t shard, uint32_t priorit
     static const struct {
         tn_dyn_key host, global, ns, global_ns, strain;
     } keys[DOORS] = {
-        [DOOR_FRONTEND] = {TN_DYN_FRONTEND_STORE_QPS, TN_DYN_FRONTEND_STORE_GLOBAL_QPS, TN_DYN_FRONTEND_STORE_NS_QPS,
-                           TN_DYN_FRONTEND_STORE_GLOBAL_NS_QPS, TN_DYN_FRONTEND_STORE_STRAIN},
-        [DOOR_HISTORY] = {TN_DYN_HISTORY_STORE_QPS, TN_DYN_HISTORY_STORE_GLOBAL_QPS, TN_DYN_HISTORY_STORE_NS_QPS,
-                          TN_DYN_HISTORY_STORE_GLOBAL_NS_QPS, TN_DYN_HISTORY_STORE_STRAIN},
-        [DOOR_MATCHING] = {TN_DYN_MATCHING_STORE_QPS, TN_DYN_MATCHING_STORE_GLOBAL_QPS, TN_DYN_MATCHING_STORE_NS_QPS,
-                           TN_DYN_MATCHING_STORE_GLOBAL_NS_QPS, TN_DYN_MATCHING_STORE_STRAIN},
+        [DOOR_FRONTEND] = {TN_DYN_FRONTEND_STORE_QPS, TN_DYN_FRONTEND_STORE_GLOBAL_QPS,
+                           TN_DYN_FRONTEND_STORE_NS_QPS, TN_DYN_FRONTEND_STORE_GLOBAL_NS_QPS,
+                           TN_DYN_FRONTEND_STORE_STRAIN},
+        [DOOR_HISTORY] = {TN_DYN_HISTORY_STORE_QPS, TN_DYN_HISTORY_STORE_GLOBAL_QPS,
+                          TN_DYN_HISTORY_STORE_NS_QPS, TN_DYN_HISTORY_STORE_GLOBAL_NS_QPS,
+                          TN_DYN_HISTORY_STORE_STRAIN},
+        [DOOR_MATCHING] = {TN_DYN_MATCHING_STORE_QPS, TN_DYN_MATCHING_STORE_GLOBAL_QPS,
+                           TN_DYN_MATCHING_STORE_NS_QPS, TN_DYN_MATCHING_STORE_GLOBAL_NS_QPS,
+                           TN_DYN_MATCHING_STORE_STRAIN},
     };
     size_t n = 0;
-    double rate = ns.n && shard && door == DOOR_HISTORY ? number(TN_DYN_HISTORY_STORE_SHARD_NS_QPS, ns) : 0;
+    double rate =
+        ns.n && shard && door == DOOR_HISTORY ? number(TN_DYN_HISTORY_STORE_SHARD_NS_QPS, ns) : 0;
     if (rate > 0)
         out[n++] = (limit){tn_rate_of_name(shard_requests, NAMES, hash_of(ns, shard)),
                            {rate, rate},
@@ -134,25 +142,30 @@ static size_t store_limits(int door, tn_str ns, uint32_t shard, uint32_t priorit
                            "Namespace Persistence Max QPS Reached."};
     rate = part_of(keys[door].global, keys[door].host, TN_STR(""), services[door]);
     if (rate > 0)
-        rate *= tn_strain_multiplier(&strains[door], tn_dyn_text(keys[door].strain), tn_now_mono_ns());
+        rate *=
+            tn_strain_multiplier(&strains[door], tn_dyn_text(keys[door].strain), tn_now_mono_ns());
     if (rate > 0)
-        out[n++] = (limit){&requests[door],          {rate, rate},
-                           priority,                 CAUSE_PERSISTENCE_LIMIT,
-                           SCOPE_SYSTEM, "System Persistence Max QPS Reached."};
+        out[n++] =
+            (limit){&requests[door],         {rate, rate}, priority,
+                    CAUSE_PERSISTENCE_LIMIT, SCOPE_SYSTEM, "System Persistence Max QPS Reached."};
     double burst = n ? tn_dyn_f64(TN_DYN_SYSTEM_STORE_BURST, TN_STR(""), TN_STR("")) : 1;
     for (size_t i = 0; i < n; i++)
         out[i].rate.burst *= burst;
     return n;
 }
 
-static double operator_ratio(void) { return tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, TN_STR(""), TN_STR("")); }
+static double operator_ratio(void)
+{
+    return tn_dyn_f64(TN_DYN_SYSTEM_OPERATOR_RPS_RATIO, TN_STR(""), TN_STR(""));
+}
 
 static void charge(const limit *limits, size_t n)
 {
     uint64_t now = tn_now_mono_ns();
     double ratio = operator_ratio();
     for (size_t i = 0; i < n; i++)
-        tn_rate_charge(limits[i].buckets, limits[i].rate, ratio, limits[i].priority, CREDIT_NS, now);
+        tn_rate_charge(limits[i].buckets, limits[i].rate, ratio, limits[i].priority, CREDIT_NS,
+                       now);
 }
 
 /* How long until all of them have room, and which one (the first that has none) has not; 0: it has passed. */
@@ -162,7 +175,8 @@ static uint64_t pass(const limit *limits, size_t n, const limit **out_full)
     double ratio = n ? operator_ratio() : 1;
     *out_full = NULL;
     for (size_t i = 0; i < n; i++) {
-        uint64_t wait = tn_rate_wait_ns(limits[i].buckets, limits[i].rate, ratio, limits[i].priority, now);
+        uint64_t wait =
+            tn_rate_wait_ns(limits[i].buckets, limits[i].rate, ratio, limits[i].priority, now);
         if (wait && !*out_full)
             *out_full = &limits[i];
         longest = wait > longest ? wait : longest;
@@ -207,7 +221,8 @@ static size_t limits_of_history(const tn_hreq *req, limit *out)
     tn_caller_type caller = tn_door_history_caller(req);
     size_t n = call_limits(DOOR_HISTORY, req->ns->name, tn_door_rank(caller), out);
     bool by_shard = number(TN_DYN_HISTORY_STORE_SHARD_NS_QPS, req->ns->name) > 0;
-    return n + store_limits(DOOR_HISTORY, req->ns->name, by_shard ? tn_client_shard_of(req->ns->id, req->workflow_id) : 0,
+    return n + store_limits(DOOR_HISTORY, req->ns->name,
+                            by_shard ? tn_client_shard_of(req->ns->id, req->workflow_id) : 0,
                             tn_door_store_rank(caller, req->op), out + n);
 }
 
@@ -215,7 +230,9 @@ static size_t limits_of_history(const tn_hreq *req, limit *out)
 static size_t limits_of_matching(const tn_mreq *req, limit *out)
 {
     tn_caller_type caller = tn_door_matching_caller(req);
-    uint32_t rank = caller == TN_CALLER_OPERATOR ? TN_PRIORITY_OPERATOR : req->op == TN_MOP_CANCEL_WORKER_POLLS ? 2 : 1;
+    uint32_t rank = caller == TN_CALLER_OPERATOR            ? TN_PRIORITY_OPERATOR
+                    : req->op == TN_MOP_CANCEL_WORKER_POLLS ? 2
+                                                            : 1;
     size_t n = call_limits(DOOR_MATCHING, req->ns->name, rank, out);
     if (req->op == TN_MOP_UPDATE_CONFIG)
         n += store_limits(DOOR_MATCHING, req->ns->name, 0, tn_door_store_rank(caller, 0), out + n);
@@ -228,7 +245,8 @@ static void release(line *l)
         waiter *w = TN_CONTAINER_OF(l->waiting.next, waiter, link);
         limit limits[LIMITS_MAX];
         const limit *full;
-        size_t n = w->hreq ? limits_of_history(w->hreq, limits) : limits_of_matching(w->mreq, limits);
+        size_t n =
+            w->hreq ? limits_of_history(w->hreq, limits) : limits_of_matching(w->mreq, limits);
         uint64_t now = tn_now_mono_ns(), wait = pass(limits, n, &full);
         if (wait && now < w->until_ns) {
             uint64_t at = now + wait;
@@ -271,8 +289,8 @@ static uint64_t until(tn_caller_type caller, uint64_t deadline_mono_ns)
 }
 
 /* False: no memory; it need not wait then. */
-static bool stand(int door, tn_caller_type caller, const tn_namespace *ns, tn_arena *arena, uint64_t deadline_mono_ns,
-                  waiter what)
+static bool stand(int door, tn_caller_type caller, const tn_namespace *ns, tn_arena *arena,
+                  uint64_t deadline_mono_ns, waiter what)
 {
     waiter *w = TN_NEW(arena, waiter);
     if (!w)
@@ -290,7 +308,8 @@ static bool stand(int door, tn_caller_type caller, const tn_namespace *ns, tn_ar
 
 static bool others_wait(int door, tn_caller_type caller, const tn_namespace *ns)
 {
-    return waiting[tn_loop_index(tn_loop_current())] && !tn_list_empty(&line_of(door, caller, ns->name)->waiting);
+    return waiting[tn_loop_index(tn_loop_current())] &&
+           !tn_list_empty(&line_of(door, caller, ns->name)->waiting);
 }
 
 /* ---- the doors ---- */
@@ -302,7 +321,8 @@ static bool pass_history(tn_hreq *req, void (*go)(tn_hreq *req))
     tn_caller_type caller = req->caller = tn_door_history_caller(req);
     size_t n = limits_of_history(req, limits);
     /* What a host has admitted, and lost, is not refused by the next. */
-    tn_door_manner manner = req->taken_in ? TN_DOOR_CREDIT : tn_door_history_manner(req->op, req->call != NULL);
+    tn_door_manner manner =
+        req->taken_in ? TN_DOOR_CREDIT : tn_door_history_manner(req->op, req->call != NULL);
     bool in_line = manner == TN_DOOR_WAIT && others_wait(DOOR_HISTORY, caller, req->ns);
     if (!in_line && (!n || !pass(limits, n, &full))) {
         req->paid = n > 0;
@@ -313,8 +333,9 @@ static bool pass_history(tn_hreq *req, void (*go)(tn_hreq *req))
         tn_client_history_done(req);
         return false;
     }
-    if (manner == TN_DOOR_WAIT && stand(DOOR_HISTORY, caller, req->ns, req->arena, req->deadline_mono_ns,
-                                        (waiter){.hreq = req, .go_history = go}))
+    if (manner == TN_DOOR_WAIT &&
+        stand(DOOR_HISTORY, caller, req->ns, req->arena, req->deadline_mono_ns,
+              (waiter){.hreq = req, .go_history = go}))
         return false;
     charge(limits, n);
     req->paid = n > 0;
@@ -336,8 +357,8 @@ static bool pass_matching(tn_mreq *req, void (*go)(tn_mreq *req))
         tn_client_matching_done(req);
         return false;
     }
-    if (manner == TN_DOOR_WAIT &&
-        stand(DOOR_MATCHING, caller, req->ns, req->arena, 0, (waiter){.mreq = req, .go_matching = go}))
+    if (manner == TN_DOOR_WAIT && stand(DOOR_MATCHING, caller, req->ns, req->arena, 0,
+                                        (waiter){.mreq = req, .go_matching = go}))
         return false;
     charge(limits, n);
     return true;
@@ -398,7 +419,8 @@ void tn_door_meter(const tn_store_op *op, uint32_t table, bool writes)
 void tn_door_answered(const tn_store_op *op, uint32_t table, uint64_t latency_ns)
 {
     int door = door_of(table);
-    bool failed = op->status != TN_OK && op->status != TN_ENOTFOUND && op->status != TN_ECONFLICT && op->status != TN_EFENCED;
+    bool failed = op->status != TN_OK && op->status != TN_ENOTFOUND && op->status != TN_ECONFLICT &&
+                  op->status != TN_EFENCED;
     if (door != DOORS)
         tn_strain_count(&strains[door], latency_ns, failed);
 }
@@ -416,9 +438,13 @@ void tn_door_start(size_t (*count)(uint32_t service))
     tn_client_use_doors(&doors);
     for (int door = 0; door < DOORS; door++) {
         tn_label label = TN_LABEL_Z("role", door_names[door]);
-        refused[door] = tn_metrics_counter("tenon_door_refused", "calls that a role's rates refused", &label, 1);
-        delayed[door] = tn_metrics_counter("tenon_door_delayed", "the cluster's own calls that waited for a role's rates", &label, 1);
-        tn_metrics_gauge_fn("tenon_door_store_multiplier", "what a role's rate of requests to the store is multiplied by", &label, 1,
-                            multiplier_of, &strains[door]);
+        refused[door] = tn_metrics_counter("tenon_door_refused",
+                                           "calls that a role's rates refused", &label, 1);
+        delayed[door] =
+            tn_metrics_counter("tenon_door_delayed",
+                               "the cluster's own calls that waited for a role's rates", &label, 1);
+        tn_metrics_gauge_fn("tenon_door_store_multiplier",
+                            "what a role's rate of requests to the store is multiplied by", &label,
+                            1, multiplier_of, &strains[door]);
     }
 }

@@ -22,11 +22,13 @@ tn_store_account tn_door_account(tn_hreq *req, const tn_namespace *ns, uint32_t 
 void tn_door_start(size_t (*count)(uint32_t service));
 /* [loop] For tn_store_use_meter: a request is on its way to the store. */
 void tn_door_meter(const tn_store_op *op, uint32_t table, bool writes);
-void tn_door_answered(const tn_store_op *op, uint32_t table, uint64_t latency_ns); /* likewise: it came back */
+/* likewise: it came back */
+void tn_door_answered(const tn_store_op *op, uint32_t table, uint64_t latency_ns);
 
 /* ---- pure, for tests ---- */
 uint32_t tn_door_rank(tn_caller_type caller); /* among calls: 1 to 4, or TN_PRIORITY_OPERATOR */
-uint32_t tn_door_store_rank(tn_caller_type caller, tn_hop op); /* among requests to the store: 1 to 6, or that */
+/* among requests to the store: 1 to 6, or that */
+uint32_t tn_door_store_rank(tn_caller_type caller, tn_hop op);
 typedef enum tn_door_manner {
     TN_DOOR_REFUSE, /* whoever asked may ask again */
     TN_DOOR_WAIT,

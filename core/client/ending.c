@@ -22,7 +22,8 @@ static void tell_all(void *arg)
             continue;
         Tenon__EndWaitsCall call = TENON__END_WAITS_CALL__INIT;
         call.host_id = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)tn_members_self_id()};
-        tn_remote_notice(members[i], service, TN_INTERNAL_END_WAITS, tn_arena_create(0), &call.base);
+        tn_remote_notice(members[i], service, TN_INTERNAL_END_WAITS, tn_arena_create(0),
+                         &call.base);
     }
 }
 
@@ -47,7 +48,8 @@ void tn_intake_end_waits(tn_call *call)
     const Tenon__EndWaitsCall *request = (const Tenon__EndWaitsCall *)call->request;
     Tenon__Done done = TENON__DONE__INIT;
     if (request->host_id.len != 16) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT, "a host id has 16 bytes"));
+        tn_call_fail(
+            call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT, "a host id has 16 bytes"));
         return;
     }
     for (uint32_t i = 0; i < tn_loops_count(); i++) {

@@ -40,7 +40,8 @@ void tn_client_give_back(const ProtobufCMessage *answer, uint32_t type, tn_loop 
         arena, tn_blob_from(sealed.data, sealed.len), &tenon__task_token__descriptor);
     tn_hreq *h = &r->hreq;
     h->ns = token && token->kind < 3 ? tn_namespace_by_id(tn_str_from(token->ns_id)) : NULL;
-    if (!h->ns) { /* an empty answer, a query or a Nexus task, which are asked again by those who wait for them */
+    /* an empty answer, a query or a Nexus task, which are asked again by those who wait for them */
+    if (!h->ns) {
         tn_arena_destroy(arena);
         return;
     }

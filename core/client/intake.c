@@ -21,7 +21,7 @@ typedef struct intake {
     void (*then)(struct intake *in);
 } intake;
 
-static atomic_bool ready; /* pairs with whatever the roles did before */
+static atomic_bool ready;              /* pairs with whatever the roles did before */
 static atomic_int_fast64_t in_service; /* history calls that count as load */
 static atomic_uint_fast64_t taken;     /* calls to history and matching */
 static tn_counter *shed_calls;
@@ -34,7 +34,8 @@ static intake *begin(tn_call *call)
 {
     intake *in = TN_NEW(call->arena, intake);
     if (!in) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
+        tn_call_fail(
+            call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
         return NULL;
     }
     tn_arena_set_limit(call->arena, 0);
@@ -66,7 +67,8 @@ static void refresh_then(intake *in, void (*then)(intake *in))
     tn_namespace_submit(&in->refresh);
 }
 
-static void with_namespace(intake *in, const char *ns_id, const tn_namespace **out, void (*then)(intake *in))
+static void with_namespace(intake *in, const char *ns_id, const tn_namespace **out,
+                           void (*then)(intake *in))
 {
     *out = tn_namespace_by_id(tn_str_from(ns_id));
     if (*out)
@@ -86,18 +88,22 @@ static bool have_namespace(intake *in, const char *ns_id, const tn_namespace **n
 
 /* ---- history ---- */
 
-enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 }; /* temporal.api.enums.v1.ResourceExhausted... */
+/* temporal.api.enums.v1.ResourceExhausted... */
+enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 };
 
 static void too_large(tn_call *call)
 {
-    tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the answer is too large"));
+    tn_call_fail(call,
+                 tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "the answer is too large"));
 }
 
 /* Matching does not wait for its answer any more, or has gone: no worker has the task. */
 static void task_undelivered(tn_call *call)
 {
     const intake *in = call->user;
-    tn_client_give_back(in->hreq.response, in->hreq.op == TN_HOP_WFT_POLLED ? TN_TASK_WORKFLOW : TN_TASK_ACTIVITY, call->home);
+    tn_client_give_back(in->hreq.response,
+                        in->hreq.op == TN_HOP_WFT_POLLED ? TN_TASK_WORKFLOW : TN_TASK_ACTIVITY,
+                        call->home);
 }
 
 static void history_served(tn_hreq *req)
@@ -110,14 +116,15 @@ static void history_served(tn_hreq *req)
     tn_namespace_unref(req->ns);
     answer.not_owner = req->not_owner;
     answer.taken_in = req->taken_in;
-    if (!req->fault && req->response && (req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED)) {
+    if (!req->fault && req->response &&
+        (req->op == TN_HOP_WFT_POLLED || req->op == TN_HOP_ACT_POLLED)) {
         call->user = in;
         call->on_undelivered = task_undelivered;
     }
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
-    else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
-                                  &answer.response))
+    else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response,
+                                  &answer.response_type, &answer.response))
         too_large(call);
     else
         tn_call_reply(call, &answer.base);
@@ -137,12 +144,14 @@ static void history_go(intake *in)
         return;
     bool counts = tn_load_counts(in->hreq.op);
     int64_t n = counts ? atomic_fetch_add_explicit(&in_service, 1, memory_order_relaxed) + 1 : 0;
-    if (!tn_load_sheds(in->hreq.op, call->by_call, n, tn_dyn_i64(TN_DYN_HISTORY_CALLS_MAX, TN_STR(""), TN_STR("")))) {
+    if (!tn_load_sheds(in->hreq.op, call->by_call, n,
+                       tn_dyn_i64(TN_DYN_HISTORY_CALLS_MAX, TN_STR(""), TN_STR("")))) {
         tn_client_history_here(&in->hreq);
         return;
     }
     tn_counter_inc(shed_calls);
-    in->hreq.fault = tn_fault_exhausted(in->call->arena, CAUSE_SYSTEM_OVERLOADED, SCOPE_SYSTEM, "the history host has too many calls to answer");
+    in->hreq.fault = tn_fault_exhausted(in->call->arena, CAUSE_SYSTEM_OVERLOADED, SCOPE_SYSTEM,
+                                        "the history host has too many calls to answer");
     history_served(&in->hreq);
 }
 
@@ -176,7 +185,8 @@ static void done_reply(tn_call *call)
 static void credit_call(tn_call *call)
 {
     const Tenon__CreditCall *request = (const Tenon__CreditCall *)call->request;
-    (void)tn_client_credit_here(request->shard, tn_str_from(request->ns_id), tn_str_from(request->queue), request->type);
+    (void)tn_client_credit_here(request->shard, tn_str_from(request->ns_id),
+                                tn_str_from(request->queue), request->type);
     done_reply(call);
 }
 
@@ -208,8 +218,8 @@ static void matching_served(tn_mreq *req)
         call->on_undelivered = poll_undelivered;
     if (req->fault && !req->not_owner)
         tn_call_fail(call, req->fault);
-    else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response, &answer.response_type,
-                                  &answer.response) ||
+    else if (!tn_wire_put_message(call->arena, req->fault ? NULL : req->response,
+                                  &answer.response_type, &answer.response) ||
              !tn_wire_put_match(call->arena, req, &answer))
         too_large(call);
     else
@@ -287,7 +297,8 @@ static void retire_call(tn_call *call)
     const Tenon__RetireCall *request = (const Tenon__RetireCall *)call->request;
     const tn_namespace *ns = tn_namespace_by_id(tn_str_from(request->ns_id));
     if (ns)
-        (void)tn_client_retire_here(ns, tn_str_from(request->workflow_id), tn_str_from(request->run_id));
+        (void)tn_client_retire_here(ns, tn_str_from(request->workflow_id),
+                                    tn_str_from(request->run_id));
     tn_namespace_unref(ns);
     done_reply(call);
 }
@@ -339,11 +350,15 @@ static void set_shards_call(tn_call *call)
     const Tenon__ShardsCall *request = (const Tenon__ShardsCall *)call->request;
     tn_shardmap_change *change = TN_NEW(call->arena, tn_shardmap_change);
     if (!change) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
+        tn_call_fail(
+            call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
         return;
     }
-    *change = (tn_shardmap_change){
-        .arena = call->arena, .shards = request->shards, .dry_run = request->dry_run, .done = shards_set, .user = call};
+    *change = (tn_shardmap_change){.arena = call->arena,
+                                   .shards = request->shards,
+                                   .dry_run = request->dry_run,
+                                   .done = shards_set,
+                                   .user = call};
     tn_shardmap_change_to(change);
 }
 
@@ -375,7 +390,8 @@ static void evict_call(tn_call *call)
     const Tenon__EvictCall *request = (const Tenon__EvictCall *)call->request;
     eviction *e = TN_NEW(call->arena, eviction);
     if (!e || request->host_id.len != 16) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT, "a host id has 16 bytes"));
+        tn_call_fail(
+            call, tn_fault_make(call->arena, TN_GRPC_INVALID_ARGUMENT, "a host id has 16 bytes"));
         return;
     }
     e->call = call;
@@ -399,9 +415,12 @@ void tn_intake_dispatch(tn_call *call)
     bool known = tn_secret_known(tn_call_header(call, "tenon-internode"));
     /* Whoever watches this process may ask whether it lives, and nothing else. */
     if (!known && strcmp(call->method->path, "/grpc.health.v1.Health/Check") != 0)
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_PERMISSION_DENIED, "not a host of this cluster"));
-    else if (!atomic_load_explicit(&ready, memory_order_acquire) && needs_roles(call->method->handle))
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "this host is starting"));
+        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_PERMISSION_DENIED,
+                                         "not a host of this cluster"));
+    else if (!atomic_load_explicit(&ready, memory_order_acquire) &&
+             needs_roles(call->method->handle))
+        tn_call_fail(call,
+                     tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "this host is starting"));
     else
         call->method->handle(call);
 }
@@ -411,31 +430,35 @@ void tn_intake_register(void)
     static const tn_rpc_method methods[] = {
         {TN_INTERNAL_HISTORY, &tenon__history_call__descriptor, &tenon__history_answer__descriptor,
          TN_RPC_INTERNAL, history_call, NULL},
-        {TN_INTERNAL_CREDIT, &tenon__credit_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, credit_call, NULL},
-        {TN_INTERNAL_HANDOVER, &tenon__handover_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL,
-         tn_intake_handover, NULL},
-        {TN_INTERNAL_CLOSE_SHARD, &tenon__shard_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
-         close_shard_call, NULL},
-        {TN_INTERNAL_SHARD_MAP, &tenon__done__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
-         shard_map_call, NULL},
+        {TN_INTERNAL_CREDIT, &tenon__credit_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL, credit_call, NULL},
+        {TN_INTERNAL_HANDOVER, &tenon__handover_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL, tn_intake_handover, NULL},
+        {TN_INTERNAL_CLOSE_SHARD, &tenon__shard_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, close_shard_call, NULL},
+        {TN_INTERNAL_SHARD_MAP, &tenon__done__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, shard_map_call, NULL},
         {TN_INTERNAL_ENDPOINTS, &tenon__endpoints_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, endpoints_call, NULL},
         {TN_INTERNAL_SET_SHARDS, &tenon__shards_call__descriptor, &tenon__shards_answer__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, set_shards_call, NULL},
         {TN_INTERNAL_EVICT, &tenon__evict_call__descriptor, &tenon__evict_answer__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, evict_call, NULL},
-        {TN_INTERNAL_KEYS, &tenon__done__descriptor, &tenon__keys_answer__descriptor, TN_RPC_INTERNAL | TN_RPC_ANY_PORT,
-         tn_intake_keys, NULL},
-        {TN_INTERNAL_MATCHING, &tenon__matching_call__descriptor, &tenon__matching_answer__descriptor, TN_RPC_INTERNAL,
-         matching_call, NULL},
+        {TN_INTERNAL_KEYS, &tenon__done__descriptor, &tenon__keys_answer__descriptor,
+         TN_RPC_INTERNAL | TN_RPC_ANY_PORT, tn_intake_keys, NULL},
+        {TN_INTERNAL_MATCHING, &tenon__matching_call__descriptor,
+         &tenon__matching_answer__descriptor, TN_RPC_INTERNAL, matching_call, NULL},
         {TN_INTERNAL_ANSWER_POLL, &tenon__poll_answer__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, tn_intake_answer_poll, NULL},
         {TN_INTERNAL_END_WAITS, &tenon__end_waits_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, tn_intake_end_waits, NULL},
-        {TN_INTERNAL_RETIRE, &tenon__retire_call__descriptor, &tenon__done__descriptor, TN_RPC_INTERNAL, retire_call, NULL},
+        {TN_INTERNAL_RETIRE, &tenon__retire_call__descriptor, &tenon__done__descriptor,
+         TN_RPC_INTERNAL, retire_call, NULL},
         {TN_INTERNAL_NAMESPACE, &tenon__namespace_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, namespace_call, NULL},
     };
-    shed_calls = tn_metrics_counter("tenon_internode_calls_shed", "calls of other hosts that were refused since too many wait", NULL, 0);
+    shed_calls =
+        tn_metrics_counter("tenon_internode_calls_shed",
+                           "calls of other hosts that were refused since too many wait", NULL, 0);
     tn_rpc_register(methods, TN_COUNT_OF(methods));
 }

@@ -19,7 +19,8 @@ bool tn_load_counts(tn_hop op)
 
 static bool ends_work(tn_hop op)
 {
-    return (op >= TN_HOP_WFT_COMPLETED && op <= TN_HOP_ACT_HEARTBEAT) || op == TN_HOP_TERMINATE || op == TN_HOP_REQUEST_CANCEL;
+    return (op >= TN_HOP_WFT_COMPLETED && op <= TN_HOP_ACT_HEARTBEAT) || op == TN_HOP_TERMINATE ||
+           op == TN_HOP_REQUEST_CANCEL;
 }
 
 bool tn_load_has_task(tn_hop op) { return op >= TN_HOP_WFT_POLLED && op <= TN_HOP_UNDELIVERED; }

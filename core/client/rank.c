@@ -62,7 +62,8 @@ tn_store_account tn_door_account(tn_hreq *req, const tn_namespace *ns, uint32_t 
     tn_store_account account = {.ns = ns ? ns->name : (tn_str){NULL, 0}, .shard = shard};
     if (!req)
         return account;
-    tn_caller_type caller = req->caller == TN_CALLER_UNKNOWN && !req->call ? TN_CALLER_BACKGROUND_HIGH : req->caller;
+    tn_caller_type caller =
+        req->caller == TN_CALLER_UNKNOWN && !req->call ? TN_CALLER_BACKGROUND_HIGH : req->caller;
     account.priority = tn_door_store_rank(caller, req->op);
     account.paid = req->paid;
     req->paid = false;
@@ -97,5 +98,7 @@ tn_door_manner tn_door_matching_manner(tn_mop op, bool forwarded)
 
 uint64_t tn_door_patience_ns(tn_caller_type caller)
 {
-    return caller == TN_CALLER_PREEMPTABLE ? 5 * TN_SEC : caller == TN_CALLER_BACKGROUND_LOW ? 3 * TN_SEC : TN_SEC;
+    return caller == TN_CALLER_PREEMPTABLE      ? 5 * TN_SEC
+           : caller == TN_CALLER_BACKGROUND_LOW ? 3 * TN_SEC
+                                                : TN_SEC;
 }

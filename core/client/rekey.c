@@ -36,7 +36,8 @@ void tn_intake_keys(tn_call *call)
 {
     rekeying *r = TN_NEW(call->arena, rekeying);
     if (!r) {
-        tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
+        tn_call_fail(
+            call, tn_fault_make(call->arena, TN_GRPC_RESOURCE_EXHAUSTED, "no memory for the call"));
         return;
     }
     r->call = call;

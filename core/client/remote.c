@@ -28,7 +28,7 @@ typedef struct host_channel {
 typedef struct remote_loop {
     tn_list channels;
     host_channel *lately[LATELY]; /* those used last, by host and role: the list is cold memory */
-    tn_map polls; /* poll_call by poll id */
+    tn_map polls;                 /* poll_call by poll id */
     tn_map crowds;
 } remote_loop;
 
@@ -64,7 +64,8 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
     host_channel *hc = *place = tn_xcalloc(1, sizeof(*hc));
     memcpy(hc->host_id, owner->host_id, 16);
     hc->service = service;
-    hc->channel = tn_channel_create(owner->ip, owner->role_ports[service], NULL, channel_broken, hc);
+    hc->channel =
+        tn_channel_create(owner->ip, owner->role_ports[service], NULL, channel_broken, hc);
     if (service == TN_SERVICE_FRONTEND) {
         tn_channel_to_frontend(hc->channel);
         tn_channel_share_pipes(hc->channel, owner->host_id);
@@ -75,7 +76,10 @@ static tn_channel *channel_to(const tn_member *owner, uint32_t service)
     return hc->channel;
 }
 
-struct tn_channel *tn_remote_channel(const tn_member *owner, uint32_t service) { return channel_to(owner, service); }
+struct tn_channel *tn_remote_channel(const tn_member *owner, uint32_t service)
+{
+    return channel_to(owner, service);
+}
 
 /* Hosts that have died or left: what is on its way to them ends now. */
 static void members_changed(void)
@@ -118,8 +122,8 @@ typedef struct history_call {
 /* Reads, and an update, which its id keeps from being taken in twice. */
 static bool may_be_repeated(tn_hop op)
 {
-    return op == TN_HOP_DESCRIBE || op == TN_HOP_GET_HISTORY || op == TN_HOP_GET_HISTORY_REVERSE || op == TN_HOP_QUERY ||
-           op == TN_HOP_UPDATE || op == TN_HOP_POLL_UPDATE;
+    return op == TN_HOP_DESCRIBE || op == TN_HOP_GET_HISTORY || op == TN_HOP_GET_HISTORY_REVERSE ||
+           op == TN_HOP_QUERY || op == TN_HOP_UPDATE || op == TN_HOP_POLL_UPDATE;
 }
 
 static void history_answered(tn_outcall *out)
@@ -130,15 +134,18 @@ static void history_answered(tn_outcall *out)
     req->not_owner = out->fault && (out->unsent || lost);
     req->taken_in = req->taken_in || (lost && req->op == TN_HOP_UPDATE);
     if (!out->fault && tn_wire_close_history(out->response, req) != TN_OK)
-        req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
+        req->fault =
+            tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
     if (!req->fault && req->not_owner)
-        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "shard is moving to another host, try again");
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE,
+                                   "shard is moving to another host, try again");
     tn_client_history_done(req);
 }
 
 static void damaged(tn_outcall *out, tn_arena *arena)
 {
-    out->fault = tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED, "the request is too large for another host");
+    out->fault = tn_fault_make(arena, TN_GRPC_RESOURCE_EXHAUSTED,
+                               "the request is too large for another host");
     out->unsent = false;
     out->done(out);
 }
@@ -171,7 +178,7 @@ typedef struct matching_call {
     uint64_t poll_id; /* 0: no poll */
     tn_crowd_poll crowd;
     tn_poll_ref direct;
-    bool settled; /* by history, with... */
+    bool settled;             /* by history, with... */
     ProtobufCMessage *answer; /* ...this; NULL: it must be asked again */
 } matching_call;
 
@@ -187,7 +194,9 @@ static void matching_answered(tn_outcall *out)
     if (mc->settled) {
         req->response = mc->answer;
         req->not_owner = !mc->answer;
-        req->fault = mc->answer ? NULL : tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "the task was gone, try again");
+        req->fault = mc->answer ? NULL
+                                : tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE,
+                                                "the task was gone, try again");
         tn_client_matching_done(req);
         return;
     }
@@ -199,9 +208,11 @@ static void matching_answered(tn_outcall *out)
     if (out->fault && out->broken && req->op == TN_MOP_QUERY) /* it only reads */
         req->not_owner = true;
     if (!out->fault && tn_wire_close_matching(out->response, req) != TN_OK)
-        req->fault = tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
+        req->fault =
+            tn_fault_make(req->arena, TN_GRPC_INTERNAL, "the answer of another host is damaged");
     if (!req->fault && req->not_owner)
-        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE, "task queue is moving to another host, try again");
+        req->fault = tn_fault_make(req->arena, TN_GRPC_UNAVAILABLE,
+                                   "task queue is moving to another host, try again");
     tn_client_matching_done(req);
 }
 
@@ -209,8 +220,9 @@ static void matching_answered(tn_outcall *out)
 static void may_be_answered(matching_call *mc)
 {
     tn_mreq *req = mc->req;
-    mc->direct = (tn_poll_ref){
-        .loop = tn_loop_index(tn_loop_current()), .poll_id = req->poll_id, .turn = tn_client_next_poll_id()};
+    mc->direct = (tn_poll_ref){.loop = tn_loop_index(tn_loop_current()),
+                               .poll_id = req->poll_id,
+                               .turn = tn_client_next_poll_id()};
     memcpy(mc->direct.host_id, tn_members_self_id(), sizeof(mc->direct.host_id));
     req->answer_to = !req->forwarded && req->type != TN_TASK_NEXUS ? &mc->direct : NULL;
 }
@@ -223,17 +235,19 @@ static void send_matching(const tn_member *owner, tn_mreq *req)
     mc->rl = mine();
     if (req->op == TN_MOP_POLL)
         may_be_answered(mc);
-    mc->out = (tn_outcall){.arena = req->arena,
-                           .path = TN_INTERNAL_MATCHING,
-                           .deadline_mono_ns = req->op == TN_MOP_ADD ? tn_now_mono_ns() + 10 * TN_SEC
-                                                                     : req->deadline_mono_ns,
-                           .done = matching_answered};
+    mc->out =
+        (tn_outcall){.arena = req->arena,
+                     .path = TN_INTERNAL_MATCHING,
+                     .deadline_mono_ns = req->op == TN_MOP_ADD ? tn_now_mono_ns() + 10 * TN_SEC
+                                                               : req->deadline_mono_ns,
+                     .done = matching_answered};
     req->caller = tn_door_matching_caller(req);
     mc->out.message = tn_wire_pack_matching(req);
     take_along(&mc->out, req->call);
     if (req->op == TN_MOP_POLL) {
         mc->poll_id = req->poll_id;
-        tn_map_insert(&mc->rl->polls, &mc->by_poll, tn_blob_from(&mc->poll_id, sizeof(mc->poll_id)));
+        tn_map_insert(&mc->rl->polls, &mc->by_poll,
+                      tn_blob_from(&mc->poll_id, sizeof(mc->poll_id)));
         tn_crowd_join(&mc->rl->crowds, &mc->crowd, &mc->out, req);
     }
     if (mc->out.message.p)
@@ -244,7 +258,8 @@ static void send_matching(const tn_member *owner, tn_mreq *req)
 
 static bool cancel_poll(uint64_t poll_id)
 {
-    tn_map_link *found = loops ? tn_map_find(&mine()->polls, tn_blob_from(&poll_id, sizeof(poll_id))) : NULL;
+    tn_map_link *found =
+        loops ? tn_map_find(&mine()->polls, tn_blob_from(&poll_id, sizeof(poll_id))) : NULL;
     if (!found)
         return false;
     tn_outcall_cancel(&TN_CONTAINER_OF(found, matching_call, by_poll)->out);
@@ -252,9 +267,12 @@ static bool cancel_poll(uint64_t poll_id)
 }
 
 /* Matching has let go of it: that nobody waits there any more it is told with the next poll, or soon. */
-bool tn_remote_settle_poll(const tn_poll_ref *poll, const ProtobufCMessageDescriptor *of, tn_blob packed)
+bool tn_remote_settle_poll(const tn_poll_ref *poll, const ProtobufCMessageDescriptor *of,
+                           tn_blob packed)
 {
-    tn_map_link *found = loops ? tn_map_find(&mine()->polls, tn_blob_from(&poll->poll_id, sizeof(poll->poll_id))) : NULL;
+    tn_map_link *found =
+        loops ? tn_map_find(&mine()->polls, tn_blob_from(&poll->poll_id, sizeof(poll->poll_id)))
+              : NULL;
     matching_call *mc = found ? TN_CONTAINER_OF(found, matching_call, by_poll) : NULL;
     if (!mc || mc->direct.turn != poll->turn || mc->settled || !tn_outcall_settle(&mc->out))
         return false;
@@ -286,9 +304,13 @@ void tn_remote_notice(const tn_member *owner, uint32_t service, const char *path
         tn_arena_destroy(arena);
 }
 
-static char *text(tn_arena *arena, tn_str s) { return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s)); }
+static char *text(tn_arena *arena, tn_str s)
+{
+    return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s));
+}
 
-static void send_credit(const tn_member *owner, uint32_t shard, tn_str ns_id, tn_str queue, uint32_t type)
+static void send_credit(const tn_member *owner, uint32_t shard, tn_str ns_id, tn_str queue,
+                        uint32_t type)
 {
     tn_arena *arena = tn_arena_create(0);
     Tenon__CreditCall call = TENON__CREDIT_CALL__INIT;
@@ -303,10 +325,12 @@ static void send_close_shard(const tn_member *owner, uint32_t shard)
 {
     Tenon__ShardCall call = TENON__SHARD_CALL__INIT;
     call.shard = shard;
-    tn_remote_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CLOSE_SHARD, tn_arena_create(0), &call.base);
+    tn_remote_notice(owner, TN_SERVICE_HISTORY, TN_INTERNAL_CLOSE_SHARD, tn_arena_create(0),
+                     &call.base);
 }
 
-static void send_retire(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id, tn_str run_id)
+static void send_retire(const tn_member *owner, const tn_namespace *ns, tn_str workflow_id,
+                        tn_str run_id)
 {
     tn_arena *arena = tn_arena_create(0);
     Tenon__RetireCall call = TENON__RETIRE_CALL__INIT;
@@ -344,7 +368,8 @@ static void host_told(tn_outcall *out) { one_told(((telling_call *)out)->all); }
 static uint32_t some_service(const tn_member *member)
 {
     uint32_t service = 0;
-    while (service < TN_SERVICE_COUNT && (service == TN_SERVICE_FRONTEND || !member->role_ports[service]))
+    while (service < TN_SERVICE_COUNT &&
+           (service == TN_SERVICE_FRONTEND || !member->role_ports[service]))
         service++;
     return service;
 }
@@ -380,7 +405,10 @@ static void announce_what(tn_str ns_id, bool deployments, void (*told)(void *use
     one_told(all);
 }
 
-static void announce(tn_str ns_id, void (*told)(void *user), void *user) { announce_what(ns_id, false, told, user); }
+static void announce(tn_str ns_id, void (*told)(void *user), void *user)
+{
+    announce_what(ns_id, false, told, user);
+}
 
 static void announce_deployments(tn_str ns_id, void (*told)(void *user), void *user)
 {
@@ -396,8 +424,9 @@ static void announce_map(void)
         Tenon__Done done = TENON__DONE__INIT;
         uint32_t service = some_service(members[i]);
         if (memcmp(members[i]->host_id, tn_members_self_id(), 16) != 0)
-            tn_remote_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_SHARD_MAP,
-                        tn_arena_create(0), &done.base);
+            tn_remote_notice(members[i],
+                             service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service,
+                             TN_INTERNAL_SHARD_MAP, tn_arena_create(0), &done.base);
     }
 }
 
@@ -411,14 +440,16 @@ static void announce_endpoints(uint64_t version)
         uint32_t service = some_service(members[i]);
         call.version = version;
         if (memcmp(members[i]->host_id, tn_members_self_id(), 16) != 0)
-            tn_remote_notice(members[i], service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service, TN_INTERNAL_ENDPOINTS,
-                        tn_arena_create(0), &call.base);
+            tn_remote_notice(members[i],
+                             service == TN_SERVICE_COUNT ? TN_SERVICE_FRONTEND : service,
+                             TN_INTERNAL_ENDPOINTS, tn_arena_create(0), &call.base);
     }
 }
 
 static bool moved(uint32_t service, tn_blob key)
 {
-    const tn_member *before = tn_members_owner_before(service, key), *now = tn_members_owner_now(service, key);
+    const tn_member *before = tn_members_owner_before(service, key),
+                    *now = tn_members_owner_now(service, key);
     return !before || !now ? before != now : memcmp(before->host_id, now->host_id, 16) != 0;
 }
 
@@ -426,7 +457,8 @@ static bool handed(uint32_t service, tn_blob key)
 {
     const tn_member *before = tn_members_owner_before(service, key);
     const tn_member *now = before ? tn_members_find(before->host_id) : NULL;
-    return now && now->state <= TN_MEMBER_SUSPECT && memcmp(before->host_id, tn_members_self_id(), 16) != 0;
+    return now && now->state <= TN_MEMBER_SUSPECT &&
+           memcmp(before->host_id, tn_members_self_id(), 16) != 0;
 }
 
 /* ---- figures ---- */
@@ -445,22 +477,35 @@ static void show_stats(void)
         size_t offset;
     } shown[] = {
         {"tenon_internode_calls", "calls to other hosts' roles", offsetof(tn_outcall_stats, calls)},
-        {"tenon_internode_calls_failed", "... that were answered with a fault, or not at all", offsetof(tn_outcall_stats, failed)},
-        {"tenon_internode_bytes_sent", "bytes of such calls", offsetof(tn_outcall_stats, bytes_out)},
-        {"tenon_internode_bytes_received", "bytes of their answers", offsetof(tn_outcall_stats, bytes_in)},
-        {"tenon_internode_connects", "connections made to other hosts", offsetof(tn_outcall_stats, connects)},
-        {"tenon_internode_connects_local", "... of them by local sockets", offsetof(tn_outcall_stats, connects_local)},
-        {"tenon_internode_writes", "writes to sockets that carried such calls", offsetof(tn_outcall_stats, writes)},
-        {"tenon_internode_calls_refused", "... that a circuit breaker kept back", offsetof(tn_outcall_stats, refused)},
-        {"tenon_internode_calls_crowded", "... that were refused since too much waited for their host", offsetof(tn_outcall_stats, crowded)},
-        {"tenon_internode_breakers_opened", "times that a host left calls without an answer and got none for a while",
+        {"tenon_internode_calls_failed", "... that were answered with a fault, or not at all",
+         offsetof(tn_outcall_stats, failed)},
+        {"tenon_internode_bytes_sent", "bytes of such calls",
+         offsetof(tn_outcall_stats, bytes_out)},
+        {"tenon_internode_bytes_received", "bytes of their answers",
+         offsetof(tn_outcall_stats, bytes_in)},
+        {"tenon_internode_connects", "connections made to other hosts",
+         offsetof(tn_outcall_stats, connects)},
+        {"tenon_internode_connects_local", "... of them by local sockets",
+         offsetof(tn_outcall_stats, connects_local)},
+        {"tenon_internode_writes", "writes to sockets that carried such calls",
+         offsetof(tn_outcall_stats, writes)},
+        {"tenon_internode_calls_refused", "... that a circuit breaker kept back",
+         offsetof(tn_outcall_stats, refused)},
+        {"tenon_internode_calls_crowded",
+         "... that were refused since too much waited for their host",
+         offsetof(tn_outcall_stats, crowded)},
+        {"tenon_internode_breakers_opened",
+         "times that a host left calls without an answer and got none for a while",
          offsetof(tn_outcall_stats, breakers_opened)},
-        {"tenon_internode_breakers_open", "circuit breakers that are open now; one a loop, host and role",
+        {"tenon_internode_breakers_open",
+         "circuit breakers that are open now; one a loop, host and role",
          offsetof(tn_outcall_stats, breakers_open)},
-        {"tenon_internode_reads", "reads of sockets that carried their answers", offsetof(tn_outcall_stats, reads)},
+        {"tenon_internode_reads", "reads of sockets that carried their answers",
+         offsetof(tn_outcall_stats, reads)},
     };
     for (size_t i = 0; i < TN_COUNT_OF(shown); i++)
-        tn_metrics_gauge_fn(shown[i].name, shown[i].help, NULL, 0, stat_of, (void *)shown[i].offset);
+        tn_metrics_gauge_fn(shown[i].name, shown[i].help, NULL, 0, stat_of,
+                            (void *)shown[i].offset);
 }
 
 /* ---- start and end ---- */
@@ -537,7 +582,4 @@ void tn_remote_stop(void)
         tn_loop_call(tn_loops_get(i), loop_stop, NULL);
 }
 
-void tn_remote_forget(void)
-{
-    tn_secrets_forget();
-}
+void tn_remote_forget(void) { tn_secrets_forget(); }

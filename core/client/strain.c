@@ -47,7 +47,8 @@ tn_strain_params tn_strain_parse(tn_str text)
     return out;
 }
 
-double tn_strain_step(const tn_strain_params *params, double now, double latency_ms, double error_ratio)
+double tn_strain_step(const tn_strain_params *params, double now, double latency_ms,
+                      double error_ratio)
 {
     double next = now;
     if ((params->latency_ms > 0 && latency_ms > params->latency_ms) ||
@@ -70,7 +71,8 @@ double tn_strain_multiplier(tn_strain *strain, tn_str text, uint64_t now_ns)
     if (now_ns < at)
         return now;
     tn_strain_params params = tn_strain_parse(text);
-    if (!atomic_compare_exchange_strong_explicit(&strain->refresh_at_ns, &at, now_ns + params.refresh_ns, memory_order_relaxed,
+    if (!atomic_compare_exchange_strong_explicit(&strain->refresh_at_ns, &at,
+                                                 now_ns + params.refresh_ns, memory_order_relaxed,
                                                  memory_order_relaxed))
         return now;
     double n = (double)atomic_exchange_explicit(&strain->requests, 0, memory_order_relaxed);
@@ -79,7 +81,8 @@ double tn_strain_multiplier(tn_strain *strain, tn_str text, uint64_t now_ns)
     if (!params.enabled)
         now = 1;
     else if (at > 0) /* there was a look before, so that this is an interval's */
-        now = tn_strain_step(&params, now, n > 0 ? latency / n / (double)TN_MS : 0, n > 0 ? errors / n : 0);
+        now = tn_strain_step(&params, now, n > 0 ? latency / n / (double)TN_MS : 0,
+                             n > 0 ? errors / n : 0);
     uint64_t next = (uint64_t)(now * MILLION + 0.5);
     atomic_store_explicit(&strain->parts, next ? next : 1, memory_order_relaxed);
     return now;

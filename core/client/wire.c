@@ -37,8 +37,8 @@ bool tn_wire_put_message(tn_arena *arena, const ProtobufCMessage *message, char 
     return true;
 }
 
-static bool put_request(tn_arena *arena, const ProtobufCMessage *request, tn_packed packed, char **out_type,
-                        ProtobufCBinaryData *out)
+static bool put_request(tn_arena *arena, const ProtobufCMessage *request, tn_packed packed,
+                        char **out_type, ProtobufCBinaryData *out)
 {
     if (!request || packed.of != request || !packed.bytes.n)
         return tn_wire_put_message(arena, request, out_type, out);
@@ -86,17 +86,18 @@ static const tn_parent_ref *take_parent(tn_arena *arena, const Tenon__ParentRef 
     tn_parent_ref *out = in ? TN_NEW(arena, tn_parent_ref) : NULL;
     if (!out)
         return NULL;
-    *out = (tn_parent_ref){.ns_id = tn_str_from(in->ns_id),
-                           .ns_name = tn_str_from(in->ns_name),
-                           .workflow_id = tn_str_from(in->workflow_id),
-                           .run_id = tn_str_from(in->run_id),
-                           .initiated_id = in->initiated_id,
-                           .root_workflow_id = tn_str_from(in->root_workflow_id),
-                           .root_run_id = tn_str_from(in->root_run_id),
-                           .original_run_id = tn_str_from(in->original_run_id),
-                           .pinned = {tn_str_from(in->pinned_deployment), tn_str_from(in->pinned_build_id)},
-                           .upgrade = {tn_str_from(in->upgrade_deployment), tn_str_from(in->upgrade_build_id)},
-                           .upgrade_revision = in->upgrade_revision};
+    *out = (tn_parent_ref){
+        .ns_id = tn_str_from(in->ns_id),
+        .ns_name = tn_str_from(in->ns_name),
+        .workflow_id = tn_str_from(in->workflow_id),
+        .run_id = tn_str_from(in->run_id),
+        .initiated_id = in->initiated_id,
+        .root_workflow_id = tn_str_from(in->root_workflow_id),
+        .root_run_id = tn_str_from(in->root_run_id),
+        .original_run_id = tn_str_from(in->original_run_id),
+        .pinned = {tn_str_from(in->pinned_deployment), tn_str_from(in->pinned_build_id)},
+        .upgrade = {tn_str_from(in->upgrade_deployment), tn_str_from(in->upgrade_build_id)},
+        .upgrade_revision = in->upgrade_revision};
     return out;
 }
 
@@ -131,7 +132,10 @@ static bool take_task(const Tenon__TaskRef *in, tn_task_ref *out)
 }
 
 /* One that a later release knows and we don't is less urgent than those we know. */
-static tn_caller_type take_caller(uint32_t in) { return in <= TN_CALLER_LAST ? (tn_caller_type)in : TN_CALLER_LAST; }
+static tn_caller_type take_caller(uint32_t in)
+{
+    return in <= TN_CALLER_LAST ? (tn_caller_type)in : TN_CALLER_LAST;
+}
 
 /* ---- history ---- */
 
@@ -140,7 +144,10 @@ static bool is_polled(tn_hop op)
     return op == TN_HOP_WFT_POLLED || op == TN_HOP_ACT_POLLED || op == TN_HOP_QUERY_POLLED;
 }
 
-static bool is_child(tn_hop op) { return op == TN_HOP_CHILD_STARTED || op == TN_HOP_CHILD_CLOSED || op == TN_HOP_TELL_AGAIN; }
+static bool is_child(tn_hop op)
+{
+    return op == TN_HOP_CHILD_STARTED || op == TN_HOP_CHILD_CLOSED || op == TN_HOP_TELL_AGAIN;
+}
 
 static bool is_external(tn_hop op)
 {
@@ -322,7 +329,8 @@ static bool answer_split(tn_blob packed, answer_parts *out)
     return !it.damaged;
 }
 
-static tn_status take_answer(tn_arena *arena, const answer_parts *parts, bool pass_on, ProtobufCMessage **out)
+static tn_status take_answer(tn_arena *arena, const answer_parts *parts, bool pass_on,
+                             ProtobufCMessage **out)
 {
     *out = NULL;
     if (!parts->type.n)
@@ -401,7 +409,8 @@ static const tn_task_priority *take_priority(tn_arena *arena, const Tenon__Match
         return NULL;
     tn_task_priority *out = TN_NEW(arena, tn_task_priority);
     if (out)
-        *out = (tn_task_priority){in->priority_key, in->fairness_weight, tn_str_from(in->fairness_key)};
+        *out = (tn_task_priority){in->priority_key, in->fairness_weight,
+                                  tn_str_from(in->fairness_key)};
     return out;
 }
 
@@ -419,10 +428,11 @@ bool tn_wire_open_matching(const Tenon__MatchingCall *in, tn_mreq *req)
     req->workflow_id = tn_str_from(in->workflow_id);
     req->run_id = tn_str_from(in->run_id);
     req->forwarded = in->forwarded;
-    req->directive = (tn_directive){.behavior = in->behavior,
-                                    .version = {tn_str_from(in->deployment), tn_str_from(in->build_id)},
-                                    .revision = in->revision,
-                                    .use_ramping = in->use_ramping};
+    req->directive =
+        (tn_directive){.behavior = in->behavior,
+                       .version = {tn_str_from(in->deployment), tn_str_from(in->build_id)},
+                       .revision = in->revision,
+                       .use_ramping = in->use_ramping};
     req->placed = true;
     if (!take_message(req->arena, in->request_type, in->request, &request) ||
         !take_message(req->arena, in->query_type, in->query, &query))

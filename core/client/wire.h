@@ -25,7 +25,8 @@ Tenon__PollRef *tn_wire_put_poll(tn_arena *arena, const tn_poll_ref *poll); /* N
 bool tn_wire_take_poll(const Tenon__PollRef *in, tn_poll_ref *out); /* false: damaged, or none */
 /* Of an ADD that has one, in the arena.  False: it does not fit. */
 bool tn_wire_put_match(tn_arena *arena, const tn_mreq *req, Tenon__MatchingAnswer *out);
-tn_status tn_wire_take_match(tn_arena *arena, tn_blob packed, uint32_t type, const tn_poll_match **out) TN_WARN_UNUSED;
+tn_status tn_wire_take_match(tn_arena *arena, tn_blob packed, uint32_t type,
+                             const tn_poll_match **out) TN_WARN_UNUSED;
 
 #define TN_INTERNAL_HISTORY "/tenon.History/Call"
 #define TN_INTERNAL_CREDIT "/tenon.History/Credit"

@@ -68,7 +68,8 @@ bool tn_dyn_bool(tn_dyn_key key, tn_str ns, tn_str task_queue)
 
 tn_str tn_dyn_text(tn_dyn_key key)
 {
-    TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_TEXT || tn_dyn_infos[key].type == TN_DYN_TYPE_MAP);
+    TN_DEBUG_ASSERT(tn_dyn_infos[key].type == TN_DYN_TYPE_TEXT ||
+                    tn_dyn_infos[key].type == TN_DYN_TYPE_MAP);
     return tn_str_from(lookup(key, (tn_str){NULL, 0}, (tn_str){NULL, 0}, 0).text);
 }
 

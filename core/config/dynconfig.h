@@ -306,10 +306,11 @@ typedef enum tn_dyn_key {
 
 /* ---- reading [any]: no lock, no allocation; without constraints in the file an array lookup ----
  * ns, task_queue: empty where they do not apply.  Before tn_dynconfig_start: the defaults. */
-int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue); /* INT, MODE, and DURATION in ns */
+/* INT, MODE, and DURATION in ns */
+int64_t tn_dyn_i64(tn_dyn_key key, tn_str ns, tn_str task_queue);
 bool tn_dyn_bool(tn_dyn_key key, tn_str ns, tn_str task_queue);
 double tn_dyn_f64(tn_dyn_key key, tn_str ns, tn_str task_queue);
-tn_str tn_dyn_text(tn_dyn_key key); /* TEXT; lives as long as the process */
+tn_str tn_dyn_text(tn_dyn_key key);               /* TEXT; lives as long as the process */
 tn_str tn_dyn_text_in(tn_dyn_key key, tn_str ns); /* the same, of a namespace */
 /* With the task type (1 workflow, 2 activity, 3 nexus) that an entry may be constrained to. */
 int64_t tn_dyn_task_i64(tn_dyn_key key, tn_str ns, tn_str task_queue, int32_t task_type);
@@ -336,7 +337,8 @@ void tn_dynconfig_look_now(void *unused);
 /* A reload: the file is read [main], whether it seems changed or not, and taken by tn_loop_call of commit on the watching
  * loop, or discarded.  *out is NULL without a file. */
 typedef struct tn_dynconfig_fresh tn_dynconfig_fresh;
-tn_status tn_dynconfig_prepare(tn_config_problems *problems, tn_dynconfig_fresh **out) TN_WARN_UNUSED;
+tn_status tn_dynconfig_prepare(tn_config_problems *problems,
+                               tn_dynconfig_fresh **out) TN_WARN_UNUSED;
 void tn_dynconfig_commit(void *fresh); /* NULL allowed */
 void tn_dynconfig_discard(tn_dynconfig_fresh *fresh);
 /* Values from a text, as if it were the file [main] (tests, fuzzing).  *warnings: how many entries

@@ -323,16 +323,25 @@ const char *tn_dyn_foreign_why(tn_str key)
     static const struct {
         const char *begins, *ends, *why;
     } reasons[] = {
-        {"worker.persistence", "", "workers ask history and not the store (history.persistenceMaxQPS counts it): it has no effect"},
+        {"worker.persistence", "",
+         "workers ask history and not the store (history.persistenceMaxQPS counts it): it has no "
+         "effect"},
         {"worker.scanner", "QPS", "there are no scanners to be limited here: it has no effect"},
-        {"worker.executionScanner", "QPS", "there are no scanners to be limited here: it has no effect"},
-        {"system.visibilityPersistenceMax", "QPS", "the search store is limited by frontend.namespaceRPS.visibility: it has no effect"},
-        {"internal-frontend.", "", "there is no internal frontend here, frontend.rps and its kin hold for all: it has no effect"},
-        {"history.taskScheduler", "QPS", "tasks are handed on by those who made them: it has no effect (history.persistenceMaxQPS counts them)"},
+        {"worker.executionScanner", "QPS",
+         "there are no scanners to be limited here: it has no effect"},
+        {"system.visibilityPersistenceMax", "QPS",
+         "the search store is limited by frontend.namespaceRPS.visibility: it has no effect"},
+        {"internal-frontend.", "",
+         "there is no internal frontend here, frontend.rps and its kin hold for all: it has no "
+         "effect"},
+        {"history.taskScheduler", "QPS",
+         "tasks are handed on by those who made them: it has no effect (history.persistenceMaxQPS "
+         "counts them)"},
         {"history.", "MaxPollRPS", "tasks are not polled from the store: it has no effect"},
         {"history.", "MaxPollHostRPS", "tasks are not polled from the store: it has no effect"},
         {"system.persistenceHealthSignal", "",
-         "the store's health is measured between two refreshes of ....persistenceDynamicRateLimitingParams: it has no effect"},
+         "the store's health is measured between two refreshes of "
+         "....persistenceDynamicRateLimitingParams: it has no effect"},
     };
     for (size_t i = 0; i < TN_COUNT_OF(reasons); i++) {
         tn_str begins = tn_str_from(reasons[i].begins), ends = tn_str_from(reasons[i].ends);

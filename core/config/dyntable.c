@@ -176,7 +176,9 @@ static bool take_map(const tn_config *node, tn_dyn_value *out)
         if (text.n)
             tn_buf_put_u8(&text, ',');
         for (size_t i = 0; i < name.n; i++)
-            tn_buf_put_u8(&text, (uint8_t)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] + ('a' - 'A') : name.p[i]));
+            tn_buf_put_u8(&text,
+                          (uint8_t)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] + ('a' - 'A')
+                                                                         : name.p[i]));
         tn_buf_put_u8(&text, '=');
         tn_buf_put(&text, value.p, value.n);
     }

@@ -20,13 +20,14 @@ void tn_dyn_warn(tn_dyn_key key, tn_str ns, tn_str id, int64_t value)
         return;
     uint64_t now = tn_now_mono_ns();
     uint_fast64_t until = atomic_load_explicit(&told[key].quiet_until_ns, memory_order_relaxed);
-    if (now < until || !atomic_compare_exchange_strong_explicit(&told[key].quiet_until_ns, &until, now + PAUSE_NS,
-                                                                memory_order_relaxed, memory_order_relaxed)) {
+    if (now < until ||
+        !atomic_compare_exchange_strong_explicit(&told[key].quiet_until_ns, &until, now + PAUSE_NS,
+                                                 memory_order_relaxed, memory_order_relaxed)) {
         atomic_fetch_add_explicit(&told[key].left_out, 1, memory_order_relaxed);
         return;
     }
     uint64_t left_out = atomic_exchange_explicit(&told[key].left_out, 0, memory_order_relaxed);
-    TN_LOG(TN_LOG_WARN, "limits", "more than the limit for warnings", TN_LOG_Z("limit", tn_dyn_key_name(key)),
-           TN_LOG_S("namespace", ns), TN_LOG_S("id", id), TN_LOG_I("is", value), TN_LOG_I("may_be", limit),
-           TN_LOG_U("not_told", left_out));
+    TN_LOG(TN_LOG_WARN, "limits", "more than the limit for warnings",
+           TN_LOG_Z("limit", tn_dyn_key_name(key)), TN_LOG_S("namespace", ns), TN_LOG_S("id", id),
+           TN_LOG_I("is", value), TN_LOG_I("may_be", limit), TN_LOG_U("not_told", left_out));
 }

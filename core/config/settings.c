@@ -57,13 +57,17 @@ static const struct row rows[] = {
     {"limits.visibilityTimeout", ROW_DURATION, AT(visibility_timeout_ns), TN_SEC / 10, HOUR},
     {"limits.authTimeout", ROW_DURATION, AT(auth_timeout_ns), TN_SEC / 10, HOUR},
     {"global.tls.refreshInterval", ROW_DURATION, AT(tls.refresh_ns), 0, 10000 * 24 * HOUR},
-    {"global.tls.expirationChecks.warningWindow", ROW_DURATION, AT(tls.warning_ns), 0, 10000 * 24 * HOUR},
-    {"global.tls.expirationChecks.errorWindow", ROW_DURATION, AT(tls.error_ns), 0, 10000 * 24 * HOUR},
-    {"global.tls.expirationChecks.checkInterval", ROW_DURATION, AT(tls.check_ns), 0, 10000 * 24 * HOUR},
+    {"global.tls.expirationChecks.warningWindow", ROW_DURATION, AT(tls.warning_ns), 0,
+     10000 * 24 * HOUR},
+    {"global.tls.expirationChecks.errorWindow", ROW_DURATION, AT(tls.error_ns), 0,
+     10000 * 24 * HOUR},
+    {"global.tls.expirationChecks.checkInterval", ROW_DURATION, AT(tls.check_ns), 0,
+     10000 * 24 * HOUR},
     {"authorization.authHeaderName", ROW_TEXT, AT(auth_header), 0, 0},
     {"authorization.authExtraHeaderName", ROW_TEXT, AT(auth_extra_header), 0, 0},
     {"authorization.audience", ROW_TEXT, AT(auth_audience), 0, 0},
-    {"authorization.audit.maxQueueBytes", ROW_BYTES, AT(audit.queue_bytes_max), 64u << 10, UINT64_C(1) << 30},
+    {"authorization.audit.maxQueueBytes", ROW_BYTES, AT(audit.queue_bytes_max), 64u << 10,
+     UINT64_C(1) << 30},
     {"namespaces.retention", ROW_DURATION, AT(create_retention_ns), HOUR, 10000 * 24 * HOUR},
 };
 
@@ -245,9 +249,11 @@ static void read_membership(const tn_config *root, tn_config_problems *problems,
     for (size_t i = 0; i < s->seeds_count; i++) {
         const char *colon = strrchr(s->seeds[i], ':');
         uint64_t port;
-        if (!colon || colon == s->seeds[i] || !tn_parse_u64(tn_str_from(colon + 1), &port) || port == 0 || port > 65535)
-            tn_config_complain_at(problems, root, "global.membership.seeds", "write HOST:PORT, such as 10.0.0.7:6933",
-                                  "has \"%.60s\"", s->seeds[i]);
+        if (!colon || colon == s->seeds[i] || !tn_parse_u64(tn_str_from(colon + 1), &port) ||
+            port == 0 || port > 65535)
+            tn_config_complain_at(problems, root, "global.membership.seeds",
+                                  "write HOST:PORT, such as 10.0.0.7:6933", "has \"%.60s\"",
+                                  s->seeds[i]);
     }
     int32_t records = 1, local = 1;
     if (tn_config_bool(root, "global.membership.records", &records, &err) == TN_EINVALID)
@@ -257,7 +263,8 @@ static void read_membership(const tn_config *root, tn_config_problems *problems,
         tn_config_problems_add(problems, err.text);
     s->membership_local = local != 0;
     if (!records && !s->seeds_count)
-        tn_config_complain_at(problems, root, "global.membership.records", "name the members in global.membership.seeds",
+        tn_config_complain_at(problems, root, "global.membership.records",
+                              "name the members in global.membership.seeds",
                               "is false, and there are no seeds: nobody could be found");
 }
 
@@ -379,8 +386,8 @@ static void read_auth(const tn_config *root, const char *path, const char *examp
 }
 
 /* A header's name: in lower case, as HTTP/2 has it; gRPC's own are not the caller's to choose. */
-static void check_header(const tn_config *root, const char *path, tn_config_problems *problems, tn_settings *s,
-                         const char **name)
+static void check_header(const tn_config *root, const char *path, tn_config_problems *problems,
+                         tn_settings *s, const char **name)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
     size_t n = strlen(*name);
@@ -391,7 +398,8 @@ static void check_header(const tn_config *root, const char *path, tn_config_prob
     *name = lower;
     if (n == 0 || n > 63 || strspn(lower, allowed) != n || strncmp(lower, "grpc-", 5) == 0)
         tn_config_complain_at(problems, root, path, "write a name such as x-user",
-                              "has \"%.80s\", wants a header of letters, digits, - _ and ., 63 at most, not one of gRPC's",
+                              "has \"%.80s\", wants a header of letters, digits, - _ and ., 63 at "
+                              "most, not one of gRPC's",
                               lower);
 }
 
@@ -437,10 +445,12 @@ static void read_control(const tn_config *root, tn_config_problems *problems, tn
         memcpy(path + n, "/control.sock", sizeof "/control.sock");
         s->control_socket = path;
     }
-    if (s->control_socket && (s->control_socket[0] != '/' || strlen(s->control_socket) > SOCKET_PATH_MAX))
-        tn_config_complain_at(problems, root, "control.socket", "write the whole path, such as /run/tenon/control.sock",
-                              "has \"%.120s\", wants an absolute path of %d bytes at most", s->control_socket,
-                              SOCKET_PATH_MAX);
+    if (s->control_socket &&
+        (s->control_socket[0] != '/' || strlen(s->control_socket) > SOCKET_PATH_MAX))
+        tn_config_complain_at(problems, root, "control.socket",
+                              "write the whole path, such as /run/tenon/control.sock",
+                              "has \"%.120s\", wants an absolute path of %d bytes at most",
+                              s->control_socket, SOCKET_PATH_MAX);
 }
 
 #define TLS_PATHS_MAX 64
@@ -480,7 +490,8 @@ static void read_all(const tn_config *root, tn_config_problems *problems, tn_set
     check_header(root, "authorization.authExtraHeaderName", problems, s, &s->auth_extra_header);
     if (strlen(s->auth_audience) > AUDIENCE_MAX)
         tn_config_complain_at(problems, root, "authorization.audience", "write a shorter name",
-                              "has %zu bytes, wants %d at most", strlen(s->auth_audience), AUDIENCE_MAX);
+                              "has %zu bytes, wants %d at most", strlen(s->auth_audience),
+                              AUDIENCE_MAX);
     tn_settings_audit_read(root, problems, &s->audit);
     s->plugin_dirs[0] = TN_PLUGIN_DIR;
     s->plugin_dirs_count = 1;
@@ -583,15 +594,16 @@ void tn_settings_dev_yaml(const tn_settings_dev_options *o, tn_buf *out)
     tn_buf_printf(out, "services:\n  frontend:\n    rpc:\n      grpcPort: %llu\n",
                   (unsigned long long)o->port);
     put_setting(out, "      bindOnIP", o->ip, "");
-    tn_buf_printf(out, "  history: {}\n  matching: {}\n  worker: {}\n"
-                       "persistence:\n  defaultStore: main\n  visibilityStore: visibility\n"
-                       "  numHistoryShards: %u\n"
-                       "  datastores:\n    main:\n      plugin: sqlite\n",
+    tn_buf_printf(out,
+                  "  history: {}\n  matching: {}\n  worker: {}\n"
+                  "persistence:\n  defaultStore: main\n  visibilityStore: visibility\n"
+                  "  numHistoryShards: %u\n"
+                  "  datastores:\n    main:\n      plugin: sqlite\n",
                   DEV_SHARDS);
     put_setting(out, "      path", o->db_filename ? o->db_filename : ":memory:", "");
     tn_buf_printf(out, "    visibility:\n      plugin: sqlite\n");
-    put_setting(out, "      path", o->db_filename ? o->db_filename : ":memory:",
-                o->db_filename ? ".visibility" : "");
+    put_setting(out, "      path",
+                o->db_filename ? o->db_filename : ":memory:", o->db_filename ? ".visibility" : "");
     tn_buf_printf(
         out, "authorization:\n  claimMapper: {plugin: none}\n  authorizer: {plugin: allow_all}\n");
     if (o->plugin_dir) {

@@ -60,8 +60,10 @@ typedef struct tn_settings {
     const char *seeds
         [TN_SETTINGS_LIST_MAX]; /* global.membership.seeds: "ip:port" of members' membership ports */
     size_t seeds_count;
-    bool membership_local; /* global.membership.localSockets: processes of this machine call each other by local sockets */
-    bool membership_records; /* global.membership.records: others are found by their records in the store, too */
+    /* global.membership.localSockets: processes of this machine call each other by local sockets */
+    bool membership_local;
+    /* global.membership.records: others are found by their records in the store, too */
+    bool membership_records;
     /* services.frontend.rpc.httpAdditionalForwardedHeaders */
     const char *http_forwarded[TN_SETTINGS_LIST_MAX];
     size_t http_forwarded_count;

@@ -25,7 +25,8 @@ static tn_blob host_of(tn_str peer)
 static uint64_t key_of(const tn_call *call, tn_str ns_id)
 {
     uint64_t known = call->caller;
-    uint64_t who = known ? known : tn_hash64_stable(host_of(tn_call_peer(call)), (tn_blob){NULL, 0});
+    uint64_t who =
+        known ? known : tn_hash64_stable(host_of(tn_call_peer(call)), (tn_blob){NULL, 0});
     uint64_t where = tn_hash64_stable(tn_blob_of_str(ns_id), (tn_blob){NULL, 0});
     return (who ^ (where * UINT64_C(0x9e3779b97f4a7c15))) | 1;
 }
@@ -33,7 +34,8 @@ static uint64_t key_of(const tn_call *call, tn_str ns_id)
 /* The place is its new owner's with empty buckets; calls of the old one that are under way count for the new one. */
 static bool take_over(tn_caller *place, uint64_t held, uint64_t key)
 {
-    if (!atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(&place->key, &held, key, memory_order_relaxed,
+                                                 memory_order_relaxed))
         return held == key;
     for (size_t kind = 0; kind < TN_RATES; kind++) {
         for (size_t p = 0; p < TN_RATE_PRIORITIES; p++)

@@ -369,12 +369,13 @@ static void register_served(void)
     for (size_t i = 0; i < tn_fmethods_count; i++) {
         const tn_method *known = tn_proto_method(tn_str_from(tn_fmethods[i].path));
         TN_ASSERT(known);
-        methods[i] = (tn_rpc_method){.path = tn_fmethods[i].path,
-                                     .input = known->input,
-                                     .output = known->output,
-                                     .flags = tn_fmethods[i].flags & TN_FM_HTTP ? TN_RPC_HTTP_ONLY : 0,
-                                     .handle = handle,
-                                     .user = &tn_fmethods[i]};
+        methods[i] =
+            (tn_rpc_method){.path = tn_fmethods[i].path,
+                            .input = known->input,
+                            .output = known->output,
+                            .flags = tn_fmethods[i].flags & TN_FM_HTTP ? TN_RPC_HTTP_ONLY : 0,
+                            .handle = handle,
+                            .user = &tn_fmethods[i]};
     }
     tn_rpc_register(methods, tn_fmethods_count);
 }

@@ -25,7 +25,7 @@ typedef struct ns_place {
     atomic_uint_fast64_t key; /* hash of the namespace's id; 0: free */
     tn_rate_buckets rates[TN_RATES];
     tn_rate_buckets shares[TN_RATES]; /* of the host's rates */
-    tn_rate_buckets deployments; /* being read */
+    tn_rate_buckets deployments;      /* being read */
     atomic_uint_fast64_t seen;
     tn_rate_callers callers; /* of this namespace: callers.h */
     atomic_int waiting[TN_WAITS];
@@ -70,11 +70,14 @@ static tn_rate rate_of(int kind, tn_str ns)
     static const struct {
         tn_dyn_key rps, global, burst;
     } keys[TN_RATES] = {
-        [TN_RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_GLOBAL_NAMESPACE_RPS, TN_DYN_FRONTEND_NAMESPACE_BURST},
-        [TN_RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS, TN_DYN_FRONTEND_GLOBAL_VISIBILITY_RPS,
-                             TN_DYN_FRONTEND_VISIBILITY_BURST},
-        [TN_RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS, TN_DYN_FRONTEND_GLOBAL_REPLICATION_RPS,
-                             TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
+        [TN_RATE_CALLS] = {TN_DYN_FRONTEND_NAMESPACE_RPS, TN_DYN_FRONTEND_GLOBAL_NAMESPACE_RPS,
+                           TN_DYN_FRONTEND_NAMESPACE_BURST},
+        [TN_RATE_VISIBILITY] = {TN_DYN_FRONTEND_VISIBILITY_RPS,
+                                TN_DYN_FRONTEND_GLOBAL_VISIBILITY_RPS,
+                                TN_DYN_FRONTEND_VISIBILITY_BURST},
+        [TN_RATE_NS_CHANGES] = {TN_DYN_FRONTEND_NAMESPACE_REPLICATION_RPS,
+                                TN_DYN_FRONTEND_GLOBAL_REPLICATION_RPS,
+                                TN_DYN_FRONTEND_NAMESPACE_REPLICATION_BURST},
     };
     double rps = of_cluster(keys[kind].global, keys[kind].rps, ns);
     return (tn_rate){rps, rps * tn_dyn_f64(keys[kind].burst, ns, TN_STR(""))};
@@ -107,7 +110,8 @@ static uint32_t priority_of(const tn_fcall *f, const tn_fmethod *method)
 }
 
 /* The namespace's rate, of which each that calls has an equal share first. */
-static bool namespace_has_room(tn_fcall *f, ns_place *place, int kind, double ratio, uint32_t priority, uint64_t now)
+static bool namespace_has_room(tn_fcall *f, ns_place *place, int kind, double ratio,
+                               uint32_t priority, uint64_t now)
 {
     tn_rate rate = rate_of(kind, f->ns->name);
     if (rate.per_second <= 0)
@@ -116,21 +120,29 @@ static bool namespace_has_room(tn_fcall *f, ns_place *place, int kind, double ra
         return tn_rate_allows(&place->rates[kind], rate, ratio, priority, now);
     tn_caller *caller = tn_front_caller(f->call, f->ns->id, now);
     uint32_t n = tn_rate_callers_count(&place->callers, &caller->seen, now);
-    if (tn_rate_allows_one_of(&place->rates[kind], &caller->shares[kind], n, rate, ratio, priority, now))
+    if (tn_rate_allows_one_of(&place->rates[kind], &caller->shares[kind], n, rate, ratio, priority,
+                              now))
         return true;
     if (n > 1)
         tn_counter_inc(tn_metrics_counter("caller_share_refusals",
-                                          "calls refused of callers that had taken their share of a namespace's rate beside others",
+                                          "calls refused of callers that had taken their share of "
+                                          "a namespace's rate beside others",
                                           &TN_LABEL("namespace", f->ns->name), 1));
     return false;
 }
 
 static tn_str changed_name(const ProtobufCMessage *request)
 {
-    if (request->descriptor == &temporal__api__workflowservice__v1__update_namespace_request__descriptor)
-        return tn_str_from(((const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *)request)->namespace_);
-    if (request->descriptor == &temporal__api__workflowservice__v1__register_namespace_request__descriptor)
-        return tn_str_from(((const Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *)request)->namespace_);
+    if (request->descriptor ==
+        &temporal__api__workflowservice__v1__update_namespace_request__descriptor)
+        return tn_str_from(
+            ((const Temporal__Api__Workflowservice__V1__UpdateNamespaceRequest *)request)
+                ->namespace_);
+    if (request->descriptor ==
+        &temporal__api__workflowservice__v1__register_namespace_request__descriptor)
+        return tn_str_from(
+            ((const Temporal__Api__Workflowservice__V1__RegisterNamespaceRequest *)request)
+                ->namespace_);
     return (tn_str){NULL, 0};
 }
 
@@ -147,7 +159,8 @@ static const tn_fault *check_rates(tn_fcall *f, const tn_fmethod *method, ns_pla
                                   "namespace rate limit exceeded");
     tn_rate rate = host_rate_of(kind);
     bool room = place ? tn_rate_allows_one_of(&host_rates[kind], &place->shares[kind],
-                                              tn_rate_callers_count(&callers, &place->seen, now), rate, ratio, priority, now)
+                                              tn_rate_callers_count(&callers, &place->seen, now),
+                                              rate, ratio, priority, now)
                       : tn_rate_allows(&host_rates[kind], rate, ratio, priority, now);
     if (!room)
         return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_SYSTEM,
@@ -167,7 +180,8 @@ static const tn_fault *check_waiting(tn_fcall *f, const tn_fmethod *method, ns_p
         return NULL;
     f->waiting = &place->waiting[method->waits];
     int before = atomic_fetch_add_explicit(f->waiting, 1, memory_order_relaxed);
-    max = (int64_t)ceil(of_cluster(TN_DYN_FRONTEND_GLOBAL_NAMESPACE_COUNT, TN_DYN_FRONTEND_NAMESPACE_COUNT, f->ns->name));
+    max = (int64_t)ceil(of_cluster(TN_DYN_FRONTEND_GLOBAL_NAMESPACE_COUNT,
+                                   TN_DYN_FRONTEND_NAMESPACE_COUNT, f->ns->name));
     if (max <= 0 || before < max)
         return NULL;
     tn_front_release(f);
@@ -196,12 +210,14 @@ const tn_fault *tn_front_deployment_read_rate(tn_fcall *f)
     size_t frontends = tn_members_count(TN_SERVICE_FRONTEND);
     double rps = (double)tn_dyn_i64(TN_DYN_FRONTEND_DEPLOYMENT_READ_RPS, f->ns->name, TN_STR("")) /
                  (double)(frontends ? frontends : 1);
-    tn_rate rate = {rps, rps * tn_dyn_f64(TN_DYN_FRONTEND_DEPLOYMENT_READ_BURST, f->ns->name, TN_STR(""))};
+    tn_rate rate = {
+        rps, rps * tn_dyn_f64(TN_DYN_FRONTEND_DEPLOYMENT_READ_BURST, f->ns->name, TN_STR(""))};
     if (tn_rate_allows(&place_of(f->ns)->deployments, rate, 1, 0, tn_now_mono_ns()))
         return NULL;
-    return tn_fault_exhausted(f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE,
-                              "Worker Deployment Read API rate limit exceeded for namespace \"" TN_STR_FMT "\"",
-                              TN_STR_ARG(f->ns->name));
+    return tn_fault_exhausted(
+        f->call->arena, CAUSE_RPS_LIMIT, SCOPE_NAMESPACE,
+        "Worker Deployment Read API rate limit exceeded for namespace \"" TN_STR_FMT "\"",
+        TN_STR_ARG(f->ns->name));
 }
 
 void tn_front_release(tn_fcall *f)

@@ -172,7 +172,8 @@ static void namespace_verdict(tn_auth_filter *filter, bool allowed)
         return;
     l->more = l->out->n_namespaces == l->page; /* there is one more to show */
     if (!l->more)
-        l->out->namespaces[l->out->n_namespaces++] = tn_front_describe_namespace(ns, l->f->call->arena);
+        l->out->namespaces[l->out->n_namespaces++] =
+            tn_front_describe_namespace(ns, l->f->call->arena);
 }
 
 static void namespaces_listed(tn_auth_filter *filter)

@@ -47,10 +47,12 @@ void tn_do_nexus_completed(tn_fcall *f)
     Temporal__Api__Workflowservice__V1__RespondNexusTaskCompletedRequest *r =
         REQUEST(f, RespondNexusTaskCompletedRequest);
     const Temporal__Api__Nexus__V1__StartOperationResponse *start =
-        r->response && r->response->variant_case == TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION
+        r->response && r->response->variant_case ==
+                           TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION
             ? r->response->start_operation
             : NULL;
-    if (start && start->variant_case == TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_ASYNC_SUCCESS) {
+    if (start && start->variant_case ==
+                     TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_ASYNC_SUCCESS) {
         const char *token = start->async_success->operation_token;
         int64_t max = tn_front_limit(f, TN_DYN_NEXUS_TOKEN_LENGTH);
         if (!*token)
@@ -60,8 +62,8 @@ void tn_do_nexus_completed(tn_fcall *f)
             return;
         }
         if ((int64_t)strlen(token) > max) {
-            tn_front_invalid(f, "operation token length exceeds allowed limit (%zu/%lld)", strlen(token),
-                             (long long)max);
+            tn_front_invalid(f, "operation token length exceeds allowed limit (%zu/%lld)",
+                             strlen(token), (long long)max);
             return;
         }
     }
@@ -70,15 +72,18 @@ void tn_do_nexus_completed(tn_fcall *f)
 
 void tn_do_nexus_failed(tn_fcall *f)
 {
-    Temporal__Api__Workflowservice__V1__RespondNexusTaskFailedRequest *r = REQUEST(f, RespondNexusTaskFailedRequest);
+    Temporal__Api__Workflowservice__V1__RespondNexusTaskFailedRequest *r =
+        REQUEST(f, RespondNexusTaskFailedRequest);
     const Tenon__TaskToken *token = tn_front_token(f, r->task_token);
     if (!token || token->kind != TN_TOKEN_NEXUS)
         tn_front_invalid(f, "Error deserializing task token.");
     else if (!r->error && !r->failure)
         tn_front_invalid(f, "request must contain error or failure");
-    else if (r->failure && r->failure->failure_info_case !=
-                               TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO)
-        tn_front_invalid(f, "request Failure must contain error or failure with NexusHandlerFailureInfo");
+    else if (r->failure &&
+             r->failure->failure_info_case !=
+                 TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO)
+        tn_front_invalid(
+            f, "request Failure must contain error or failure with NexusHandlerFailureInfo");
     else
         to_matching(f, r->task_token);
 }
@@ -92,7 +97,9 @@ static const tn_fault *without_details(tn_arena *arena, const tn_fault *fault)
 {
     if (fault->code == TN_GRPC_INVALID_ARGUMENT)
         return tn_fault_make(arena, fault->code, "bad request");
-    return fault->code == TN_GRPC_RESOURCE_EXHAUSTED ? tn_fault_make(arena, fault->code, "resource exhausted") : fault;
+    return fault->code == TN_GRPC_RESOURCE_EXHAUSTED
+               ? tn_fault_make(arena, fault->code, "resource exhausted")
+               : fault;
 }
 
 static void completed(tn_hreq *h)
@@ -120,14 +127,15 @@ void tn_do_nexus_complete(tn_fcall *f)
     uint64_t own = tn_now_mono_ns() + 10 * TN_SEC;
     int64_t max = tn_front_limit(f, TN_DYN_NEXUS_TOKEN_LENGTH);
     Tenon__NexusCompletion *completion;
-    if (TN_PROTO_UNPACK(tenon__nexus_completion, (tn_blob_from(r->completion.data, r->completion.len)), arena,
-                        &completion, NULL) != TN_OK) {
+    if (TN_PROTO_UNPACK(tenon__nexus_completion,
+                        (tn_blob_from(r->completion.data, r->completion.len)), arena, &completion,
+                        NULL) != TN_OK) {
         tn_front_invalid(f, "bad request");
         return;
     }
     if ((int64_t)strlen(completion->token) > max) {
-        tn_front_invalid(f, "operation token length exceeds allowed limit (%zu/%lld)", strlen(completion->token),
-                         (long long)max);
+        tn_front_invalid(f, "operation token length exceeds allowed limit (%zu/%lld)",
+                         strlen(completion->token), (long long)max);
         return;
     }
     f->hreq = (tn_hreq){.arena = arena,
@@ -137,7 +145,8 @@ void tn_do_nexus_complete(tn_fcall *f)
                         .workflow_id = tn_str_from(r->workflow_id),
                         .run_id = tn_str_from(r->run_id),
                         .request = &completion->base,
-                        .deadline_mono_ns = f->call->deadline_mono_ns < own ? f->call->deadline_mono_ns : own,
+                        .deadline_mono_ns =
+                            f->call->deadline_mono_ns < own ? f->call->deadline_mono_ns : own,
                         .done = completed,
                         .user = f};
     tn_client_history(&f->hreq);
@@ -157,7 +166,8 @@ static void dispatched(tn_mreq *m)
         tn_front_fail(f, without_details(f->call->arena, m->fault));
         return;
     }
-    Temporal__Api__Nexusservice__V1__DispatchNexusTaskResponse *out = tn_arena_alloc(f->call->arena, sizeof(*out));
+    Temporal__Api__Nexusservice__V1__DispatchNexusTaskResponse *out =
+        tn_arena_alloc(f->call->arena, sizeof(*out));
     temporal__api__nexusservice__v1__dispatch_nexus_task_response__init(out);
     if (m->response && tn_proto_pack(m->response, f->call->arena, &packed) == TN_OK)
         out->outcome = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
@@ -179,8 +189,9 @@ void tn_do_nexus_dispatch(tn_fcall *f)
     uint64_t now = tn_now_mono_ns(), until = now + ANSWER_WITHIN_NS;
     Temporal__Api__Nexus__V1__Request *request;
     tn_mreq *m = &f->mreq;
-    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__request, (tn_blob_from(r->request.data, r->request.len)),
-                        f->call->arena, &request, NULL) != TN_OK) {
+    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__request,
+                        (tn_blob_from(r->request.data, r->request.len)), f->call->arena, &request,
+                        NULL) != TN_OK) {
         tn_front_invalid(f, "bad request");
         return;
     }
@@ -198,7 +209,8 @@ void tn_do_nexus_dispatch(tn_fcall *f)
                    .type = TN_TASK_NEXUS,
                    .request = &request->base,
                    .call = f->call,
-                   .deadline_mono_ns = f->call->deadline_mono_ns < until ? f->call->deadline_mono_ns : until,
+                   .deadline_mono_ns =
+                       f->call->deadline_mono_ns < until ? f->call->deadline_mono_ns : until,
                    .done = dispatched,
                    .user = f};
     tn_client_matching(m);

@@ -63,8 +63,10 @@ void tn_front_history(tn_fcall *f, tn_hop op, const char *workflow_id, const cha
                       const ProtobufCMessage *request);
 
 /* poll.c: to matching; its answer is the call's, or `done` goes on (and sees to the answer). */
-void tn_front_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type);
-void tn_front_matching_step(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
+void tn_front_matching(tn_fcall *f, tn_mop op, const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
+                       uint32_t type);
+void tn_front_matching_step(tn_fcall *f, tn_mop op,
+                            const Temporal__Api__Taskqueue__V1__TaskQueue *queue,
                             const ProtobufCMessage *request, void (*done)(tn_mreq *m));
 
 /* limits.c: what must hold before a method runs.  NULL: go on. */
@@ -109,15 +111,17 @@ const tn_fault *tn_front_check_start(
 const tn_fault *tn_front_check_signal_with_start(
     tn_fcall *f, Temporal__Api__Workflowservice__V1__SignalWithStartWorkflowExecutionRequest *r);
 /* versioning.c: is it one, and does its version serve the queue?  Then that version is taken as in use again. */
-const tn_fault *tn_front_use_override(tn_fcall *f, const Temporal__Api__Workflow__V1__VersioningOverride *override,
-                                      const char *queue);
-const tn_fault *tn_front_check_override(tn_arena *arena,
-                                        const Temporal__Api__Workflow__V1__VersioningOverride *override);
+const tn_fault *tn_front_use_override(
+    tn_fcall *f, const Temporal__Api__Workflow__V1__VersioningOverride *override,
+    const char *queue);
+const tn_fault *tn_front_check_override(
+    tn_arena *arena, const Temporal__Api__Workflow__V1__VersioningOverride *override);
 /* NULL, or why such a worker may not poll. */
-const tn_fault *tn_front_check_worker(const tn_fcall *f,
-                                      const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
+const tn_fault *tn_front_check_worker(
+    const tn_fcall *f, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
 /* Goes on when the worker's version is known to serve the queue, or fails the call. */
-void tn_front_poll_version(tn_fcall *f, const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
+void tn_front_poll_version(tn_fcall *f,
+                           const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options,
                            const Temporal__Api__Taskqueue__V1__TaskQueue *queue, uint32_t type,
                            void (*go)(tn_fcall *f));
 /* limits.c: reading of worker deployments has a rate of its own. */
@@ -142,8 +146,8 @@ char *tn_fresh_uuid(tn_arena *arena);
 /* namespaces.c: writes the record of f's namespace (expect_version 0: a new one) through the registry. */
 void tn_front_write_namespace(tn_fcall *f, Tenon__NamespaceRecord *record, uint64_t expect_version,
                               void (*done)(tn_namespace_write *write));
-Temporal__Api__Workflowservice__V1__DescribeNamespaceResponse *tn_front_describe_namespace(const tn_namespace *ns,
-                                                                                           tn_arena *arena);
+Temporal__Api__Workflowservice__V1__DescribeNamespaceResponse *tn_front_describe_namespace(
+    const tn_namespace *ns, tn_arena *arena);
 
 /* handlers, by file */
 void tn_do_start(tn_fcall *f);
@@ -154,7 +158,8 @@ void tn_do_terminate(tn_fcall *f);
 void tn_do_delete(tn_fcall *f);
 void tn_do_reset(tn_fcall *f);
 void tn_do_start_batch(tn_fcall *f);
-void tn_front_start_job(tn_fcall *f); /* batch.c: of a StartBatchOperationRequest that has been checked */
+/* batch.c: of a StartBatchOperationRequest that has been checked */
+void tn_front_start_job(tn_fcall *f);
 void tn_do_stop_batch(tn_fcall *f);
 void tn_do_describe_batch(tn_fcall *f);
 void tn_do_list_batches(tn_fcall *f);
@@ -243,8 +248,8 @@ void tn_do_admin_mutable_state(tn_fcall *f);
 void tn_do_admin_refresh_tasks(tn_fcall *f);
 void tn_do_admin_set_shards(tn_fcall *f);
 /* Adds their types. */
-const tn_fault *tn_front_check_search_attributes(tn_fcall *f,
-                                                 Temporal__Api__Common__V1__SearchAttributes *attributes);
+const tn_fault *tn_front_check_search_attributes(
+    tn_fcall *f, Temporal__Api__Common__V1__SearchAttributes *attributes);
 /* activities.c */
 void tn_do_start_activity(tn_fcall *f);
 void tn_do_describe_activity(tn_fcall *f);
@@ -259,7 +264,8 @@ void tn_do_unpause_activity_execution(tn_fcall *f);
 void tn_do_reset_activity_execution(tn_fcall *f);
 void tn_do_update_activity_execution_options(tn_fcall *f);
 /* operate.c */
-const char *tn_front_wrong_priority(const Temporal__Api__Common__V1__Priority *priority); /* NULL: none, or fine */
+/* NULL: none, or fine */
+const char *tn_front_wrong_priority(const Temporal__Api__Common__V1__Priority *priority);
 void tn_do_pause_activity(tn_fcall *f);
 void tn_do_unpause_activity(tn_fcall *f);
 void tn_do_reset_activity(tn_fcall *f);
@@ -278,10 +284,11 @@ void tn_do_nexus_failed(tn_fcall *f);
 void tn_do_nexus_complete(tn_fcall *f);
 void tn_do_nexus_dispatch(tn_fcall *f);
 /* callbacks.c: completion callbacks of a start; keys of their headers are in lower case afterwards. */
-const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n, Temporal__Api__Common__V1__Callback *const *callbacks);
+const tn_fault *tn_front_check_callbacks(tn_fcall *f, size_t n,
+                                         Temporal__Api__Common__V1__Callback *const *callbacks);
 /* The links that no callback carries already, and whether all of them together are fit. */
-const tn_fault *tn_front_check_all_links(tn_fcall *f,
-                                         Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
+const tn_fault *tn_front_check_all_links(
+    tn_fcall *f, Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 
 /* ---- clusters.c ---- */
 void tn_do_list_clusters(tn_fcall *f);

@@ -10,7 +10,10 @@ bool tn_shard_is_ours(uint32_t id)
     return id <= tn_client_shard_count() && !tn_client_shard_owner(id, &any) && any;
 }
 
-bool tn_shard_elsewhere(const tn_shard *shard) { return !shard->hl->stopping || !tn_shard_is_ours(shard->id); }
+bool tn_shard_elsewhere(const tn_shard *shard)
+{
+    return !shard->hl->stopping || !tn_shard_is_ours(shard->id);
+}
 
 void tn_shard_assign(tn_shard *shard)
 {
@@ -30,14 +33,16 @@ static bool withdraw(const tn_wf *wf, tn_ms *ms)
 {
     bool any = false;
     if (ms->wft.scheduled_id && !ms->wft.started_id && ms->wft.dispatched &&
-        (ms->wft.sticky && ms->sticky_queue ? queue_moved(wf, ms->sticky_queue, TN_TASK_WORKFLOW, true)
-                                            : queue_moved(wf, ms->task_queue, TN_TASK_WORKFLOW, false))) {
+        (ms->wft.sticky && ms->sticky_queue
+             ? queue_moved(wf, ms->sticky_queue, TN_TASK_WORKFLOW, true)
+             : queue_moved(wf, ms->task_queue, TN_TASK_WORKFLOW, false))) {
         ms->wft.dispatched = false;
         any = true;
     }
     TN_LIST_FOREACH (link, &ms->activities) {
         tn_activity *activity = TN_CONTAINER_OF(link, tn_activity, link);
-        if (activity->dispatched && queue_moved(wf, activity->task_queue, TN_TASK_ACTIVITY, false)) {
+        if (activity->dispatched &&
+            queue_moved(wf, activity->task_queue, TN_TASK_ACTIVITY, false)) {
             activity->dispatched = false;
             any = true;
         }

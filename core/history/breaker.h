@@ -14,9 +14,9 @@ void tn_breakers_init(tn_breakers *all);
 void tn_breakers_done(tn_breakers *all);
 /* 0: go ahead, and say how it went; else ask again in so long. */
 uint64_t tn_breakers_wait_ns(tn_breakers *all, tn_str ns_id, tn_str destination,
-                            uint64_t now_mono_ns);
+                             uint64_t now_mono_ns);
 void tn_breakers_report(tn_breakers *all, tn_str ns_id, tn_str destination, bool down,
-                       uint64_t now_mono_ns);
+                        uint64_t now_mono_ns);
 /* For who describes what waits. */
 bool tn_breakers_are_open(const tn_breakers *all, tn_str ns_id, tn_str destination);
 

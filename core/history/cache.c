@@ -61,7 +61,8 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
 
 void tn_wf_maybe_drop(tn_wf *wf)
 {
-    if (wf->busy || wf->stepping || !tn_list_empty(&wf->paused) || !tn_list_empty(&wf->queue) || !tn_list_empty(&wf->runs))
+    if (wf->busy || wf->stepping || !tn_list_empty(&wf->paused) || !tn_list_empty(&wf->queue) ||
+        !tn_list_empty(&wf->runs))
         return;
     tn_map_remove(&wf->shard->hl->wfs, &wf->link);
     free(wf->ns_id);
@@ -133,8 +134,10 @@ static void send_waiting_on(tn_run *run)
         tn_hreq *req = TN_CONTAINER_OF(tn_list_first(&run->parked), tn_hreq, link);
         tn_history_unpark(req);
         if (over) {
-            req->not_owner = tn_shard_elsewhere(shard); /* who waits for an event goes on waiting at the next owner */
-            tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+            /* who waits for an event goes on waiting at the next owner */
+            req->not_owner = tn_shard_elsewhere(shard);
+            tn_req_finish(req, tn_fault_unavailable(req->arena,
+                                                    "shard is not owned by this host, try again"));
         } else {
             tn_list_push_back(&run->wf->queue, &req->link);
         }
@@ -171,9 +174,10 @@ void tn_run_touch(tn_run *run)
 void tn_run_account(tn_run *run)
 {
     tn_hloop *hl = run->wf->shard->hl;
-    size_t now = sizeof(*run) + sizeof(*run->wf) + run->ms->bytes + run->batches_bytes + run->tail.cap +
-                 run->cap_batches * sizeof(run->batches[0]);
-    now += now * 5 / 8; /* the allocator's: headers, rounding, gaps between runs that stayed (measured) */
+    size_t now = sizeof(*run) + sizeof(*run->wf) + run->ms->bytes + run->batches_bytes +
+                 run->tail.cap + run->cap_batches * sizeof(run->batches[0]);
+    /* the allocator's: headers, rounding, gaps between runs that stayed (measured) */
+    now += now * 5 / 8;
     hl->bytes = hl->bytes - run->bytes + now;
     hl->closed_bytes -= run->closed ? run->bytes : 0;
     run->bytes = now;
@@ -192,7 +196,8 @@ void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob
     }
     uint8_t *copy = tn_xmalloc(events.n ? events.n : 1);
     memcpy(copy, events.p, events.n);
-    run->batches[run->n_batches++] = (tn_batch_ref){first_id, last_id, tn_blob_from(copy, events.n)};
+    run->batches[run->n_batches++] =
+        (tn_batch_ref){first_id, last_id, tn_blob_from(copy, events.n)};
     run->batches_bytes += events.n;
     size_t drop = 0, bytes = run->batches_bytes;
     while (bytes > CACHED_EVENTS_BYTES_MAX && drop + 1 < run->n_batches)
@@ -203,8 +208,9 @@ void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob
 
 static bool run_idle(const tn_run *run)
 {
-    return !run->wf->busy && !run->wf->stepping && tn_list_empty(&run->wf->queue) && tn_list_empty(&run->parked) &&
-           tn_list_empty(&run->queries) && tn_list_empty(&run->updates) && !run->ms->wft.speculative;
+    return !run->wf->busy && !run->wf->stepping && tn_list_empty(&run->wf->queue) &&
+           tn_list_empty(&run->parked) && tn_list_empty(&run->queries) &&
+           tn_list_empty(&run->updates) && !run->ms->wft.speculative;
 }
 
 /* Oldest first.  A run that knows something only in memory is made durable before it goes. */
@@ -279,20 +285,22 @@ static void load_gave_up(load *ld, tn_hreq *req, const tn_fault *fault)
 {
     tn_wf *wf = ld->wf;
     tn_hloop *hl = wf->shard->hl;
-    bool passing = fault->code == TN_GRPC_UNAVAILABLE || fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
+    bool passing = fault->code == TN_GRPC_UNAVAILABLE ||
+                   fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
                    fault->code == TN_GRPC_DEADLINE_EXCEEDED;
     uint8_t run_id[16];
     if (req->op >= 100) {
         tn_iop *iop = TN_CONTAINER_OF(req, tn_iop, req);
         if (fault->code != TN_GRPC_NOT_FOUND) /* deleted meanwhile */
-            TN_LOG(TN_LOG_WARN, "history", "could not load a run", TN_LOG_Z("workflow_id", wf->workflow_id),
-                   TN_LOG_S("why", fault->message));
+            TN_LOG(TN_LOG_WARN, "history", "could not load a run",
+                   TN_LOG_Z("workflow_id", wf->workflow_id), TN_LOG_S("why", fault->message));
         if (passing && !hl->stopping) {
             tn_iop_send_later(iop, TN_SEC);
             return;
         }
         if (req->op == (tn_hop)TN_IOP_OUTBOX && fault->code == TN_GRPC_NOT_FOUND)
-            tn_outbox_ack(wf->shard, iop->outbox_seq); /* deleted since: its removal has a row of its own */
+            /* deleted since: its removal has a row of its own */
+            tn_outbox_ack(wf->shard, iop->outbox_seq);
     } else if (passing && !hl->stopping && tn_uuid_parse(req->run_id, run_id)) {
         tn_run *run = tn_run_find(wf, run_id);
         if (run) /* it was the current-run row that could not be read */
@@ -350,7 +358,8 @@ tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_
 static void check_epoch(const load *ld, tn_store_op *op)
 {
     if (op->status == TN_OK && ld->epoch != ld->wf->shard->epoch)
-        op->status = tn_error_set(&op->error, TN_EUNAVAILABLE, "the shard has changed hands, try again");
+        op->status =
+            tn_error_set(&op->error, TN_EUNAVAILABLE, "the shard has changed hands, try again");
 }
 
 static void current_loaded(tn_store_op *op)
@@ -372,9 +381,9 @@ void tn_load_current(tn_wf *wf, tn_hreq *req)
 {
     load *ld = load_begin(wf, req);
     ld->op.done = current_loaded;
-    ld->op.u.get.key = tn_store_key(ld->arena, TN_TABLE_CURRENT, wf->shard->partition,
-                                    tn_store_row_current(ld->arena, tn_str_from(wf->ns_id),
-                                                         tn_str_from(wf->workflow_id)));
+    ld->op.u.get.key = tn_store_key(
+        ld->arena, TN_TABLE_CURRENT, wf->shard->partition,
+        tn_store_row_current(ld->arena, tn_str_from(wf->ns_id), tn_str_from(wf->workflow_id)));
     tn_store_get(&ld->op);
 }
 
@@ -425,8 +434,8 @@ static void load_failed(load *ld, tn_status status, const tn_error *err)
         tn_run_drop(ld->run);
     else
         tn_ms_destroy(ld->ms);
-    TN_LOG(TN_LOG_ERROR, "history", "a run could not be loaded", TN_LOG_Z("workflow_id", ld->wf->workflow_id),
-           TN_LOG_Z("why", err->text));
+    TN_LOG(TN_LOG_ERROR, "history", "a run could not be loaded",
+           TN_LOG_Z("workflow_id", ld->wf->workflow_id), TN_LOG_Z("why", err->text));
     load_end(ld, tn_fault_from_status(ld->arena, status, err));
 }
 
@@ -439,7 +448,8 @@ static void load_none(load *ld)
     if (kind)
         load_end(ld, kind->not_found(ld->arena, tn_object_id_of(id), tn_str_from(text)));
     else
-        load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id), tn_str_from(text)));
+        load_end(ld, tn_fault_run_not_found(ld->arena, tn_str_from(ld->wf->workflow_id),
+                                            tn_str_from(text)));
 }
 
 static void load_records(load *ld);
@@ -517,9 +527,10 @@ static void load_records(load *ld)
     memcpy(end, ld->run_id, 16);
     for (int i = 15; i >= 0 && ++end[i] == 0; i--) {
     }
-    range->from = tn_store_key(ld->arena, TN_TABLE_RECORD, ld->wf->shard->partition,
-                               tn_store_row_record(ld->arena, ld->run_id, (uint64_t)ld->ms->next_event_id,
-                                                   ld->ms->transition ? ld->ms->transition + 1 : 0));
+    range->from =
+        tn_store_key(ld->arena, TN_TABLE_RECORD, ld->wf->shard->partition,
+                     tn_store_row_record(ld->arena, ld->run_id, (uint64_t)ld->ms->next_event_id,
+                                         ld->ms->transition ? ld->ms->transition + 1 : 0));
     range->to_row = tn_arena_blob(ld->arena, tn_blob_from(end, 16));
     ld->op.done = records_loaded;
     tn_store_scan(&ld->op);
@@ -541,13 +552,15 @@ static void snapshot_loaded(tn_store_op *op)
             ld->wake_ns = snapshot->wake_ns;
     } else if (status == TN_ENOTFOUND) {
         status = TN_OK;
-        ld->ms = tn_ms_create(tn_str_from(ld->wf->ns_id), tn_str_from(ld->wf->workflow_id), ld->run_id);
+        ld->ms =
+            tn_ms_create(tn_str_from(ld->wf->ns_id), tn_str_from(ld->wf->workflow_id), ld->run_id);
     }
     if (status != TN_OK) {
         load_failed(ld, status, &err);
         return;
     }
-    if (strcmp(ld->ms->ns_id, ld->wf->ns_id) != 0 || strcmp(ld->ms->workflow_id, ld->wf->workflow_id) != 0) {
+    if (strcmp(ld->ms->ns_id, ld->wf->ns_id) != 0 ||
+        strcmp(ld->ms->workflow_id, ld->wf->workflow_id) != 0) {
         tn_ms_destroy(ld->ms);
         load_none(ld);
         return;
@@ -563,7 +576,7 @@ void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req)
     memcpy(ld->run_id, run_id, 16);
     ld->run_wanted = true;
     ld->op.done = snapshot_loaded;
-    ld->op.u.get.key =
-        tn_store_key(ld->arena, TN_TABLE_SNAPSHOT, wf->shard->partition, tn_store_row_run(ld->arena, run_id));
+    ld->op.u.get.key = tn_store_key(ld->arena, TN_TABLE_SNAPSHOT, wf->shard->partition,
+                                    tn_store_row_run(ld->arena, run_id));
     tn_store_get(&ld->op);
 }

@@ -51,7 +51,8 @@ static const ProtobufCMessage *request_of(const tn_poll_match *match, tn_arena *
     tn_blob packed;
     ProtobufCMessage *request = match->request;
     if (tn_proto_is_opaque(match->request, &packed)) {
-        tn_status status = tn_proto_unpack(match->request->descriptor, packed, arena, &request, NULL);
+        tn_status status =
+            tn_proto_unpack(match->request->descriptor, packed, arena, &request, NULL);
         TN_ASSERT(status == TN_OK); /* it was unpacked when it came in */
     }
     return request;

@@ -34,8 +34,9 @@ static void not_taken(offer *o)
     tn_run *run = tn_run_find(wf, o->run_id);
     if (run && o->want == TN_WANT_WFT && run->ms->wft.stamp == mreq->task.stamp)
         run->ms->wft.dispatched = false;
-    tn_activity *activity =
-        run && o->want == TN_WANT_ACTIVITY ? tn_ms_activity(run->ms, mreq->task.scheduled_id) : NULL;
+    tn_activity *activity = run && o->want == TN_WANT_ACTIVITY
+                                ? tn_ms_activity(run->ms, mreq->task.scheduled_id)
+                                : NULL;
     if (activity && activity->stamp == mreq->task.stamp)
         activity->dispatched = false;
     if (mreq->fault)
@@ -78,7 +79,8 @@ static offer *offer_begin(tn_run *run, tn_want want)
     memcpy(m->task.run_id, run->run_id, 16);
     m->task.created_mono_ns = tn_now_mono_ns();
     m->expire_mono_ns = UINT64_MAX;
-    m->takes_match = run->wf->workflow_id[0] != TN_OBJECT_MARK; /* which learn of their worker from its call */
+    /* which learn of their worker from its call */
+    m->takes_match = run->wf->workflow_id[0] != TN_OBJECT_MARK;
     m->done = offered;
     if (!m->ns) {
         tn_arena_destroy(arena);
@@ -88,10 +90,12 @@ static offer *offer_begin(tn_run *run, tn_want want)
 }
 
 /* Of a workflow task, or of an activity; NULL: the default, as nearly all have. */
-static const tn_task_priority *priority_of(const tn_ms *ms, const tn_activity *activity, tn_arena *arena)
+static const tn_task_priority *priority_of(const tn_ms *ms, const tn_activity *activity,
+                                           tn_arena *arena)
 {
-    const Temporal__Api__Common__V1__Priority *found = activity ? tn_machine_activity_priority(ms, activity, arena)
-                                                                : tn_machine_priority(ms, arena);
+    const Temporal__Api__Common__V1__Priority *found =
+        activity ? tn_machine_activity_priority(ms, activity, arena)
+                 : tn_machine_priority(ms, arena);
     if (!found)
         return NULL;
     tn_task_priority *out = TN_NEW(arena, tn_task_priority);
@@ -152,8 +156,8 @@ typedef struct xcall {
     tn_parent_ref self;
 } xcall;
 
-static xcall *xcall_begin(tn_run *run, tn_want want, int64_t initiated_id, tn_str target_ns_id, tn_str target_id,
-                          tn_str target_run)
+static xcall *xcall_begin(tn_run *run, tn_want want, int64_t initiated_id, tn_str target_ns_id,
+                          tn_str target_id, tn_str target_run)
 {
     const tn_namespace *ns = tn_namespace_by_id(target_ns_id);
     tn_arena *arena = tn_arena_create(0);
@@ -172,11 +176,13 @@ static xcall *xcall_begin(tn_run *run, tn_want want, int64_t initiated_id, tn_st
         .workflow_id = tn_str_from(x->workflow_id),
         .run_id = tn_arena_str(arena, tn_str_from(ms->run_id_text)),
         .initiated_id = initiated_id,
-        .root_workflow_id = tn_arena_str(
-            arena, tn_str_from(ms->parent.root_workflow_id ? ms->parent.root_workflow_id : ms->workflow_id)),
+        .root_workflow_id = tn_arena_str(arena, tn_str_from(ms->parent.root_workflow_id
+                                                                ? ms->parent.root_workflow_id
+                                                                : ms->workflow_id)),
         .root_run_id = tn_arena_str(
             arena, tn_str_from(ms->parent.root_run_id ? ms->parent.root_run_id : ms->run_id_text)),
-        .original_run_id = tn_arena_str(arena, tn_str_from(ms->reset.base_run_id ? ms->original_run_id : NULL)),
+        .original_run_id =
+            tn_arena_str(arena, tn_str_from(ms->reset.base_run_id ? ms->original_run_id : NULL)),
     };
     tn_namespace_unref(own);
     x->req.arena = arena;
@@ -202,9 +208,9 @@ static int32_t external_cause(const xcall *x, const tn_fault *fault)
 
 static bool worth_retrying(const tn_fault *fault)
 {
-    return fault && (fault->code == TN_GRPC_UNAVAILABLE || fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
-                     fault->code == TN_GRPC_ABORTED || fault->code == TN_GRPC_DEADLINE_EXCEEDED ||
-                     fault->code == TN_GRPC_INTERNAL);
+    return fault && (fault->code == TN_GRPC_UNAVAILABLE ||
+                     fault->code == TN_GRPC_RESOURCE_EXHAUSTED || fault->code == TN_GRPC_ABORTED ||
+                     fault->code == TN_GRPC_DEADLINE_EXCEEDED || fault->code == TN_GRPC_INTERNAL);
 }
 
 static void xcall_done(tn_hreq *req)
@@ -231,7 +237,8 @@ static void xcall_done(tn_hreq *req)
         iop->cause = external_cause(x, fault);
     if (!fault && x->want == TN_WANT_CHILD_START) {
         const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *response =
-            (const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)req->response;
+            (const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionResponse *)
+                req->response;
         memcpy(iop->result_run_id, response->run_id, strnlen(response->run_id, 36) + 1);
         iop->nonce = (uint64_t)response->status;
     }
@@ -259,7 +266,8 @@ static void not_there(tn_msg *msg)
 static void bad_override(tn_msg *msg)
 {
     tn_hreq *req = TN_CONTAINER_OF(msg, tn_hreq, msg);
-    req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION, "the version does not serve that task queue");
+    req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION,
+                               "the version does not serve that task queue");
     xcall_done(req);
 }
 
@@ -296,11 +304,12 @@ static void start_child(tn_run *run, tn_child *child)
     child->dispatched = true;
     xcall *x = xcall_begin(run, TN_WANT_CHILD_START, child->initiated_id, tn_str_from(child->ns_id),
                            tn_str_from(child->workflow_id), (tn_str){NULL, 0});
-    const Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *a =
-        unpack(x->req.arena,
-               &temporal__api__history__v1__start_child_workflow_execution_initiated_event_attributes__descriptor,
-               child->attrs);
-    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r = tn_arena_alloc(x->req.arena, sizeof(*r));
+    const Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *a = unpack(
+        x->req.arena,
+        &temporal__api__history__v1__start_child_workflow_execution_initiated_event_attributes__descriptor,
+        child->attrs);
+    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r =
+        tn_arena_alloc(x->req.arena, sizeof(*r));
     temporal__api__workflowservice__v1__start_workflow_execution_request__init(r);
     r->namespace_ = a->namespace_;
     r->workflow_id = a->workflow_id;
@@ -338,17 +347,20 @@ static void send_signal(tn_run *run, tn_external *external)
 {
     external->dispatched = true;
     tn_arena *scratch = tn_arena_create(0);
-    const Temporal__Api__History__V1__SignalExternalWorkflowExecutionInitiatedEventAttributes *peek =
-        unpack(scratch,
-               &temporal__api__history__v1__signal_external_workflow_execution_initiated_event_attributes__descriptor,
-               external->attrs);
-    xcall *x = xcall_begin(run, TN_WANT_SIGNAL, external->initiated_id, tn_str_from(peek->namespace_id),
-                           tn_str_from(peek->workflow_execution->workflow_id),
-                           tn_str_from(peek->workflow_execution->run_id));
+    const Temporal__Api__History__V1__SignalExternalWorkflowExecutionInitiatedEventAttributes
+        *peek = unpack(
+            scratch,
+            &temporal__api__history__v1__signal_external_workflow_execution_initiated_event_attributes__descriptor,
+            external->attrs);
+    xcall *x =
+        xcall_begin(run, TN_WANT_SIGNAL, external->initiated_id, tn_str_from(peek->namespace_id),
+                    tn_str_from(peek->workflow_execution->workflow_id),
+                    tn_str_from(peek->workflow_execution->run_id));
     const Temporal__Api__History__V1__SignalExternalWorkflowExecutionInitiatedEventAttributes *a =
         (const void *)tn_proto_copy(&peek->base, x->req.arena);
     tn_arena_destroy(scratch);
-    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r = tn_arena_alloc(x->req.arena, sizeof(*r));
+    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r =
+        tn_arena_alloc(x->req.arena, sizeof(*r));
     temporal__api__workflowservice__v1__signal_workflow_execution_request__init(r);
     r->namespace_ = a->namespace_;
     r->workflow_execution = a->workflow_execution;
@@ -367,15 +379,17 @@ static void send_cancel(tn_run *run, tn_external *external)
 {
     external->dispatched = true;
     tn_arena *scratch = tn_arena_create(0);
-    const Temporal__Api__History__V1__RequestCancelExternalWorkflowExecutionInitiatedEventAttributes *peek = unpack(
-        scratch,
-        &temporal__api__history__v1__request_cancel_external_workflow_execution_initiated_event_attributes__descriptor,
-        external->attrs);
-    xcall *x = xcall_begin(run, TN_WANT_CANCEL, external->initiated_id, tn_str_from(peek->namespace_id),
-                           tn_str_from(peek->workflow_execution->workflow_id),
-                           tn_str_from(peek->workflow_execution->run_id));
-    const Temporal__Api__History__V1__RequestCancelExternalWorkflowExecutionInitiatedEventAttributes *a =
-        (const void *)tn_proto_copy(&peek->base, x->req.arena);
+    const Temporal__Api__History__V1__RequestCancelExternalWorkflowExecutionInitiatedEventAttributes
+        *peek = unpack(
+            scratch,
+            &temporal__api__history__v1__request_cancel_external_workflow_execution_initiated_event_attributes__descriptor,
+            external->attrs);
+    xcall *x =
+        xcall_begin(run, TN_WANT_CANCEL, external->initiated_id, tn_str_from(peek->namespace_id),
+                    tn_str_from(peek->workflow_execution->workflow_id),
+                    tn_str_from(peek->workflow_execution->run_id));
+    const Temporal__Api__History__V1__RequestCancelExternalWorkflowExecutionInitiatedEventAttributes
+        *a = (const void *)tn_proto_copy(&peek->base, x->req.arena);
     tn_arena_destroy(scratch);
     Temporal__Api__Workflowservice__V1__RequestCancelWorkflowExecutionRequest *r =
         tn_arena_alloc(x->req.arena, sizeof(*r));
@@ -396,8 +410,8 @@ static xcall *parent_call(tn_run *run, tn_want want)
 {
     const tn_ms *ms = run->ms;
     if (ms->owner)
-        return xcall_begin(run, want, (int64_t)ms->owner_ref, tn_str_from(run->wf->ns_id), tn_str_from(ms->owner),
-                           tn_str_from(ms->owner_run_id));
+        return xcall_begin(run, want, (int64_t)ms->owner_ref, tn_str_from(run->wf->ns_id),
+                           tn_str_from(ms->owner), tn_str_from(ms->owner_run_id));
     return xcall_begin(run, want, ms->parent.initiated_id, tn_str_from(ms->parent.ns_id),
                        tn_str_from(ms->parent.workflow_id), tn_str_from(ms->parent.run_id));
 }
@@ -419,9 +433,11 @@ static void tell_parent(tn_run *run, tn_want want)
     xcall_send(x, want == TN_WANT_TELL_PARENT_CLOSED ? TN_HOP_CHILD_CLOSED : TN_HOP_CHILD_STARTED);
 }
 
-static Temporal__Api__Common__V1__WorkflowExecution *child_execution(tn_arena *arena, const tn_child *child)
+static Temporal__Api__Common__V1__WorkflowExecution *child_execution(tn_arena *arena,
+                                                                     const tn_child *child)
 {
-    Temporal__Api__Common__V1__WorkflowExecution *execution = tn_arena_alloc(arena, sizeof(*execution));
+    Temporal__Api__Common__V1__WorkflowExecution *execution =
+        tn_arena_alloc(arena, sizeof(*execution));
     temporal__api__common__v1__workflow_execution__init(execution);
     execution->workflow_id = tn_arena_strdup(arena, child->workflow_id);
     return execution;
@@ -430,8 +446,9 @@ static Temporal__Api__Common__V1__WorkflowExecution *child_execution(tn_arena *a
 static void settle_child(tn_run *run, tn_child *child)
 {
     child->dispatched = true;
-    xcall *x = xcall_begin(run, TN_WANT_SETTLE_CHILD, child->initiated_id, tn_str_from(child->ns_id),
-                           tn_str_from(child->workflow_id), (tn_str){NULL, 0});
+    xcall *x =
+        xcall_begin(run, TN_WANT_SETTLE_CHILD, child->initiated_id, tn_str_from(child->ns_id),
+                    tn_str_from(child->workflow_id), (tn_str){NULL, 0});
     tn_arena *arena = x->req.arena;
     x->req.u.external.child_only = true;
     x->req.u.external.external = &x->self;
@@ -448,7 +465,8 @@ static void settle_child(tn_run *run, tn_child *child)
         xcall_send(x, TN_HOP_REQUEST_CANCEL);
         return;
     }
-    Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *r = tn_arena_alloc(arena, sizeof(*r));
+    Temporal__Api__Workflowservice__V1__TerminateWorkflowExecutionRequest *r =
+        tn_arena_alloc(arena, sizeof(*r));
     temporal__api__workflowservice__v1__terminate_workflow_execution_request__init(r);
     r->workflow_execution = child_execution(arena, child);
     r->first_execution_run_id = first_run;

@@ -39,8 +39,8 @@ void tn_history_limits(tn_str ns, tn_machine_limits *out)
     out->updates_in_flight_max = number(TN_DYN_HISTORY_UPDATES_IN_FLIGHT, ns);
     out->updates_in_flight_bytes_max = number(TN_DYN_HISTORY_UPDATES_IN_FLIGHT_SIZE, ns);
     out->updates_max = number(TN_DYN_HISTORY_UPDATES, ns);
-    out->updates_suggest = (int64_t)ceil((double)out->updates_max *
-                                         tn_dyn_f64(TN_DYN_HISTORY_UPDATES_SUGGEST, ns, TN_STR("")));
+    out->updates_suggest = (int64_t)ceil(
+        (double)out->updates_max * tn_dyn_f64(TN_DYN_HISTORY_UPDATES_SUGGEST, ns, TN_STR("")));
     out->discarded_events_max = number(TN_DYN_HISTORY_DISCARDED_EVENTS, TN_STR(""));
     out->reuse_interval_min_ns = (uint64_t)number(TN_DYN_HISTORY_ID_REUSE_INTERVAL, ns);
     out->callbacks_max = number(TN_DYN_CALLBACK_MAX, ns);
@@ -176,7 +176,8 @@ static void warn_of_memo(tn_str ns, tn_str id, tn_blob event)
     } places[] = {{6, 22}, {51, 2}};
     tn_wire_field inner, memo;
     for (size_t i = 0; i < TN_COUNT_OF(places); i++)
-        if (tn_wire_find(event, places[i].attributes, &inner) && tn_wire_find(inner.bytes, places[i].memo, &memo))
+        if (tn_wire_find(event, places[i].attributes, &inner) &&
+            tn_wire_find(inner.bytes, places[i].memo, &memo))
             tn_dyn_warn(TN_DYN_LIMIT_MEMO_SIZE_WARN, ns, id, (int64_t)memo.bytes.n);
 }
 
@@ -189,7 +190,8 @@ static void warn(const tn_txn *txn, const tn_change *change)
     tn_dyn_warn(TN_DYN_LIMIT_HISTORY_SIZE_WARN, ns, id, ms->history_size_bytes);
     tn_dyn_warn(TN_DYN_LIMIT_HISTORY_COUNT_WARN, ns, id, ms->next_event_id - 1);
     tn_dyn_warn(TN_DYN_LIMIT_STATE_SIZE_WARN, ns, id, (int64_t)ms->bytes);
-    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&change->tx.events)); tn_wire_next(&it, &event);) {
+    for (tn_wire_iter it = tn_wire_begin(tn_buf_blob(&change->tx.events));
+         tn_wire_next(&it, &event);) {
         tn_dyn_warn(TN_DYN_LIMIT_BLOB_SIZE_WARN, ns, id, (int64_t)event.bytes.n);
         warn_of_memo(ns, id, event.bytes);
     }

@@ -23,7 +23,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err) TN_
 const tn_history_role *tn_history_role_table(void);
 /* [loop] The rings have changed: shards are taken and let go, tasks of queues that moved are offered again. */
 void tn_history_members_changed(void);
-void tn_history_map_changed(void); /* [loop] there is another number of shards */
+void tn_history_map_changed(void);    /* [loop] there is another number of shards */
 void tn_history_members_missed(void); /* [loop] others may have had this host's shards meanwhile */
 /* [main] Who waits long (for events, for updates) is told what there is now, and so is who comes to wait: a connection
  * that is to be closed would else be held up by them. */

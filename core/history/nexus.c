@@ -103,7 +103,8 @@ static tn_breakers *breakers_of(const ncall *c) { return &c->shard->hl->breakers
 
 static void report(const ncall *c, bool down)
 {
-    tn_breakers_report(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination), down, tn_now_mono_ns());
+    tn_breakers_report(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination), down,
+                       tn_now_mono_ns());
 }
 
 static void refuse(ncall *c, const char *type, const char *message)
@@ -116,8 +117,8 @@ static void refuse(ncall *c, const char *type, const char *message)
 /* True: the destination rests; the run asks again. */
 static bool held_back(ncall *c)
 {
-    uint64_t wait_ns = tn_breakers_wait_ns(breakers_of(c), tn_str_from(c->ns_id), tn_str_from(c->destination),
-                                          tn_now_mono_ns());
+    uint64_t wait_ns = tn_breakers_wait_ns(breakers_of(c), tn_str_from(c->ns_id),
+                                           tn_str_from(c->destination), tn_now_mono_ns());
     if (wait_ns)
         ncall_answer(c, NULL, wait_ns);
     return wait_ns != 0;
@@ -130,7 +131,8 @@ static void outcome_came(tn_mreq *mreq)
     ncall *c = TN_CONTAINER_OF(mreq, ncall, mreq);
     tn_nexus_result result;
     bool cancel = c->op == TN_IOP_NEXUS_CANCELED;
-    if (mreq->fault || !mreq->response) { /* not a word of details: they may be another namespace's */
+    /* not a word of details: they may be another namespace's */
+    if (mreq->fault || !mreq->response) {
         result = (tn_nexus_result){.kind = TN_NEXUS_AGAIN};
         result.failure = tn_nexus_handler_failure(c->arena, "UNAVAILABLE", "service unavailable");
     } else {
@@ -167,19 +169,22 @@ static uint64_t call_timeout_ns(const tn_nexus_op *op, tn_str ns, bool cancel, i
 
 static void put_header(tn_arena *arena, nexus_request *request, const char *key, const char *value)
 {
-    Temporal__Api__Nexus__V1__Request__HeaderEntry *entry = MAKE(arena, temporal__api__nexus__v1__request__header_entry);
+    Temporal__Api__Nexus__V1__Request__HeaderEntry *entry =
+        MAKE(arena, temporal__api__nexus__v1__request__header_entry);
     entry->key = tn_arena_strdup(arena, key);
     entry->value = tn_arena_strdup(arena, value);
     request->header[request->n_header++] = entry;
 }
 
 /* What the workflow gave, and how long the operation may take as a whole. */
-static void fill_header(tn_arena *arena, nexus_request *request, const scheduled_attrs *a, const tn_nexus_op *op,
-                        bool cancel)
+static void fill_header(tn_arena *arena, nexus_request *request, const scheduled_attrs *a,
+                        const tn_nexus_op *op, bool cancel)
 {
-    uint64_t now = tn_now_wall_ns(), left = op->start_to_close_ns ? op->start_to_close_ns : UINT64_MAX;
+    uint64_t now = tn_now_wall_ns(),
+             left = op->start_to_close_ns ? op->start_to_close_ns : UINT64_MAX;
     bool given = false;
-    request->header = TN_NEW_ARRAY(arena, Temporal__Api__Nexus__V1__Request__HeaderEntry *, a->n_nexus_header + 1);
+    request->header = TN_NEW_ARRAY(arena, Temporal__Api__Nexus__V1__Request__HeaderEntry *,
+                                   a->n_nexus_header + 1);
     for (size_t i = 0; i < a->n_nexus_header; i++) {
         given = given || strcmp(a->nexus_header[i]->key, "operation-timeout") == 0;
         put_header(arena, request, a->nexus_header[i]->key, a->nexus_header[i]->value);
@@ -195,7 +200,8 @@ static void fill_header(tn_arena *arena, nexus_request *request, const scheduled
 
 static char *link_to_event(tn_arena *arena, const tn_run *run, tn_str ns_name, int64_t event_id)
 {
-    Temporal__Api__Common__V1__Link__WorkflowEvent link = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__INIT;
+    Temporal__Api__Common__V1__Link__WorkflowEvent link =
+        TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__INIT;
     Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference ref =
         TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__EVENT_REFERENCE__INIT;
     link.namespace_ = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(ns_name));
@@ -208,8 +214,8 @@ static char *link_to_event(tn_arena *arena, const tn_run *run, tn_str ns_name, i
     return tn_nexus_link_url(arena, &link);
 }
 
-static start_request *start_of(tn_arena *arena, const tn_run *run, const tn_nexus_op *op, scheduled_attrs *a,
-                               tn_str ns_name, const char *callback_url)
+static start_request *start_of(tn_arena *arena, const tn_run *run, const tn_nexus_op *op,
+                               scheduled_attrs *a, tn_str ns_name, const char *callback_url)
 {
     start_request *start = MAKE(arena, temporal__api__nexus__v1__start_operation_request);
     Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *entry =
@@ -219,8 +225,8 @@ static start_request *start_of(tn_arena *arena, const tn_run *run, const tn_nexu
     start->request_id = a->request_id;
     start->payload = a->input;
     start->callback = tn_arena_strdup(arena, callback_url);
-    start->callback_header =
-        TN_NEW_ARRAY(arena, Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *, 1);
+    start->callback_header = TN_NEW_ARRAY(
+        arena, Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *, 1);
     entry->key = (char *)(uintptr_t)CALLBACK_TOKEN;
     entry->value = callback_token(arena, run, op);
     start->callback_header[start->n_callback_header++] = entry;
@@ -232,13 +238,14 @@ static start_request *start_of(tn_arena *arena, const tn_run *run, const tn_nexu
     return start;
 }
 
-static nexus_request *request_of(tn_arena *arena, const tn_run *run, const tn_nexus_op *op, tn_str ns_name,
-                                 bool cancel, const char *callback_url)
+static nexus_request *request_of(tn_arena *arena, const tn_run *run, const tn_nexus_op *op,
+                                 tn_str ns_name, bool cancel, const char *callback_url)
 {
     nexus_request *request = MAKE(arena, temporal__api__nexus__v1__request);
     scheduled_attrs *a;
-    tn_status status = TN_PROTO_UNPACK(temporal__api__history__v1__nexus_operation_scheduled_event_attributes,
-                                       op->attrs, arena, &a, NULL);
+    tn_status status =
+        TN_PROTO_UNPACK(temporal__api__history__v1__nexus_operation_scheduled_event_attributes,
+                        op->attrs, arena, &a, NULL);
     TN_ASSERT(status == TN_OK); /* our own bytes, checked when the event was folded */
     fill_header(arena, request, a, op, cancel);
     request->endpoint = a->endpoint;
@@ -259,13 +266,14 @@ static nexus_request *request_of(tn_arena *arena, const tn_run *run, const tn_ne
     return request;
 }
 
-static void to_worker(ncall *c, const Tenon__NexusEndpointRecord *endpoint, const nexus_request *request,
-                      uint64_t timeout_ns)
+static void to_worker(ncall *c, const Tenon__NexusEndpointRecord *endpoint,
+                      const nexus_request *request, uint64_t timeout_ns)
 {
     const tn_namespace *ns = tn_namespace_by_id(tn_str_from(endpoint->ns_id));
     if (!ns) {
         report(c, false);
-        refuse(c, "NOT_FOUND", tn_arena_printf(c->arena, "namespace not found: \"%s\"", endpoint->ns_id));
+        refuse(c, "NOT_FOUND",
+               tn_arena_printf(c->arena, "namespace not found: \"%s\"", endpoint->ns_id));
         return;
     }
     c->mreq = (tn_mreq){.arena = c->arena,
@@ -280,43 +288,53 @@ static void to_worker(ncall *c, const Tenon__NexusEndpointRecord *endpoint, cons
     tn_client_matching(&c->mreq);
 }
 
-static const Tenon__NexusEndpointRecord *endpoint_of(const tn_endpoints *list, const tn_nexus_op *op)
+static const Tenon__NexusEndpointRecord *endpoint_of(const tn_endpoints *list,
+                                                     const tn_nexus_op *op)
 {
-    const Tenon__NexusEndpointRecord *endpoint = tn_endpoints_by_id(list, tn_str_from(op->endpoint_id));
+    const Tenon__NexusEndpointRecord *endpoint =
+        tn_endpoints_by_id(list, tn_str_from(op->endpoint_id));
     return endpoint ? endpoint : tn_endpoints_by_name(list, tn_str_from(op->endpoint));
 }
 
 /* Where a handler outside reports what became of an operation; NULL: nobody has said. */
 static const char *callback_url(tn_arena *arena, const tn_namespace *ns)
 {
-    const char *rest = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(tn_dyn_text(TN_DYN_NEXUS_CALLBACK_TEMPLATE)));
+    const char *rest =
+        tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(tn_dyn_text(TN_DYN_NEXUS_CALLBACK_TEMPLATE)));
     const char *out = "", *open, *close;
     if (strcmp(rest, "unset") == 0 || !ns)
         return NULL;
     while ((open = strstr(rest, "{{")) && (close = strstr(open, "}}"))) {
         const char *name = tn_arena_printf(arena, "%.*s", (int)(close - open - 2), open + 2);
-        tn_str value = strstr(name, ".NamespaceName") ? ns->name : strstr(name, ".NamespaceID") ? ns->id : TN_STR("");
-        out = tn_arena_printf(arena, "%s%.*s" TN_STR_FMT, out, (int)(open - rest), rest, TN_STR_ARG(value));
+        tn_str value = strstr(name, ".NamespaceName") ? ns->name
+                       : strstr(name, ".NamespaceID") ? ns->id
+                                                      : TN_STR("");
+        out = tn_arena_printf(arena, "%s%.*s" TN_STR_FMT, out, (int)(open - rest), rest,
+                              TN_STR_ARG(value));
         rest = close + 2;
     }
     return tn_arena_printf(arena, "%s%s", out, rest);
 }
 
 /* By the system's own way only our workers can report, whose completion callbacks stay within the server. */
-static void to_target(ncall *c, const tn_run *run, const tn_nexus_op *op, const Tenon__NexusEndpointRecord *endpoint,
-                      const tn_namespace *ns, bool cancel, uint64_t timeout_ns)
+static void to_target(ncall *c, const tn_run *run, const tn_nexus_op *op,
+                      const Tenon__NexusEndpointRecord *endpoint, const tn_namespace *ns,
+                      bool cancel, uint64_t timeout_ns)
 {
     bool own = !*endpoint->url && tn_dyn_bool(TN_DYN_NEXUS_SYSTEM_CALLBACK, TN_STR(""), TN_STR(""));
     const char *callback = own ? SYSTEM_URL : callback_url(c->arena, ns);
     if (!callback && !cancel) {
         tn_nexus_result result = {.kind = TN_NEXUS_AGAIN};
         result.failure = tn_nexus_call_failure(
-            c->arena, "dynamic config \"component.nexusoperations.callback.endpoint.template\" is unset: no callback URL",
+            c->arena,
+            "dynamic config \"component.nexusoperations.callback.endpoint.template\" is unset: no "
+            "callback URL",
             false);
         ncall_answer(c, &result, 0);
         return;
     }
-    const nexus_request *request = request_of(c->arena, run, op, ns ? ns->name : TN_STR(""), cancel, callback);
+    const nexus_request *request =
+        request_of(c->arena, run, op, ns ? ns->name : TN_STR(""), cancel, callback);
     if (*endpoint->url)
         tn_nexus_to_url(c->arena, c, request, tn_arena_strdup(c->arena, endpoint->url), timeout_ns);
     else
@@ -325,8 +343,8 @@ static void to_target(ncall *c, const tn_run *run, const tn_nexus_op *op, const 
 
 static void ask_handler(tn_run *run, const tn_nexus_op *op, bool cancel)
 {
-    ncall *c = ncall_begin(run, cancel ? TN_IOP_NEXUS_CANCELED : TN_IOP_NEXUS_STARTED, op->scheduled_id,
-                           op->endpoint);
+    ncall *c = ncall_begin(run, cancel ? TN_IOP_NEXUS_CANCELED : TN_IOP_NEXUS_STARTED,
+                           op->scheduled_id, op->endpoint);
     const tn_endpoints *list = tn_endpoints_acquire();
     const Tenon__NexusEndpointRecord *endpoint = endpoint_of(list, op);
     const tn_namespace *ns = tn_namespace_by_id(tn_str_from(run->wf->ns_id));
@@ -336,11 +354,14 @@ static void ask_handler(tn_run *run, const tn_nexus_op *op, bool cancel)
     if (!endpoint) {
         refuse(c, "NOT_FOUND", "endpoint not registered");
     } else if (timeout_ns < (uint64_t)tn_dyn_i64(TN_DYN_NEXUS_REQUEST_MIN, ns_name, TN_STR(""))) {
-        static const char *const names[] = {"Unspecified", "StartToClose", "ScheduleToStart", "ScheduleToClose"};
+        static const char *const names[] = {"Unspecified", "StartToClose", "ScheduleToStart",
+                                            "ScheduleToClose"};
         tn_nexus_result result = {.kind = TN_NEXUS_TOO_LATE, .timeout_type = type};
         result.failure = tn_nexus_call_failure(
             c->arena,
-            tn_arena_printf(c->arena, "not enough time to execute another request before %s timeout", names[type]),
+            tn_arena_printf(c->arena,
+                            "not enough time to execute another request before %s timeout",
+                            names[type]),
             true);
         ncall_answer(c, &result, 0);
     } else if (!held_back(c)) {
@@ -366,13 +387,16 @@ void tn_nexus_cancel_operation(tn_run *run, tn_nexus_op *op)
 
 static void delivered(ncall *c, const char *message, bool again)
 {
-    tn_nexus_result result = {.kind = !message ? TN_NEXUS_SYNC : again ? TN_NEXUS_AGAIN : TN_NEXUS_REFUSED};
+    tn_nexus_result result = {.kind = !message ? TN_NEXUS_SYNC
+                                      : again  ? TN_NEXUS_AGAIN
+                                               : TN_NEXUS_REFUSED};
     result.token = message;
     report(c, message && again);
     ncall_answer(c, &result, 0);
 }
 
-void tn_nexus_fault_words(tn_arena *arena, const tn_fault *fault, const char **out_type, const char **out_text)
+void tn_nexus_fault_words(tn_arena *arena, const tn_fault *fault, const char **out_type,
+                          const char **out_text)
 {
     static const struct {
         int code;
@@ -401,7 +425,8 @@ static void say_fault(ncall *c, const tn_fault *fault)
 {
     const char *type, *text;
     tn_nexus_fault_words(c->arena, fault, &type, &text);
-    delivered(c, tn_arena_printf(c->arena, "handler error (%s): %s", type, text), tn_nexus_retryable(type, 0));
+    delivered(c, tn_arena_printf(c->arena, "handler error (%s): %s", type, text),
+              tn_nexus_retryable(type, 0));
 }
 
 static void completion_came(tn_hreq *hreq)
@@ -437,11 +462,12 @@ Tenon__NexusCallbackToken *tn_nexus_open_token(tn_arena *arena, const char *text
             return NULL;
         sealed[i / 2] = (uint8_t)(i % 2 ? sealed[i / 2] | digit : digit << 4);
     }
-    return (Tenon__NexusCallbackToken *)(void *)tn_token_open(arena, tn_blob_from(sealed, n / 2),
-                                                              &tenon__nexus_callback_token__descriptor);
+    return (Tenon__NexusCallbackToken *)(void *)tn_token_open(
+        arena, tn_blob_from(sealed, n / 2), &tenon__nexus_callback_token__descriptor);
 }
 
-static const char *header_of(const Temporal__Api__Common__V1__Callback__Nexus *callback, const char *key)
+static const char *header_of(const Temporal__Api__Common__V1__Callback__Nexus *callback,
+                             const char *key)
 {
     for (size_t i = 0; i < callback->n_header; i++)
         if (strcmp(callback->header[i]->key, key) == 0)
@@ -453,7 +479,8 @@ static const char *header_of(const Temporal__Api__Common__V1__Callback__Nexus *c
 static void to_run(ncall *c, const Temporal__Api__Common__V1__Callback__Nexus *callback,
                    Tenon__NexusCompletion *completion)
 {
-    const Tenon__NexusCallbackToken *token = tn_nexus_open_token(c->arena, header_of(callback, CALLBACK_TOKEN));
+    const Tenon__NexusCallbackToken *token =
+        tn_nexus_open_token(c->arena, header_of(callback, CALLBACK_TOKEN));
     const char *operation = header_of(callback, "nexus-operation-token");
     const tn_namespace *ns = token ? tn_namespace_by_id(tn_str_from(token->ns_id)) : NULL;
     if (!token) {
@@ -461,7 +488,9 @@ static void to_run(ncall *c, const Temporal__Api__Common__V1__Callback__Nexus *c
         return;
     }
     if (!ns) {
-        delivered(c, tn_arena_printf(c->arena, "handler error (NOT_FOUND): namespace \"%s\" not found", token->ns_id),
+        delivered(c,
+                  tn_arena_printf(c->arena, "handler error (NOT_FOUND): namespace \"%s\" not found",
+                                  token->ns_id),
                   false);
         return;
     }
@@ -494,17 +523,20 @@ void tn_nexus_send_callback(tn_run *run, tn_callback *callback)
     tn_arena *scratch = tn_arena_create(0);
     Temporal__Api__Common__V1__Callback *message;
     callback->dispatched = true;
-    tn_status status = TN_PROTO_UNPACK(temporal__api__common__v1__callback, callback->callback, scratch, &message, NULL);
+    tn_status status = TN_PROTO_UNPACK(temporal__api__common__v1__callback, callback->callback,
+                                       scratch, &message, NULL);
     TN_ASSERT(status == TN_OK); /* our own bytes, checked when the event was folded */
     bool nexus = message->variant_case == TEMPORAL__API__COMMON__V1__CALLBACK__VARIANT_NEXUS;
-    ncall *c = ncall_begin(run, TN_IOP_CALLBACK_ANSWERED, (int64_t)tn_callback_index(run->ms, callback),
-                           nexus ? destination_of(scratch, message->nexus->url) : "");
+    ncall *c =
+        ncall_begin(run, TN_IOP_CALLBACK_ANSWERED, (int64_t)tn_callback_index(run->ms, callback),
+                    nexus ? destination_of(scratch, message->nexus->url) : "");
     tn_arena_adopt(c->arena, scratch);
     const tn_namespace *ns = tn_namespace_by_id(tn_str_from(run->wf->ns_id));
     tn_str ns_name = ns ? tn_arena_str(c->arena, ns->name) : TN_STR("");
     tn_namespace_unref(ns);
     if (!nexus || strcmp(message->nexus->url, "temporal://internal") == 0) {
-        tn_nexus_result result = {.kind = TN_NEXUS_REFUSED, .token = "unprocessable callback variant"};
+        tn_nexus_result result = {.kind = TN_NEXUS_REFUSED,
+                                  .token = "unprocessable callback variant"};
         ncall_answer(c, &result, 0);
         return;
     }
@@ -515,7 +547,8 @@ void tn_nexus_send_callback(tn_run *run, tn_callback *callback)
     if (strcmp(message->nexus->url, SYSTEM_URL) == 0)
         to_run(c, message->nexus, completion);
     else
-        tn_nexus_post_completion(c->arena, c, message->nexus, completion, run->ms->close_ns, ns_name);
+        tn_nexus_post_completion(c->arena, c, message->nexus, completion, run->ms->close_ns,
+                                 ns_name);
 }
 
 /* ---- by HTTP --------------------------------------------------------------------------------- */
@@ -570,20 +603,22 @@ void tn_op_nexus_complete(tn_wf *wf, tn_hreq *req)
     }
     tn_txn *txn = tn_txn_begin(wf, req);
     tn_tx *tx = tn_txn_change(txn, run);
-    tn_txn_commit(txn, tn_machine_nexus_completed(tx, (const Tenon__NexusCompletion *)(const void *)req->request));
+    tn_txn_commit(txn, tn_machine_nexus_completed(
+                           tx, (const Tenon__NexusCompletion *)(const void *)req->request));
 }
 
 /* ---- describing ------------------------------------------------------------------------------ */
 
-void tn_nexus_describe_blocked(const tn_run *run,
-                               Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out)
+void tn_nexus_describe_blocked(
+    const tn_run *run, Temporal__Api__Workflowservice__V1__DescribeWorkflowExecutionResponse *out)
 {
     const tn_breakers *all = &run->wf->shard->hl->breakers;
     tn_str ns_id = tn_str_from(run->wf->ns_id);
     tn_arena *scratch = tn_arena_create(0);
     static char why[] = "The circuit breaker is open.";
     for (size_t i = 0; i < out->n_pending_nexus_operations; i++) {
-        Temporal__Api__Workflow__V1__PendingNexusOperationInfo *op = out->pending_nexus_operations[i];
+        Temporal__Api__Workflow__V1__PendingNexusOperationInfo *op =
+            out->pending_nexus_operations[i];
         bool open = tn_breakers_are_open(all, ns_id, tn_str_from(op->endpoint));
         if (open && op->state == 1) {
             op->state = 4;
@@ -598,7 +633,8 @@ void tn_nexus_describe_blocked(const tn_run *run,
         Temporal__Api__Workflow__V1__CallbackInfo *info = out->callbacks[i];
         if (info->state == TN_CALLBACK_SCHEDULED &&
             info->callback->variant_case == TEMPORAL__API__COMMON__V1__CALLBACK__VARIANT_NEXUS &&
-            tn_breakers_are_open(all, ns_id, tn_str_from(destination_of(scratch, info->callback->nexus->url)))) {
+            tn_breakers_are_open(
+                all, ns_id, tn_str_from(destination_of(scratch, info->callback->nexus->url)))) {
             info->state = 6;
             info->blocked_reason = why;
         }

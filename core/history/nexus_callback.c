@@ -28,7 +28,8 @@ static atomic_bool is_open;
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static void put_error(tn_call *call, const char *type, const char *message, int retry, tn_http_answer *out)
+static void put_error(tn_call *call, const char *type, const char *message, int retry,
+                      tn_http_answer *out)
 {
     tn_buf text = {0};
     static const tn_http_pair retries[] = {{{NULL, 0}, {NULL, 0}},
@@ -40,10 +41,12 @@ static void put_error(tn_call *call, const char *type, const char *message, int 
     out->content_type = TN_STR("application/json");
     tn_buf_printf(&text, "{\"message\":");
     tn_json_put_string(&text, tn_str_from(message));
-    tn_buf_printf(&text, ",\"metadata\":{\"type\":\"nexus.HandlerError\"},\"details\":{\"type\":\"%s\"%s}}", type,
-                  retry == TN_NEXUS_RETRY_YES  ? ",\"retryableOverride\":true"
-                  : retry == TN_NEXUS_RETRY_NO ? ",\"retryableOverride\":false"
-                                               : "");
+    tn_buf_printf(
+        &text, ",\"metadata\":{\"type\":\"nexus.HandlerError\"},\"details\":{\"type\":\"%s\"%s}}",
+        type,
+        retry == TN_NEXUS_RETRY_YES  ? ",\"retryableOverride\":true"
+        : retry == TN_NEXUS_RETRY_NO ? ",\"retryableOverride\":false"
+                                     : "");
     out->body = tn_arena_blob(call->arena, tn_buf_blob(&text));
     tn_buf_done(&text);
 }
@@ -76,9 +79,10 @@ void tn_nexus_http_render_fault(tn_call *call, const tn_fault *fault, tn_http_an
     tn_nexus_fault_words(call->arena, fault, &type, &text);
     if (fault->code == TN_GRPC_RESOURCE_EXHAUSTED || fault->code == TN_GRPC_INVALID_ARGUMENT)
         text = tn_arena_printf(call->arena, TN_STR_FMT, TN_STR_ARG(fault->message));
-    else if (fault->code == TN_GRPC_PERMISSION_DENIED && fault->detail.n && tn_wire_find(fault->detail, 1, &reason) &&
-             reason.bytes.n)
-        text = tn_arena_printf(call->arena, "%s: " TN_STR_FMT, text, TN_STR_ARG(tn_str_of_blob(reason.bytes)));
+    else if (fault->code == TN_GRPC_PERMISSION_DENIED && fault->detail.n &&
+             tn_wire_find(fault->detail, 1, &reason) && reason.bytes.n)
+        text = tn_arena_printf(call->arena, "%s: " TN_STR_FMT, text,
+                               TN_STR_ARG(tn_str_of_blob(reason.bytes)));
     put_error(call, type, text, 0, out);
 }
 
@@ -86,7 +90,10 @@ static const tn_http_render render = {.reply = render_reply, .fail = tn_nexus_ht
 
 /* ---- the request ----------------------------------------------------------------------------- */
 
-static char *text_of(tn_arena *arena, tn_str s) { return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s)); }
+static char *text_of(tn_arena *arena, tn_str s)
+{
+    return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s));
+}
 
 void tn_nexus_http_take(tn_call *call, tn_http_out *in)
 {
@@ -125,7 +132,8 @@ static bool take_state(report *r, tn_str ns, Tenon__NexusCompletion *completion)
         Temporal__Api__Common__V1__Payload *payload = tn_nexus_http_payload(&r->in);
         completion->payload = packed(arena, &payload->base);
         completion->has_payload = true;
-        if ((int64_t)completion->payload.len > tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns, TN_STR(""))) {
+        if ((int64_t)completion->payload.len >
+            tn_dyn_i64(TN_DYN_LIMIT_BLOB_SIZE_ERROR, ns, TN_STR(""))) {
             bad(r->call, "result exceeds size limit");
             return false;
         }
@@ -134,7 +142,8 @@ static bool take_state(report *r, tn_str ns, Tenon__NexusCompletion *completion)
     completion->unsuccessful = true;
     completion->canceled = tn_str_is(state, "canceled");
     if (!completion->canceled && !tn_str_is(state, "failed")) {
-        bad(r->call, tn_arena_printf(arena, "invalid request operation state: \"" TN_STR_FMT "\"", TN_STR_ARG(state)));
+        bad(r->call, tn_arena_printf(arena, "invalid request operation state: \"" TN_STR_FMT "\"",
+                                     TN_STR_ARG(state)));
         return false;
     }
     Temporal__Api__Failure__V1__Failure *failure = tn_nexus_http_failure(&r->in);
@@ -181,7 +190,8 @@ static void enter(report *r, const Tenon__NexusCallbackToken *token, tn_str ns)
 static void handle(tn_call *call)
 {
     if (!tn_nexus_http_is_open()) {
-        answer(call, "UNAVAILABLE", "service unavailable"); /* a token could not be told from a forged one */
+        /* a token could not be told from a forged one */
+        answer(call, "UNAVAILABLE", "service unavailable");
         return;
     }
     tn_arena_set_limit(call->arena, 0); /* the body's size has been checked */
@@ -195,7 +205,8 @@ static void handle(tn_call *call)
     if (!token)
         bad(call, "invalid callback token");
     else if (!ns)
-        answer(call, "NOT_FOUND", tn_arena_printf(call->arena, "namespace \"%s\" not found", token->ns_id));
+        answer(call, "NOT_FOUND",
+               tn_arena_printf(call->arena, "namespace \"%s\" not found", token->ns_id));
     else if (named.n && !tn_str_eq(named, ns->name))
         bad(call, "invalid callback token");
     else
@@ -209,8 +220,9 @@ void tn_history_open_http(void) { atomic_store_explicit(&is_open, true, memory_o
 
 void tn_history_register_http(void)
 {
-    static const tn_http_route routes[] = {{"POST", "/namespaces/{namespace}/nexus/callback", handle, NULL},
-                                           {"POST", "/nexus/callback", handle, NULL}};
+    static const tn_http_route routes[] = {
+        {"POST", "/namespaces/{namespace}/nexus/callback", handle, NULL},
+        {"POST", "/nexus/callback", handle, NULL}};
     tn_http_register(routes, TN_COUNT_OF(routes));
     tn_nexus_register_dispatch();
 }

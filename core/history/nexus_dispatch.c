@@ -34,11 +34,20 @@ static void refuse(tn_call *call, const char *type, const char *message)
     tn_nexus_http_refuse(call, type, message, 0);
 }
 
-static char *text_of(tn_arena *arena, tn_str s) { return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s)); }
+static char *text_of(tn_arena *arena, tn_str s)
+{
+    return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(s));
+}
 
-static char *header_text(tn_call *call, const char *name) { return text_of(call->arena, tn_http_header(call, name)); }
+static char *header_text(tn_call *call, const char *name)
+{
+    return text_of(call->arena, tn_http_header(call, name));
+}
 
-static char *param_text(tn_call *call, const char *name) { return text_of(call->arena, tn_http_param(call, name)); }
+static char *param_text(tn_call *call, const char *name)
+{
+    return text_of(call->arena, tn_http_param(call, name));
+}
 
 /* ---- the request: where to ------------------------------------------------------------------- */
 
@@ -46,7 +55,8 @@ static char *param_text(tn_call *call, const char *name) { return text_of(call->
 static bool to_endpoint(tn_call *call, dispatch_request *to)
 {
     const tn_endpoints *list = tn_endpoints_acquire();
-    const Tenon__NexusEndpointRecord *endpoint = tn_endpoints_by_id(list, tn_http_param(call, "endpoint"));
+    const Tenon__NexusEndpointRecord *endpoint =
+        tn_endpoints_by_id(list, tn_http_param(call, "endpoint"));
     const tn_namespace *ns = endpoint ? tn_namespace_by_id(tn_str_from(endpoint->ns_id)) : NULL;
     if (!endpoint)
         tn_nexus_http_refuse(call, "NOT_FOUND", "nexus endpoint not found", TN_NEXUS_RETRY_NO);
@@ -71,7 +81,10 @@ static bool duration_of(const char *text, uint64_t *out_ns)
     if (text[n] == '.')
         n += 1 + strspn(text + n + 1, "0123456789");
     const char *unit = text + n;
-    double ms = strcmp(unit, "ms") == 0 ? 1 : strcmp(unit, "s") == 0 ? 1e3 : strcmp(unit, "m") == 0 ? 60e3 : 0;
+    double ms = strcmp(unit, "ms") == 0  ? 1
+                : strcmp(unit, "s") == 0 ? 1e3
+                : strcmp(unit, "m") == 0 ? 60e3
+                                         : 0;
     if (!whole || n == whole + 1 || ms == 0)
         return false;
     double all = strtod(text, NULL) * ms;
@@ -81,12 +94,16 @@ static bool duration_of(const char *text, uint64_t *out_ns)
 
 /* ---- the request: what it says --------------------------------------------------------------- */
 
-static bool starts(const char *name, const char *with) { return strncmp(name, with, strlen(with)) == 0; }
+static bool starts(const char *name, const char *with)
+{
+    return strncmp(name, with, strlen(with)) == 0;
+}
 
 /* Of the connection, or given in another place. */
 static bool is_ours(const way *w, const char *name)
 {
-    static const char *const names[] = {"host", "connection", "transfer-encoding", "request-timeout"};
+    static const char *const names[] = {"host", "connection", "transfer-encoding",
+                                        "request-timeout"};
     for (size_t i = 0; i < TN_COUNT_OF(names); i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -98,7 +115,8 @@ static bool is_ours(const way *w, const char *name)
 static void take_headers(tn_call *call, const way *w, const tn_http_out *in, nexus_request *to)
 {
     tn_str hidden = tn_dyn_text(TN_DYN_FRONTEND_NEXUS_HIDDEN_HEADERS);
-    to->header = TN_NEW_ARRAY(call->arena, Temporal__Api__Nexus__V1__Request__HeaderEntry *, in->n_got + 1);
+    to->header =
+        TN_NEW_ARRAY(call->arena, Temporal__Api__Nexus__V1__Request__HeaderEntry *, in->n_got + 1);
     for (size_t i = 0; i < in->n_got; i++) {
         char *name = text_of(call->arena, in->got[i].name);
         bool again = false;
@@ -117,14 +135,15 @@ static void take_headers(tn_call *call, const way *w, const tn_http_out *in, nex
 static void take_callback_headers(tn_call *call, const tn_http_out *in, start_request *to)
 {
     static const char prefix[] = "nexus-callback-";
-    to->callback_header = TN_NEW_ARRAY(call->arena, Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *,
-                                       in->n_got + 1);
+    to->callback_header = TN_NEW_ARRAY(
+        call->arena, Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *,
+        in->n_got + 1);
     for (size_t i = 0; i < in->n_got; i++) {
         char *name = text_of(call->arena, in->got[i].name);
         if (!starts(name, prefix))
             continue;
-        Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *entry =
-            TN_MSG(call->arena, temporal__api__nexus__v1__start_operation_request__callback_header_entry);
+        Temporal__Api__Nexus__V1__StartOperationRequest__CallbackHeaderEntry *entry = TN_MSG(
+            call->arena, temporal__api__nexus__v1__start_operation_request__callback_header_entry);
         entry->key = name + strlen(prefix);
         entry->value = text_of(call->arena, in->got[i].value);
         to->callback_header[to->n_callback_header++] = entry;
@@ -144,7 +163,8 @@ static nexus_link *link_of(tn_arena *arena, char *text)
         return NULL;
     type += 5;
     type += *type == '"';
-    close = type + strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./");
+    close =
+        type + strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./");
     if (close == type || (*close && !strchr("\"; ", *close)))
         return NULL;
     *close = '\0';
@@ -187,7 +207,8 @@ static char *query_text(tn_call *call, const char *name)
         char *out = pair += n + 1, *to = out;
         for (; *pair; pair++) {
             char hex[3] = {0};
-            if (*pair == '%' && isxdigit((unsigned char)pair[1]) && isxdigit((unsigned char)pair[2])) {
+            if (*pair == '%' && isxdigit((unsigned char)pair[1]) &&
+                isxdigit((unsigned char)pair[2])) {
                 memcpy(hex, pair + 1, 2);
                 *to++ = (char)strtol(hex, NULL, 16);
                 pair += 2;
@@ -203,7 +224,8 @@ static char *query_text(tn_call *call, const char *name)
 
 static bool take_start(tn_call *call, const tn_http_out *in, nexus_request *to)
 {
-    start_request *start = to->start_operation = TN_MSG(call->arena, temporal__api__nexus__v1__start_operation_request);
+    start_request *start = to->start_operation =
+        TN_MSG(call->arena, temporal__api__nexus__v1__start_operation_request);
     to->variant_case = TEMPORAL__API__NEXUS__V1__REQUEST__VARIANT_START_OPERATION;
     if (!take_links(call, in, start)) {
         refuse(call, "BAD_REQUEST", "invalid \"nexus-link\" header");
@@ -265,8 +287,9 @@ static void enter(tn_call *call, const way *w, dispatch_request *request)
     request->request = (ProtobufCBinaryData){packed.n, (uint8_t *)(uintptr_t)packed.p};
     status = tn_proto_pack(&request->base, call->arena, &packed);
     TN_ASSERT(status == TN_OK);
-    const tn_rpc_method *method = tn_rpc_find(w->by_endpoint ? TN_STR(SERVICE "DispatchByEndpoint")
-                                                             : TN_STR(SERVICE "DispatchByNamespaceAndTaskQueue"));
+    const tn_rpc_method *method =
+        tn_rpc_find(w->by_endpoint ? TN_STR(SERVICE "DispatchByEndpoint")
+                                   : TN_STR(SERVICE "DispatchByNamespaceAndTaskQueue"));
     TN_ASSERT(method);
     tn_http_enter(call, method, packed, tn_nexus_http_render(w->what == CANCEL));
 }
@@ -279,7 +302,8 @@ static void handle(tn_call *call)
         return;
     }
     tn_arena_set_limit(call->arena, 0); /* the body's size has been checked */
-    dispatch_request *request = TN_MSG(call->arena, temporal__api__nexusservice__v1__dispatch_nexus_task_request);
+    dispatch_request *request =
+        TN_MSG(call->arena, temporal__api__nexusservice__v1__dispatch_nexus_task_request);
     tn_str verb = tn_call_http(call)->verb;
     if (w->by_endpoint && !to_endpoint(call, request))
         return;
@@ -288,9 +312,10 @@ static void handle(tn_call *call)
         request->task_queue = param_text(call, "task_queue");
     }
     if (!tn_str_is(verb, "POST"))
-        refuse(call, "BAD_REQUEST", tn_arena_printf(call->arena,
-                                                    "invalid request method: expected POST, got \"" TN_STR_FMT "\"",
-                                                    TN_STR_ARG(verb)));
+        refuse(call, "BAD_REQUEST",
+               tn_arena_printf(call->arena,
+                               "invalid request method: expected POST, got \"" TN_STR_FMT "\"",
+                               TN_STR_ARG(verb)));
     else if (w->what == NOWHERE)
         refuse(call, "NOT_FOUND", "not found");
     else
@@ -301,15 +326,16 @@ void tn_nexus_register_dispatch(void)
 {
 #define ENDPOINT "/nexus/endpoints/{endpoint}/services/"
 #define QUEUE "/namespaces/{namespace}/task-queues/{task_queue}/nexus-services/"
-    static const way ways[] = {{true, START}, {true, CANCEL}, {true, NOWHERE}, {false, START}, {false, CANCEL},
-                               {false, NOWHERE}};
-    static const tn_http_route routes[] = {{"*", ENDPOINT "{service}/{operation}", handle, &ways[0]},
-                                           {"*", ENDPOINT "{service}/{operation}/cancel", handle, &ways[1]},
-                                           {"*", ENDPOINT "{service}/{operation}/{token}/cancel", handle, &ways[1]},
-                                           {"*", ENDPOINT "**", handle, &ways[2]},
-                                           {"*", QUEUE "{service}/{operation}", handle, &ways[3]},
-                                           {"*", QUEUE "{service}/{operation}/cancel", handle, &ways[4]},
-                                           {"*", QUEUE "{service}/{operation}/{token}/cancel", handle, &ways[4]},
-                                           {"*", QUEUE "**", handle, &ways[5]}};
+    static const way ways[] = {{true, START},  {true, CANCEL},  {true, NOWHERE},
+                               {false, START}, {false, CANCEL}, {false, NOWHERE}};
+    static const tn_http_route routes[] = {
+        {"*", ENDPOINT "{service}/{operation}", handle, &ways[0]},
+        {"*", ENDPOINT "{service}/{operation}/cancel", handle, &ways[1]},
+        {"*", ENDPOINT "{service}/{operation}/{token}/cancel", handle, &ways[1]},
+        {"*", ENDPOINT "**", handle, &ways[2]},
+        {"*", QUEUE "{service}/{operation}", handle, &ways[3]},
+        {"*", QUEUE "{service}/{operation}/cancel", handle, &ways[4]},
+        {"*", QUEUE "{service}/{operation}/{token}/cancel", handle, &ways[4]},
+        {"*", QUEUE "**", handle, &ways[5]}};
     tn_http_register(routes, TN_COUNT_OF(routes));
 }

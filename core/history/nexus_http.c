@@ -52,7 +52,8 @@ static const char *escaped(tn_arena *arena, const char *s)
     char *out = tn_arena_alloc(arena, 3 * strlen(s) + 1), *at = out;
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~", c))
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+            strchr("-_.~", c))
             *at++ = (char)c;
         else
             at += sprintf(at, "%%%02X", c);
@@ -88,7 +89,8 @@ static bool put_plain_payload(hcall *h, const payload_msg *payload)
                  {"binary/protobuf", "application/x-protobuf; message-type=\"%s\"", 2},
                  {"binary/null", "", 1}};
     tn_arena *arena = h->out.arena;
-    const char *encoding = metadata(arena, payload, "encoding"), *message = metadata(arena, payload, "messageType");
+    const char *encoding = metadata(arena, payload, "encoding"),
+               *message = metadata(arena, payload, "messageType");
     if (strcmp(encoding, "unknown/nexus-content") == 0) {
         for (size_t i = 0; i < payload->n_metadata; i++)
             if (strcmp(payload->metadata[i]->key, "encoding") != 0)
@@ -99,13 +101,17 @@ static bool put_plain_payload(hcall *h, const payload_msg *payload)
     for (size_t i = 0; i < TN_COUNT_OF(kinds); i++) {
         if (strcmp(encoding, kinds[i].encoding) != 0)
             continue;
-        if (payload->n_metadata != kinds[i].n || (kinds[i].n == 2 && (!*message || strpbrk(message, "\"\\"))))
+        if (payload->n_metadata != kinds[i].n ||
+            (kinds[i].n == 2 && (!*message || strpbrk(message, "\"\\"))))
             return false;
-        put_header(h, "Content-Type",
-                   kinds[i].n == 2 ? tn_arena_printf(arena, i == 2 ? "application/json; format=protobuf; message-type=\"%s\""
-                                                                   : "application/x-protobuf; message-type=\"%s\"",
-                                                     message)
-                                   : kinds[i].type);
+        put_header(
+            h, "Content-Type",
+            kinds[i].n == 2
+                ? tn_arena_printf(arena,
+                                  i == 2 ? "application/json; format=protobuf; message-type=\"%s\""
+                                         : "application/x-protobuf; message-type=\"%s\"",
+                                  message)
+                : kinds[i].type);
         return true;
     }
     return false;
@@ -125,8 +131,8 @@ static void put_payload(hcall *h, const payload_msg *payload)
     put_header(h, "Content-Type", "application/x-temporal-payload");
 }
 
-size_t tn_nexus_http_put_payload(tn_arena *arena, const payload_msg *payload, tn_http_pair *headers, size_t headers_max,
-                                 tn_blob *out_body)
+size_t tn_nexus_http_put_payload(tn_arena *arena, const payload_msg *payload, tn_http_pair *headers,
+                                 size_t headers_max, tn_blob *out_body)
 {
     hcall h = {.out = {.arena = arena}, .cap = headers_max, .headers = headers};
     put_payload(&h, payload);
@@ -164,12 +170,14 @@ payload_msg *tn_nexus_http_payload(const tn_http_out *out)
 {
     tn_arena *arena = out->arena;
     payload_msg *to = TN_MSG(arena, temporal__api__common__v1__payload), *whole;
-    const char *type = tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(tn_http_got(out, "content-type")));
+    const char *type =
+        tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(tn_http_got(out, "content-type")));
     size_t n = strcspn(type, ";");
     const char *media = tn_arena_printf(arena, "%.*s", (int)n, type);
     const char *message = type[n] ? type_parameter(arena, type + n, "message-type=") : NULL;
     if (strcmp(media, "application/x-temporal-payload") == 0 &&
-        TN_PROTO_UNPACK(temporal__api__common__v1__payload, out->answer, arena, &whole, NULL) == TN_OK)
+        TN_PROTO_UNPACK(temporal__api__common__v1__payload, out->answer, arena, &whole, NULL) ==
+            TN_OK)
         return whole;
     to->metadata = TN_NEW_ARRAY(arena, metadata_entry *, 2);
     to->data = (ProtobufCBinaryData){out->answer.n, (uint8_t *)(uintptr_t)out->answer.p};
@@ -194,7 +202,8 @@ payload_msg *tn_nexus_http_payload(const tn_http_out *out)
 
 /* ---- failures as bodies ---------------------------------------------------------------------- */
 
-const char *tn_nexus_json_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena)
+const char *tn_nexus_json_text(const tn_json_tape *tape, uint32_t object, const char *name,
+                               tn_arena *arena)
 {
     uint32_t at = tn_json_member(tape, object, tn_str_from(name));
     tn_str text;
@@ -203,12 +212,14 @@ const char *tn_nexus_json_text(const tn_json_tape *tape, uint32_t object, const 
     return tn_arena_printf(arena, TN_STR_FMT, TN_STR_ARG(text));
 }
 
-static char *member_text(const tn_json_tape *tape, uint32_t object, const char *name, tn_arena *arena)
+static char *member_text(const tn_json_tape *tape, uint32_t object, const char *name,
+                         tn_arena *arena)
 {
     return (char *)(uintptr_t)tn_nexus_json_text(tape, object, name, arena);
 }
 
-static void take_metadata(const tn_json_tape *tape, uint32_t object, tn_arena *arena, nexus_failure *to)
+static void take_metadata(const tn_json_tape *tape, uint32_t object, tn_arena *arena,
+                          nexus_failure *to)
 {
     uint32_t meta = tn_json_member(tape, object, TN_STR("metadata"));
     if (!meta || tape->nodes[meta].kind != TN_JSON_OBJECT)
@@ -261,7 +272,8 @@ static void put_failure(hcall *h, tn_blob packed)
     failure_msg *failure;
     tn_buf text = {0};
     put_header(h, "Content-Type", "application/json");
-    if (TN_PROTO_UNPACK(temporal__api__failure__v1__failure, packed, arena, &failure, NULL) != TN_OK)
+    if (TN_PROTO_UNPACK(temporal__api__failure__v1__failure, packed, arena, &failure, NULL) !=
+        TN_OK)
         failure = TN_MSG(arena, temporal__api__failure__v1__failure);
     tn_buf_printf(&text, "{\"message\":");
     tn_json_put_string(&text, tn_str_from(failure->message));
@@ -282,10 +294,10 @@ static void put_failure(hcall *h, tn_blob packed)
 static const struct {
     int status;
     const char *type;
-} error_types[] = {{400, "BAD_REQUEST"},     {401, "UNAUTHENTICATED"}, {403, "UNAUTHORIZED"},
-                   {404, "NOT_FOUND"},       {408, "REQUEST_TIMEOUT"}, {409, "CONFLICT"},
-                   {429, "RESOURCE_EXHAUSTED"}, {500, "INTERNAL"},     {501, "NOT_IMPLEMENTED"},
-                   {503, "UNAVAILABLE"},     {520, "UPSTREAM_TIMEOUT"}};
+} error_types[] = {{400, "BAD_REQUEST"},        {401, "UNAUTHENTICATED"}, {403, "UNAUTHORIZED"},
+                   {404, "NOT_FOUND"},          {408, "REQUEST_TIMEOUT"}, {409, "CONFLICT"},
+                   {429, "RESOURCE_EXHAUSTED"}, {500, "INTERNAL"},        {501, "NOT_IMPLEMENTED"},
+                   {503, "UNAVAILABLE"},        {520, "UPSTREAM_TIMEOUT"}};
 
 static const char *error_type(int status)
 {
@@ -326,7 +338,8 @@ static void take_error(const tn_http_out *out, tn_nexus_result *result)
             arena, tn_arena_printf(arena, "unexpected response status: %d", out->status), !again);
         return;
     }
-    if (cause && cause->failure_info_case == TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO) {
+    if (cause && cause->failure_info_case ==
+                     TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO) {
         result->failure = cause;
         retry = (int32_t)cause->nexus_handler_failure_info->retry_behavior;
     } else {
@@ -350,7 +363,10 @@ void tn_nexus_http_links(const tn_http_out *out, tn_nexus_result *result)
         const char *open = strchr(text, '<'), *close = open ? strchr(open, '>') : NULL;
         const char *type = close ? type_parameter(arena, close, "type=") : NULL;
         Temporal__Api__Common__V1__Link *link =
-            type ? tn_nexus_link_parse(arena, tn_arena_printf(arena, "%.*s", (int)(close - open - 1), open + 1), type) : NULL;
+            type ? tn_nexus_link_parse(
+                       arena, tn_arena_printf(arena, "%.*s", (int)(close - open - 1), open + 1),
+                       type)
+                 : NULL;
         if (link)
             result->links[result->n_links++] = link;
     }
@@ -361,7 +377,8 @@ static void take_token(const tn_http_out *out, tn_nexus_result *result)
     tn_json_tape tape;
     result->kind = TN_NEXUS_ASYNC;
     result->token = "";
-    if (tn_json_tape_read(&tape, tn_str_of_blob(out->answer)) && tape.nodes[0].kind == TN_JSON_OBJECT) {
+    if (tn_json_tape_read(&tape, tn_str_of_blob(out->answer)) &&
+        tape.nodes[0].kind == TN_JSON_OBJECT) {
         result->token = member_text(&tape, 0, "token", out->arena);
         if (!*result->token)
             result->token = member_text(&tape, 0, "id", out->arena);
@@ -370,7 +387,8 @@ static void take_token(const tn_http_out *out, tn_nexus_result *result)
     if (*result->token)
         return;
     result->kind = TN_NEXUS_REFUSED;
-    result->failure = tn_nexus_call_failure(out->arena, "invalid response: the operation has no token", true);
+    result->failure =
+        tn_nexus_call_failure(out->arena, "invalid response: the operation has no token", true);
 }
 
 static void handler_answered(tn_http_out *out)
@@ -389,7 +407,9 @@ static void handler_answered(tn_http_out *out)
         take_token(out, &result);
         tn_nexus_http_links(out, &result);
     } else if (out->status == 424 && !h->cancel) {
-        result.kind = tn_str_is(tn_http_got(out, "nexus-operation-state"), "canceled") ? TN_NEXUS_CANCELED : TN_NEXUS_FAILED;
+        result.kind = tn_str_is(tn_http_got(out, "nexus-operation-state"), "canceled")
+                          ? TN_NEXUS_CANCELED
+                          : TN_NEXUS_FAILED;
         result.failure = tn_nexus_http_failure(out);
         if (!result.failure)
             result.failure = TN_MSG(out->arena, temporal__api__failure__v1__failure);
@@ -409,7 +429,8 @@ static void put_call_headers(hcall *h, const nexus_request *request, uint64_t ti
     if (!h->cancel)
         put_header(h, "temporal-nexus-failure-support", "true");
     put_header(h, "User-Agent", "tenon");
-    put_header(h, "Request-Timeout", tn_arena_printf(arena, "%llums", (unsigned long long)(timeout_ns / TN_MS)));
+    put_header(h, "Request-Timeout",
+               tn_arena_printf(arena, "%llums", (unsigned long long)(timeout_ns / TN_MS)));
 }
 
 static const char *base_of(tn_arena *arena, const char *url)
@@ -418,9 +439,11 @@ static const char *base_of(tn_arena *arena, const char *url)
     return tn_arena_printf(arena, "%.*s", (int)(n && url[n - 1] == '/' ? n - 1 : n), url);
 }
 
-void tn_nexus_to_url(tn_arena *arena, void *call, const nexus_request *request, const char *url, uint64_t timeout_ns)
+void tn_nexus_to_url(tn_arena *arena, void *call, const nexus_request *request, const char *url,
+                     uint64_t timeout_ns)
 {
-    bool cancel = request->variant_case == TEMPORAL__API__NEXUS__V1__REQUEST__VARIANT_CANCEL_OPERATION;
+    bool cancel =
+        request->variant_case == TEMPORAL__API__NEXUS__V1__REQUEST__VARIANT_CANCEL_OPERATION;
     hcall *h = begin(arena, call, request->n_header);
     h->cancel = cancel;
     h->out.timeout_ns = timeout_ns;
@@ -428,20 +451,23 @@ void tn_nexus_to_url(tn_arena *arena, void *call, const nexus_request *request, 
     put_call_headers(h, request, timeout_ns);
     if (cancel) {
         const Temporal__Api__Nexus__V1__CancelOperationRequest *c = request->cancel_operation;
-        h->out.url = tn_arena_printf(arena, "%s/%s/%s/cancel", base_of(arena, url), escaped(arena, c->service),
-                                     escaped(arena, c->operation));
+        h->out.url = tn_arena_printf(arena, "%s/%s/%s/cancel", base_of(arena, url),
+                                     escaped(arena, c->service), escaped(arena, c->operation));
         put_header(h, "Nexus-Operation-Token", c->operation_token);
         put_header(h, "Content-Type", "");
     } else {
         const Temporal__Api__Nexus__V1__StartOperationRequest *s = request->start_operation;
-        h->out.url = tn_arena_printf(arena, "%s/%s/%s?callback=%s", base_of(arena, url), escaped(arena, s->service),
-                                     escaped(arena, s->operation), escaped(arena, s->callback));
+        h->out.url = tn_arena_printf(arena, "%s/%s/%s?callback=%s", base_of(arena, url),
+                                     escaped(arena, s->service), escaped(arena, s->operation),
+                                     escaped(arena, s->callback));
         put_header(h, "Nexus-Request-Id", s->request_id);
         for (size_t i = 0; i < s->n_callback_header; i++)
             put_header(h, tn_arena_printf(arena, "Nexus-Callback-%s", s->callback_header[i]->key),
                        s->callback_header[i]->value);
         for (size_t i = 0; i < s->n_links; i++)
-            put_header(h, "Nexus-Link", tn_arena_printf(arena, "<%s>; type=\"%s\"", s->links[i]->url, s->links[i]->type));
+            put_header(
+                h, "Nexus-Link",
+                tn_arena_printf(arena, "<%s>; type=\"%s\"", s->links[i]->url, s->links[i]->type));
         put_payload(h, s->payload);
     }
     tn_http_post(&h->out);
@@ -468,10 +494,12 @@ static void receiver_answered(tn_http_out *out)
         result.token = out->problem;
     } else if (out->status < 200 || out->status >= 300) {
         const char *type = error_type(out->status);
-        bool again = type ? tn_nexus_retryable(type, retry_of(out)) : out->status < 400 || out->status >= 500;
+        bool again = type ? tn_nexus_retryable(type, retry_of(out))
+                          : out->status < 400 || out->status >= 500;
         result.kind = again ? TN_NEXUS_AGAIN : TN_NEXUS_REFUSED;
-        result.token = type ? tn_arena_printf(out->arena, "handler error (%s)", type)
-                            : tn_arena_printf(out->arena, "unexpected response status: %d", out->status);
+        result.token =
+            type ? tn_arena_printf(out->arena, "handler error (%s)", type)
+                 : tn_arena_printf(out->arena, "unexpected response status: %d", out->status);
     }
     tn_nexus_http_answered(h->call, &result);
 }
@@ -481,16 +509,20 @@ static void put_links(hcall *h, const Tenon__NexusCompletion *completion)
     Temporal__Api__Common__V1__Link *link;
     for (size_t i = 0; i < completion->n_links && h->out.n_headers + 8 < h->cap; i++) {
         tn_blob packed = {completion->links[i].data, completion->links[i].len};
-        if (TN_PROTO_UNPACK(temporal__api__common__v1__link, packed, h->out.arena, &link, NULL) == TN_OK &&
+        if (TN_PROTO_UNPACK(temporal__api__common__v1__link, packed, h->out.arena, &link, NULL) ==
+                TN_OK &&
             link->variant_case == TEMPORAL__API__COMMON__V1__LINK__VARIANT_WORKFLOW_EVENT)
             put_header(h, "Nexus-Link",
-                       tn_arena_printf(h->out.arena, "<%s>; type=\"temporal.api.common.v1.Link.WorkflowEvent\"",
+                       tn_arena_printf(h->out.arena,
+                                       "<%s>; type=\"temporal.api.common.v1.Link.WorkflowEvent\"",
                                        tn_nexus_link_url(h->out.arena, link->workflow_event)));
     }
 }
 
-void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__Common__V1__Callback__Nexus *callback,
-                              const Tenon__NexusCompletion *completion, uint64_t close_ns, tn_str ns_name)
+void tn_nexus_post_completion(tn_arena *arena, void *call,
+                              const Temporal__Api__Common__V1__Callback__Nexus *callback,
+                              const Tenon__NexusCompletion *completion, uint64_t close_ns,
+                              tn_str ns_name)
 {
     hcall *h = begin(arena, call, callback->n_header + completion->n_links);
     bool named = false;
@@ -504,11 +536,14 @@ void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__
     }
     put_header(h, "User-Agent", "tenon");
     put_header(h, "Nexus-Operation-State",
-               !completion->unsuccessful ? "succeeded" : completion->canceled ? "canceled" : "failed");
+               !completion->unsuccessful ? "succeeded"
+               : completion->canceled    ? "canceled"
+                                         : "failed");
     if (!named && *completion->token)
         put_header(h, "Nexus-Operation-Token", completion->token);
     if (completion->start_ns)
-        put_header(h, "Nexus-Operation-Start-Time", date(arena, completion->start_ns, "%a, %d %b %Y %H:%M:%S GMT"));
+        put_header(h, "Nexus-Operation-Start-Time",
+                   date(arena, completion->start_ns, "%a, %d %b %Y %H:%M:%S GMT"));
     if (close_ns)
         put_header(h, "Nexus-Operation-Close-Time",
                    tn_arena_printf(arena, "%s.%09lluZ", date(arena, close_ns, "%Y-%m-%dT%H:%M:%S"),
@@ -518,8 +553,8 @@ void tn_nexus_post_completion(tn_arena *arena, void *call, const Temporal__Api__
         put_failure(h, (tn_blob){completion->failure.data, completion->failure.len});
     } else {
         tn_blob packed = {completion->payload.data, completion->payload.len};
-        if (completion->has_payload &&
-            TN_PROTO_UNPACK(temporal__api__common__v1__payload, packed, arena, &payload, NULL) != TN_OK)
+        if (completion->has_payload && TN_PROTO_UNPACK(temporal__api__common__v1__payload, packed,
+                                                       arena, &payload, NULL) != TN_OK)
             payload = NULL;
         put_payload(h, payload);
     }

@@ -50,7 +50,8 @@ static void put_retry(reply *r, int32_t retry)
         put_header(r, "nexus-request-retryable", retry == TN_NEXUS_RETRY_YES ? "true" : "false");
 }
 
-static void put_handler_error(reply *r, const char *type, const char *message, int32_t retry, nexus_failure *cause)
+static void put_handler_error(reply *r, const char *type, const char *message, int32_t retry,
+                              nexus_failure *cause)
 {
     nexus_failure *failure = tn_nexus_words_make(
         r->call->arena, message, "nexus.HandlerError",
@@ -73,8 +74,10 @@ static void put_worker_error(reply *r, const char *type, const char *message)
 static void put_handler_failure(reply *r, tn_blob packed)
 {
     failure_msg *failure;
-    if (TN_PROTO_UNPACK(temporal__api__failure__v1__failure, packed, r->call->arena, &failure, NULL) != TN_OK ||
-        failure->failure_info_case != TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO) {
+    if (TN_PROTO_UNPACK(temporal__api__failure__v1__failure, packed, r->call->arena, &failure,
+                        NULL) != TN_OK ||
+        failure->failure_info_case !=
+            TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_NEXUS_HANDLER_FAILURE_INFO) {
         put_worker_error(r, "INTERNAL", "internal error");
         return;
     }
@@ -88,13 +91,15 @@ static void put_handler_failure(reply *r, tn_blob packed)
 static void put_older_error(reply *r, tn_blob packed)
 {
     handler_error_msg *error;
-    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__handler_error, packed, r->call->arena, &error, NULL) != TN_OK) {
+    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__handler_error, packed, r->call->arena, &error,
+                        NULL) != TN_OK) {
         put_worker_error(r, "INTERNAL", "internal error");
         return;
     }
     by_worker(r);
     put_handler_error(r, error->error_type, "", (int32_t)error->retry_behavior,
-                      error->failure ? error->failure : TN_MSG(r->call->arena, temporal__api__nexus__v1__failure));
+                      error->failure ? error->failure
+                                     : TN_MSG(r->call->arena, temporal__api__nexus__v1__failure));
 }
 
 static void put_operation_error(reply *r, const char *state, nexus_failure *cause)
@@ -104,8 +109,9 @@ static void put_operation_error(reply *r, const char *state, nexus_failure *caus
         r->out->status = 500;
         return;
     }
-    nexus_failure *failure = tn_nexus_words_make(arena, "operation error", "nexus.OperationError",
-                                                 tn_arena_printf(arena, "{\"state\":\"%s\"}", state));
+    nexus_failure *failure =
+        tn_nexus_words_make(arena, "operation error", "nexus.OperationError",
+                            tn_arena_printf(arena, "{\"state\":\"%s\"}", state));
     tn_nexus_words_note(arena, failure, "unwrap-error", "true");
     failure->cause = cause ? cause : TN_MSG(arena, temporal__api__nexus__v1__failure);
     by_worker(r);
@@ -118,15 +124,18 @@ static void put_operation_error(reply *r, const char *state, nexus_failure *caus
 static void put_links(reply *r, size_t n, Temporal__Api__Nexus__V1__Link *const *links)
 {
     for (size_t i = 0; i < n; i++)
-        put_header(r, "nexus-link",
-                   tn_arena_printf(r->call->arena, "<%s>; type=\"%s\"", links[i]->url, links[i]->type));
+        put_header(
+            r, "nexus-link",
+            tn_arena_printf(r->call->arena, "<%s>; type=\"%s\"", links[i]->url, links[i]->type));
 }
 
-static void put_token(reply *r, const Temporal__Api__Nexus__V1__StartOperationResponse__Async *async)
+static void put_token(reply *r,
+                      const Temporal__Api__Nexus__V1__StartOperationResponse__Async *async)
 {
     tn_buf text = {0};
     tn_buf_printf(&text, "{\"token\":");
-    tn_json_put_string(&text, tn_str_from(*async->operation_token ? async->operation_token : async->operation_id));
+    tn_json_put_string(
+        &text, tn_str_from(*async->operation_token ? async->operation_token : async->operation_id));
     tn_buf_printf(&text, ",\"state\":\"running\"}");
     put_links(r, async->n_links, async->links);
     r->out->status = 201;
@@ -143,20 +152,22 @@ static void put_start(reply *r, const Temporal__Api__Nexus__V1__StartOperationRe
         put_links(r, start->sync_success->n_links, start->sync_success->links);
         r->out->status = 200;
         r->out->n_headers += tn_nexus_http_put_payload(r->call->arena, start->sync_success->payload,
-                                                       r->headers + r->out->n_headers, r->cap - r->out->n_headers,
-                                                       &r->out->body);
+                                                       r->headers + r->out->n_headers,
+                                                       r->cap - r->out->n_headers, &r->out->body);
         r->out->headers = r->headers;
         return;
     case TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_ASYNC_SUCCESS:
         put_token(r, start->async_success);
         return;
     case TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_OPERATION_ERROR:
-        put_operation_error(r, start->operation_error->operation_state, start->operation_error->failure);
+        put_operation_error(r, start->operation_error->operation_state,
+                            start->operation_error->failure);
         return;
     case TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_FAILURE:
         canceled = start->failure->failure_info_case ==
                    TEMPORAL__API__FAILURE__V1__FAILURE__FAILURE_INFO_CANCELED_FAILURE_INFO;
-        put_operation_error(r, canceled ? "canceled" : "failed", tn_nexus_words_of(r->call->arena, start->failure));
+        put_operation_error(r, canceled ? "canceled" : "failed",
+                            tn_nexus_words_of(r->call->arena, start->failure));
         return;
     default:
         put_worker_error(r, "INTERNAL", "empty outcome");
@@ -166,12 +177,16 @@ static void put_start(reply *r, const Temporal__Api__Nexus__V1__StartOperationRe
 static size_t links_in(const Temporal__Api__Nexus__V1__Response *response)
 {
     const Temporal__Api__Nexus__V1__StartOperationResponse *start =
-        response->variant_case == TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION ? response->start_operation
-                                                                                             : NULL;
+        response->variant_case == TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION
+            ? response->start_operation
+            : NULL;
     size_t n = 16;
-    if (start && start->variant_case == TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_SYNC_SUCCESS)
-        n += start->sync_success->n_links + (start->sync_success->payload ? start->sync_success->payload->n_metadata : 0);
-    if (start && start->variant_case == TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_ASYNC_SUCCESS)
+    if (start && start->variant_case ==
+                     TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_SYNC_SUCCESS)
+        n += start->sync_success->n_links +
+             (start->sync_success->payload ? start->sync_success->payload->n_metadata : 0);
+    if (start && start->variant_case ==
+                     TEMPORAL__API__NEXUS__V1__START_OPERATION_RESPONSE__VARIANT_ASYNC_SUCCESS)
         n += start->async_success->n_links;
     return n;
 }
@@ -179,11 +194,13 @@ static size_t links_in(const Temporal__Api__Nexus__V1__Response *response)
 static void put_response(reply *r, tn_blob packed, bool cancel)
 {
     Temporal__Api__Nexus__V1__Response *response;
-    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__response, packed, r->call->arena, &response, NULL) != TN_OK) {
+    if (TN_PROTO_UNPACK(temporal__api__nexus__v1__response, packed, r->call->arena, &response,
+                        NULL) != TN_OK) {
         put_worker_error(r, "INTERNAL", "empty outcome");
     } else if (cancel) {
         r->out->status = 202;
-    } else if (response->variant_case != TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION) {
+    } else if (response->variant_case !=
+               TEMPORAL__API__NEXUS__V1__RESPONSE__VARIANT_START_OPERATION) {
         put_worker_error(r, "INTERNAL", "empty outcome");
     } else {
         r->cap = links_in(response);
@@ -194,7 +211,8 @@ static void put_response(reply *r, tn_blob packed, bool cancel)
 
 static tn_blob blob(ProtobufCBinaryData b) { return (tn_blob){b.data, b.len}; }
 
-static void answered(tn_call *call, const ProtobufCMessage *response, bool cancel, tn_http_answer *out)
+static void answered(tn_call *call, const ProtobufCMessage *response, bool cancel,
+                     tn_http_answer *out)
 {
     const Temporal__Api__Nexusservice__V1__DispatchNexusTaskResponse *said =
         (const Temporal__Api__Nexusservice__V1__DispatchNexusTaskResponse *)(const void *)response;
@@ -202,7 +220,8 @@ static void answered(tn_call *call, const ProtobufCMessage *response, bool cance
     Tenon__NexusOutcome *outcome;
     tn_arena_set_limit(call->arena, 0);
     r.headers = TN_NEW_ARRAY(call->arena, tn_http_pair, r.cap);
-    if (TN_PROTO_UNPACK(tenon__nexus_outcome, blob(said->outcome), call->arena, &outcome, NULL) != TN_OK)
+    if (TN_PROTO_UNPACK(tenon__nexus_outcome, blob(said->outcome), call->arena, &outcome, NULL) !=
+        TN_OK)
         put_worker_error(&r, "INTERNAL", "empty outcome");
     else if (outcome->timed_out)
         put_worker_error(&r, "UPSTREAM_TIMEOUT", "upstream timeout");
@@ -229,8 +248,9 @@ static void failed(tn_call *call, const tn_fault *fault, tn_http_answer *out)
 {
     tn_fault own = *fault;
     if (fault->code == TN_GRPC_NOT_FOUND)
-        own.message = tn_str_from(tn_arena_printf(call->arena, "namespace not found: \"" TN_STR_FMT "\"",
-                                                  TN_STR_ARG(tn_http_param(call, "namespace"))));
+        own.message =
+            tn_str_from(tn_arena_printf(call->arena, "namespace not found: \"" TN_STR_FMT "\"",
+                                        TN_STR_ARG(tn_http_param(call, "namespace"))));
     tn_nexus_http_render_fault(call, &own, out);
 }
 

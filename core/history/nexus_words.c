@@ -34,8 +34,10 @@ static const char *type_of(const nexus_failure *from)
 
 static failure_msg *temporal_failure(tn_arena *arena, const nexus_failure *from)
 {
-    return (failure_msg *)(void *)tn_http_json_message(&temporal__api__failure__v1__failure__descriptor,
-                                                       details_of(from), arena); /* a cause beside it goes before one in it */
+    return (failure_msg *)(void *)tn_http_json_message(
+        &temporal__api__failure__v1__failure__descriptor,
+        /* a cause beside it goes before one in it */
+        details_of(from), arena);
 }
 
 static failure_msg *operation_error(tn_arena *arena, const tn_json_tape *tape)
@@ -43,11 +45,13 @@ static failure_msg *operation_error(tn_arena *arena, const tn_json_tape *tape)
     failure_msg *to = TN_MSG(arena, temporal__api__failure__v1__failure);
     if (strcmp(tn_nexus_json_text(tape, 0, "state", arena), "canceled") == 0) {
         to->failure_info_case = INFO(CANCELED_FAILURE_INFO);
-        to->canceled_failure_info = TN_MSG(arena, temporal__api__failure__v1__canceled_failure_info);
+        to->canceled_failure_info =
+            TN_MSG(arena, temporal__api__failure__v1__canceled_failure_info);
         return to;
     }
     to->failure_info_case = INFO(APPLICATION_FAILURE_INFO);
-    to->application_failure_info = TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
+    to->application_failure_info =
+        TN_MSG(arena, temporal__api__failure__v1__application_failure_info);
     to->application_failure_info->type = tn_arena_strdup(arena, "OperationError");
     to->application_failure_info->non_retryable = true;
     return to;
@@ -56,7 +60,8 @@ static failure_msg *operation_error(tn_arena *arena, const tn_json_tape *tape)
 static failure_msg *handler_error(tn_arena *arena, const tn_json_tape *tape)
 {
     uint32_t again = tn_json_member(tape, 0, TN_STR("retryableOverride"));
-    failure_msg *to = tn_nexus_handler_failure(arena, tn_nexus_json_text(tape, 0, "type", arena), "");
+    failure_msg *to =
+        tn_nexus_handler_failure(arena, tn_nexus_json_text(tape, 0, "type", arena), "");
     if (again && tape->nodes[again].kind == TN_JSON_TRUE)
         to->nexus_handler_failure_info->retry_behavior =
             TEMPORAL__API__ENUMS__V1__NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR__NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE;
@@ -106,7 +111,9 @@ static void put_about(tn_arena *arena, tn_buf *out, const nexus_failure *from)
         sorted[i] = from->metadata[i];
     qsort(sorted, from->n_metadata, sizeof(*sorted), by_key);
     for (size_t i = 0; i < from->n_metadata; i++) {
-        tn_buf_printf(out, i ? "," : out->p[out->n - 1] == '{' ? "\"metadata\":{" : ",\"metadata\":{");
+        tn_buf_printf(out, i                           ? ","
+                           : out->p[out->n - 1] == '{' ? "\"metadata\":{"
+                                                       : ",\"metadata\":{");
         tn_json_put_string(out, tn_str_from(sorted[i]->key));
         tn_buf_printf(out, ":");
         tn_json_put_string(out, tn_str_from(sorted[i]->value));
@@ -187,7 +194,10 @@ failure_msg *tn_nexus_failure_of(tn_arena *arena, const nexus_failure *from)
 
 /* ---- the other way --------------------------------------------------------------------------- */
 
-tn_blob tn_nexus_words_json(tn_arena *arena, const nexus_failure *from) { return json_of(arena, from, true); }
+tn_blob tn_nexus_words_json(tn_arena *arena, const nexus_failure *from)
+{
+    return json_of(arena, from, true);
+}
 
 void tn_nexus_words_note(tn_arena *arena, nexus_failure *to, const char *key, const char *value)
 {
@@ -200,7 +210,8 @@ void tn_nexus_words_note(tn_arena *arena, nexus_failure *to, const char *key, co
     more[to->n_metadata++]->value = tn_arena_strdup(arena, value);
 }
 
-nexus_failure *tn_nexus_words_make(tn_arena *arena, const char *message, const char *type, const char *details)
+nexus_failure *tn_nexus_words_make(tn_arena *arena, const char *message, const char *type,
+                                   const char *details)
 {
     nexus_failure *to = TN_MSG(arena, temporal__api__nexus__v1__failure);
     to->message = tn_arena_strdup(arena, message);
@@ -211,7 +222,8 @@ nexus_failure *tn_nexus_words_make(tn_arena *arena, const char *message, const c
 
 static const char *handler_details(tn_arena *arena, const failure_msg *from)
 {
-    const Temporal__Api__Failure__V1__NexusHandlerFailureInfo *info = from->nexus_handler_failure_info;
+    const Temporal__Api__Failure__V1__NexusHandlerFailureInfo *info =
+        from->nexus_handler_failure_info;
     tn_buf out = {0};
     tn_buf_printf(&out, "{");
     put_text(&out, "type", info->type);
@@ -243,8 +255,9 @@ nexus_failure *tn_nexus_words_of(tn_arena *arena, const failure_msg *from)
     nexus_failure *first = NULL, **at = &first;
     for (int i = 0; from && i < CAUSES_MAX; i++, from = from->cause) {
         bool handler = from->failure_info_case == INFO(NEXUS_HANDLER_FAILURE_INFO);
-        *at = tn_nexus_words_make(arena, from->message, handler ? "nexus.HandlerError" : TEMPORAL_FAILURE,
-                                  handler ? handler_details(arena, from) : failure_details(arena, from));
+        *at = tn_nexus_words_make(
+            arena, from->message, handler ? "nexus.HandlerError" : TEMPORAL_FAILURE,
+            handler ? handler_details(arena, from) : failure_details(arena, from));
         (*at)->stack_trace = from->stack_trace;
         at = &(*at)->cause;
     }

@@ -24,8 +24,9 @@ typedef struct tn_object_effect {
     uint32_t what;
     uint64_t id;
     bool
-        slow_down; /* an answer that may pass (UNAVAILABLE, RESOURCE_EXHAUSTED ...) comes a second later, as a result */
-    tn_hreq req;   /* a call to a run or to another object: tn_object_effect_call */
+        /* an answer that may pass (UNAVAILABLE, RESOURCE_EXHAUSTED ...) comes a second later, as a result */
+        slow_down;
+    tn_hreq req; /* a call to a run or to another object: tn_object_effect_call */
     void *user;
 } tn_object_effect;
 tn_object_effect *tn_object_effect_begin(tn_run *run, const tn_object_want *want);

@@ -26,7 +26,6 @@ tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena
 
 /* ---- handing out ---- */
 
-
 static void handed_out(tn_txn *txn)
 {
     tn_hreq *req = txn->req;
@@ -48,7 +47,8 @@ static void handed_out(tn_txn *txn)
     req->response = &out->base;
     if (run->ms->kind && req->call) {
         tn_ms_replace_str(run->ms, &run->ms->sdk_name, tn_call_header(req->call, "client-name"));
-        tn_ms_replace_str(run->ms, &run->ms->sdk_version, tn_call_header(req->call, "client-version"));
+        tn_ms_replace_str(run->ms, &run->ms->sdk_version,
+                          tn_call_header(req->call, "client-version"));
     }
     if (run->ms->kind)
         tn_history_notify(run); /* who watches it is told, though nothing was written */
@@ -75,7 +75,8 @@ void tn_op_activity_polled(tn_wf *wf, tn_hreq *req)
         tn_uuid_v4(&txn->hl->rng, id);
         tn_uuid_format(id, req->progress);
     }
-    tn_poller poller = {.identity = tn_str_from(poll->identity), .request_id = tn_str_from(req->progress)};
+    tn_poller poller = {.identity = tn_str_from(poll->identity),
+                        .request_id = tn_str_from(req->progress)};
     tn_poller_set_build(&poller, poll->worker_version_capabilities, poll->deployment_options);
     tn_poller_set_version(&poller, req->ns, run->ms, false, poll->deployment_options);
     bool durable = false;
@@ -104,11 +105,13 @@ static void heartbeat_after(tn_txn *txn)
         tn_history_notify(txn->changes[0].run);
 }
 
-static void warn_of_failure(const tn_txn *txn,
-                            const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *request)
+static void warn_of_failure(
+    const tn_txn *txn,
+    const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *request)
 {
     if (request->failure)
-        tn_dyn_warn(TN_DYN_LIMIT_ACTIVITY_FAILURE_SIZE_WARN, txn->ns->name, tn_str_from(txn->wf->workflow_id),
+        tn_dyn_warn(TN_DYN_LIMIT_ACTIVITY_FAILURE_SIZE_WARN, txn->ns->name,
+                    tn_str_from(txn->wf->workflow_id),
                     (int64_t)protobuf_c_message_get_packed_size(&request->failure->base));
 }
 
@@ -120,17 +123,21 @@ static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req
     case TN_HOP_ACT_COMPLETED:
         return tn_machine_activity_completed(
             tx, token, id,
-            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *)req->request);
+            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCompletedRequest *)
+                req->request);
     case TN_HOP_ACT_FAILED:
-        warn_of_failure(txn,
-                        (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)req->request);
+        warn_of_failure(
+            txn, (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)
+                     req->request);
         return tn_machine_activity_failed(
             tx, token, id,
-            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)req->request);
+            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskFailedRequest *)
+                req->request);
     case TN_HOP_ACT_CANCELED:
         return tn_machine_activity_canceled(
             tx, token, id,
-            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *)req->request);
+            (const Temporal__Api__Workflowservice__V1__RespondActivityTaskCanceledRequest *)
+                req->request);
     default: {
         Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatResponse *out =
             tn_arena_alloc(req->arena, sizeof(*out));
@@ -139,7 +146,9 @@ static const tn_fault *respond(tn_txn *txn, tn_tx *tx, tn_run *run, tn_hreq *req
         txn->after = heartbeat_after;
         const tn_fault *fault = tn_machine_activity_heartbeat(
             tx, token, id,
-            (const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *)req->request, out);
+            (const Temporal__Api__Workflowservice__V1__RecordActivityTaskHeartbeatRequest *)
+                req->request,
+            out);
         if (!fault)
             run->extras_pending = true;
         return fault;

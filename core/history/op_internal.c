@@ -41,7 +41,8 @@ static const tn_fault *machine_flush(tn_tx *tx, tn_iop *iop)
 static const tn_fault *machine_unstick(tn_tx *tx, tn_iop *iop)
 {
     if (tx->ms->wft.stamp != iop->nonce || tx->ms->wft.started_id)
-        return NULL; /* a newer offer is on its way: two refused ones would else call each other for ever */
+        /* a newer offer is on its way: two refused ones would else call each other for ever */
+        return NULL;
     tx->ms->wft.dispatched = false;
     return tn_machine_wft_unstick(tx);
 }

@@ -17,19 +17,20 @@
 
 /* Internal operations, served like requests (op numbers past tn_hop's). */
 enum {
-    TN_IOP_FIRE = 100,      /* a deadline has come */
-    TN_IOP_WAKE,            /* load the run and do what it wants */
-    TN_IOP_FLUSH,           /* make what is only in memory durable, then drop the run from the cache */
-    TN_IOP_UNSTICK,         /* the sticky queue has no worker */
-    TN_IOP_CHILD_RESULT,    /* START of a child has been answered */
-    TN_IOP_EXTERNAL_RESULT, /* signal or cancel of another run has been answered */
-    TN_IOP_RELEASE,         /* held child: the parent knows */
-    TN_IOP_PARENT_TOLD,     /* closed child: the parent knows */
-    TN_IOP_SETTLED,         /* closed parent: one child has been settled */
-    TN_IOP_OUTBOX,          /* write the run's visibility document again */
-    TN_IOP_UNDELIVERED,     /* the answer of a workflow task poll never left */
-    TN_IOP_DELETE,          /* the namespace is deleted */
-    TN_IOP_OBJECT_RESULT,   /* what an object wanted has been done */
+    TN_IOP_FIRE = 100, /* a deadline has come */
+    TN_IOP_WAKE,       /* load the run and do what it wants */
+    /* make what is only in memory durable, then drop the run from the cache */
+    TN_IOP_FLUSH,
+    TN_IOP_UNSTICK,           /* the sticky queue has no worker */
+    TN_IOP_CHILD_RESULT,      /* START of a child has been answered */
+    TN_IOP_EXTERNAL_RESULT,   /* signal or cancel of another run has been answered */
+    TN_IOP_RELEASE,           /* held child: the parent knows */
+    TN_IOP_PARENT_TOLD,       /* closed child: the parent knows */
+    TN_IOP_SETTLED,           /* closed parent: one child has been settled */
+    TN_IOP_OUTBOX,            /* write the run's visibility document again */
+    TN_IOP_UNDELIVERED,       /* the answer of a workflow task poll never left */
+    TN_IOP_DELETE,            /* the namespace is deleted */
+    TN_IOP_OBJECT_RESULT,     /* what an object wanted has been done */
     TN_IOP_NEXUS_STARTED,     /* a handler has answered, or not */
     TN_IOP_NEXUS_CANCELED,    /* ... to a cancel request */
     TN_IOP_CALLBACK_ANSWERED, /* the receiver of a completion callback */
@@ -108,7 +109,8 @@ struct tn_shard {
     uint32_t partition, sub; /* where its rows lie, and which of the shards there it is */
     tn_hloop *hl;
     bool owned;
-    uint32_t of;  /* shards of the map under which it was taken: whose workflows it has (tn_shard_has) */
+    /* shards of the map under which it was taken: whose workflows it has (tn_shard_has) */
+    uint32_t of;
     uint64_t map; /* version of that map */
     uint64_t range_id, fence_version;
     uint64_t owned_since_ns; /* wall: what was only in the last owner's memory ends here */
@@ -119,37 +121,42 @@ struct tn_shard {
     size_t n_outbox_acked, cap_outbox_acked;
     uint64_t next_wake_ns; /* earliest durable deadline of a run that may be out of the cache */
     tn_loop_timer wake_timer;
-    uint64_t scanned_ns; /* wake rows up to here have been acted upon: what is new there is known in memory */
+    /* wake rows up to here have been acted upon: what is new there is known in memory */
+    uint64_t scanned_ns;
     bool scanning;
     bool scan_all_again, scan_due; /* asked for while a scan was under way */
-    uint64_t retry_from_ns, retry_at_ns; /* rows from here are to be looked at again then; UINT64_MAX: none */
-    bool renewing;  /* the fence is being raised: nothing is served (renew.c) */
-    uint64_t epoch; /* how often the shard was lost: what was read or decided in an older one is not true any more */
+    /* rows from here are to be looked at again then; UINT64_MAX: none */
+    uint64_t retry_from_ns, retry_at_ns;
+    bool renewing; /* the fence is being raised: nothing is served (renew.c) */
+    /* how often the shard was lost: what was read or decided in an older one is not true any more */
+    uint64_t epoch;
     tn_loop_timer regain_timer, release_timer;
     uint64_t regain_delay_ns, regained_ns; /* mono */
     bool reopening; /* let go by an operator's word, though the ring says that it is ours */
-    bool closing; /* it moves: nobody is served any more, what only memory knows is being written (handover.c) */
+    /* it moves: nobody is served any more, what only memory knows is being written (handover.c) */
+    bool closing;
     uint64_t closing_until_ns;
-    tn_arena *handed; /* by its last owner: the runs that were in use there, read when it has been taken */
+    /* by its last owner: the runs that were in use there, read when it has been taken */
+    tn_arena *handed;
     const tn_run_key *handed_runs;
     size_t n_handed;
-    bool missed; /* taken by a host that thought this one dead, and gives it back */
+    bool missed;    /* taken by a host that thought this one dead, and gives it back */
     tn_list paused; /* workflows with requests meanwhile */
-    bool rejected; /* matching has refused tasks: scan again on credit */
+    bool rejected;  /* matching has refused tasks: scan again on credit */
 };
 
 struct tn_hloop { /* one a loop */
     tn_loop *loop;
     tn_map wfs;
-    tn_map sleepers; /* of runs that have left the cache; key: run id */
-    tn_map memories; /* of runs whose last write failed (recall.c); key: run id */
+    tn_map sleepers;      /* of runs that have left the cache; key: run id */
+    tn_map memories;      /* of runs whose last write failed (recall.c); key: run id */
     tn_list open, closed; /* cached runs, oldest use first */
     size_t bytes, closed_bytes, bytes_max;
     size_t runs;
     tn_rng rng;
     bool draining; /* nobody is to wait for long any more */
     bool stopping;
-    size_t txns; /* in flight */
+    size_t txns;            /* in flight */
     size_t wakes_in_flight; /* runs being woken by scans */
     size_t scans;           /* pages of wake rows being read */
     tn_list paused_scans;   /* waiting for their turn */
@@ -165,13 +172,14 @@ typedef struct tn_iop {
     uint64_t nonce;
     uint64_t outbox_seq;
     bool counted; /* in wakes_in_flight */
-    bool again; /* the other side could not be reached: try later */
+    bool again;   /* the other side could not be reached: try later */
     struct tn_object_result *result;
     const void *nexus; /* tn_nexus_result; NULL: nothing was sent */
     tn_loop_timer delay;
 } tn_iop;
 
-typedef struct tn_copied { /* events that a new run has in common with another, for a row of its own */
+/* events that a new run has in common with another, for a row of its own */
+typedef struct tn_copied {
     tn_blob events;
     int64_t first_id, next_id;
 } tn_copied;
@@ -180,10 +188,10 @@ typedef struct tn_copied { /* events that a new run has in common with another, 
 typedef struct tn_change {
     tn_run *run;
     tn_tx tx;
-    bool created;       /* the run's first record */
+    bool created; /* the run's first record */
     bool status_changed;
-    uint64_t outbox_seq; /* 0: no visibility write */
-    tn_blob unwritten;   /* what only memory knew before the change */
+    uint64_t outbox_seq;     /* 0: no visibility write */
+    tn_blob unwritten;       /* what only memory knew before the change */
     const tn_copied *copied; /* rows that come before its record (op_reset.c) */
     size_t n_copied;
 } tn_change;
@@ -205,7 +213,7 @@ struct tn_txn {
     uint64_t fence_version; /* that the commit stands on */
     uint64_t epoch;         /* the shard's when it began */
     bool put_current;
-    const tn_fault *fault; /* for the caller, also when the commit succeeds */
+    const tn_fault *fault;      /* for the caller, also when the commit succeeds */
     void (*after)(tn_txn *txn); /* durable: build the answer (fault and response of req) */
     void *user;
     bool keep_req; /* after() parked or passed the request on: do not give it back */
@@ -233,18 +241,22 @@ void tn_shard_place(tn_shard *shard, uint32_t id);
 tn_key tn_shard_fence_key(const tn_shard *shard, tn_arena *arena);
 /* Whether the workflow is the shard's, by the map under which the shard was taken. */
 bool tn_shard_has(const tn_shard *shard, tn_str ns_id, tn_str workflow_id);
-void tn_fence_begin(tn_fence *fence, const tn_shard *shard, tn_arena *arena, tn_store_op *op); /* then tn_store_scan */
+/* then tn_store_scan */
+void tn_fence_begin(tn_fence *fence, const tn_shard *shard, tn_arena *arena, tn_store_op *op);
 /* A page has come; out_more: scan again. */
-tn_status tn_fence_read(tn_fence *fence, const tn_shard *shard, tn_store_op *op, bool *out_more, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_fence_read(tn_fence *fence, const tn_shard *shard, tn_store_op *op, bool *out_more,
+                        tn_error *err) TN_WARN_UNUSED;
 tn_batch tn_fence_raise(tn_fence *fence, const tn_shard *shard); /* not when outdated or moved */
-void tn_fence_taken(const tn_fence *fence, tn_shard *shard, uint64_t version); /* the batch was written */
+/* the batch was written */
+void tn_fence_taken(const tn_fence *fence, tn_shard *shard, uint64_t version);
 
 /* ---- shard.c ---- */
 tn_hloop *tn_hloop_current(void);
 tn_shard *tn_shard_find(uint32_t id); /* also one of a map that was; NULL: there never was one */
 /* [loop] The shard that has a workflow now, if it is of this loop; else NULL. */
 tn_shard *tn_shard_here(tn_str ns_id, tn_str workflow_id);
-uint64_t tn_shard_map_since_ns(void); /* mono, when this process learnt of the map in force; 0: at its start */
+/* mono, when this process learnt of the map in force; 0: at its start */
+uint64_t tn_shard_map_since_ns(void);
 void tn_shard_take_over(tn_shard *shard); /* repeats the outbox, wakes what waits */
 const char *tn_shard_owner_name(void);
 
@@ -252,7 +264,8 @@ void tn_shards_of_loop(tn_hloop *hl); /* makes those of the map in force that th
 
 /* ---- assign.c ---- */
 bool tn_shard_is_ours(uint32_t id); /* by the ring */
-bool tn_shard_elsewhere(const tn_shard *shard); /* what is asked of it again may find another owner */
+/* what is asked of it again may find another owner */
+bool tn_shard_elsewhere(const tn_shard *shard);
 void tn_shard_assign(tn_shard *shard); /* taken or let go, as the ring and the map say */
 
 /* ---- renew.c ---- */
@@ -262,18 +275,20 @@ void tn_shard_doubt(tn_shard *shard, const char *why);
 void tn_shard_regain_init(tn_shard *shard);
 void tn_shard_regain_now(tn_shard *shard); /* it is to be ours: takes it, whoever had it */
 void tn_shard_reopen(tn_shard *shard);     /* let go, and taken again at once */
-void tn_shard_release(tn_shard *shard);    /* it is another's from now on: soon nothing of it is served or believed */
+/* it is another's from now on: soon nothing of it is served or believed */
+void tn_shard_release(tn_shard *shard);
 
 /* ---- handover.c: a planned move ---- */
 void tn_shard_flush(tn_shard *shard); /* what only memory knows is to be written */
 /* Nobody is served any more.  True: all is written, or it takes too long; else release_timer fires again. */
 bool tn_shard_settles(tn_shard *shard);
 void tn_shard_hand_over(tn_shard *shard);
-void tn_shard_take_handed(tn_shard *shard); /* it is ours: at the word of the last owner, if that lives */
+/* it is ours: at the word of the last owner, if that lives */
+void tn_shard_take_handed(tn_shard *shard);
 void tn_shard_read_handed(tn_shard *shard); /* it has been taken, or has not */
 void tn_shard_drop_handed(tn_shard *shard);
 void tn_history_handed_over(uint32_t shard_id, const tn_run_key *runs, size_t n);
-void tn_shard_pause(tn_wf *wf);   /* served again when the shard goes on */
+void tn_shard_pause(tn_wf *wf); /* served again when the shard goes on */
 void tn_shard_go_on(tn_shard *shard);
 
 /* ---- sweep.c ---- */
@@ -290,7 +305,7 @@ void tn_shard_wake_again(tn_shard *shard, uint64_t row_ns, uint64_t wall_ns);
 /* The run leaves the cache: sees to it that its next deadline is met. */
 void tn_sleep(const tn_run *run);
 void tn_sleeper_forget(tn_hloop *hl, const uint8_t run_id[16]); /* the run is in the cache again */
-void tn_wakes_clear(tn_hloop *hl); /* sleepers, and scans that wait */
+void tn_wakes_clear(tn_hloop *hl);                              /* sleepers, and scans that wait */
 
 /* ---- recall.c ---- */
 /* The run's write has failed and it goes; unwritten: tn_ms_unwritten of before. */
@@ -309,7 +324,8 @@ void tn_run_touch(tn_run *run);
 void tn_run_account(tn_run *run);
 void tn_run_cache_events(tn_run *run, int64_t first_id, int64_t last_id, tn_blob events);
 void tn_cache_shrink(tn_hloop *hl); /* to its limits */
-tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row,
+                              tn_error *err) TN_WARN_UNUSED;
 /* Loads for a request; the request is served again when done.  */
 void tn_load_current(tn_wf *wf, tn_hreq *req);
 void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req);
@@ -319,17 +335,19 @@ void tn_wf_home(const tn_wf *wf, uint8_t out[TN_HOME_BYTES]);
 
 /* ---- serve.c ---- */
 void tn_history_submit(tn_hreq *req);
-void tn_direct_serve(tn_mreq *offered); /* direct.c: a task that met a poll; takes the baton, its arena and namespace */
+/* direct.c: a task that met a poll; takes the baton, its arena and namespace */
+void tn_direct_serve(tn_mreq *offered);
 void tn_wf_enqueue(tn_wf *wf, tn_hreq *req);
 void tn_wf_step(tn_wf *wf);
-void tn_wf_resume(tn_wf *wf, tn_hreq *req_again); /* not busy any more; req_again (may be NULL) is served first */
+/* not busy any more; req_again (may be NULL) is served first */
+void tn_wf_resume(tn_wf *wf, tn_hreq *req_again);
 void tn_req_finish(tn_hreq *req, const tn_fault *fault);
 /* A poll that was to get a task of the run will not: the task is to be offered again (by the run's next effects). */
 void tn_offer_withdrawn(tn_run *run, const tn_hreq *req);
 /* The run that the request means: NULL and the request is waiting, or was answered. */
 tn_run *tn_resolve(tn_wf *wf, tn_hreq *req);
 tn_iop *tn_iop_create(const tn_wf *wf, const uint8_t run_id[16], int op);
-void tn_iop_send(tn_iop *iop);                             /* to the shard of this loop */
+void tn_iop_send(tn_iop *iop); /* to the shard of this loop */
 void tn_iop_send_later(tn_iop *iop, uint64_t delay_ns);
 
 /* ---- txn.c ---- */
@@ -355,7 +373,8 @@ void tn_op_describe(tn_wf *wf, tn_hreq *req);
 void tn_op_query(tn_wf *wf, tn_hreq *req);
 void tn_op_query_polled(tn_wf *wf, tn_hreq *req);
 void tn_op_child(tn_wf *wf, tn_hreq *req);
-void tn_op_delete(tn_wf *wf, tn_hreq *req);     /* asked for: an open run is terminated, its retention ends now */
+/* asked for: an open run is terminated, its retention ends now */
+void tn_op_delete(tn_wf *wf, tn_hreq *req);
 void tn_run_delete(tn_wf *wf, tn_hreq *req, tn_run *run); /* the same, with the run at hand */
 void tn_op_delete_run(tn_wf *wf, tn_hreq *req); /* its retention has ended: all of its rows go */
 void tn_op_undelivered(tn_wf *wf, tn_hreq *req);
@@ -376,7 +395,8 @@ void tn_op_refresh(tn_wf *wf, tn_hreq *req);
 void tn_op_raw_history(tn_wf *wf, tn_hreq *req); /* op_raw.c */
 void tn_op_rebuild(tn_wf *wf, tn_hreq *req);     /* op_rebuild.c */
 void tn_op_internal(tn_wf *wf, tn_hreq *req);
-void tn_op_operate(tn_wf *wf, tn_hreq *req); /* pauses, resets, options: of activities and of the run */
+/* pauses, resets, options: of activities and of the run */
+void tn_op_operate(tn_wf *wf, tn_hreq *req);
 
 /* ---- reading.c ---- */
 /* Events [from, to] of a run as a History body, from memory when it has them, else from the store.  What must be
@@ -390,7 +410,7 @@ typedef struct tn_read {
     tn_hreq *req;
     int64_t from, to;
     size_t events_max, bytes_max;
-    bool reverse; /* newest first: [from, to] backwards, at most events_max from `to` down */
+    bool reverse;       /* newest first: [from, to] backwards, at most events_max from `to` down */
     size_t batches_max; /* whole batches, as they were written, and this many at most; 0: events */
     /* out */
     tn_buf body;
@@ -421,13 +441,16 @@ bool tn_history_waits_for(const tn_hreq *req, const uint8_t *host_id);
 tn_blob tn_close_event_for_client(const tn_hreq *req, tn_blob body);
 void tn_history_unpark(tn_hreq *req); /* takes it from run->parked, its timer stopped */
 void tn_history_park_init(tn_parked *parked, tn_wf *wf, tn_hreq *req);
-uint64_t tn_history_park_until(const tn_hreq *req); /* mono: the long poll's time, or a little before the caller's own */
-void tn_history_park(tn_parked *parked, tn_run *run, uint64_t until); /* req->progress is `parked` */
+/* mono: the long poll's time, or a little before the caller's own */
+uint64_t tn_history_park_until(const tn_hreq *req);
+/* req->progress is `parked` */
+void tn_history_park(tn_parked *parked, tn_run *run, uint64_t until);
 /* A poll response with what is true of any task of the run; then that of the started task, without its history. */
-Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_base_response(const tn_ms *ms,
-                                                                                         tn_arena *arena);
-Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_response(tn_run *run, tn_arena *arena,
-                                                                                    tn_str ns_name);
+Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_base_response(
+    const tn_ms *ms, tn_arena *arena);
+Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *tn_wft_response(tn_run *run,
+                                                                                   tn_arena *arena,
+                                                                                   tn_str ns_name);
 /* Reads the history a worker needs into the response (from its last task on, or all), then calls done. */
 void tn_wft_history(tn_run *run, tn_hreq *req, bool sticky,
                     Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out,
@@ -439,26 +462,32 @@ void tn_wft_failed_after(tn_txn *txn);
 tn_blob tn_activity_token(const tn_ms *ms, const tn_activity *activity, tn_arena *arena);
 
 /* ---- figures.c ---- */
-void tn_history_limits(tn_str ns, tn_machine_limits *out); /* by dynamic config */
+void tn_history_limits(tn_str ns, tn_machine_limits *out);         /* by dynamic config */
 void tn_history_count(const tn_txn *txn, const tn_change *change); /* of a durable commit */
 
 /* ---- links.c ---- */
 Temporal__Api__Common__V1__Link *tn_link_to_start(const tn_hreq *req, const char *run_id);
-Temporal__Api__Common__V1__Link *tn_link_to_workflow(const tn_hreq *req, const char *run_id, const char *reason);
+Temporal__Api__Common__V1__Link *tn_link_to_workflow(const tn_hreq *req, const char *run_id,
+                                                     const char *reason);
 /* To an event that may wait in the buffer and have no id yet: by the request that made it. */
-Temporal__Api__Common__V1__Link *tn_link_to_request(const tn_hreq *req, const char *run_id, const char *request_id,
-                                                    int32_t event_type);
+Temporal__Api__Common__V1__Link *tn_link_to_request(const tn_hreq *req, const char *run_id,
+                                                    const char *request_id, int32_t event_type);
 
 /* ---- query.c ---- */
-void tn_queries_attach(tn_run *run, tn_arena *arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
-void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
-void tn_queries_wft_ended(tn_run *run); /* what was not answered goes on: with the next task or directly */
+void tn_queries_attach(tn_run *run, tn_arena *arena,
+                       Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
+void tn_queries_answer(
+    tn_run *run,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
+/* what was not answered goes on: with the next task or directly */
+void tn_queries_wft_ended(tn_run *run);
 void tn_queries_send_on(tn_run *run, bool over); /* the run goes: back to the queue, or refused */
 
 /* ---- update.c, update_start.c ---- */
 void tn_op_update(tn_wf *wf, tn_hreq *req); /* and poll */
 void tn_op_update_with_start(tn_wf *wf, tn_hreq *req);
-const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *tn_update_start_request(const tn_hreq *req);
+const Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *tn_update_start_request(
+    const tn_hreq *req);
 const tn_fault *tn_update_start_admit(tn_hreq *req, tn_tx *tx); /* the run has just been made */
 void tn_update_start_started(tn_txn *txn, tn_run *run);         /* its first commit is durable */
 const tn_fault *tn_update_start_fault(const tn_hreq *req, const tn_fault *fault);
@@ -471,8 +500,9 @@ void tn_updates_end_waits(tn_run *run, const uint8_t *host_id);
 void tn_updates_attach(tn_run *run, tn_arena *arena, bool again,
                        Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *out);
 /* The machine wants a speculative task in the answer to this completion. */
-void tn_updates_speculate(tn_txn *txn, tn_run *run,
-                          const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
+void tn_updates_speculate(
+    tn_txn *txn, tn_run *run,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request);
 
 /* ---- effects.c ---- */
 void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */
@@ -481,7 +511,8 @@ void tn_run_effects(tn_run *run); /* does what the run wants, sets its timer */
 void tn_outbox_ack(tn_shard *shard, uint64_t seq); /* its row may go, with the next commit */
 void tn_outbox_flush(tn_shard *shard);             /* or with a commit of its own */
 void tn_visibility_write(tn_run *run, uint64_t outbox_seq);
-void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id, uint64_t outbox_seq);
+void tn_visibility_remove(tn_shard *shard, tn_str ns_id, tn_str workflow_id, tn_str run_id,
+                          uint64_t outbox_seq);
 
 /* ---- faults.c ---- */
 const tn_fault *tn_fault_workflow_not_found(tn_arena *arena, tn_str workflow_id);
@@ -491,17 +522,20 @@ const tn_fault *tn_fault_already_started(tn_arena *arena, const tn_wf *wf, const
 const tn_fault *tn_fault_unavailable(tn_arena *arena, const char *text);
 
 /* ---- op_wft.c ---- */
-void tn_poller_set_build(tn_poller *poller, const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
+void tn_poller_set_build(tn_poller *poller,
+                         const Temporal__Api__Common__V1__WorkerVersionCapabilities *can,
                          const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
 /* versions.c */
 tn_directive tn_run_directive(const tn_ms *ms, tn_arena *arena, bool workflow_task);
-void tn_poller_set_version(tn_poller *poller, const tn_namespace *ns, const tn_ms *ms, bool workflow_task,
+void tn_poller_set_version(tn_poller *poller, const tn_namespace *ns, const tn_ms *ms,
+                           bool workflow_task,
                            const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
 bool tn_history_queue_in_version(void *user, tn_str ns_id, tn_str queue, tn_dver version);
 /* False: its override names a version that does not serve its queue. */
-bool tn_child_versioning(const tn_ms *ms, tn_parent_ref *self,
-                         const Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *a,
-                         tn_str ns_id, tn_arena *arena,
-                         Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
+bool tn_child_versioning(
+    const tn_ms *ms, tn_parent_ref *self,
+    const Temporal__Api__History__V1__StartChildWorkflowExecutionInitiatedEventAttributes *a,
+    tn_str ns_id, tn_arena *arena,
+    Temporal__Api__Workflowservice__V1__StartWorkflowExecutionRequest *r);
 
 #endif

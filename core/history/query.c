@@ -29,7 +29,8 @@ static void waited_too_long(tn_loop_timer *timer)
 {
     waiting *w = TN_CONTAINER_OF(timer, waiting, timer);
     tn_list_remove(&w->req->link);
-    tn_req_finish(w->req, tn_fault_make(w->req->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"));
+    tn_req_finish(w->req, tn_fault_make(w->req->arena, TN_GRPC_DEADLINE_EXCEEDED,
+                                        "context deadline exceeded"));
 }
 
 static tn_hreq *take(tn_list *link)
@@ -53,12 +54,14 @@ static void answer_payloads(tn_hreq *req, const Temporal__Api__Common__V1__Paylo
     query_response *out = tn_arena_alloc(req->arena, sizeof(*out));
     temporal__api__workflowservice__v1__query_workflow_response__init(out);
     if (answer)
-        out->query_result = (Temporal__Api__Common__V1__Payloads *)(void *)tn_proto_copy(&answer->base, req->arena);
+        out->query_result =
+            (Temporal__Api__Common__V1__Payloads *)(void *)tn_proto_copy(&answer->base, req->arena);
     req->response = &out->base;
     tn_req_finish(req, NULL);
 }
 
-static const tn_fault *query_failed(tn_arena *arena, const char *text, const Temporal__Api__Failure__V1__Failure *failure)
+static const tn_fault *query_failed(tn_arena *arena, const char *text,
+                                    const Temporal__Api__Failure__V1__Failure *failure)
 {
     Temporal__Api__Errordetails__V1__QueryFailedFailure detail =
         TEMPORAL__API__ERRORDETAILS__V1__QUERY_FAILED_FAILURE__INIT;
@@ -129,7 +132,8 @@ static void direct_done(tn_mreq *mreq)
 static bool rejected(tn_hreq *req, const tn_ms *ms)
 {
     const query_request *request = (const query_request *)req->request;
-    int condition = (int)request->query_reject_condition; /* 2: not open, 3: not completed cleanly */
+    /* 2: not open, 3: not completed cleanly */
+    int condition = (int)request->query_reject_condition;
     bool running = tn_ms_running(ms);
     if (running ? ms->status != 8 : condition < 2 || (condition == 3 && ms->status == 2))
         return false;
@@ -157,13 +161,15 @@ static const tn_fault *check_ready(tn_hreq *req, const tn_ms *ms)
     if (!tn_ms_running(ms)) {
         return ms->last_completed_started_id
                    ? NULL
-                   : not_ready(req->arena, "Workflow execution closed before WorkflowTaskStarted event");
+                   : not_ready(req->arena,
+                               "Workflow execution closed before WorkflowTaskStarted event");
     }
     if (ms->first_wft_backoff_until_ns && !ms->first_wft_scheduled_id &&
         deadline_before_wall(req, ms->first_wft_backoff_until_ns))
         return not_ready(req->arena, "Workflow task is not scheduled yet.");
     if (ms->wft.scheduled_id && ms->wft.attempt >= 3)
-        return not_ready(req->arena, "Unable to query workflow due to Workflow Task in failed state.");
+        return not_ready(req->arena,
+                         "Unable to query workflow due to Workflow Task in failed state.");
     return NULL;
 }
 
@@ -173,15 +179,17 @@ static void wait_for_task(tn_run *run, tn_hreq *req)
     TN_LIST_FOREACH (link, &run->queries)
         n++;
     if (n >= QUERIES_PER_RUN_MAX) {
-        tn_req_finish(req, tn_fault_exhausted(req->arena, 6, 1,
-                                              "consistent query buffer is full, this may be caused by too many "
-                                              "queries and workflow not able to process query fast enough"));
+        tn_req_finish(req, tn_fault_exhausted(
+                               req->arena, 6, 1,
+                               "consistent query buffer is full, this may be caused by too many "
+                               "queries and workflow not able to process query fast enough"));
         return;
     }
     waiting *w = req->progress;
     tn_list_push_back(&run->queries, &req->link);
-    tn_loop_timer_start(&w->timer, req->deadline_mono_ns != UINT64_MAX ? req->deadline_mono_ns
-                                                                       : tn_now_mono_ns() + WITHOUT_DEADLINE_NS);
+    tn_loop_timer_start(&w->timer, req->deadline_mono_ns != UINT64_MAX
+                                       ? req->deadline_mono_ns
+                                       : tn_now_mono_ns() + WITHOUT_DEADLINE_NS);
 }
 
 void tn_op_query(tn_wf *wf, tn_hreq *req)
@@ -226,17 +234,20 @@ void tn_queries_attach(tn_run *run, tn_arena *arena, poll_response *out)
         n++;
     if (!n)
         return;
-    out->queries =
-        TN_NEW_ARRAY(arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse__QueriesEntry *, n);
+    out->queries = TN_NEW_ARRAY(
+        arena, Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse__QueriesEntry *,
+        n);
     TN_LIST_FOREACH (link, &run->queries) {
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
         waiting *w = req->progress;
         const query_request *request = (const query_request *)req->request;
         Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse__QueriesEntry *entry =
             tn_arena_alloc(arena, sizeof(*entry));
-        temporal__api__workflowservice__v1__poll_workflow_task_queue_response__queries_entry__init(entry);
+        temporal__api__workflowservice__v1__poll_workflow_task_queue_response__queries_entry__init(
+            entry);
         entry->key = tn_arena_strdup(arena, w->id);
-        entry->value = (Temporal__Api__Query__V1__WorkflowQuery *)(void *)tn_proto_copy(&request->query->base, arena);
+        entry->value = (Temporal__Api__Query__V1__WorkflowQuery *)(void *)tn_proto_copy(
+            &request->query->base, arena);
         w->attached = true;
         out->queries[out->n_queries++] = entry;
     }
@@ -252,7 +263,9 @@ static void answer_one(tn_hreq *req, const Temporal__Api__Query__V1__WorkflowQue
     tn_req_finish(req, query_failed(req->arena, result->error_message, result->failure));
 }
 
-void tn_queries_answer(tn_run *run, const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request)
+void tn_queries_answer(
+    tn_run *run,
+    const Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *request)
 {
     for (size_t i = 0; i < request->n_query_results; i++) {
         const char *id = request->query_results[i]->key;
@@ -289,8 +302,10 @@ void tn_queries_send_on(tn_run *run, bool over)
         tn_hreq *req = take(tn_list_first(&run->queries));
         ((waiting *)req->progress)->attached = false;
         if (over) {
-            req->not_owner = tn_shard_elsewhere(run->wf->shard); /* asked again where the shard is now */
-            tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+            /* asked again where the shard is now */
+            req->not_owner = tn_shard_elsewhere(run->wf->shard);
+            tn_req_finish(req, tn_fault_unavailable(req->arena,
+                                                    "shard is not owned by this host, try again"));
         } else {
             tn_list_push_back(&run->wf->queue, &req->link);
         }
@@ -307,7 +322,8 @@ void tn_op_query_polled(tn_wf *wf, tn_hreq *req)
     tn_arena_set_limit(req->arena, 0);
     const tn_mquery *query = req->u.task.query;
     poll_response *out = tn_wft_base_response(run->ms, req->arena);
-    out->query = (Temporal__Api__Query__V1__WorkflowQuery *)(void *)tn_proto_copy(query->query, req->arena);
+    out->query =
+        (Temporal__Api__Query__V1__WorkflowQuery *)(void *)tn_proto_copy(query->query, req->arena);
     Tenon__TaskToken token = TENON__TASK_TOKEN__INIT;
     token.kind = 3;
     token.ns_id = run->ms->ns_id;
@@ -317,7 +333,7 @@ void tn_op_query_polled(tn_wf *wf, tn_hreq *req)
     token.task_queue = tn_arena_strdup(req->arena, req->u.task.queue.n ? req->u.task.queue.p : "");
     tn_blob sealed = tn_token_seal(req->arena, &token.base);
     out->task_token = (ProtobufCBinaryData){sealed.n, (uint8_t *)(uintptr_t)sealed.p};
-    out->attempt = 1; /* and no started event: SDKs know a query task by that */
+    out->attempt = 1;         /* and no started event: SDKs know a query task by that */
     if (req->u.task.sticky) { /* the worker has the history */
         Temporal__Api__History__V1__History *none = tn_arena_alloc(req->arena, sizeof(*none));
         temporal__api__history__v1__history__init(none);

@@ -172,7 +172,8 @@ static void read_from_store(tn_read *read)
 {
     read->op.arena = read->arena;
     read->op.user = read;
-    read->op.account = tn_door_account(read->req, read->req ? read->req->ns : NULL, read->account_shard);
+    read->op.account =
+        tn_door_account(read->req, read->req ? read->req->ns : NULL, read->account_shard);
     if (read->from <= 1) {
         scan_from(read, tn_store_row_run(read->arena, read->run_id));
         return;

@@ -218,9 +218,9 @@ static bool may_raise(renewal *renew)
         finish(renew);
     else if (!renew->regain && !ours(renew))
         lost(renew);
-    else if (
-        fence
-            ->moved) { /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
+    else if (fence
+                 /* `tenonctl store copy` has it, and its rows are served elsewhere from now on */
+                 ->moved) {
         TN_LOG(TN_LOG_ERROR, "history",
                "the shard has been moved to another store; fix: start servers on that one",
                TN_LOG_U("shard", shard->id));
@@ -289,8 +289,10 @@ void tn_shard_doubt(tn_shard *shard, const char *why)
 {
     if (shard->renewing || !shard->owned)
         return;
-    if (shard->hl
-            ->stopping) { /* too late to settle it: the next owner does, and nothing is written till then */
+    if (shard
+            ->hl
+            /* too late to settle it: the next owner does, and nothing is written till then */
+            ->stopping) {
         shard->owned = false;
         return;
     }

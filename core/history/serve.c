@@ -160,8 +160,9 @@ static bool request_expired(const tn_hreq *req)
 
 static const tn_fault *nobody_waits(const tn_hreq *req)
 {
-    return request_late(req) ? tn_fault_make(req->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded")
-                             : tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone");
+    return request_late(req)
+               ? tn_fault_make(req->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded")
+               : tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone");
 }
 
 /* Its turn has come too late, after others or the store, and nothing of it has been done.  Tasks on their way to a worker
@@ -198,11 +199,13 @@ void tn_wf_step(tn_wf *wf)
         if (!link)
             break;
         tn_hreq *req = TN_CONTAINER_OF(link, tn_hreq, link);
-        if (!wf->shard->owned || wf->shard->renewing || !ours || (wf->shard->closing && req->op < 100)) { /* stopping in doubt: a write now could part the truth */
+        /* stopping in doubt: a write now could part the truth */
+        if (!wf->shard->owned || wf->shard->renewing || !ours ||
+            (wf->shard->closing && req->op < 100)) {
             req->not_owner = true;
-            tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
-        }
-        else if (turn_is_late(req))
+            tn_req_finish(req, tn_fault_unavailable(req->arena,
+                                                    "shard is not owned by this host, try again"));
+        } else if (turn_is_late(req))
             tn_req_finish(req, nobody_waits(req));
         else if (req->ns)
             serve(wf, req);
@@ -251,7 +254,8 @@ void tn_offer_withdrawn(tn_run *run, const tn_hreq *req)
 static void offer_again(tn_shard *shard, const tn_hreq *req)
 {
     uint8_t run_id[16];
-    if ((req->op != TN_HOP_WFT_POLLED && req->op != TN_HOP_ACT_POLLED) || !tn_uuid_parse(req->run_id, run_id))
+    if ((req->op != TN_HOP_WFT_POLLED && req->op != TN_HOP_ACT_POLLED) ||
+        !tn_uuid_parse(req->run_id, run_id))
         return;
     tn_wf *wf = tn_wf_get(shard, req->ns->id, req->workflow_id);
     tn_run *run = tn_run_find(wf, run_id);
@@ -266,12 +270,14 @@ void tn_history_submit(tn_hreq *req)
     tn_list_init(&req->link);
     req->progress = NULL;
     bool whole = req->op == TN_HOP_SWEEP;
-    tn_shard *shard = whole ? tn_shard_find(req->u.task.ref.shard) : tn_shard_here(req->ns->id, req->workflow_id);
+    tn_shard *shard =
+        whole ? tn_shard_find(req->u.task.ref.shard) : tn_shard_here(req->ns->id, req->workflow_id);
     if (whole && shard && (shard->hl != tn_hloop_current() || shard->map != req->u.task.ref.stamp))
         shard = NULL; /* a shard of another map is not what was meant */
     if (!shard || !shard->owned || shard->closing || shard->hl->stopping) {
         req->not_owner = !tn_hloop_current()->stopping || !shard || !tn_shard_is_ours(shard->id);
-        tn_req_finish(req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
+        tn_req_finish(
+            req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         return;
     }
     if (request_expired(req)) {
@@ -328,15 +334,18 @@ tn_run *tn_resolve(tn_wf *wf, tn_hreq *req)
     if (req->run_id.n) {
         uint8_t run_id[16];
         if (!tn_uuid_parse(req->run_id, run_id)) {
-            tn_req_finish(req, tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT, "Invalid RunId."));
+            tn_req_finish(req,
+                          tn_fault_make(req->arena, TN_GRPC_INVALID_ARGUMENT, "Invalid RunId."));
             return NULL;
         }
         return resolve_by_id(wf, req, run_id);
     }
     if (wf->current_known && !wf->current_exists) {
         const tn_object_kind *kind = tn_object_kind_of(tn_str_from(wf->workflow_id));
-        tn_req_finish(req, kind ? kind->not_found(req->arena, tn_object_id_of(tn_str_from(wf->workflow_id)), req->run_id)
-                                : tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
+        tn_req_finish(
+            req, kind ? kind->not_found(req->arena, tn_object_id_of(tn_str_from(wf->workflow_id)),
+                                        req->run_id)
+                      : tn_fault_workflow_not_found(req->arena, tn_str_from(wf->workflow_id)));
         return NULL;
     }
     return resolve_by_id(wf, req, wf->current_run_id);

@@ -20,7 +20,8 @@
 /* By id; each made by its loop when a map first has it, and kept until the end: a later map may have it again. */
 static _Atomic(tn_shard *) shards[TN_SHARDS_MAX + 1];
 static atomic_uint_fast64_t map_since_ns;
-static tn_hloop *_Atomic hloops; /* NULL until all of them are made: rings change while the server still starts */
+/* NULL until all of them are made: rings change while the server still starts */
+static tn_hloop *_Atomic hloops;
 static char owner_name[300]; /* the host, and which of its processes this is */
 
 tn_hloop *tn_hloop_current(void)
@@ -32,7 +33,8 @@ tn_hloop *tn_hloop_current(void)
 
 tn_shard *tn_shard_find(uint32_t id)
 {
-    return id >= 1 && id <= TN_SHARDS_MAX ? atomic_load_explicit(&shards[id], memory_order_acquire) : NULL;
+    return id >= 1 && id <= TN_SHARDS_MAX ? atomic_load_explicit(&shards[id], memory_order_acquire)
+                                          : NULL;
 }
 
 tn_shard *tn_shard_here(tn_str ns_id, tn_str workflow_id)
@@ -70,7 +72,8 @@ typedef struct takeover {
 
 static bool may_pass(tn_status status)
 {
-    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED || status == TN_ECONFLICT;
+    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED ||
+           status == TN_ECONFLICT;
 }
 
 static void acquire_failed(takeover *all, tn_status status, const tn_error *error)
@@ -132,11 +135,12 @@ static void fences_came(tn_store_op *op)
         return;
     }
     if (op->status == TN_OK && item->fence->moved)
-        op->status = tn_error_set(&op->error, TN_EINVALID, "shard %u has been moved to another store",
-                                  item->shard->id);
+        op->status = tn_error_set(&op->error, TN_EINVALID,
+                                  "shard %u has been moved to another store", item->shard->id);
     if (op->status == TN_OK && item->fence->outdated) {
         tn_shardmap_refresh();
-        op->status = tn_error_set(&op->error, TN_EUNAVAILABLE, "the number of shards has just been changed");
+        op->status =
+            tn_error_set(&op->error, TN_EUNAVAILABLE, "the number of shards has just been changed");
     }
     if (op->status != TN_OK)
         acquire_failed(all, op->status, &op->error);
@@ -150,7 +154,8 @@ static void loop_acquire(void *arg)
     takeover *all = arg;
     tn_shards_of_loop(all->hl);
     all->items = tn_xcalloc(tn_client_shard_count() + 1, sizeof(acquire));
-    for (uint32_t id = tn_loop_index(all->hl->loop) + 1; tn_shard_find(id); id += tn_loops_count()) {
+    for (uint32_t id = tn_loop_index(all->hl->loop) + 1; tn_shard_find(id);
+         id += tn_loops_count()) {
         tn_shard *shard = tn_shard_find(id);
         if (shard->owned || !tn_shard_is_ours(id))
             continue;
@@ -260,7 +265,8 @@ static void outbox_row(tn_shard *shard, uint64_t seq, const Tenon__Outbox *row)
     if (!tn_shard_has(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id)))
         return; /* a neighbour's in the partition */
     if (row->remove) {
-        tn_visibility_remove(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id), tn_str_from(run_id), seq);
+        tn_visibility_remove(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id),
+                             tn_str_from(run_id), seq);
         return;
     }
     tn_wf *wf = tn_wf_get(shard, tn_str_from(ns_id), tn_str_from(row->workflow_id));
@@ -312,7 +318,8 @@ void tn_shard_take_over(tn_shard *shard)
     scan->op.done = outbox_came;
     tn_loop_timer_init(&scan->again, outbox_again);
     scan->op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 500};
-    scan->op.u.scan.range.from = tn_store_key(arena, TN_TABLE_OUTBOX, shard->partition, (tn_blob){NULL, 0});
+    scan->op.u.scan.range.from =
+        tn_store_key(arena, TN_TABLE_OUTBOX, shard->partition, (tn_blob){NULL, 0});
     shard->hl->txns++;
     tn_store_scan(&scan->op);
 }
@@ -364,7 +371,8 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
     uint32_t loops = tn_loops_count();
     name_owner(options->owner ? options->owner : "", options->host_id);
     for (uint32_t id = 1; id <= TN_SHARDS_MAX; id++)
-        atomic_store_explicit(&shards[id], NULL, memory_order_relaxed); /* the simulator starts again after a crash */
+        /* the simulator starts again after a crash */
+        atomic_store_explicit(&shards[id], NULL, memory_order_relaxed);
     tn_hloop *all = tn_xcalloc(loops, sizeof(*all));
     for (uint32_t i = 0; i < loops; i++) {
         tn_hloop *hl = &all[i];
@@ -418,8 +426,11 @@ static void end_waits(const uint8_t host_id[16]) { end_waits_of(tn_hloop_current
 
 const tn_history_role *tn_history_role_table(void)
 {
-    static const tn_history_role role = {.submit = tn_history_submit, .credit = credit, .close_shard = close_shard,
-                                         .handed_over = tn_history_handed_over, .end_waits = end_waits};
+    static const tn_history_role role = {.submit = tn_history_submit,
+                                         .credit = credit,
+                                         .close_shard = close_shard,
+                                         .handed_over = tn_history_handed_over,
+                                         .end_waits = end_waits};
     return &role;
 }
 

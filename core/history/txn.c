@@ -438,7 +438,8 @@ static bool waits_for_truth(tn_txn *txn)
 {
     tn_hreq *req = txn->req;
     if (txn->epoch != txn->wf->shard->epoch)
-        return false; /* another owner has gone on from there: nobody can tell any more whose doing it was */
+        /* another owner has gone on from there: nobody can tell any more whose doing it was */
+        return false;
     if (txn->fault || (txn->op.status != TN_EUNCERTAIN && txn->op.status != TN_EFENCED))
         return false;
     switch ((int)req->op) {

@@ -189,7 +189,8 @@ static void let_go(tn_waiting_update *w, tn_run *run)
     if (tn_ms_running(run->ms) || followed) {
         serve_again(
             w,
-            run); /* a poll finds nothing; an update goes to the run that the workflow id means now */
+            /* a poll finds nothing; an update goes to the run that the workflow id means now */
+            run);
     } else if (w->req->op == TN_HOP_POLL_UPDATE) {
         tn_req_finish(w->req, aborted(w->req->arena, TN_GRPC_NOT_FOUND));
     } else if (w->req->op == TN_HOP_UPDATE_WITH_START && !w->started && !w->again) {

@@ -174,7 +174,8 @@ tn_stream *tn_stream_connect(const char *ip, uint16_t port, void (*connected)(tn
     s->connect_req.data = s;
     int rc = address_make(ip, port, &addr);
     if (rc == 0)
-        rc = uv_tcp_connect(&s->connect_req, &s->uv.tcp, (const struct sockaddr *)&addr, on_connected);
+        rc = uv_tcp_connect(&s->connect_req, &s->uv.tcp, (const struct sockaddr *)&addr,
+                            on_connected);
     if (rc)
         queue_end(s, rc);
     return s;
@@ -205,7 +206,10 @@ static socklen_t local_address(const char *name, struct sockaddr_un *out)
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n);
 }
 
-static int local_socket(void) { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+static int local_socket(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
 
 tn_stream *tn_stream_connect_local(const char *name, void (*connected)(tn_stream *stream),
                                    const tn_stream_events *events, void *user)
@@ -403,7 +407,8 @@ static void on_connection(uv_stream_t *server, int status)
     tn_stream *s = stream_make(tn_loop_current_checked(), l->local);
     int fd = -1;
     if (uv_accept(server, (uv_stream_t *)&s->uv.tcp) != 0 ||
-        (l->local && (uv_fileno((const uv_handle_t *)&s->uv.pipe, &fd) != 0 || !peer_is_ours(fd, NULL)))) {
+        (l->local &&
+         (uv_fileno((const uv_handle_t *)&s->uv.pipe, &fd) != 0 || !peer_is_ours(fd, NULL)))) {
         s->silent = true;
         tn_stream_close(s);
         return;
@@ -533,8 +538,8 @@ tn_status tn_listener_open(const char *ip, uint16_t port,
     return TN_OK;
 }
 
-tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream), void *user,
-                                 tn_listener **out, tn_error *err)
+tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream),
+                                 void *user, tn_listener **out, tn_error *err)
 {
     tn_loop *loop = tn_loop_current_checked();
     struct sockaddr_un addr;
@@ -557,7 +562,8 @@ tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, 
         rc = uv_listen((uv_stream_t *)&l->uv.pipe, BACKLOG, on_connection);
     if (rc) {
         uv_close((uv_handle_t *)&l->uv.pipe, listener_free);
-        return tn_error_set(err, TN_EUNAVAILABLE, "cannot listen on the local socket %s: %s", name, uv_strerror(rc));
+        return tn_error_set(err, TN_EUNAVAILABLE, "cannot listen on the local socket %s: %s", name,
+                            uv_strerror(rc));
     }
     tn_list_push_back(&loop->handles, &l->handle.link);
     *out = l;

@@ -28,8 +28,8 @@ tn_status tn_listener_open(const char *ip, uint16_t port,
 uint16_t tn_listener_port(const tn_listener *listener);
 /* The same on a local socket of that name (up to 100 characters), for other processes of this user's or root's on this
  * machine, in this network namespace. */
-tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream), void *user,
-                                 tn_listener **out, tn_error *err) TN_WARN_UNUSED;
+tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream),
+                                 void *user, tn_listener **out, tn_error *err) TN_WARN_UNUSED;
 void tn_listener_close(tn_listener *listener); /* established streams stay */
 
 /* Connects (role to role, tests); events.end with an errno when it fails, `connected` else. */

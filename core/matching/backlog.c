@@ -374,7 +374,8 @@ size_t tn_backlog_count(const tn_backlog *backlog, uint32_t priority)
     return backlog->ranks->of[priority - 1].n_tasks;
 }
 
-static bool each_in(const tn_list *tasks, bool (*each)(void *user, const tn_wtask *task), void *user)
+static bool each_in(const tn_list *tasks, bool (*each)(void *user, const tn_wtask *task),
+                    void *user)
 {
     TN_LIST_FOREACH (link, tasks)
         if (!each(user, task_at(link)))
@@ -382,7 +383,8 @@ static bool each_in(const tn_list *tasks, bool (*each)(void *user, const tn_wtas
     return true;
 }
 
-static bool each_key(const tn_heap *heap, bool (*each)(void *user, const tn_wtask *task), void *user)
+static bool each_key(const tn_heap *heap, bool (*each)(void *user, const tn_wtask *task),
+                     void *user)
 {
     for (size_t i = 0; i < heap->count; i++)
         if (!each_in(&key_at(heap->nodes[i])->tasks, each, user))

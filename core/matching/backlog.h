@@ -79,7 +79,8 @@ void tn_backlog_take(tn_backlog *backlog, tn_wtask *task, uint64_t now_ns, bool 
 tn_wtask *tn_backlog_pop(tn_backlog *backlog); /* any, whatever the rates; NULL: empty */
 void tn_backlog_set_rules(tn_backlog *backlog, const tn_fair_rules *rules, uint64_t now_ns);
 /* All that wait, about in the order of their turns; false: enough. */
-void tn_backlog_each(const tn_backlog *backlog, bool (*each)(void *user, const tn_wtask *task), void *user);
+void tn_backlog_each(const tn_backlog *backlog, bool (*each)(void *user, const tn_wtask *task),
+                     void *user);
 /* Of one priority, or of all (0). */
 size_t tn_backlog_count(const tn_backlog *backlog, uint32_t priority);
 uint64_t tn_backlog_oldest_ns(const tn_backlog *backlog,

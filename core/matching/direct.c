@@ -34,7 +34,8 @@ static void unanswered(tn_loop_timer *timer)
         return;
     }
     poll->mreq->not_owner = true;
-    end(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_UNAVAILABLE, "the task's host does not answer, try again"));
+    end(poll, tn_fault_make(poll->mreq->arena, TN_GRPC_UNAVAILABLE,
+                            "the task's host does not answer, try again"));
 }
 
 /* The poll's request goes along as it came. */

@@ -41,7 +41,8 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req)
     tn_gauge_add(tq->backlog_series, 1);
     if (!req->forwarded)
         tn_tq_count(tq, task->priority, false);
-    bool takes_match = req->takes_match; /* then it may meet a poll that history answers, which is said with the answer */
+    /* then it may meet a poll that history answers, which is said with the answer */
+    bool takes_match = req->takes_match;
     if (!takes_match)
         tn_client_matching_done(req); /* and it may be gone */
     ml->adding = takes_match ? req : NULL;
@@ -142,7 +143,8 @@ void tn_match_poll(tn_mloop *ml, tn_mreq *req)
     const char *identity = identity_of(req);
     double rate = rate_asked(req);
     tn_rates_set_worker(tq, rate);
-    tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate, tn_poll_options(req));
+    tn_tq_saw_poller(tq, req->forwarded ? (tn_str){0} : tn_str_from(identity), rate,
+                     tn_poll_options(req));
     tn_wpoll *poll = TN_NEW(req->arena, tn_wpoll);
     if (!poll || ml->stopping || tn_worker_is_gone(ml, req)) {
         req->fault = poll ? NULL
@@ -289,7 +291,8 @@ static tn_wtask *next_task(tn_tq *tq, uint64_t now)
     uint64_t wait_until;
     bool dropped = false;
     tn_wtask *task;
-    while ((task = tn_backlog_next(&tq->backlog, now, &wait_until)) && task->expire_mono_ns <= now) {
+    while ((task = tn_backlog_next(&tq->backlog, now, &wait_until)) &&
+           task->expire_mono_ns <= now) {
         tn_backlog_take(&tq->backlog, task, now, false);
         tn_gauge_add(tq->backlog_series, -1);
         tn_backlog_task_free(task);

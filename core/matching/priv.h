@@ -28,7 +28,8 @@ typedef struct tn_mloop {
     size_t n_gone;
     tn_loop_timer sweep;
     bool stopping;
-    tn_mreq *adding;        /* ... whose task this is, while it may meet a poll that history answers: */
+    /* ... whose task this is, while it may meet a poll that history answers: */
+    tn_mreq *adding;
     struct tn_wtask *added; /* NULL: none */
 } tn_mloop;
 
@@ -40,8 +41,8 @@ typedef struct tn_poller_seen {
     char *identity, *deployment, *build_id; /* behind the struct */
 } tn_poller_seen;
 
-typedef struct tn_tq_limit tn_tq_limit; /* rates.c */
-typedef struct tn_tq_slots tn_tq_slots; /* rates.c */
+typedef struct tn_tq_limit tn_tq_limit;   /* rates.c */
+typedef struct tn_tq_slots tn_tq_slots;   /* rates.c */
 typedef struct tn_tq_config tn_tq_config; /* config.c */
 
 typedef struct tn_tq_forward tn_tq_forward; /* forward.c */
@@ -67,17 +68,17 @@ typedef struct tn_tq {
     uint64_t last_poll_mono_ns; /* 0: never, or its worker has shut down */
     uint64_t used_mono_ns;
     uint64_t ours_mono_ns; /* since when it is this host's */
-    uint8_t *starved; /* bit a shard: refused tasks, wants credit */
+    uint8_t *starved;      /* bit a shard: refused tasks, wants credit */
     uint32_t starved_bytes;
     bool any_starved;
-    tn_tq_limit *limit;      /* NULL: never asked for */
+    tn_tq_limit *limit;                /* NULL: never asked for */
     tn_tq_slots *slots[TN_PRIORITIES]; /* NULL: nothing of that priority has come yet */
-    tn_tq_config *config;    /* NULL: it is known that there is none */
-    uint64_t scaling_free_ns; /* when the next advice to have more pollers may be given */
-    tn_tq_forward *forward;  /* NULL: the root, a queue in one partition, a sticky one */
-    bool lost;               /* another host's by now */
-    bool config_read;        /* once at least */
-    bool adding;             /* a task comes in: a poll that gets it now was there before it */
+    tn_tq_config *config;              /* NULL: it is known that there is none */
+    uint64_t scaling_free_ns;          /* when the next advice to have more pollers may be given */
+    tn_tq_forward *forward;            /* NULL: the root, a queue in one partition, a sticky one */
+    bool lost;                         /* another host's by now */
+    bool config_read;                  /* once at least */
+    bool adding; /* a task comes in: a poll that gets it now was there before it */
     /* held series */
     tn_counter *polls_won, *polls_won_sync, *polls_timed_out;
     tn_gauge *backlog_series;
@@ -125,7 +126,8 @@ bool tn_matching_is_here(void);
 tn_tq *tn_tq_get(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, bool sticky);
 tn_tq *tn_tq_find(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type);
 /* The same queue for the workers of a version (empty: tn_tq_get). */
-tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type, tn_dver version);
+tn_tq *tn_tq_get_version(tn_mloop *ml, const tn_namespace *ns, tn_str name, uint32_t type,
+                         tn_dver version);
 void tn_tq_sweep(tn_mloop *ml);
 void tn_tq_saw_poller(tn_tq *tq, tn_str identity, double rate,
                       const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *options);
@@ -137,17 +139,21 @@ void tn_tq_give_credit(tn_tq *tq);
 /* rates.c */
 void tn_tq_count(tn_tq *tq, uint32_t priority, bool dispatched);
 float tn_tq_rate(const tn_tq *tq, uint32_t priority, bool dispatched); /* of all priorities: 0 */
-void tn_rates_set_worker(tn_tq *tq, double rate); /* of the whole queue; below 0: its last poll asked for none */
+/* of the whole queue; below 0: its last poll asked for none */
+void tn_rates_set_worker(tn_tq *tq, double rate);
 void tn_rates_changed(tn_tq *tq); /* what an operator or dynamic config says */
-double tn_rates_limit(const tn_tq *tq, int32_t *out_source); /* of the whole queue; TN_RATE_NONE: none */
+/* of the whole queue; TN_RATE_NONE: none */
+double tn_rates_limit(const tn_tq *tq, int32_t *out_source);
 #define TN_RATE_NONE 100000.0 /* what is shown then, and what workers ask for that want none */
-bool tn_rates_may_dispatch(tn_tq *tq); /* takes a token; else sets the timer */
-void tn_rates_keep_token(tn_tq *tq);   /* nothing was dispatched after all */
+bool tn_rates_may_dispatch(tn_tq *tq);                 /* takes a token; else sets the timer */
+void tn_rates_keep_token(tn_tq *tq);                   /* nothing was dispatched after all */
 void tn_rates_look_at(tn_tq *tq, uint64_t at_mono_ns); /* a fairness key may go on then */
-bool tn_rates_limited(const tn_tq *tq); /* has held something back lately */
+bool tn_rates_limited(const tn_tq *tq);                /* has held something back lately */
 void tn_rates_done(tn_tq *tq);
-int32_t tn_rates_advice(const tn_wpoll *poll, bool sync, size_t *out_backlog); /* how many pollers more there should be */
-void tn_rates_advise(tn_wpoll *poll, bool sync); /* adds to the poll's answer how many pollers there should be */
+/* how many pollers more there should be */
+int32_t tn_rates_advice(const tn_wpoll *poll, bool sync, size_t *out_backlog);
+/* adds to the poll's answer how many pollers there should be */
+void tn_rates_advise(tn_wpoll *poll, bool sync);
 /* config.c */
 void tn_tq_config_load(tn_tq *tq);
 bool tn_tq_config_known(const tn_tq *tq); /* until then nothing is handed out */
@@ -155,7 +161,8 @@ void tn_tq_config_stop(tn_tq *tq);
 void tn_tq_config_done(tn_tq *tq);
 bool tn_tq_config_wait(tn_tq *tq, tn_mreq *req); /* true: it is served again once they are known */
 double tn_tq_config_rate(const tn_tq *tq);       /* of the whole queue; below 0: none is set */
-const ProtobufCMessage *tn_tq_config_message(const tn_tq *tq, tn_arena *arena); /* TaskQueueConfig; NULL: none */
+/* TaskQueueConfig; NULL: none */
+const ProtobufCMessage *tn_tq_config_message(const tn_tq *tq, tn_arena *arena);
 void tn_match_update_config(tn_mloop *ml, tn_mreq *req);
 void tn_match_config_changed(tn_mloop *ml, tn_mreq *req);
 /* match.c */
@@ -164,11 +171,13 @@ void tn_match_add(tn_mloop *ml, tn_mreq *req);
 void tn_match_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_cancel_poll(tn_mloop *ml, tn_mreq *req);
 void tn_match_end_polls(tn_tq *tq);
-tn_wtask *tn_match_take_task(tn_tq *tq); /* for another partition: the next, counted in our rate; NULL: none */
+/* for another partition: the next, counted in our rate; NULL: none */
+tn_wtask *tn_match_take_task(tn_tq *tq);
 void tn_match_put_back(tn_tq *tq, tn_wtask *task);
 void tn_match_count(tn_tq *tq, const tn_wtask *task, bool sync);
 /* direct.c */
-bool tn_direct_hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task); /* of tq->ml->adding; true: both are history's now */
+/* of tq->ml->adding; true: both are history's now */
+bool tn_direct_hand_out(tn_tq *tq, tn_wpoll *poll, tn_wtask *task);
 void tn_direct_end(tn_wpoll *poll); /* its frontend has its answer, or has gone */
 void tn_direct_end_all(tn_mloop *ml);
 /* forward.c */
@@ -184,10 +193,12 @@ void tn_match_query_done(tn_mloop *ml, tn_mreq *req);
 bool tn_match_hand_out_query(tn_tq *tq, tn_wpoll *poll); /* true: the poll was used */
 void tn_query_refuse(tn_wquery *query, const tn_fault *fault);
 void tn_query_send_on(tn_wquery *query);
-void tn_queries_send_on_lost(tn_mloop *ml); /* those that workers have, of queues that are others' by now */
+/* those that workers have, of queues that are others' by now */
+void tn_queries_send_on_lost(tn_mloop *ml);
 /* shutdown.c */
 void tn_match_cancel_worker(tn_mloop *ml, tn_mreq *req);
-void tn_match_end_polls_of(const uint8_t host_id[16]); /* [loop] that host drains: they are answered empty */
+/* [loop] that host drains: they are answered empty */
+void tn_match_end_polls_of(const uint8_t host_id[16]);
 bool tn_worker_is_gone(tn_mloop *ml, const tn_mreq *poll);
 void tn_gone_workers_done(tn_mloop *ml);
 void tn_query_end(tn_wquery *query); /* its answer is in its request */
@@ -201,16 +212,20 @@ void tn_tq_count_match(tn_tq *tq, const tn_wtask *task, bool sync);
 uint64_t tn_tq_number(const tn_tq *tq, tn_dyn_key key); /* from dynamic config, for this queue */
 /* describe.c */
 void tn_match_describe(tn_mloop *ml, tn_mreq *req);
-void tn_match_gather(tn_mloop *ml, tn_mreq *req, uint32_t partitions); /* adds the others' to req->response */
+/* adds the others' to req->response */
+void tn_match_gather(tn_mloop *ml, tn_mreq *req, uint32_t partitions);
 void tn_match_partitions(tn_mloop *ml, tn_mreq *req);
 const char *tn_matching_host_name(void);
-struct Temporal__Api__Taskqueue__V1__PollerInfo **tn_tq_pollers(const tn_tq *tq, tn_arena *arena, size_t *out_count);
-struct Temporal__Api__Taskqueue__V1__TaskQueueStats *tn_tq_stats(const tn_tq *tq, uint32_t priority, tn_arena *arena);
+struct Temporal__Api__Taskqueue__V1__PollerInfo **tn_tq_pollers(const tn_tq *tq, tn_arena *arena,
+                                                                size_t *out_count);
+struct Temporal__Api__Taskqueue__V1__TaskQueueStats *tn_tq_stats(const tn_tq *tq, uint32_t priority,
+                                                                 tn_arena *arena);
 /* admin.c: what operators ask of a partition */
 void tn_match_admin(tn_mloop *ml, tn_mreq *req);
 /* versions.c: which of a queue's versions */
 tn_tq *tn_tq_for_poll(tn_mloop *ml, const tn_mreq *req);
-tn_tq *tn_tq_for_task(tn_mloop *ml, const tn_mreq *req); /* ADD, QUERY; NULL: not on this sticky queue any more */
+/* ADD, QUERY; NULL: not on this sticky queue any more */
+tn_tq *tn_tq_for_task(tn_mloop *ml, const tn_mreq *req);
 const Temporal__Api__Deployment__V1__WorkerDeploymentOptions *tn_poll_options(const tn_mreq *req);
 void tn_versions_changed(void); /* [loop] tasks that wait go where they belong now */
 const tn_fault *tn_query_blackholed(tn_mloop *ml, const tn_mreq *req, const tn_tq *tq);

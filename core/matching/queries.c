@@ -43,7 +43,8 @@ static void query_waited(tn_loop_timer *timer)
     bool no_poller = !query->handed_out && tn_list_empty(&query->tq->polls) &&
                      tn_now_mono_ns() - query->tq->last_poll_mono_ns >
                          tn_tq_number(query->tq, TN_DYN_MATCHING_QUERY_POLLER_WINDOW);
-    if (!no_poller && tn_now_mono_ns() < query->until_mono_ns) { /* workers have come, but are busy */
+    /* workers have come, but are busy */
+    if (!no_poller && tn_now_mono_ns() < query->until_mono_ns) {
         tn_loop_timer_start(timer, query->until_mono_ns);
         return;
     }
@@ -96,8 +97,9 @@ void tn_match_query(tn_mloop *ml, tn_mreq *req)
         tn_client_matching_done(req);
         return;
     }
-    bool seen = tq && poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
-                                                                   : TN_DYN_MATCHING_QUERY_POLLER_WINDOW));
+    bool seen =
+        tq && poller_seen(tq, tn_tq_number(tq, req->sticky ? TN_DYN_MATCHING_STICKY_TTL
+                                                           : TN_DYN_MATCHING_QUERY_POLLER_WINDOW));
     if (ml->stopping || !tq || (!seen && !pollers_may_come(tq))) {
         req->accepted = false;
         req->fault = tn_fault_make(req->arena, TN_GRPC_FAILED_PRECONDITION,

@@ -77,7 +77,10 @@ float tn_tq_rate(const tn_tq *tq, uint32_t priority, bool dispatched)
 
 /* ---- the rate ---- */
 
-static void allows_again(tn_loop_timer *timer) { tn_match(TN_CONTAINER_OF(timer, tn_tq_limit, timer)->tq); }
+static void allows_again(tn_loop_timer *timer)
+{
+    tn_match(TN_CONTAINER_OF(timer, tn_tq_limit, timer)->tq);
+}
 
 static tn_tq_limit *limit_of(tn_tq *tq)
 {
@@ -148,7 +151,8 @@ bool tn_rates_may_dispatch(tn_tq *tq)
     }
     limit->held_back_ns = now;
     if (limit->rate > 0)
-        tn_rates_look_at(tq, now + (uint64_t)((1 - limit->tokens) / limit->rate * (double)TN_SEC) + TN_MS);
+        tn_rates_look_at(tq, now + (uint64_t)((1 - limit->tokens) / limit->rate * (double)TN_SEC) +
+                                 TN_MS);
     return false;
 }
 
@@ -167,7 +171,8 @@ void tn_rates_look_at(tn_tq *tq, uint64_t at_mono_ns)
 
 bool tn_rates_limited(const tn_tq *tq)
 {
-    return tq->limit && tq->limit->held_back_ns && tn_now_mono_ns() - tq->limit->held_back_ns < SLOTS * TN_SEC;
+    return tq->limit && tq->limit->held_back_ns &&
+           tn_now_mono_ns() - tq->limit->held_back_ns < SLOTS * TN_SEC;
 }
 
 void tn_rates_done(tn_tq *tq)
@@ -217,14 +222,17 @@ static void append(tn_mreq *req, tn_blob opaque, const ProtobufCMessage *more)
         memcpy(bytes, opaque.p, opaque.n);
     if (packed.n)
         memcpy(bytes + opaque.n, packed.p, packed.n);
-    req->response = tn_proto_opaque(more->descriptor, tn_blob_from(bytes, opaque.n + packed.n), req->arena);
+    req->response =
+        tn_proto_opaque(more->descriptor, tn_blob_from(bytes, opaque.n + packed.n), req->arena);
 }
 
 static void add_to_answer(tn_wpoll *poll, int32_t delta, size_t backlog)
 {
     tn_mreq *req = poll->mreq;
-    poll_wft_answer wft = TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_WORKFLOW_TASK_QUEUE_RESPONSE__INIT;
-    poll_activity_answer activity = TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_ACTIVITY_TASK_QUEUE_RESPONSE__INIT;
+    poll_wft_answer wft =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_WORKFLOW_TASK_QUEUE_RESPONSE__INIT;
+    poll_activity_answer activity =
+        TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_ACTIVITY_TASK_QUEUE_RESPONSE__INIT;
     tn_blob opaque = {0};
     tn_arena_set_limit(req->arena, 0);
     bool is_opaque = tn_proto_is_opaque(req->response, &opaque);
@@ -239,7 +247,8 @@ static void add_to_answer(tn_wpoll *poll, int32_t delta, size_t backlog)
         out->poller_scaling_decision = advice;
         out->backlog_count_hint = (int64_t)backlog;
     } else {
-        (is_opaque ? &activity : (poll_activity_answer *)(void *)req->response)->poller_scaling_decision = advice;
+        (is_opaque ? &activity : (poll_activity_answer *)(void *)req->response)
+            ->poller_scaling_decision = advice;
     }
     if (is_opaque)
         append(req, opaque, is_wft ? &wft.base : &activity.base);

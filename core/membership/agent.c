@@ -15,11 +15,11 @@
 #define MAC_BYTES 16
 #define PACKET_BYTES_MAX (TN_SWIM_PACKET_MAX + MAC_BYTES)
 #define LISTENERS_MAX 8
-#define SETTLE_NS (60 * TN_MS) /* changes that come together make one snapshot */
+#define SETTLE_NS (60 * TN_MS)             /* changes that come together make one snapshot */
 #define LET_GO_NS (SETTLE_NS + 40 * TN_MS) /* until others have let go of what is a newcomer's */
-#define SLEPT_NS (3 * TN_SEC)  /* late by so much, a process reads anew what is in the store */
+#define SLEPT_NS (3 * TN_SEC)    /* late by so much, a process reads anew what is in the store */
 #define FAREWELL_NS (50 * TN_MS) /* between two farewells, in which we still answer */
-#define FORM_NS (1500 * TN_MS)  /* how long a start waits for others to be heard of */
+#define FORM_NS (1500 * TN_MS)   /* how long a start waits for others to be heard of */
 
 typedef struct snapshot {
     _Atomic uint32_t refs;
@@ -54,7 +54,7 @@ static struct {
     tn_error error;
     tn_gauge *living;
     tn_counter *packets_bad;
-    size_t published; /* members of the newest snapshot */
+    size_t published;  /* members of the newest snapshot */
     uint64_t again_ns; /* when what others say is a reason again to read the store */
     uint64_t refused, tell_refused_ns; /* since it was told last, and when it is told again */
 } m;
@@ -193,7 +193,10 @@ const tn_member *tn_members_owner_now(uint32_t service, tn_blob key)
     return m.on ? tn_ring_owner(mine()->rings[service], key) : NULL;
 }
 
-size_t tn_members_count(uint32_t service) { return m.on ? tn_ring_count(mine()->rings[service]) : 1; }
+size_t tn_members_count(uint32_t service)
+{
+    return m.on ? tn_ring_count(mine()->rings[service]) : 1;
+}
 const tn_member *tn_members_owner_before(uint32_t service, tn_blob key)
 {
     const snapshot *before = m.on ? m.slots[tn_loop_index(tn_loop_current())].before : NULL;
@@ -279,9 +282,10 @@ static void refuse_packet(const char *ip, uint16_t port)
     }
     if (now < m.tell_refused_ns)
         return;
-    TN_LOG(TN_LOG_WARN, "membership", "packets without this cluster's key are refused", TN_LOG_Z("ip", ip),
-           TN_LOG_U("port", port), TN_LOG_U("packets", m.refused),
-           TN_LOG_Z("fix", "if a member of another cluster lives there, its seeds or ours are wrong, or it has taken over an "
+    TN_LOG(TN_LOG_WARN, "membership", "packets without this cluster's key are refused",
+           TN_LOG_Z("ip", ip), TN_LOG_U("port", port), TN_LOG_U("packets", m.refused),
+           TN_LOG_Z("fix", "if a member of another cluster lives there, its seeds or ours are "
+                           "wrong, or it has taken over an "
                            "address; nothing of it is believed here"));
     m.tell_refused_ns = now + 60 * TN_SEC;
     m.refused = 0;
@@ -304,14 +308,17 @@ static void changed(void *user, const tn_member *member, tn_member_state before)
     (void)user;
     char id[37];
     tn_uuid_format(member->host_id, id);
-    TN_LOG(TN_LOG_INFO, "membership", tn_member_serves(member) ? "member joined"
-                                      : before == TN_MEMBER_LEFT ? "member comes"
-                                                                 : "member serves no more",
+    TN_LOG(TN_LOG_INFO, "membership",
+           tn_member_serves(member)   ? "member joined"
+           : before == TN_MEMBER_LEFT ? "member comes"
+                                      : "member serves no more",
            TN_LOG_Z("host_id", id), TN_LOG_Z("ip", member->ip), TN_LOG_U("port", member->port),
            TN_LOG_Z("state", tn_member_state_name(member->state)),
-           TN_LOG_Z("before", tn_member_state_name(before)), TN_LOG_U("draining", member->draining));
+           TN_LOG_Z("before", tn_member_state_name(before)),
+           TN_LOG_U("draining", member->draining));
     if (!tn_loop_timer_active(&m.settle))
-        tn_loop_timer_start(&m.settle, tn_now_mono_ns() + (tn_member_serves(member) ? SETTLE_NS : 0));
+        tn_loop_timer_start(&m.settle,
+                            tn_now_mono_ns() + (tn_member_serves(member) ? SETTLE_NS : 0));
 }
 
 static void missed(tn_msg *msg)
@@ -323,7 +330,8 @@ static void missed(tn_msg *msg)
 static void refuted(void *user)
 {
     (void)user;
-    TN_LOG(TN_LOG_WARN, "membership", "others have taken this process for dead, or nearly: it was slow, or cut off");
+    TN_LOG(TN_LOG_WARN, "membership",
+           "others have taken this process for dead, or nearly: it was slow, or cut off");
     for (uint32_t i = 0; missed_listener && i < tn_loops_count(); i++) {
         tn_msg *msg = tn_xcalloc(1, sizeof(*msg));
         msg->run = missed;
@@ -404,7 +412,8 @@ static bool open_sockets(const tn_members_options *o)
     for (size_t i = 0; i < TN_SERVICE_COUNT; i++) {
         if (!o->ports[i])
             continue;
-        m.status = tn_dgram_open(o->bind_ip, o->ports[i], packet_came, NULL, &m.sockets[i], &m.error);
+        m.status =
+            tn_dgram_open(o->bind_ip, o->ports[i], packet_came, NULL, &m.sockets[i], &m.error);
         if (m.status != TN_OK)
             return false;
     }
@@ -422,7 +431,8 @@ static void loop_start(void *arg)
     tn_rng_seed_random(&rng);
     tn_members_begin();
     memcpy(opt.self.host_id, m.self_id, 16);
-    snprintf(opt.self.ip, sizeof(opt.self.ip), "%s", o->broadcast_ip ? o->broadcast_ip : o->bind_ip);
+    snprintf(opt.self.ip, sizeof(opt.self.ip), "%s",
+             o->broadcast_ip ? o->broadcast_ip : o->bind_ip);
     snprintf(opt.self.version, sizeof(opt.self.version), "%.23s", o->version);
     opt.self.started_ms = tn_now_wall_ns() / TN_MS;
     for (size_t i = TN_SERVICE_COUNT; i > 0; i--)
@@ -467,8 +477,10 @@ static void count_living(void *arg)
 
 tn_status tn_members_start(const tn_members_options *options, tn_error *err)
 {
-    m.living = tn_metrics_gauge("tenon_members", "living members of the cluster, this process included", NULL, 0);
-    m.packets_bad = tn_metrics_counter("tenon_membership_packets_refused", "packets without the cluster's MAC", NULL, 0);
+    m.living = tn_metrics_gauge("tenon_members",
+                                "living members of the cluster, this process included", NULL, 0);
+    m.packets_bad = tn_metrics_counter("tenon_membership_packets_refused",
+                                       "packets without the cluster's MAC", NULL, 0);
     m.slots = tn_xcalloc(tn_loops_count(), sizeof(m.slots[0]));
     m.status = TN_OK;
     tn_seeds_look_up(options);
@@ -535,7 +547,8 @@ void tn_members_stop(void)
     if (!m.on)
         return;
     tn_records_stop();
-    for (int i = 0; i < 2; i++) { /* a packet may be lost; those who have heard it tell the others */
+    /* a packet may be lost; those who have heard it tell the others */
+    for (int i = 0; i < 2; i++) {
         tn_loop_call(tn_loops_get(0), loop_leave, NULL);
         usleep(FAREWELL_NS / TN_US);
     }

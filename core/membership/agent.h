@@ -17,7 +17,7 @@ void tn_seeds_start(void);
 void tn_seeds_stop(void);
 
 void tn_records_start(bool meet_others);
-void tn_records_again(void); /* now, and not only at the next time */
+void tn_records_again(void);   /* now, and not only at the next time */
 bool tn_records_hopeful(void); /* [any] records of others were found, or have not been read yet */
 void tn_records_stop(void);    /* [main] */
 

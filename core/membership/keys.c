@@ -47,8 +47,8 @@ void tn_keys_step(tn_keys *keys, const uint8_t fresh[16])
 bool tn_keys_unpack(tn_arena *arena, tn_blob row, tn_keys *out)
 {
     Tenon__KeysRecord *record = NULL;
-    if (tn_proto_unpack(&tenon__keys_record__descriptor, row, arena, (ProtobufCMessage **)(void *)&record, NULL) !=
-            TN_OK ||
+    if (tn_proto_unpack(&tenon__keys_record__descriptor, row, arena,
+                        (ProtobufCMessage **)(void *)&record, NULL) != TN_OK ||
         record->phase > TN_KEYS_SIGNING || !record->version ||
         record->n_keys != (record->phase == TN_KEYS_SETTLED ? 1u : 2u))
         return false;
@@ -83,7 +83,10 @@ tn_blob tn_keys_pack(tn_arena *arena, const tn_keys *keys)
     return packed;
 }
 
-void tn_keys_sign(const tn_keys *keys, tn_blob bytes, uint8_t mac[16]) { tn_mac128(keys->key[0], bytes, mac); }
+void tn_keys_sign(const tn_keys *keys, tn_blob bytes, uint8_t mac[16])
+{
+    tn_mac128(keys->key[0], bytes, mac);
+}
 
 bool tn_keys_believe(const tn_keys *keys, tn_blob bytes, const uint8_t mac[16])
 {
@@ -119,7 +122,8 @@ typedef struct reading {
 static _Atomic(held *) in_force; /* written by main before loops run, then by loop 0 */
 static void (*listener)(const tn_keys *keys);
 
-static const char *const phases[] = {"one key", "the new key is believed", "the new key signs, the old one is believed"};
+static const char *const phases[] = {"one key", "the new key is believed",
+                                     "the new key signs, the old one is believed"};
 
 static void use(const tn_keys *keys)
 {
@@ -143,7 +147,8 @@ const tn_keys *tn_keys_now(void)
     return &h->keys;
 }
 
-tn_status tn_keys_load_sync(const uint8_t first[16], void (*changed)(const tn_keys *keys), tn_error *err)
+tn_status tn_keys_load_sync(const uint8_t first[16], void (*changed)(const tn_keys *keys),
+                            tn_error *err)
 {
     tn_arena *arena = tn_arena_create(0);
     tn_row row;
@@ -176,7 +181,8 @@ static void came(tn_store_op *op)
         explicit_bzero(&keys, sizeof(keys));
         explicit_bzero((uint8_t *)(uintptr_t)op->u.get.row.value.p, op->u.get.row.value.n);
     } else if (op->status != TN_ENOTFOUND) {
-        TN_LOG(TN_LOG_WARN, "membership", "the cluster's keys could not be read", TN_LOG_Z("why", op->error.text));
+        TN_LOG(TN_LOG_WARN, "membership", "the cluster's keys could not be read",
+               TN_LOG_Z("why", op->error.text));
     }
     if (r->done)
         r->done(r->user, tn_keys_now()->version);

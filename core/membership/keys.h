@@ -10,7 +10,8 @@
 #include "store/store.h"
 
 #define TN_KEYS_MAX 2
-#define TN_KEYS_SCHEMA 3u /* of a cluster whose keys have changed: releases that know the first alone must not start */
+#define TN_KEYS_SCHEMA \
+    3u /* of a cluster whose keys have changed: releases that know the first alone must not start */
 
 typedef enum tn_keys_phase {
     TN_KEYS_SETTLED,  /* one key */
@@ -40,7 +41,8 @@ tn_key tn_keys_row(tn_arena *arena); /* where they are */
 /* ---- of this process ---- */
 
 /* [main] The store's; first: the cluster's.  changed: called now, and whenever others come into force. */
-tn_status tn_keys_load_sync(const uint8_t first[16], void (*changed)(const tn_keys *keys), tn_error *err) TN_WARN_UNUSED;
+tn_status tn_keys_load_sync(const uint8_t first[16], void (*changed)(const tn_keys *keys),
+                            tn_error *err) TN_WARN_UNUSED;
 /* [any] Those in force; valid until tn_keys_forget. */
 const tn_keys *tn_keys_now(void);
 /* [loop 0] Reads them again. done (may be NULL) comes with their version. */

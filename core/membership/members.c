@@ -140,7 +140,8 @@ static swim_member *take_unused(tn_swim *s)
         swim_chunk *chunk = aligned_alloc(64, (sizeof(*chunk) + 63) / 64 * 64);
         TN_ASSERT(chunk && s->n_chunks < SWIM_CHUNKS);
         memset(chunk, 0, sizeof(*chunk));
-        s->unused = tn_xreallocarray(s->unused, (s->n_chunks + 1) * SWIM_CHUNK, sizeof(s->unused[0]));
+        s->unused =
+            tn_xreallocarray(s->unused, (s->n_chunks + 1) * SWIM_CHUNK, sizeof(s->unused[0]));
         for (size_t i = SWIM_CHUNK; i-- > 0;)
             s->unused[s->n_unused++] = (uint16_t)(s->n_chunks * SWIM_CHUNK + i);
         s->chunks[s->n_chunks++] = chunk;
@@ -233,7 +234,10 @@ void swim_news_remove(tn_swim *s, swim_member *m)
 /* Without its holes, and twice as large where that was not enough. */
 static void news_grow(tn_swim *s)
 {
-    uint32_t cap = s->n_news < s->news_cap / 2 ? s->news_cap : s->news_cap ? 2 * s->news_cap : 16, n = 0;
+    uint32_t cap = s->n_news < s->news_cap / 2 ? s->news_cap
+                   : s->news_cap               ? 2 * s->news_cap
+                                               : 16,
+             n = 0;
     swim_member **news = tn_xcalloc(cap, sizeof(news[0]));
     for (uint32_t at = s->news_head; at != s->news_tail; at++) {
         swim_member *m = s->news[at & (s->news_cap - 1)];

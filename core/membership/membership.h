@@ -11,15 +11,17 @@
 #include "membership/swim.h"
 
 typedef struct tn_members_options {
-    const char *bind_ip;      /* the gossip port's */
-    const char *broadcast_ip; /* what others are told; NULL: bind_ip */
-    uint16_t ports[TN_SERVICE_COUNT];      /* membership ports to listen on; 0: none */
-    uint16_t role_ports[TN_SERVICE_COUNT]; /* gRPC ports of the roles this process has; 0: not that role */
+    const char *bind_ip;              /* the gossip port's */
+    const char *broadcast_ip;         /* what others are told; NULL: bind_ip */
+    uint16_t ports[TN_SERVICE_COUNT]; /* membership ports to listen on; 0: none */
+    /* gRPC ports of the roles this process has; 0: not that role */
+    uint16_t role_ports[TN_SERVICE_COUNT];
     const char *version;
     const char *const *seeds; /* "ip:port" of other members, besides the store's records */
     size_t n_seeds;
-    bool use_store;        /* read and write member records */
-    bool seeds_only;       /* write one's own record, for operators, but meet nobody by those of others */
+    bool use_store; /* read and write member records */
+    /* write one's own record, for operators, but meet nobody by those of others */
+    bool seeds_only;
 } tn_members_options;
 
 /* [main] Before tn_members_start, for whoever must know its id (tn_members_self_id) before. */

@@ -47,7 +47,8 @@ static void report(tn_swim *s, const swim_member *m, tn_member_state before, boo
 }
 
 /* served: before its description was taken over, which may say that it drains now. */
-static void set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state, bool served)
+static void set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state,
+                      bool served)
 {
     tn_member_state before = m->state;
     bool lived = swim_lives(m);
@@ -104,7 +105,8 @@ void swim_accuse(tn_swim *s, uint64_t now_ns, swim_member *m, const uint8_t from
     memcpy(swim_cold_of(m)->accusers[m->n_accusers++], from, 16);
     uint64_t until = m->suspect_at_ns + swim_suspicion_ns(s, m->n_accusers);
     if (swim_large(s) && !accuses(m, s->self->id))
-        until += s->opt.suspect_ns; /* the accusers have asked it themselves: theirs is the first word */
+        /* the accusers have asked it themselves: theirs is the first word */
+        until += s->opt.suspect_ns;
     if (m->n_accusers == 1 || until < m->end.key)
         swim_member_end(s, m, until);
     swim_tell(s, m);
@@ -227,7 +229,8 @@ void swim_merge(tn_swim *s, uint64_t now_ns, const swim_said *what)
         return;
     }
     if (!m) {
-        if (said->state == TN_MEMBER_ALIVE || (said->state == TN_MEMBER_SUSPECT && said->ip[0] && said->port))
+        if (said->state == TN_MEMBER_ALIVE ||
+            (said->state == TN_MEMBER_SUSPECT && said->ip[0] && said->port))
             add_stranger(s, now_ns, said);
         m = swim_member_find(s, said->host_id);
         if (!m || said->state == TN_MEMBER_ALIVE)

@@ -63,7 +63,8 @@ static uint64_t get_u64le(const uint8_t *p)
 /* Text without NUL, terminated. */
 static bool get_text(const field *f, char *out, size_t size)
 {
-    if (f->type != WIRE_BYTES || f->value >= size || memchr(f->p, 0, f->value) || !tn_utf8_valid(f->p, f->value))
+    if (f->type != WIRE_BYTES || f->value >= size || memchr(f->p, 0, f->value) ||
+        !tn_utf8_valid(f->p, f->value))
         return false;
     memcpy(out, f->p, f->value);
     out[f->value] = 0;
@@ -73,27 +74,46 @@ static bool get_text(const field *f, char *out, size_t size)
 /* Of a packet, without its news; fields that a later release has are passed over. */
 static bool take_field(swim_packet *out, const field *f)
 {
-    static const uint8_t types[] = {0, WIRE_VARINT, WIRE_VARINT, WIRE_BYTES, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT,
-                                    WIRE_64, WIRE_VARINT, WIRE_BYTES, WIRE_BYTES, WIRE_VARINT};
+    static const uint8_t types[] = {0,           WIRE_VARINT, WIRE_VARINT, WIRE_BYTES,
+                                    WIRE_BYTES,  WIRE_BYTES,  WIRE_VARINT, WIRE_64,
+                                    WIRE_VARINT, WIRE_BYTES,  WIRE_BYTES,  WIRE_VARINT};
     if (f->number >= TN_COUNT_OF(types))
         return true;
     if (f->type != types[f->number])
         return false;
     switch (f->number) {
-    case 1: out->kind = f->value <= UINT32_MAX ? (uint32_t)f->value : 0; break;
-    case 2: out->seq = f->value; break;
-    case 3: out->from = f->value == 16 ? f->p : NULL; break;
-    case 4: out->target = f->value == 16 ? f->p : NULL; break;
-    case 5: return get_text(f, out->target_ip, sizeof(out->target_ip));
-    case 6: out->target_port = f->value <= UINT32_MAX ? (uint32_t)f->value : 0; break;
-    case 7: out->digest = get_u64le(f->p); break;
-    case 8: out->quiet = f->value != 0; break;
+    case 1:
+        out->kind = f->value <= UINT32_MAX ? (uint32_t)f->value : 0;
+        break;
+    case 2:
+        out->seq = f->value;
+        break;
+    case 3:
+        out->from = f->value == 16 ? f->p : NULL;
+        break;
+    case 4:
+        out->target = f->value == 16 ? f->p : NULL;
+        break;
+    case 5:
+        return get_text(f, out->target_ip, sizeof(out->target_ip));
+    case 6:
+        out->target_port = f->value <= UINT32_MAX ? (uint32_t)f->value : 0;
+        break;
+    case 7:
+        out->digest = get_u64le(f->p);
+        break;
+    case 8:
+        out->quiet = f->value != 0;
+        break;
     case 9:
         out->buckets = f->p;
         out->n_buckets = f->value / 4;
         return f->value % 4 == 0;
-    case 11: out->answer_only = f->value != 0; break;
-    default: break;
+    case 11:
+        out->answer_only = f->value != 0;
+        break;
+    default:
+        break;
     }
     return true;
 }
@@ -121,11 +141,13 @@ static void read_head(swim_item *item)
 {
     const uint8_t *p = item->p, *end = p + item->n;
     uint64_t incarnation;
-    if (item->n < 22 || p[0] != (1 << 3 | WIRE_BYTES) || p[1] != 16 || p[18] != (2 << 3 | WIRE_VARINT))
+    if (item->n < 22 || p[0] != (1 << 3 | WIRE_BYTES) || p[1] != 16 ||
+        p[18] != (2 << 3 | WIRE_VARINT))
         return;
     const uint8_t *id = p + 2;
     p += 19;
-    if (!get_varint(&p, end, &incarnation) || end - p < 2 || p[0] != (3 << 3 | WIRE_VARINT) || p[1] >= 0x80)
+    if (!get_varint(&p, end, &incarnation) || end - p < 2 || p[0] != (3 << 3 | WIRE_VARINT) ||
+        p[1] >= 0x80)
         return;
     item->id = id;
     item->incarnation = incarnation;
@@ -170,8 +192,9 @@ static bool take_ports(tn_member *is, size_t *n, const field *f)
 
 static bool take_member_field(swim_said *out, const field *f, size_t *n_ports)
 {
-    static const uint8_t types[] = {0, WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_BYTES, WIRE_VARINT, WIRE_BYTES,
-                                    WIRE_BYTES, WIRE_VARINT, WIRE_VARINT, WIRE_BYTES};
+    static const uint8_t types[] = {0,           WIRE_BYTES,  WIRE_VARINT, WIRE_VARINT,
+                                    WIRE_BYTES,  WIRE_VARINT, WIRE_BYTES,  WIRE_BYTES,
+                                    WIRE_VARINT, WIRE_VARINT, WIRE_BYTES};
     tn_member *is = &out->is;
     if (f->number >= TN_COUNT_OF(types))
         return true;
@@ -185,20 +208,31 @@ static bool take_member_field(swim_said *out, const field *f, size_t *n_ports)
             return false;
         memcpy(is->host_id, f->p, 16);
         break;
-    case 2: is->incarnation = f->value; break;
-    case 3: is->state = f->value <= TN_MEMBER_LEFT ? (tn_member_state)f->value : 0; break;
-    case 4: return get_text(f, is->ip, sizeof(is->ip));
+    case 2:
+        is->incarnation = f->value;
+        break;
+    case 3:
+        is->state = f->value <= TN_MEMBER_LEFT ? (tn_member_state)f->value : 0;
+        break;
+    case 4:
+        return get_text(f, is->ip, sizeof(is->ip));
     case 5:
         is->port = (uint16_t)f->value;
         return f->value <= UINT16_MAX;
-    case 7: return get_text(f, is->version, sizeof(is->version));
-    case 8: is->started_ms = f->value; break;
-    case 9: is->draining = f->value != 0; break;
+    case 7:
+        return get_text(f, is->version, sizeof(is->version));
+    case 8:
+        is->started_ms = f->value;
+        break;
+    case 9:
+        is->draining = f->value != 0;
+        break;
     case 10:
         if (f->value == 16 && out->n_accusers < TN_COUNT_OF(out->accusers))
             out->accusers[out->n_accusers++] = f->p;
         break;
-    default: break;
+    default:
+        break;
     }
     return true;
 }
@@ -218,7 +252,8 @@ bool swim_parse_member(const swim_item *item, swim_said *out)
         has_id = has_id || f.number == 1;
     }
     const tn_member *is = &out->is;
-    return has_id && is->state >= TN_MEMBER_ALIVE && (is->state != TN_MEMBER_ALIVE || (is->ip[0] && is->port));
+    return has_id && is->state >= TN_MEMBER_ALIVE &&
+           (is->state != TN_MEMBER_ALIVE || (is->ip[0] && is->port));
 }
 
 /* ---- out ---- */

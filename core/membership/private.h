@@ -9,10 +9,12 @@
 #define SWIM_RELAYS 64
 #define SWIM_BUCKETS 256
 #define SWIM_SEEDS 8
-#define SWIM_TOLD 16    /* members told at once that one drains or leaves */
-#define SWIM_GOSSIP 3     /* members told beside the pings, each period, while there is more news than a packet holds */
+#define SWIM_TOLD 16 /* members told at once that one drains or leaves */
+#define SWIM_GOSSIP \
+    3 /* members told beside the pings, each period, while there is more news than a packet holds */
 #define SWIM_INDIRECT 3 /* members asked to ping for us; accusers that make a suspicion shortest */
-#define SWIM_ASKED_AGAIN 6 /* in a large cluster, where with losses somebody misses every answer and all hear of it */
+#define SWIM_ASKED_AGAIN \
+    6 /* in a large cluster, where with losses somebody misses every answer and all hear of it */
 #define SWIM_HEALTH_MAX 4 /* a slow member's time-outs are at most 5 times as long */
 #define SWIM_KNOWN_MAX 20000
 
@@ -22,13 +24,14 @@ enum { GOSSIP_PING = 1, GOSSIP_ACK, GOSSIP_PING_REQ, GOSSIP_SYNC_REQ, GOSSIP_SYN
 typedef struct swim_member {
     uint8_t id[16];
     uint64_t incarnation;
-    tn_heap_node end;       /* in tn_swim.ends; SUSPECT: dead then; DEAD, LEFT: forgotten then */
+    tn_heap_node end; /* in tn_swim.ends; SUSPECT: dead then; DEAD, LEFT: forgotten then */
     uint64_t suspect_at_ns;
-    uint32_t queued;        /* place in tn_swim.news while it is to be passed on; else SWIM_UNTOLD */
-    uint16_t place, index;  /* in tn_swim.known; in the chunks */
+    /* place in tn_swim.news while it is to be passed on; else SWIM_UNTOLD */
+    uint32_t queued;
+    uint16_t place, index; /* in tn_swim.known; in the chunks */
     uint8_t state, n_accusers;
-    uint8_t last_words;     /* its time is over: pings sent since */
-    uint8_t tell;           /* times still */
+    uint8_t last_words; /* its time is over: pings sent since */
+    uint8_t tell;       /* times still */
 } __attribute__((aligned(64))) swim_member;
 _Static_assert(sizeof(swim_member) == 64, "a line of the cache");
 
@@ -86,7 +89,7 @@ struct tn_swim {
     uint64_t period_at_ns, heal_at_ns, synced_ns;
     size_t synced_living; /* how many were known then */
     uint64_t due_ns;      /* when tn_swim_run wanted to be called */
-    uint32_t health; /* 0: well */
+    uint32_t health;      /* 0: well */
     struct {
         char ip[46];
         uint16_t port;
@@ -125,7 +128,8 @@ void swim_member_forget(tn_swim *s, swim_member *m);
 /* Every change of the address goes through here. */
 void swim_member_describe(tn_swim *s, swim_member *m, const tn_member *said);
 /* One after the other at that address; *walk is 0 first.  NULL: no more. */
-swim_member *swim_member_at_address(const tn_swim *s, const char *ip, uint16_t port, uint32_t *walk);
+swim_member *swim_member_at_address(const tn_swim *s, const char *ip, uint16_t port,
+                                    uint32_t *walk);
 /* The members of a bucket, likewise. */
 swim_member *swim_member_in_bucket(const tn_swim *s, uint32_t bucket, uint32_t *walk);
 /* When its suspicion ends, or it is forgotten; UINT64_MAX: never. */

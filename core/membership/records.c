@@ -40,7 +40,8 @@ static void round_over(void)
 static void written(tn_store_op *op)
 {
     if (op->status != TN_OK)
-        TN_LOG(TN_LOG_WARN, "membership", "the member record could not be written", TN_LOG_Z("why", op->error.text));
+        TN_LOG(TN_LOG_WARN, "membership", "the member record could not be written",
+               TN_LOG_Z("why", op->error.text));
     r.again = r.again || !r.written;
     r.written = true;
     round_over();
@@ -50,7 +51,8 @@ static void written(tn_store_op *op)
 static bool was_before(const Tenon__MemberRecord *record, const tn_blob row)
 {
     const tn_member *self = tn_agent_self();
-    return record->port == self->port && strcmp(record->ip, self->ip) == 0 && memcmp(row.p, self->host_id, 16) != 0;
+    return record->port == self->port && strcmp(record->ip, self->ip) == 0 &&
+           memcmp(row.p, self->host_id, 16) != 0;
 }
 
 /* The own row; those of the long dead go, and of who had this address before. */
@@ -79,13 +81,16 @@ static void write_own(const tn_page *page)
                             (ProtobufCMessage **)(void *)&old, NULL) == TN_OK &&
             old->seen_ns + STALE_NS > record.seen_ns && !was_before(old, page->rows[i].key.row))
             continue;
-        tn_store_batch_delete(&batch, tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, page->rows[i].key.row));
+        tn_store_batch_delete(&batch, tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER,
+                                                   page->rows[i].key.row));
     }
     if (tn_proto_pack(&record.base, r.arena, &packed) != TN_OK) {
         round_over();
         return;
     }
-    tn_store_batch_put(&batch, tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, tn_blob_from(self->host_id, 16)),
+    tn_store_batch_put(&batch,
+                       tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER,
+                                    tn_blob_from(self->host_id, 16)),
                        packed);
     r.op = (tn_store_op){.arena = r.arena, .done = written};
     r.op.u.commit.batch = tn_store_batch_finish(&batch);
@@ -96,10 +101,10 @@ static void meet(const tn_row *row)
 {
     Tenon__MemberRecord *record = NULL;
     if (row->key.row.n != 16 || memcmp(row->key.row.p, tn_agent_self()->host_id, 16) == 0 ||
-        tn_proto_unpack(&tenon__member_record__descriptor, row->value, r.arena, (ProtobufCMessage **)(void *)&record,
-                        NULL) != TN_OK ||
-        record->seen_ns + FRESH_NS < tn_now_wall_ns() || !record->port || record->port > UINT16_MAX ||
-        was_before(record, row->key.row)) /* nobody to wait for */
+        tn_proto_unpack(&tenon__member_record__descriptor, row->value, r.arena,
+                        (ProtobufCMessage **)(void *)&record, NULL) != TN_OK ||
+        record->seen_ns + FRESH_NS < tn_now_wall_ns() || !record->port ||
+        record->port > UINT16_MAX || was_before(record, row->key.row)) /* nobody to wait for */
         return;
     atomic_store(&r.others, true);
     if (!tn_agent_knows(row->key.row.p))
@@ -112,7 +117,8 @@ static void rows_came(tn_store_op *op)
     for (size_t i = 0; page && r.meet_others && i < page->n_rows; i++)
         meet(&page->rows[i]);
     if (op->status != TN_OK)
-        TN_LOG(TN_LOG_WARN, "membership", "the member records could not be read", TN_LOG_Z("why", op->error.text));
+        TN_LOG(TN_LOG_WARN, "membership", "the member records could not be read",
+               TN_LOG_Z("why", op->error.text));
     if (r.written) /* of two that start at once, and see nobody before they write, one sees the other after that */
         atomic_store(&r.read_once, true);
     if (r.stopping)
@@ -128,7 +134,8 @@ static void keys_came(void *user, uint64_t version)
     (void)version;
     r.op = (tn_store_op){.arena = r.arena, .done = rows_came};
     r.op.u.scan.range = (tn_range){.struct_size = sizeof(tn_range), .limit = 10000};
-    r.op.u.scan.range.from = tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
+    r.op.u.scan.range.from =
+        tn_store_key(r.arena, TN_TABLE_MEMBER, TN_PARTITION_CLUSTER, (tn_blob){NULL, 0});
     tn_store_scan(&r.op);
 }
 

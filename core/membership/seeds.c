@@ -40,8 +40,10 @@ static bool is_own(const tn_members_options *o, const char *ip, uint16_t port)
 static void add(const tn_members_options *o, const struct sockaddr *found, uint16_t port)
 {
     address one = {.port = port};
-    const void *bytes = found->sa_family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)(const void *)found)->sin6_addr
-                                                     : (const void *)&((const struct sockaddr_in *)(const void *)found)->sin_addr;
+    const void *bytes =
+        found->sa_family == AF_INET6
+            ? (const void *)&((const struct sockaddr_in6 *)(const void *)found)->sin6_addr
+            : (const void *)&((const struct sockaddr_in *)(const void *)found)->sin_addr;
     if (!inet_ntop(found->sa_family, bytes, one.ip, sizeof(one.ip)) || is_own(o, one.ip, port))
         return;
     for (size_t i = 0; i < s.count; i++)
@@ -67,8 +69,10 @@ static void look_up(const tn_members_options *o, const char *text)
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM}, *found = NULL;
     int failed = getaddrinfo(host, NULL, &hints, &found);
     if (failed) {
-        TN_LOG(TN_LOG_WARN, "membership", "a seed's name is not known", TN_LOG_Z("seed", text), TN_LOG_Z("why", gai_strerror(failed)),
-               TN_LOG_Z("fix", "global.membership.seeds: write addresses, or names that are known when the process starts"));
+        TN_LOG(TN_LOG_WARN, "membership", "a seed's name is not known", TN_LOG_Z("seed", text),
+               TN_LOG_Z("why", gai_strerror(failed)),
+               TN_LOG_Z("fix", "global.membership.seeds: write addresses, or names that are known "
+                               "when the process starts"));
         return;
     }
     for (const struct addrinfo *a = found; a; a = a->ai_next)
@@ -88,10 +92,13 @@ static void ask_again(tn_loop_timer *timer)
     if (tn_agent_alone() && !s.told) {
         char first[INET6_ADDRSTRLEN + 8];
         snprintf(first, sizeof(first), "%s:%u", s.list[0].ip, s.list[0].port);
-        TN_LOG(TN_LOG_WARN, "membership", "no other member is known, and no seed answers", TN_LOG_U("seeds", s.count),
-               TN_LOG_Z("first", first),
-               TN_LOG_Z("fix", "seeds are membership ports (UDP) of members with the same store; packets of another "
-                               "cluster are dropped there and counted in tenon_membership_packets_refused"));
+        TN_LOG(
+            TN_LOG_WARN, "membership", "no other member is known, and no seed answers",
+            TN_LOG_U("seeds", s.count), TN_LOG_Z("first", first),
+            TN_LOG_Z("fix",
+                     "seeds are membership ports (UDP) of members with the same store; packets of "
+                     "another "
+                     "cluster are dropped there and counted in tenon_membership_packets_refused"));
         s.told = true;
     }
     for (size_t i = 0; i < s.count; i++)

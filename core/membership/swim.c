@@ -44,7 +44,8 @@ uint64_t swim_suspicion_ns(const tn_swim *s, uint32_t accusers)
     for (size_t n = s->n_living; n > 16; n /= 4)
         percent += 33;
     uint64_t least = s->opt.suspect_ns * percent / 100;
-    size_t possible = s->n_living > 1 ? s->n_living - 1 : 1; /* self included; of two, nobody can second the accuser */
+    /* self included; of two, nobody can second the accuser */
+    size_t possible = s->n_living > 1 ? s->n_living - 1 : 1;
     if (accusers > SWIM_INDIRECT || (possible > 1 && accusers >= possible))
         accusers = SWIM_INDIRECT;
     return least + least * extra_percent[accusers] / 100;
@@ -132,8 +133,11 @@ static void ask_others(tn_swim *s)
         return;
     swim_out again = {.kind = GOSSIP_PING, .seq = s->probe.seq, .target = m->id};
     swim_send(s, swim_info(m)->ip, swim_info(m)->port, &again, m);
-    swim_out out = {.kind = GOSSIP_PING_REQ, .seq = s->probe.seq, .target = m->id,
-                    .target_ip = swim_info(m)->ip, .target_port = swim_info(m)->port};
+    swim_out out = {.kind = GOSSIP_PING_REQ,
+                    .seq = s->probe.seq,
+                    .target = m->id,
+                    .target_ip = swim_info(m)->ip,
+                    .target_port = swim_info(m)->port};
     size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
     for (size_t i = 0, asked = 0; i < s->n_known && asked < ask; i++) {
         swim_member *other = s->known[(start + i) % s->n_known];
@@ -210,7 +214,8 @@ static void forgive_lost_time(tn_swim *s, uint64_t now_ns)
 /* While news comes faster than pings and acks carry it, some goes without them. */
 static void gossip(tn_swim *s)
 {
-    for (size_t tries = 0, told = 0; s->overfull && told < SWIM_GOSSIP && tries < 4 * SWIM_GOSSIP; tries++) {
+    for (size_t tries = 0, told = 0; s->overfull && told < SWIM_GOSSIP && tries < 4 * SWIM_GOSSIP;
+         tries++) {
         swim_member *m = s->known[tn_rng_below(&s->rng, s->n_known)];
         if (m == s->self || !swim_lives(m))
             continue;
@@ -315,8 +320,7 @@ static void relay_ping(tn_swim *s, const swim_packet *in, const char *ip, uint16
     s->relay_seqs[i] = ++s->seq;
     snprintf(relay->ip, sizeof(relay->ip), "%s", ip);
     swim_out out = {.kind = GOSSIP_PING, .seq = s->seq, .target = in->target};
-    swim_send(s, in->target_ip, (uint16_t)in->target_port, &out,
-              swim_member_find(s, in->target));
+    swim_send(s, in->target_ip, (uint16_t)in->target_port, &out, swim_member_find(s, in->target));
 }
 
 static void take_ack(tn_swim *s, const swim_packet *in)
@@ -342,8 +346,8 @@ static void answer_sync(tn_swim *s, uint64_t now_ns, const swim_packet *in, cons
     bool differ[SWIM_BUCKETS], any = false;
     for (size_t i = 0; i < SWIM_BUCKETS; i++) {
         const uint8_t *theirs = in->buckets + 4 * i;
-        differ[i] = i >= in->n_buckets || ((uint32_t)theirs[3] << 24 | (uint32_t)theirs[2] << 16 | (uint32_t)theirs[1] << 8 |
-                                           theirs[0]) != s->buckets[i];
+        differ[i] = i >= in->n_buckets || ((uint32_t)theirs[3] << 24 | (uint32_t)theirs[2] << 16 |
+                                           (uint32_t)theirs[1] << 8 | theirs[0]) != s->buckets[i];
         any = any || differ[i];
     }
     if (!any)
@@ -366,7 +370,9 @@ static void compare(tn_swim *s, uint64_t now_ns, const swim_packet *in, const ch
      * would carry them one by one. */
     bool quiet = in->quiet && s->n_news == 0, fresh = quiet || !sender;
     size_t more = s->n_living > s->synced_living ? s->n_living - s->synced_living : 0;
-    uint64_t wait = s->opt.period_ns * (8 * more > s->n_living ? 1 : fresh || 64 * more > s->n_living ? 2 : 8);
+    uint64_t wait = s->opt.period_ns * (8 * more > s->n_living             ? 1
+                                        : fresh || 64 * more > s->n_living ? 2
+                                                                           : 8);
     if (now_ns < s->synced_ns + wait)
         return;
     s->synced_ns = now_ns;
@@ -431,10 +437,7 @@ void tn_swim_join(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port)
     ask_for_all(s, ip, port, false);
 }
 
-void tn_swim_ask(tn_swim *s, const char *ip, uint16_t port)
-{
-    ask_for_all(s, ip, port, false);
-}
+void tn_swim_ask(tn_swim *s, const char *ip, uint16_t port) { ask_for_all(s, ip, port, false); }
 
 /* What this one is now: what it owned waits for its next owner.  The rest hear it from those. */
 static void tell_at_once(tn_swim *s)

@@ -38,16 +38,18 @@ static inline bool tn_member_serves(const tn_member *m)
     return (m->state == TN_MEMBER_ALIVE || m->state == TN_MEMBER_SUSPECT) && !m->draining;
 }
 
-#define TN_SWIM_PACKET_MAX 1344 /* bytes handed to send: below an Ethernet frame with IPv6, UDP and a MAC */
+#define TN_SWIM_PACKET_MAX \
+    1344 /* bytes handed to send: below an Ethernet frame with IPv6, UDP and a MAC */
 
 typedef struct tn_swim_options {
     tn_member self; /* state and incarnation are set by tn_swim_create */
     uint64_t seed;
     uint64_t period_ns;       /* a ping each; 250 ms */
     uint64_t ping_timeout_ns; /* then others are asked to ping; 100 ms */
-    uint64_t suspect_ns;      /* from suspect to dead with three accusers, longer beyond 16 members; 1 s */
-    uint64_t heal_ns;         /* a dead one is tried again each; 5 s */
-    uint64_t forget_ns;       /* how long the dead are remembered; 1 h */
+    /* from suspect to dead with three accusers, longer beyond 16 members; 1 s */
+    uint64_t suspect_ns;
+    uint64_t heal_ns;   /* a dead one is tried again each; 5 s */
+    uint64_t forget_ns; /* how long the dead are remembered; 1 h */
     void (*send)(void *user, const char *ip, uint16_t port, tn_blob packet);
     /* After a member came, changed its state or what it serves.  before: TN_MEMBER_LEFT for a new one.  Not called
      * for SUSPECT of and from, which change no ring. */
@@ -90,7 +92,8 @@ void tn_swim_each(tn_swim *swim, void (*each)(void *user, const tn_member *membe
 uint64_t tn_swim_digest(const tn_swim *swim);
 
 typedef struct tn_swim_stats {
-    uint64_t pings, ping_reqs, syncs, packets_out, bytes_out, packets_in, nonsense, suspicions, deaths, refutations;
+    uint64_t pings, ping_reqs, syncs, packets_out, bytes_out, packets_in, nonsense, suspicions,
+        deaths, refutations;
     uint32_t living, remembered; /* self included; all that are known */
 } tn_swim_stats;
 void tn_swim_stats_get(const tn_swim *swim, tn_swim_stats *out);

@@ -62,7 +62,8 @@ typedef struct tn_namespace_write {
     /* REFRESH writes nothing: all records are read again, since another host may have written; result stays NULL. */
     enum { TN_NS_CREATE, TN_NS_UPDATE, TN_NS_REMOVE, TN_NS_REFRESH } verb;
     tn_blob
-        record; /* packed tenon.NamespaceRecord to be written; an update may rename; remove: as it is */
+        /* packed tenon.NamespaceRecord to be written; an update may rename; remove: as it is */
+        record;
     uint64_t expect_version; /* update, remove: of the record that was read */
     const tn_fault *fault;
     const tn_namespace *result; /* +1 reference */

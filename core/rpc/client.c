@@ -9,8 +9,9 @@
 
 #include "rpc/pipe.h"
 
-static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects, stat_connects_local, stat_writes, stat_reads,
-    stat_refused, stat_crowded, stat_opened, stat_open;
+static _Atomic uint64_t stat_calls, stat_failed, stat_bytes_out, stat_bytes_in, stat_connects,
+    stat_connects_local, stat_writes, stat_reads, stat_refused, stat_crowded, stat_opened,
+    stat_open;
 
 static void count(_Atomic uint64_t *stat, uint64_t n)
 {
@@ -81,10 +82,9 @@ static void fail_unreachable(tn_outcall *call, const tn_channel *ch, const char 
 {
     if (!call->finished)
         call->broken = true;
-    rpc_outcall_finish(call,
-                       tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", ch->ip,
-                                     ch->port, why),
-                       unsent);
+    rpc_outcall_finish(
+        call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE, "%s:%u: %s", ch->ip, ch->port, why),
+        unsent);
 }
 
 void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent)
@@ -94,11 +94,13 @@ void rpc_outcall_unreachable(tn_outcall *call, const char *why, bool unsent)
 
 void rpc_outcall_crowded(tn_outcall *call)
 {
-    enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 }; /* temporal.api.enums.v1.ResourceExhausted... */
+    /* temporal.api.enums.v1.ResourceExhausted... */
+    enum { CAUSE_SYSTEM_OVERLOADED = 3, SCOPE_SYSTEM = 2 };
     count(&stat_crowded, 1);
     rpc_outcall_finish(call,
                        tn_fault_exhausted(call->arena, CAUSE_SYSTEM_OVERLOADED, SCOPE_SYSTEM,
-                                          "%s:%u: too much waits for it", call->channel->ip, call->channel->port),
+                                          "%s:%u: too much waits for it", call->channel->ip,
+                                          call->channel->port),
                        true);
 }
 
@@ -117,8 +119,9 @@ static void host_is_silent(tn_channel *ch)
         return;
     count(&stat_opened, 1);
     count(&stat_open, 1);
-    TN_LOG(TN_LOG_WARN, "rpc", "a host leaves calls without an answer: it gets none for a while", TN_LOG_Z("ip", ch->ip),
-           TN_LOG_U("port", ch->port), TN_LOG_U("silences", ch->breaker.failures));
+    TN_LOG(TN_LOG_WARN, "rpc", "a host leaves calls without an answer: it gets none for a while",
+           TN_LOG_Z("ip", ch->ip), TN_LOG_U("port", ch->port),
+           TN_LOG_U("silences", ch->breaker.failures));
 }
 
 static void breaker_closed(const tn_channel *ch, const char *why)
@@ -142,7 +145,8 @@ void rpc_outcall_answered(tn_outcall *call, const tn_fault *fault)
 
 static bool is_refused(tn_channel *ch, tn_outcall *call)
 {
-    if (!tn_breaker_is_open(&ch->breaker) || !tn_breaker_wait_ns(&ch->breaker, &rule, tn_now_mono_ns()))
+    if (!tn_breaker_is_open(&ch->breaker) ||
+        !tn_breaker_wait_ns(&ch->breaker, &rule, tn_now_mono_ns()))
         return false;
     count(&stat_refused, 1);
     fail_unreachable(call, ch, "it leaves calls without an answer, and is tried again soon", true);
@@ -205,7 +209,8 @@ static void link_flush(tn_msg *msg)
     for (ssize_t n = 1; n > 0;) {
         const uint8_t *p;
         if (tn_stream_pending_bytes(l->stream) + out.n >= RPC_SOCKET_MARK)
-            write_out(l, &out); /* what the socket takes at once leaves room: nobody would call again */
+            /* what the socket takes at once leaves room: nobody would call again */
+            write_out(l, &out);
         if (tn_stream_pending_bytes(l->stream) >= RPC_SOCKET_MARK)
             break;
         n = nghttp2_session_mem_send(l->session, &p);
@@ -355,10 +360,7 @@ static void link_read(tn_stream *stream, const uint8_t *p, size_t n)
         rpc_link_close(l, rv < 0 ? rpc_tls_why(l->tls) : "closed by the other side", true);
 }
 
-static void link_drained(tn_stream *stream)
-{
-    rpc_link_flush_later(tn_stream_user(stream));
-}
+static void link_drained(tn_stream *stream) { rpc_link_flush_later(tn_stream_user(stream)); }
 
 /* While calls are out, silence is asked about. */
 static void link_tick(tn_loop_timer *timer)
@@ -379,7 +381,8 @@ static void link_tick(tn_loop_timer *timer)
             nghttp2_submit_ping(l->session, NGHTTP2_FLAG_NONE, NULL);
         rpc_link_flush_later(l);
     }
-    tn_loop_timer_start(&l->tick, l->ping_out ? now + RPC_PONG_NS : l->last_read_ns + RPC_SILENCE_NS);
+    tn_loop_timer_start(&l->tick,
+                        l->ping_out ? now + RPC_PONG_NS : l->last_read_ns + RPC_SILENCE_NS);
 }
 
 static void link_ready(void *user)
@@ -478,7 +481,8 @@ void tn_channel_destroy(tn_channel *ch)
     ch->broken = NULL;
     if (tn_breaker_is_open(&ch->breaker))
         breaker_closed(ch, "a host that left calls without an answer has gone");
-    ch->breaker = (tn_breaker){.failures = UINT32_MAX / 2, .open_until_ns = 1}; /* what ends now says nothing */
+    /* what ends now says nothing */
+    ch->breaker = (tn_breaker){.failures = UINT32_MAX / 2, .open_until_ns = 1};
     if (ch->by_pipe || ch->shares_pipes)
         rpc_pipe_channel_ends(ch);
     TN_LIST_FOREACH_SAFE (link, &ch->links)
@@ -535,10 +539,9 @@ static void call_too_late(tn_loop_timer *timer)
     tn_outcall *call = TN_CONTAINER_OF(timer, tn_outcall, timer);
     give_up(call);
     host_is_silent(call->channel);
-    rpc_outcall_finish(call,
-                       tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED,
-                                     "context deadline exceeded"),
-                       false);
+    rpc_outcall_finish(
+        call, tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"),
+        false);
 }
 
 void tn_outcall_cancel(tn_outcall *call)
@@ -562,7 +565,10 @@ bool tn_outcall_settle(tn_outcall *call)
     return true;
 }
 
-bool tn_outcall_left(const tn_outcall *call) { return !call->pipe || call->frame_at < call->pipe->handed; }
+bool tn_outcall_left(const tn_outcall *call)
+{
+    return !call->pipe || call->frame_at < call->pipe->handed;
+}
 
 void tn_outcall_hurry(tn_outcall *call)
 {
@@ -588,7 +594,10 @@ void tn_outcall_send(tn_channel *ch, tn_outcall *call)
     tn_loop_timer_init(&call->timer, call_too_late);
     count(&stat_calls, 1);
     if (call->deadline_mono_ns != UINT64_MAX && call->deadline_mono_ns <= tn_now_mono_ns()) {
-        rpc_outcall_finish(call, tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"), true);
+        rpc_outcall_finish(
+            call,
+            tn_fault_make(call->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"),
+            true);
         return;
     }
     if (is_refused(ch, call) || by_pipe(ch, call))

@@ -25,17 +25,20 @@ typedef struct tn_outcall {
     tn_arena *arena;  /* the answer is made in it */
     const char *path; /* "/pkg.Service/Method" */
     tn_blob message;  /* packed; must live until done */
-    uint64_t deadline_mono_ns; /* travels along, and is waited for a second longer; UINT64_MAX: none */
+    /* travels along, and is waited for a second longer; UINT64_MAX: none */
+    uint64_t deadline_mono_ns;
     tn_outcall_header headers[TN_OUTCALL_HEADERS_MAX];
     size_t n_headers;
-    bool unhurried; /* on a pipe it may wait for up to a second for something to share a packet with */
+    /* on a pipe it may wait for up to a second for something to share a packet with */
+    bool unhurried;
     void (*done)(struct tn_outcall *call); /* exactly once, never inside a call of the user's */
     void *user;
     /* answer */
     const tn_fault *fault; /* NULL: OK, and the response is there */
     bool unsent;           /* with a fault: the other side surely did nothing with it */
-    bool broken;           /* with a fault: its connection broke, so what the other side did is not known unless `unsent` */
-    tn_blob response;      /* packed, in the arena */
+    /* with a fault: its connection broke, so what the other side did is not known unless `unsent` */
+    bool broken;
+    tn_blob response; /* packed, in the arena */
     /* ---- the room's ---- */
     struct rpc_link *wire;
     struct rpc_pipe *pipe;
@@ -88,9 +91,9 @@ void tn_outcall_hurry(tn_outcall *call);
 
 typedef struct tn_outcall_stats { /* [any] of all channels of the process */
     uint64_t calls, failed, bytes_out, bytes_in, connects, connects_local;
-    uint64_t writes, reads; /* of sockets: a packet each, as a rule */
-    uint64_t refused;       /* calls that a circuit breaker kept back */
-    uint64_t crowded;       /* refused, since too much waited for their host */
+    uint64_t writes, reads;                  /* of sockets: a packet each, as a rule */
+    uint64_t refused;                        /* calls that a circuit breaker kept back */
+    uint64_t crowded;                        /* refused, since too much waited for their host */
     uint64_t breakers_opened, breakers_open; /* so far, and now; one a loop, host and role */
 } tn_outcall_stats;
 void tn_outcall_stats_get(tn_outcall_stats *out);

@@ -13,8 +13,10 @@
 #define RPC_SILENCE_NS (10 * TN_SEC) /* then a ping */
 #define RPC_PONG_NS (5 * TN_SEC)     /* then it is dead */
 #define RPC_RESPONSE_BYTES_MAX (128u << 20)
-#define RPC_UNREAD_BYTES_MAX (16u << 20) /* of requests that wait for a host that doesn't take them, a connection */
-#define RPC_OWED_NS TN_SEC /* after a call's deadline its host owes an answer still, if only that it is over */
+#define RPC_UNREAD_BYTES_MAX \
+    (16u << 20) /* of requests that wait for a host that doesn't take them, a connection */
+#define RPC_OWED_NS \
+    TN_SEC /* after a call's deadline its host owes an answer still, if only that it is over */
 
 typedef struct rpc_link {
     tn_channel *channel;
@@ -28,7 +30,7 @@ typedef struct rpc_link {
     tn_loop_timer tick;
     tn_msg flush;
     bool flush_queued, ping_out;
-    bool leaving; /* told to go away: takes no new calls */
+    bool leaving;  /* told to go away: takes no new calls */
     bool answered; /* a call */
     bool closed;
     uint64_t last_read_ns;
@@ -43,7 +45,7 @@ struct tn_channel {
     tn_list links;
     rpc_link *current; /* NULL: none that takes calls */
     uint8_t host_id[16];
-    bool by_pipe; /* until the host turns out to be of an older release */
+    bool by_pipe;      /* until the host turns out to be of an older release */
     bool shares_pipes; /* opens none, but uses what there is */
     uint32_t failures; /* to connect, or to say anything on a connection, in a row */
     uint64_t retry_at_ns;

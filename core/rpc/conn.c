@@ -171,7 +171,8 @@ static void conn_free(rpc_conn *conn)
     free(conn);
     atomic_fetch_sub_explicit(&worker->server->connections, 1, memory_order_relaxed);
     worker
-        ->conn_count--; /* not before: a flush that waits for the end of the turn still comes back to the worker */
+        /* not before: a flush that waits for the end of the turn still comes back to the worker */
+        ->conn_count--;
     rpc_worker_maybe_done(worker);
 }
 

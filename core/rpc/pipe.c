@@ -83,7 +83,10 @@ uint8_t *rpc_pipe_frame_unhurried(rpc_pipe *p, rpc_pipe_kind kind, uint32_t id, 
 
 void rpc_pipe_hurry(rpc_pipe *p) { flush_later(p); }
 
-static void waited_for_company(tn_loop_timer *timer) { flush_later(TN_CONTAINER_OF(timer, rpc_pipe, company)); }
+static void waited_for_company(tn_loop_timer *timer)
+{
+    flush_later(TN_CONTAINER_OF(timer, rpc_pipe, company));
+}
 
 /* Answers that are with the socket now have left for good: what comes of them nobody can know. */
 static void answers_left(rpc_pipe *p)
@@ -122,7 +125,8 @@ void rpc_pipe_flush(rpc_pipe *p)
         p->out_at = p->out.n = 0;
         if (p->out.cap > KEPT_BYTES)
             tn_buf_done(&p->out);
-    } else if (p->out_at > RPC_SOCKET_MARK && p->out_at >= p->out.n / 2) { /* it may never be empty */
+        /* it may never be empty */
+    } else if (p->out_at > RPC_SOCKET_MARK && p->out_at >= p->out.n / 2) {
         memmove(p->out.p, p->out.p + p->out_at, p->out.n - p->out_at);
         p->out.n -= p->out_at;
         p->out_at = 0;
@@ -168,7 +172,8 @@ void rpc_pipes_show(void)
 
 static bool take_hello(rpc_pipe *p, tn_blob body)
 {
-    if (p->greeted || body.n < 18 || body.p[0] < 1 || !rpc_shown_take(&p->shown, tn_str_of_blob(tn_blob_from(body.p + 18, body.n - 18))))
+    if (p->greeted || body.n < 18 || body.p[0] < 1 ||
+        !rpc_shown_take(&p->shown, tn_str_of_blob(tn_blob_from(body.p + 18, body.n - 18))))
         return broken(p, "not a host of this cluster");
     p->greeted = true;
     forget_lately();
@@ -188,7 +193,8 @@ static bool take_frame(rpc_pipe *p, uint8_t kind, uint32_t id, tn_blob body)
     if (!p->greeted)
         return broken(p, "it did not greet");
     if (kind == RPC_PIPE_SHOW)
-        return rpc_shown_take(&p->shown, tn_str_of_blob(body)) || broken(p, "not a host of this cluster");
+        return rpc_shown_take(&p->shown, tn_str_of_blob(body)) ||
+               broken(p, "not a host of this cluster");
     if (!rpc_shown_holds(&p->shown))
         return broken(p, "it has not shown the cluster's new secret");
     switch ((rpc_pipe_kind)kind) {
@@ -257,7 +263,8 @@ bool rpc_pipe_feed(rpc_pipe *p, const uint8_t *bytes, size_t n)
             return broken(p, "it does not speak as a host of this release");
         p->magic_n++, bytes++, n--;
     }
-    while (n && p->in.n && !p->why) { /* the rest of a frame, and no more, lest its followers be copied, too */
+    /* the rest of a frame, and no more, lest its followers be copied, too */
+    while (n && p->in.n && !p->why) {
         size_t size = frame_size(p, p->in.p, p->in.n), more;
         if (size == SIZE_MAX)
             return broken(p, "a frame that is too large");
@@ -338,7 +345,8 @@ void rpc_pipe_destroy(rpc_pipe *p, const char *why)
 
 bool rpc_pipe_idle(const rpc_pipe *p)
 {
-    return !p->n_out && tn_list_empty(&p->handed_calls) && tn_list_empty(&p->answered) && p->out_at == p->out.n;
+    return !p->n_out && tn_list_empty(&p->handed_calls) && tn_list_empty(&p->answered) &&
+           p->out_at == p->out.n;
 }
 
 void rpc_pipe_drain(rpc_pipe *p)
@@ -353,8 +361,8 @@ void rpc_pipe_drain(rpc_pipe *p)
 
 static bool takes_calls_of(rpc_pipe *p, const uint8_t host_id[16])
 {
-    return memcmp(p->host_id, host_id, 16) == 0 && p->greeted && p->serves && !p->leaving && !p->draining && !p->why &&
-           rpc_shown_holds(&p->shown);
+    return memcmp(p->host_id, host_id, 16) == 0 && p->greeted && p->serves && !p->leaving &&
+           !p->draining && !p->why && rpc_shown_holds(&p->shown);
 }
 
 /* Two hosts may have met twice: both then use the one that the lesser opened, so that answers share packets with calls. */
@@ -381,13 +389,15 @@ rpc_pipe *rpc_pipe_to(const uint8_t host_id[16])
 void rpc_pipe_worker_starts(rpc_worker *worker)
 {
     /* One for calls between hosts rather than a public one, whose hosts take but what any host takes. */
-    if (!servers[here()] || (worker->server->options.internal && !servers[here()]->server->options.internal))
+    if (!servers[here()] ||
+        (worker->server->options.internal && !servers[here()]->server->options.internal))
         servers[here()] = worker;
 }
 
 #define FOREACH_OPENED(link_, worker_) \
     TN_LIST_FOREACH (link_, &pipes[here()]) \
-        if (TN_CONTAINER_OF(link_, rpc_pipe, in_loop)->link && TN_CONTAINER_OF(link_, rpc_pipe, in_loop)->worker == (worker_))
+        if (TN_CONTAINER_OF(link_, rpc_pipe, in_loop)->link && \
+            TN_CONTAINER_OF(link_, rpc_pipe, in_loop)->worker == (worker_))
 
 void rpc_pipe_worker_drains(rpc_worker *worker)
 {
@@ -395,8 +405,8 @@ void rpc_pipe_worker_drains(rpc_worker *worker)
         servers[here()] = NULL;
     if (!self.known)
         return;
-    FOREACH_OPENED (link, worker)
-        rpc_pipe_drain(TN_CONTAINER_OF(link, rpc_pipe, in_loop));
+    FOREACH_OPENED(link, worker)
+    rpc_pipe_drain(TN_CONTAINER_OF(link, rpc_pipe, in_loop));
 }
 
 void rpc_pipe_worker_ends(rpc_worker *worker)
@@ -404,7 +414,8 @@ void rpc_pipe_worker_ends(rpc_worker *worker)
     rpc_pipe_worker_drains(worker);
     if (!self.known)
         return;
-    FOREACH_OPENED (link, worker) {
+    FOREACH_OPENED(link, worker)
+    {
         rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
         drop_calls(p);
         p->worker = NULL;

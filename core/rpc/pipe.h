@@ -55,21 +55,21 @@ typedef struct rpc_pipe_slot { /* of a call that we made */
 
 typedef struct rpc_pipe {
     tn_list in_loop;
-    rpc_conn *conn;     /* one of these two has it */
+    rpc_conn *conn; /* one of these two has it */
     rpc_link *link;
     rpc_worker *worker; /* serves what the other side asks; NULL: nobody */
     rpc_peer *peer;
-    uint8_t host_id[16]; /* the other side's */
-    rpc_shown shown;     /* what it has shown of the secrets */
-    bool greeted;       /* its HELLO was right */
-    bool serves;        /* it takes calls */
-    bool leaving;       /* it takes no new ones */
+    uint8_t host_id[16];    /* the other side's */
+    rpc_shown shown;        /* what it has shown of the secrets */
+    bool greeted;           /* its HELLO was right */
+    bool serves;            /* it takes calls */
+    bool leaving;           /* it takes no new ones */
     bool draining, drained; /* we take no new ones; it knows */
-    const char *why;    /* it must end */
-    uint32_t magic_n;   /* bytes of it seen */
-    tn_buf in;          /* a frame that is not whole */
+    const char *why;        /* it must end */
+    uint32_t magic_n;       /* bytes of it seen */
+    tn_buf in;              /* a frame that is not whole */
     tn_buf out;
-    size_t out_at;      /* what of it has left */
+    size_t out_at;             /* what of it has left */
     uint64_t appended, handed; /* bytes made, and given to the socket, in all */
     tn_loop_timer company; /* what is in no hurry has waited long enough for something to go with */
     rpc_pipe_slot *slots;
@@ -88,7 +88,7 @@ rpc_pipe *rpc_pipe_create(rpc_conn *conn, rpc_link *link);
 void rpc_pipe_destroy(rpc_pipe *p, const char *why);
 /* Bytes of the socket.  False: it must end (p->why); nothing of it is called from inside but handlers. */
 bool rpc_pipe_feed(rpc_pipe *p, const uint8_t *bytes, size_t n);
-void rpc_pipe_flush(rpc_pipe *p); /* at the end of the loop's iteration */
+void rpc_pipe_flush(rpc_pipe *p);      /* at the end of the loop's iteration */
 bool rpc_pipe_idle(const rpc_pipe *p); /* no call either way, nothing unsent */
 void rpc_pipe_ping(rpc_pipe *p);
 void rpc_pipe_drain(rpc_pipe *p);
@@ -111,7 +111,8 @@ extern tn_str (*rpc_head_secret)(void); /* head.c */
 const uint8_t *rpc_pipe_self(void); /* our host id; NULL: a lone server */
 
 /* pipe_local.c */
-void rpc_pipe_local_listen(rpc_worker *worker, uint16_t port); /* [its loop] of an internal server */
+/* [its loop] of an internal server */
+void rpc_pipe_local_listen(rpc_worker *worker, uint16_t port);
 /* NULL: not on this machine, or not wanted. */
 tn_stream *rpc_pipe_local_connect(const tn_channel *ch, void (*connected)(tn_stream *stream),
                                   const tn_stream_events *events, void *user);
@@ -120,8 +121,8 @@ tn_stream *rpc_pipe_local_connect(const tn_channel *ch, void (*connected)(tn_str
 bool rpc_pipe_take_request(rpc_pipe *p, uint32_t id, tn_blob body);
 bool rpc_pipe_take_answer(rpc_pipe *p, uint32_t id, tn_blob body);
 void rpc_pipe_take_cancel(rpc_pipe *p, uint32_t id);
-void rpc_pipe_detach(rpc_call *call);   /* the pipe or the asker has gone */
-void rpc_pipe_answer(rpc_call *call);   /* [home] */
+void rpc_pipe_detach(rpc_call *call); /* the pipe or the asker has gone */
+void rpc_pipe_answer(rpc_call *call); /* [home] */
 void rpc_pipe_encode_fault(rpc_call *call, const tn_fault *fault); /* [holder] */
 void rpc_pipe_send(rpc_pipe *p, tn_outcall *call);
 void rpc_pipe_cancel(tn_outcall *call);

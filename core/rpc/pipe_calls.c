@@ -105,7 +105,8 @@ static void open_message(rpc_call *call, tn_str path, tn_blob message)
     const tn_rpc_method *method = tn_rpc_find(path);
     ProtobufCMessage *request = NULL;
     tn_error err = {0};
-    if (!method || !offered(method, o->internal) || (method->flags & (TN_RPC_STREAM_IN | TN_RPC_STREAM_OUT))) {
+    if (!method || !offered(method, o->internal) ||
+        (method->flags & (TN_RPC_STREAM_IN | TN_RPC_STREAM_OUT))) {
         refuse(call, TN_GRPC_UNIMPLEMENTED, "this release does not know that call between hosts");
         return;
     }
@@ -116,9 +117,11 @@ static void open_message(rpc_call *call, tn_str path, tn_blob message)
         refuse(call, TN_GRPC_RESOURCE_EXHAUSTED, "the request takes too much memory");
         return;
     }
-    tn_status status = tn_proto_unpack_peer(method->input, call->pub.message, call->pub.arena, &request, &err);
+    tn_status status =
+        tn_proto_unpack_peer(method->input, call->pub.message, call->pub.arena, &request, &err);
     if (status != TN_OK) {
-        refuse(call, status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL, err.text);
+        refuse(call, status == TN_ETOOLARGE ? TN_GRPC_RESOURCE_EXHAUSTED : TN_GRPC_INTERNAL,
+               err.text);
         return;
     }
     call->pub.request = request;
@@ -159,7 +162,8 @@ bool rpc_pipe_take_request(rpc_pipe *p, uint32_t id, tn_blob body)
     if (r.damaged)
         return false; /* the pipe's end takes the call along */
     if (ns == 0) {
-        refuse(call, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"); /* nobody waits: nothing is begun */
+        /* nobody waits: nothing is begun */
+        refuse(call, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded");
         return true;
     }
     if (call->pub.deadline_mono_ns != UINT64_MAX)
@@ -173,7 +177,8 @@ static void too_late(tn_loop_timer *timer)
 {
     static const char late[] = "context deadline exceeded";
     rpc_call *call = TN_CONTAINER_OF(timer, rpc_call, deadline);
-    uint8_t *body = rpc_pipe_frame(call->pipe, RPC_PIPE_ANSWER, (uint32_t)call->stream_id, 5 + sizeof(late) - 1);
+    uint8_t *body = rpc_pipe_frame(call->pipe, RPC_PIPE_ANSWER, (uint32_t)call->stream_id,
+                                   5 + sizeof(late) - 1);
     body[0] = TN_GRPC_DEADLINE_EXCEEDED;
     body = put_text(body + 1, TN_STR(late), 2);
     body[0] = body[1] = 0; /* no detail */
@@ -216,9 +221,11 @@ void rpc_pipe_take_cancel(rpc_pipe *p, uint32_t id)
 void rpc_pipe_encode_fault(rpc_call *call, const tn_fault *fault)
 {
     size_t text = fault->message.n < FAULT_TEXT_MAX ? fault->message.n : FAULT_TEXT_MAX;
-    size_t type = fault->detail_type.n < UINT16_MAX ? fault->detail_type.n : 0, detail = type ? fault->detail.n : 0;
+    size_t type = fault->detail_type.n < UINT16_MAX ? fault->detail_type.n : 0,
+           detail = type ? fault->detail.n : 0;
     rpc_piece *piece = TN_NEW(call->pub.arena, rpc_piece);
-    uint8_t *bytes = tn_arena_alloc(call->pub.arena, RPC_FRAME_HEAD + 4 + text + type + detail), *at = bytes;
+    uint8_t *bytes = tn_arena_alloc(call->pub.arena, RPC_FRAME_HEAD + 4 + text + type + detail),
+            *at = bytes;
     call->code = fault->code > 0 && fault->code <= 16 ? (int)fault->code : TN_GRPC_UNKNOWN;
     if (!piece || !bytes)
         return;
@@ -302,7 +309,8 @@ void rpc_pipe_send(rpc_pipe *p, tn_outcall *call)
     tn_list_push_back(&p->outcalls, &call->link);
     p->n_out++;
     size_t unread = p->out.n - p->out_at;
-    if (path.n > UINT8_MAX || p->n_out >= RPC_PIPE_CALLS_MAX || (unread && unread + size > RPC_UNREAD_BYTES_MAX)) {
+    if (path.n > UINT8_MAX || p->n_out >= RPC_PIPE_CALLS_MAX ||
+        (unread && unread + size > RPC_UNREAD_BYTES_MAX)) {
         call->stream_id = -1;
         if (path.n > UINT8_MAX)
             rpc_outcall_unreachable(call, "no such call", true);
@@ -314,7 +322,8 @@ void rpc_pipe_send(rpc_pipe *p, tn_outcall *call)
     call->stream_id = (int32_t)id;
     call->frame_at = p->appended;
     call->has_slot = true;
-    uint8_t *at = (call->unhurried ? rpc_pipe_frame_unhurried : rpc_pipe_frame)(p, RPC_PIPE_REQUEST, id, size);
+    uint8_t *at = (call->unhurried ? rpc_pipe_frame_unhurried : rpc_pipe_frame)(p, RPC_PIPE_REQUEST,
+                                                                                id, size);
     tn_put_u64be(at, call->deadline_mono_ns == UINT64_MAX ? UINT64_MAX : left);
     at = put_text(at + 8, path, 1);
     *at++ = (uint8_t)call->n_headers;
@@ -355,7 +364,8 @@ static const tn_fault *fault_of(tn_outcall *call, tn_blob body)
     tn_fault *fault = TN_NEW(call->arena, tn_fault);
     tn_str text = take_text(&r, 2), type = take_text(&r, 2);
     if (!fault || r.damaged)
-        return tn_fault_make(call->arena, body.p[0] <= 16 ? (tn_grpc_code)body.p[0] : TN_GRPC_UNKNOWN, "%s", "");
+        return tn_fault_make(call->arena,
+                             body.p[0] <= 16 ? (tn_grpc_code)body.p[0] : TN_GRPC_UNKNOWN, "%s", "");
     fault->code = body.p[0] <= 16 ? (tn_grpc_code)body.p[0] : TN_GRPC_UNKNOWN;
     fault->message = tn_arena_str(call->arena, text);
     fault->detail_type = tn_arena_str(call->arena, type);

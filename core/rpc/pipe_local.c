@@ -30,7 +30,8 @@ void rpc_pipe_local_listen(rpc_worker *worker, uint16_t port)
         return;
     name_make(name, self, port, tn_loop_index(worker->loop));
     if (tn_listener_open_local(name, rpc_conn_accept, worker, &worker->local, &err) != TN_OK)
-        TN_LOG(TN_LOG_WARN, "rpc", "no local socket for other processes of this machine: they use TCP",
+        TN_LOG(TN_LOG_WARN, "rpc",
+               "no local socket for other processes of this machine: they use TCP",
                TN_LOG_Z("why", err.text));
 }
 

@@ -37,10 +37,7 @@ int rpc_pong_owed(rpc_conn *conn, const uint8_t data[8])
     return 0;
 }
 
-bool rpc_pong_goes_along(rpc_conn *conn)
-{
-    return conn->pong_held && submit(conn) == 0;
-}
+bool rpc_pong_goes_along(rpc_conn *conn) { return conn->pong_held && submit(conn) == 0; }
 
 void rpc_pong_forget(rpc_conn *conn)
 {

@@ -47,7 +47,7 @@ struct rpc_tls;
 #define RPC_DISCARD_BYTES_MAX (1u << 20) /* read and dropped before a refused call is answered */
 #define RPC_HTTP_DISCARD_BYTES_MAX \
     (16u << 20) /* over HTTP/1.1, whose clients seldom look for an answer while they send */
-#define RPC_STATUS_BYTES_MAX 7000u       /* grpc-message and details, encoded */
+#define RPC_STATUS_BYTES_MAX 7000u /* grpc-message and details, encoded */
 #define RPC_BRIEF_MESSAGE 500u
 #define RPC_EXTRA_BYTES_MAX 512u /* of a value in tn_call_add_header */
 #define RPC_EXTRA_HEADERS_MAX 8  /* tn_call_add_header and _trailer */
@@ -247,8 +247,8 @@ struct rpc_call {
     const tn_fault *refusal;
     struct rpc_pipe *pipe; /* it came on one; NULL: not, or nobody waits any more */
     uint64_t answer_end;   /* on the pipe: has left when that much has */
-    uint16_t http_status; /* of a refusal outside gRPC, 0: a gRPC status */
-    rpc_http *http;       /* NULL: gRPC */
+    uint16_t http_status;  /* of a refusal outside gRPC, 0: a gRPC status */
+    rpc_http *http;        /* NULL: gRPC */
     /* ---- the answer: whoever holds the baton, then home ---- */
     bool answered, ended; /* ended: no more pieces will come */
     bool answer_gzip;
@@ -299,8 +299,10 @@ void rpc_conn_accept(void *worker, tn_stream *stream);
 void rpc_conn_flush_later(rpc_conn *conn);
 /* pong.c */
 void rpc_pong_init(rpc_conn *conn);
-int rpc_pong_owed(rpc_conn *conn, const uint8_t data[8]); /* in a callback of nghttp2, whose result it is */
-bool rpc_pong_goes_along(rpc_conn *conn);                 /* frames leave; true: there is one more */
+/* in a callback of nghttp2, whose result it is */
+int rpc_pong_owed(rpc_conn *conn, const uint8_t data[8]);
+/* frames leave; true: there is one more */
+bool rpc_pong_goes_along(rpc_conn *conn);
 void rpc_pong_forget(rpc_conn *conn);
 void rpc_conn_put(rpc_conn *conn, const uint8_t *p, size_t n); /* a pipe's bytes, to the socket */
 /* GOAWAY with the code, then the end.  Not from inside nghttp2's callbacks: see rpc_conn_condemn. */
@@ -362,8 +364,9 @@ void rpc_http_eof(rpc_call *call);
 /* [holder] */
 tn_status rpc_http_reply(rpc_call *call);
 void rpc_http_fail(rpc_call *call, const tn_fault *fault);
-void rpc_http_submit(rpc_call *call);                   /* [home] */
-void rpc_http_deadline(rpc_conn *conn, rpc_call *call); /* [home] answers 504 while the baton is out */
+void rpc_http_submit(rpc_call *call); /* [home] */
+/* [home] answers 504 while the baton is out */
+void rpc_http_deadline(rpc_conn *conn, rpc_call *call);
 void rpc_http_call_free(rpc_call *call);
 
 /* ---- http1.c ---- */

@@ -22,9 +22,11 @@ typedef struct tn_http_hooks tn_http_hooks; /* rpc/http.h */
 
 #define TN_RPC_STREAM_OUT 1u /* answered with tn_call_send ... tn_call_end */
 #define TN_RPC_STREAM_IN 2u  /* each message comes through call->on_message */
-#define TN_RPC_INTERNAL 4u   /* between our own hosts: only servers with options.internal have it, and not in reflection */
-#define TN_RPC_ANY_PORT 8u   /* ... and the others have it too; its handler checks who calls */
-#define TN_RPC_HTTP_ONLY 16u /* for tn_http_enter alone: no caller over gRPC or a pipe has it, reflection is silent */
+#define TN_RPC_INTERNAL \
+    4u /* between our own hosts: only servers with options.internal have it, and not in reflection */
+#define TN_RPC_ANY_PORT 8u /* ... and the others have it too; its handler checks who calls */
+#define TN_RPC_HTTP_ONLY \
+    16u /* for tn_http_enter alone: no caller over gRPC or a pipe has it, reflection is silent */
 
 typedef struct tn_rpc_method {
     const char *path; /* "/pkg.Service/Method", process lifetime */
@@ -44,7 +46,7 @@ struct tn_call {
     uint64_t received_mono_ns;
     uint64_t caller; /* whom authorization has recognised, as a hash of the name; 0: nobody */
     void *user;      /* the handler's */
-    tn_msg msg; /* for posting the baton */
+    tn_msg msg;      /* for posting the baton */
     /* [home loop] The peer went away (RST_STREAM, connection lost) or the deadline passed before the
      * answer.  A hint: the call must still be answered, and the answer will be dropped (deadline: rpc
      * has told the peer DEADLINE_EXCEEDED already).  May be NULL.  Set and cleared on the home loop only. */
@@ -99,9 +101,11 @@ typedef struct tn_rpc_options {
      * may wait 6 times as long. */
     uint64_t slow_ns;
     size_t arena_bytes_max; /* cap of one request's arena */
-    tn_tls_side *tls; /* NULL: plain */
-    bool on_pipes; /* in a cluster: serves what any host takes on connections that this process has opened, where no internal one does */
-    bool internal; /* serves methods with TN_RPC_INTERNAL, health and reflection; others serve all but those */
+    tn_tls_side *tls;       /* NULL: plain */
+    /* in a cluster: serves what any host takes on connections that this process has opened, where no internal one does */
+    bool on_pipes;
+    /* serves methods with TN_RPC_INTERNAL, health and reflection; others serve all but those */
+    bool internal;
     /* Every call passes here first (authorization, limits); it ends in method->handle(call) or a fault. */
     void (*dispatch)(tn_call *call);
     const tn_http_hooks *http; /* the port speaks HTTP instead of gRPC (rpc/http.h); NULL: gRPC */

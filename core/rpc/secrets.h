@@ -13,7 +13,8 @@
 void tn_secrets_use(const char *const *words, size_t n);
 void tn_secrets_forget(void); /* [main] when no port and no channel is open any more */
 tn_str tn_secret_shown(void); /* [any] valid until they are forgotten; empty: there is none */
-bool tn_secret_known(tn_str shown); /* [any] takes the same time whatever is shown, as long as its length is right */
+/* [any] takes the same time whatever is shown, as long as its length is right */
+bool tn_secret_known(tn_str shown);
 
 /* The room's own: what a pipe's other end has shown. */
 typedef struct rpc_secrets rpc_secrets;

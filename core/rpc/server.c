@@ -72,7 +72,8 @@ static void worker_listen(void *arg)
                                    &worker->listener, job->err);
     if (job->status == TN_OK)
         job->port = tn_listener_port(worker->listener);
-    if (job->status == TN_OK && (worker->server->options.internal || worker->server->options.on_pipes))
+    if (job->status == TN_OK &&
+        (worker->server->options.internal || worker->server->options.on_pipes))
         rpc_pipe_worker_starts(worker);
     if (job->status == TN_OK && worker->server->options.internal)
         rpc_pipe_local_listen(worker, job->port);
@@ -242,7 +243,8 @@ void tn_rpc_server_drain_with(tn_rpc_server *server, uint64_t grace_ns, void (*a
     for (uint32_t i = 0; i < server->worker_count; i++)
         tn_loop_call(server->workers[i]->loop, worker_drain, server->workers[i]);
     clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t at_ns = (uint64_t)now.tv_sec * TN_SEC + (uint64_t)now.tv_nsec, end_ns = at_ns + grace_ns;
+    uint64_t at_ns = (uint64_t)now.tv_sec * TN_SEC + (uint64_t)now.tv_nsec,
+             end_ns = at_ns + grace_ns;
     for (uint32_t drained = 0; drained < server->worker_count && at_ns < end_ns;) {
         if (again)
             again();

@@ -148,7 +148,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         return reset_came(conn, session, frame->hd.stream_id);
     case NGHTTP2_PING:
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
-            return ping_came(conn) ? NGHTTP2_ERR_CALLBACK_FAILURE : rpc_pong_owed(conn, frame->ping.opaque_data);
+            return ping_came(conn) ? NGHTTP2_ERR_CALLBACK_FAILURE
+                                   : rpc_pong_owed(conn, frame->ping.opaque_data);
         conn->ping_out = false;
         /* The peer has seen the first GOAWAY: streams that it opened before that have arrived. */
         if (conn->state == RPC_CONN_NOTICED && frame->ping.opaque_data[0] == 'd')

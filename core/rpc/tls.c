@@ -187,7 +187,8 @@ static void read_work(void *user)
     for (size_t i = 0; i < TN_TLS_USE_COUNT; i++)
         if (tls->has[i])
             renew(tls, (tn_tls_use)i);
-    OPENSSL_thread_stop(); /* the pool's threads end with the process: what the library keeps for them would count as lost */
+    /* the pool's threads end with the process: what the library keeps for them would count as lost */
+    OPENSSL_thread_stop();
 }
 
 static void read_done(void *user)

@@ -221,7 +221,8 @@ static bool fits(rpc_tls *tls)
         why = "the other side's certificate does not verify";
     else if (wants && X509_cmp_current_time(X509_get0_notAfter(peer)) < 0)
         why =
-            "the other side's certificate has expired"; /* a resumed session is not verified again */
+            /* a resumed session is not verified again */
+            "the other side's certificate has expired";
     if (why)
         snprintf(tls->why, sizeof(tls->why), "%s", why);
     return !why;

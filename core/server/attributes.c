@@ -25,7 +25,8 @@ typedef struct attr_write {
 static void attrs_written(tn_namespace_write *write)
 {
     attr_write *w = write->user;
-    w->passing = write->fault && (write->fault->code == TN_GRPC_UNAVAILABLE || write->fault->code == TN_GRPC_ABORTED ||
+    w->passing = write->fault && (write->fault->code == TN_GRPC_UNAVAILABLE ||
+                                  write->fault->code == TN_GRPC_ABORTED ||
                                   write->fault->code == TN_GRPC_DEADLINE_EXCEEDED);
     if (write->fault)
         snprintf(w->problem, sizeof(w->problem), TN_STR_FMT, TN_STR_ARG(write->fault->message));
@@ -40,11 +41,15 @@ static bool add_attr(attr_write *w, Tenon__NamespaceRecord *record, const char *
     name[eq - word] = '\0';
     uint32_t type = tn_search_attr_type_parse(tn_str_from(eq + 1));
     if (!type) {
-        snprintf(w->problem, sizeof(w->problem), "--search-attribute %s: unknown type; fix: one of Text, Keyword, Int, Double, Bool, Datetime, KeywordList", word);
+        snprintf(w->problem, sizeof(w->problem),
+                 "--search-attribute %s: unknown type; fix: one of Text, Keyword, Int, Double, "
+                 "Bool, Datetime, KeywordList",
+                 word);
         return false;
     }
     if (tn_search_attr_name_reserved(tn_str_from(name))) {
-        snprintf(w->problem, sizeof(w->problem), "--search-attribute %s: the name is reserved by the system", word);
+        snprintf(w->problem, sizeof(w->problem),
+                 "--search-attribute %s: the name is reserved by the system", word);
         return false;
     }
     for (size_t i = 0; i < record->n_custom; i++)
@@ -70,8 +75,8 @@ static void submit_attrs(void *arg)
         sem_post(&w->done);
         return;
     }
-    Tenon__SearchAttribute **list =
-        TN_NEW_ARRAY(w->arena, Tenon__SearchAttribute *, record->n_custom + w->args->n_search_attributes);
+    Tenon__SearchAttribute **list = TN_NEW_ARRAY(w->arena, Tenon__SearchAttribute *,
+                                                 record->n_custom + w->args->n_search_attributes);
     if (record->n_custom)
         memcpy(list, record->custom, record->n_custom * sizeof(list[0]));
     record->custom = list;
@@ -110,7 +115,8 @@ static bool write_attributes(const tn_server *s, const char *name, attr_write *w
 
 int tn_server_set_search_attributes(tn_server *s)
 {
-    for (size_t i = 0; s->args->n_search_attributes && i < s->settings->create_namespaces_count; i++) {
+    for (size_t i = 0; s->args->n_search_attributes && i < s->settings->create_namespaces_count;
+         i++) {
         attr_write w;
         while (!write_attributes(s, s->settings->create_namespaces[i], &w)) {
             tn_error why;

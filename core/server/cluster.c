@@ -46,7 +46,8 @@ tn_status tn_cluster_open(const tn_args *args, const tn_settings *set, tn_tls *t
         options.internal = true;
         options.bind_ip = set->services[i].bind_ip;
         options.port = (uint16_t)set->services[i].grpc_port;
-        options.message_bytes_max = (size_t)(4 * set->rpc_message_bytes_max) + (1 << 20); /* a public message, wrapped */
+        /* a public message, wrapped */
+        options.message_bytes_max = (size_t)(4 * set->rpc_message_bytes_max) + (1 << 20);
         options.arena_bytes_max = (size_t)(2 * set->rpc_request_memory_max);
         options.streams_max = 100000; /* all parked polls of a frontend share a connection */
         options.keepalive_min_ns = TN_SEC;
@@ -87,7 +88,8 @@ void tn_cluster_drain(void)
     if (!servers[TN_SERVICE_HISTORY] && !servers[TN_SERVICE_MATCHING])
         return; /* nobody calls it by the rings */
     uint64_t begun = tn_now_mono_ns(), now = begun, calls = tn_intake_calls(), last = begun;
-    while (now < begun + RING_SPREAD_NS && (now < begun + SPREAD_LEAST_NS || now < last + QUIET_NS)) {
+    while (now < begun + RING_SPREAD_NS &&
+           (now < begun + SPREAD_LEAST_NS || now < last + QUIET_NS)) {
         usleep(LOOK_NS / TN_US);
         now = tn_now_mono_ns();
         uint64_t more = tn_intake_calls();

@@ -36,16 +36,17 @@
 #include "visibility/visibility.h"
 #include "worker/worker.h"
 
-#define STOP_MORE_NS (20 * TN_SEC)  /* what an end may take besides the drains */
-#define SCHEMA 1u                   /* of a new store */
-#define SCHEMA_MAX TN_KEYS_SCHEMA /* that this release knows */
+#define STOP_MORE_NS (20 * TN_SEC) /* what an end may take besides the drains */
+#define SCHEMA 1u                  /* of a new store */
+#define SCHEMA_MAX TN_KEYS_SCHEMA  /* that this release knows */
 
 typedef tn_server server;
 
 static int fail(const server *s, const char *what, const tn_error *err)
 {
     if (s->interrupted)
-        TN_LOG(TN_LOG_INFO, "server", "stopping before it has started", TN_LOG_I("signal", s->interrupted));
+        TN_LOG(TN_LOG_INFO, "server", "stopping before it has started",
+               TN_LOG_I("signal", s->interrupted));
     else
         fprintf(stderr, "tenond: %s: %s\n", what, err->text);
     return 1;
@@ -89,7 +90,8 @@ bool tn_server_try_again(void *user, const char *what, const tn_error *why)
 
 static bool may_pass(tn_status status)
 {
-    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED || status == TN_ECONFLICT;
+    return status == TN_EUNAVAILABLE || status == TN_EUNCERTAIN || status == TN_ETHROTTLED ||
+           status == TN_ECONFLICT;
 }
 
 static int print_problems(tn_config_problems *problems)
@@ -104,16 +106,19 @@ static int open_tls(server *s, tn_config_problems *problems)
 {
     if (tn_tls_open(&s->settings->tls, problems, &s->tls) != TN_OK)
         return print_problems(problems);
-    tn_channels_use_tls(tn_tls_get(s->tls, TN_TLS_INTERNODE_CLIENT), tn_tls_get(s->tls, TN_TLS_FRONTEND_CLIENT));
+    tn_channels_use_tls(tn_tls_get(s->tls, TN_TLS_INTERNODE_CLIENT),
+                        tn_tls_get(s->tls, TN_TLS_FRONTEND_CLIENT));
     if (s->tls)
         tn_loop_call(tn_loops_get(0), tn_tls_watch, s->tls);
     return 0;
 }
 
-tn_status tn_server_read_settings(const tn_server *s, tn_config_problems *problems, tn_settings **out)
+tn_status tn_server_read_settings(const tn_server *s, tn_config_problems *problems,
+                                  tn_settings **out)
 {
-    return s->args->command == TN_CMD_START_DEV ? tn_settings_dev(&s->args->dev, problems, out)
-                                                : tn_settings_load(s->args->config_path, problems, out);
+    return s->args->command == TN_CMD_START_DEV
+               ? tn_settings_dev(&s->args->dev, problems, out)
+               : tn_settings_load(s->args->config_path, problems, out);
 }
 
 static int load_settings(server *s, tn_config_problems *problems)
@@ -144,8 +149,8 @@ static int open_plugins(server *s, tn_config_problems *problems)
     };
     bool bad = false;
     for (int i = 0; i < PLUGIN_COUNT; i++)
-        if (wanted[i].stanza &&
-            tn_plugin_open(&options, wanted[i].kind, wanted[i].stanza, problems, &s->plugins[i]) != TN_OK)
+        if (wanted[i].stanza && tn_plugin_open(&options, wanted[i].kind, wanted[i].stanza, problems,
+                                               &s->plugins[i]) != TN_OK)
             bad = true;
     return bad ? print_problems(problems) : 0;
 }
@@ -187,13 +192,17 @@ static tn_status use_cluster(server *s, const Tenon__ClusterRecord *record, tn_e
 {
     if (record->schema > SCHEMA_MAX)
         return tn_error_set(err, TN_EINVALID,
-                            "the store has schema %u, this tenond knows up to %u; fix: run the release that wrote it, or a newer one",
+                            "the store has schema %u, this tenond knows up to %u; fix: run the "
+                            "release that wrote it, or a newer one",
                             record->schema, SCHEMA_MAX);
     if (record->token_key.len != 16 || strlen(record->cluster_id) != 36 || !record->history_shards)
         return tn_error_set(err, TN_EDATALOSS, "the store's cluster record is damaged");
     if (record->history_shards != s->settings->history_shards && s->args->command == TN_CMD_SERVE)
-        TN_LOG(TN_LOG_WARN, "server", "persistence.numHistoryShards says how a new store is made; this one's number is used (see tenonctl shard split)",
-               TN_LOG_U("store", record->history_shards), TN_LOG_U("configured", s->settings->history_shards));
+        TN_LOG(TN_LOG_WARN, "server",
+               "persistence.numHistoryShards says how a new store is made; this one's number is "
+               "used (see tenonctl shard split)",
+               TN_LOG_U("store", record->history_shards),
+               TN_LOG_U("configured", s->settings->history_shards));
     memcpy(s->cluster_id, record->cluster_id, 37);
     memcpy(s->token_key, record->token_key.data, 16);
     s->shards = record->history_shards;
@@ -264,7 +273,8 @@ static tn_status open_cluster(server *s, tn_error *err)
                                  (ProtobufCMessage **)(void *)&record, err);
         if (status == TN_OK) {
             status = use_cluster(s, record, err);
-            explicit_bzero(record->token_key.data, record->token_key.len); /* the copy that we keep is wiped at the end */
+            /* the copy that we keep is wiped at the end */
+            explicit_bzero(record->token_key.data, record->token_key.len);
         }
         explicit_bzero((uint8_t *)(uintptr_t)row.value.p, row.value.n);
     } else if (status == TN_ENOTFOUND) {
@@ -304,7 +314,8 @@ static int start_auth(server *s)
     tn_auth_read_tokens(namespace_of_token);
     tn_auth_set_headers(s->settings->auth_header, s->settings->auth_extra_header);
     tn_auth_set_audience(s->settings->auth_audience);
-    if (tn_auth_start(s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH], s->settings->auth_timeout_ns, &err) != TN_OK)
+    if (tn_auth_start(s->plugins[PLUGIN_CLAIMS], s->plugins[PLUGIN_AUTH],
+                      s->settings->auth_timeout_ns, &err) != TN_OK)
         return fail(s, "authorization could not be started", &err);
     s->up.auth = true;
     return 0;
@@ -379,12 +390,11 @@ static void wire_roles(server *s)
 static int start_history(server *s)
 {
     tn_error err = {0};
-    tn_history_options history = {
-        .cache_bytes_max = s->settings->cache_bytes_max,
-        .owner = s->host,
-        .host_id = s->cluster ? tn_members_self_id() : NULL,
-        .wait = tn_server_try_again,
-        .user = s};
+    tn_history_options history = {.cache_bytes_max = s->settings->cache_bytes_max,
+                                  .owner = s->host,
+                                  .host_id = s->cluster ? tn_members_self_id() : NULL,
+                                  .wait = tn_server_try_again,
+                                  .user = s};
     if (tn_history_start(&history, &err) != TN_OK)
         return fail(s, "the shards could not be taken", &err);
     s->up.history = true;
@@ -393,7 +403,8 @@ static int start_history(server *s)
 
 static uint64_t http_port(const server *s)
 {
-    return s->args->http_port ? s->args->http_port : s->settings->services[TN_SERVICE_FRONTEND].http_port;
+    return s->args->http_port ? s->args->http_port
+                              : s->settings->services[TN_SERVICE_FRONTEND].http_port;
 }
 
 static int start_roles(server *s)
@@ -427,13 +438,14 @@ static int start_roles(server *s)
         tn_reclaim_start();
         tn_drainage_start();
     }
-    tn_frontend_options frontend = {.cluster_id = s->cluster_id,
-                                    .cluster_name = "active",
-                                    .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
-                                    .visibility_name = tn_plugin_name(s->plugins[PLUGIN_VISIBILITY]),
-                                    .ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip,
-                                    .port = (uint16_t)s->settings->services[TN_SERVICE_FRONTEND].grpc_port,
-                                    .http_port = (uint16_t)http_port(s)};
+    tn_frontend_options frontend = {
+        .cluster_id = s->cluster_id,
+        .cluster_name = "active",
+        .persistence_name = tn_plugin_name(s->plugins[PLUGIN_STORE]),
+        .visibility_name = tn_plugin_name(s->plugins[PLUGIN_VISIBILITY]),
+        .ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip,
+        .port = (uint16_t)s->settings->services[TN_SERVICE_FRONTEND].grpc_port,
+        .http_port = (uint16_t)http_port(s)};
     tn_frontend_start(&frontend);
     return 0;
 }
@@ -442,9 +454,10 @@ static void open_metrics(void *arg)
 {
     server *s = arg;
     tn_error err;
-    if (tn_metrics_server_open(s->settings->metrics_ip, (uint16_t)s->settings->metrics_port, &s->metrics, &err) !=
-        TN_OK)
-        TN_LOG(TN_LOG_ERROR, "server", "the metrics port could not be opened", TN_LOG_Z("why", err.text));
+    if (tn_metrics_server_open(s->settings->metrics_ip, (uint16_t)s->settings->metrics_port,
+                               &s->metrics, &err) != TN_OK)
+        TN_LOG(TN_LOG_ERROR, "server", "the metrics port could not be opened",
+               TN_LOG_Z("why", err.text));
 }
 
 static atomic_bool serving; /* what the calls lean on has started */
@@ -461,7 +474,8 @@ static void admit(tn_call *call)
 {
     if (call->method->flags & TN_RPC_INTERNAL)
         tn_intake_dispatch(call);
-    else if (atomic_load_explicit(&serving, memory_order_acquire) || needs_nothing(call->method->path))
+    else if (atomic_load_explicit(&serving, memory_order_acquire) ||
+             needs_nothing(call->method->path))
         tn_auth_check(call, tn_frontend_dispatch);
     else
         tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_UNAVAILABLE,
@@ -517,7 +531,8 @@ static int open_ports(server *s)
     options.on_pipes = true;
     s->ports_open = true;
     register_methods();
-    set_health(s, atomic_load_explicit(&serving, memory_order_acquire) ? TN_HEALTH_SERVING : TN_HEALTH_NOT_SERVING);
+    set_health(s, atomic_load_explicit(&serving, memory_order_acquire) ? TN_HEALTH_SERVING
+                                                                       : TN_HEALTH_NOT_SERVING);
     if (has(s, TN_SERVICE_FRONTEND) && tn_rpc_server_start(&options, &s->rpc, &err) != TN_OK)
         return fail(s, "the port could not be opened", &err);
     options.on_pipes = false;
@@ -553,8 +568,8 @@ static void greet(const server *s)
     const char *ip = s->settings->services[TN_SERVICE_FRONTEND].bind_ip;
     unsigned port = s->rpc ? tn_rpc_server_port(s->rpc) : 0;
     if (s->args->command == TN_CMD_START_DEV) {
-        printf("Tenon %s serves the Temporal API at %s:%u (namespace \"default\"%s)\n", PACKAGE_VERSION, ip, port,
-               s->args->dev.db_filename ? "" : "; kept in memory only");
+        printf("Tenon %s serves the Temporal API at %s:%u (namespace \"default\"%s)\n",
+               PACKAGE_VERSION, ip, port, s->args->dev.db_filename ? "" : "; kept in memory only");
         if (s->http)
             printf("HTTP API:  http://%s:%u/api/v1/namespaces\n", ip, tn_rpc_server_port(s->http));
         if (s->metrics)
@@ -562,8 +577,8 @@ static void greet(const server *s)
         printf("Next step: temporal workflow list --address %s:%u\n", ip, port);
         fflush(stdout);
     }
-    TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("ip", ip), TN_LOG_U("port", port), TN_LOG_U("shards", s->shards),
-           TN_LOG_U("loops", tn_loops_count()));
+    TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("ip", ip), TN_LOG_U("port", port),
+           TN_LOG_U("shards", s->shards), TN_LOG_U("loops", tn_loops_count()));
     tn_notify("READY=1\nSTATUS=serving at %s:%u", ip, port);
 }
 
@@ -573,9 +588,10 @@ static int start(server *s)
     tn_config_problems *problems = tn_config_problems_create();
     int failed = load_settings(s, problems);
     s->cluster = !failed && tn_cluster_wanted(s->args, s->settings);
-    if (!failed && tn_loops_create((uint32_t)s->settings->threads ? (uint32_t)s->settings->threads
-                                                                  : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
-                                   &err) != TN_OK)
+    if (!failed &&
+        tn_loops_create((uint32_t)s->settings->threads ? (uint32_t)s->settings->threads
+                                                       : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
+                        &err) != TN_OK)
         failed = fail(s, "the event loops could not be made", &err);
     if (!failed) {
         tn_loops_run();
@@ -690,7 +706,9 @@ static void reload(server *s)
     tn_notify_reloading();
     tn_audit_reopen(); /* a rotated file is let go whatever becomes of the rest */
     bool ok = tn_server_reload(s, &report);
-    tn_notify("READY=1\nSTATUS=%s", ok ? "serving, reloaded" : "serving; the newest configuration was refused, see the log");
+    tn_notify("READY=1\nSTATUS=%s",
+              ok ? "serving, reloaded"
+                 : "serving; the newest configuration was refused, see the log");
     if (asked)
         tn_control_answer(ok, &report);
     tn_buf_done(&report);

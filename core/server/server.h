@@ -40,7 +40,8 @@ tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_t
                           tn_error *err) TN_WARN_UNUSED;
 tn_status tn_cluster_join(const tn_args *args, const tn_settings *settings,
                           tn_error *err) TN_WARN_UNUSED;
-void tn_cluster_end_waits(void);                /* long polls of this process' callers, at other hosts, are answered */
+/* long polls of this process' callers, at other hosts, are answered */
+void tn_cluster_end_waits(void);
 void tn_cluster_drain(void);                    /* out of the rings; what is ours goes to others */
 void tn_cluster_close_ports(uint64_t grace_ns); /* calls of other hosts end */
 void tn_cluster_leave(void);

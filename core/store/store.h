@@ -100,7 +100,8 @@ tn_status tn_store_start(struct tn_plugin_instance *persistence, tn_error *err) 
 /* [main, before the loops ask] Called with each request that goes to the plugin, and the table it is about, and with its
  * answer [loop]. */
 void tn_store_use_meter(void (*meter)(const tn_store_op *op, uint32_t table, bool writes),
-                        void (*answered)(const tn_store_op *op, uint32_t table, uint64_t latency_ns));
+                        void (*answered)(const tn_store_op *op, uint32_t table,
+                                         uint64_t latency_ns));
 void tn_store_set_timeout(uint64_t ns); /* [any] of operations that begin from now on */
 void tn_store_stop(void);               /* after all operations have ended */
 /* [main] Synchronous forms for start-up; they run on loop 0 and wait. */

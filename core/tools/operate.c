@@ -33,7 +33,7 @@ int tn_site_failed(const site *s, const char *what)
 /* ---- what the store says ---- */
 
 tn_status tn_site_row(site *s, tn_key key, const ProtobufCMessageDescriptor *type,
-                          ProtobufCMessage **out, tn_error *err)
+                      ProtobufCMessage **out, tn_error *err)
 {
     tn_row row;
     tn_status status = tn_tool_get(&s->db, s->arena, &key, &row, err);
@@ -72,7 +72,8 @@ static tn_status read_members(site *s, tn_error *err)
     tn_status status = tn_tool_scan(&s->db, s->arena, &range, &page, err);
     s->members = TN_NEW_ARRAY(s->arena, tn_member, page.n_rows + 1);
     for (size_t i = 0; status == TN_OK && i < page.n_rows; i++)
-        s->n_members += tn_site_member(s, &page.rows[i], &s->members[s->n_members], &(Tenon__MemberRecord *){NULL});
+        s->n_members += tn_site_member(s, &page.rows[i], &s->members[s->n_members],
+                                       &(Tenon__MemberRecord *){NULL});
     return status;
 }
 
@@ -96,8 +97,9 @@ static tn_status read_site(site *s, tn_error *err)
 {
     Tenon__ClusterRecord *cluster = NULL;
     Tenon__ShardMap *map = NULL;
-    tn_status status = tn_site_row(s, tn_site_meta(s, "cluster"), &tenon__cluster_record__descriptor,
-                                (ProtobufCMessage **)(void *)&cluster, err);
+    tn_status status =
+        tn_site_row(s, tn_site_meta(s, "cluster"), &tenon__cluster_record__descriptor,
+                    (ProtobufCMessage **)(void *)&cluster, err);
     if (status == TN_ENOTFOUND)
         return tn_error_set(err, status, "no cluster has been made in this store");
     if (status == TN_OK && (cluster->token_key.len != 16 || !cluster->history_shards))
@@ -109,7 +111,7 @@ static tn_status read_site(site *s, tn_error *err)
         return status;
     s->partitions = s->shards = cluster->history_shards;
     status = tn_site_row(s, tn_site_meta(s, "shards"), &tenon__shard_map__descriptor,
-                      (ProtobufCMessage **)(void *)&map, err);
+                         (ProtobufCMessage **)(void *)&map, err);
     if (status == TN_OK) {
         s->shards = map->shards;
         s->map_version = map->version;
@@ -143,8 +145,8 @@ static void hang_up(void *arg) { tn_channel_destroy(((asking *)arg)->channel); }
 
 /* NULL: answered; else why not. */
 const tn_fault *tn_site_ask(site *s, const tn_member *m, const char *path,
-                           const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
-                           ProtobufCMessage **out)
+                            const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
+                            ProtobufCMessage **out)
 {
     asking a = {.secret = s->secret};
     uint32_t role = TN_SERVICE_HISTORY;
@@ -214,7 +216,7 @@ static int evict(site *s)
             continue;
         asked = true;
         fault = tn_site_ask(s, &s->members[i], TN_INTERNAL_EVICT, &call.base,
-                    &tenon__evict_answer__descriptor, (ProtobufCMessage **)(void *)&answer);
+                            &tenon__evict_answer__descriptor, (ProtobufCMessage **)(void *)&answer);
         if (!fault)
             break;
     }
@@ -352,7 +354,7 @@ static int describe(site *s)
     if (!parse_shard(s, &shard))
         return TN_TOOL_FAILED;
     tn_status status = tn_site_row(s, fence_key(s, shard), &tenon__shard_record__descriptor,
-                                (ProtobufCMessage **)(void *)&record, &err);
+                                   (ProtobufCMessage **)(void *)&record, &err);
     if (status != TN_OK && status != TN_ENOTFOUND)
         return tn_site_failed(s, err.text);
     printf("shard      %u of %u, in partition %u of %u\n", shard, s->shards,
@@ -388,12 +390,12 @@ static int close_shard(site *s)
         if (!s->members[i].role_ports[TN_SERVICE_HISTORY])
             continue;
         fault = tn_site_ask(s, &s->members[i], TN_INTERNAL_CLOSE_SHARD, &call.base,
-                    &tenon__done__descriptor, (ProtobufCMessage **)(void *)&done);
+                            &tenon__done__descriptor, (ProtobufCMessage **)(void *)&done);
         told = told || !fault;
     }
     if (!s->n_members) {
         fault = tn_site_ask(s, NULL, TN_INTERNAL_CLOSE_SHARD, &call.base, &tenon__done__descriptor,
-                    (ProtobufCMessage **)(void *)&done);
+                            (ProtobufCMessage **)(void *)&done);
         told = !fault;
     }
     if (!told)
@@ -485,9 +487,9 @@ static int split_by_address(site *s, const char *address)
     at.role_ports[TN_SERVICE_FRONTEND] = (uint16_t)port;
     call.shards = (uint32_t)s->want;
     call.dry_run = s->tool->verb == VERB_PLAN;
-    const tn_fault *fault = tn_site_ask(s, &at, "/tenon.admin.v1.ShardService/SetShards", &call.base,
-                                &tenon__admin__v1__set_shards_response__descriptor,
-                                (ProtobufCMessage **)(void *)&answer);
+    const tn_fault *fault = tn_site_ask(
+        s, &at, "/tenon.admin.v1.ShardService/SetShards", &call.base,
+        &tenon__admin__v1__set_shards_response__descriptor, (ProtobufCMessage **)(void *)&answer);
     if (fault)
         return say_fault(s, fault);
     Tenon__ShardsAnswer plan = TENON__SHARDS_ANSWER__INIT;
@@ -534,8 +536,8 @@ static int operate(site *s)
         result = tn_site_failed(s, err.text);
     } else {
         static int (*const acts[])(site * s) = {
-            [VERB_EVICT] = evict,       [VERB_RING] = ring_owner, [VERB_DESCRIBE] = describe,
-            [VERB_CLOSE] = close_shard, [VERB_PLAN] = split,      [VERB_SPLIT] = split,
+            [VERB_EVICT] = evict,        [VERB_RING] = ring_owner, [VERB_DESCRIBE] = describe,
+            [VERB_CLOSE] = close_shard,  [VERB_PLAN] = split,      [VERB_SPLIT] = split,
             [VERB_REKEY] = tn_site_rekey};
         result = acts[s->tool->verb](s);
     }
@@ -644,12 +646,14 @@ const tn_tool tn_tools_operate[] = {
     {.name = "cluster rekey",
      .args = "--config FILE [--wait 2m]",
      .brief = "give the cluster a new key while its processes run",
-     .help = "The key by which members know each other: it signs gossip, and what hosts show each other "
-             "is derived from it.\n"
-             "In three steps, each when all members have taken the one before: the new key is "
-             "believed, it signs, the old one is\n"
-             "dropped.  It may be ended at any time; the next one goes on where that was.  --wait is "
-             "for each step.\n",
+     .help =
+         "The key by which members know each other: it signs gossip, and what hosts show each "
+         "other "
+         "is derived from it.\n"
+         "In three steps, each when all members have taken the one before: the new key is "
+         "believed, it signs, the old one is\n"
+         "dropped.  It may be ended at any time; the next one goes on where that was.  --wait is "
+         "for each step.\n",
      .run = run,
      .verb = VERB_REKEY},
     {0},

@@ -25,13 +25,15 @@ typedef struct tn_site {
 int tn_site_failed(const tn_site *s, const char *what); /* tells it; the command's result */
 tn_key tn_site_meta(tn_site *s, const char *name);
 /* A row of the store, unpacked. */
-tn_status tn_site_row(tn_site *s, tn_key key, const ProtobufCMessageDescriptor *type, ProtobufCMessage **out,
-                      tn_error *err);
+tn_status tn_site_row(tn_site *s, tn_key key, const ProtobufCMessageDescriptor *type,
+                      ProtobufCMessage **out, tn_error *err);
 /* A member by its record; false: damaged, or it has not written it for long. */
-bool tn_site_member(tn_site *s, const tn_row *row, tn_member *out, Tenon__MemberRecord **out_record);
+bool tn_site_member(tn_site *s, const tn_row *row, tn_member *out,
+                    Tenon__MemberRecord **out_record);
 /* NULL: answered; else why not.  m NULL: the server without a cluster at the frontend's address of the configuration. */
-const tn_fault *tn_site_ask(tn_site *s, const tn_member *m, const char *path, const ProtobufCMessage *request,
-                            const ProtobufCMessageDescriptor *type, ProtobufCMessage **out);
+const tn_fault *tn_site_ask(tn_site *s, const tn_member *m, const char *path,
+                            const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
+                            ProtobufCMessage **out);
 
 int tn_site_rekey(tn_site *s); /* rekey.c */
 

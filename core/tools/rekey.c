@@ -57,7 +57,9 @@ static tn_status write_step(tn_site *s, tn_error *err)
     tn_batch finished = tn_store_batch_finish(&batch);
     status = tn_tool_commit(&s->db, s->arena, &finished, &commit, err);
     if (status == TN_ECONFLICT)
-        return tn_error_set(err, status, "somebody else changes the cluster's keys, or its shards, too; fix: run it again");
+        return tn_error_set(
+            err, status,
+            "somebody else changes the cluster's keys, or its shards, too; fix: run it again");
     if (status == TN_OK)
         s->keys = keys;
     explicit_bzero(&keys, sizeof(keys));
@@ -77,8 +79,9 @@ static bool follows(tn_site *s, const tn_member *m)
 {
     Tenon__Done done = TENON__DONE__INIT;
     Tenon__KeysAnswer *answer = NULL;
-    const tn_fault *fault = tn_site_ask(s, m, TN_INTERNAL_KEYS, &done.base, &tenon__keys_answer__descriptor,
-                                        (ProtobufCMessage **)(void *)&answer);
+    const tn_fault *fault =
+        tn_site_ask(s, m, TN_INTERNAL_KEYS, &done.base, &tenon__keys_answer__descriptor,
+                    (ProtobufCMessage **)(void *)&answer);
     return !fault && answer->version >= s->keys.version;
 }
 
@@ -114,8 +117,9 @@ static bool lone_follows(tn_site *s)
 {
     Tenon__Done done = TENON__DONE__INIT;
     Tenon__KeysAnswer *answer = NULL;
-    const tn_fault *fault = tn_site_ask(s, NULL, TN_INTERNAL_KEYS, &done.base, &tenon__keys_answer__descriptor,
-                                        (ProtobufCMessage **)(void *)&answer);
+    const tn_fault *fault =
+        tn_site_ask(s, NULL, TN_INTERNAL_KEYS, &done.base, &tenon__keys_answer__descriptor,
+                    (ProtobufCMessage **)(void *)&answer);
     return fault || answer->version >= s->keys.version;
 }
 
@@ -129,10 +133,12 @@ static tn_status wait_for_all(tn_site *s, laggards *out, tn_error *err)
         if (!out->n && (out->members || lone_follows(s)))
             return TN_OK;
         if (tn_now_mono_ns() >= until)
-            return tn_error_set(err, TN_EUNAVAILABLE,
-                                "%u of %u members, that at %s one of them, do not go by it yet; nothing is lost: both keys "
-                                "are believed.  fix: end or start what hangs there, and run this again",
-                                out->n, out->members, *out->first ? out->first : "the frontend's address");
+            return tn_error_set(
+                err, TN_EUNAVAILABLE,
+                "%u of %u members, that at %s one of them, do not go by it yet; nothing is lost: "
+                "both keys "
+                "are believed.  fix: end or start what hangs there, and run this again",
+                out->n, out->members, *out->first ? out->first : "the frontend's address");
         usleep(ROUND_NS / TN_US);
     }
 }
@@ -153,7 +159,8 @@ int tn_site_rekey(tn_site *s)
         return tell(s, &err);
     if (l.old_release) {
         tn_error_set(&err, TN_EINVALID,
-                     "a member runs release %s, which has one key for ever; fix: upgrade it", l.old_release);
+                     "a member runs release %s, which has one key for ever; fix: upgrade it",
+                     l.old_release);
         return tell(s, &err);
     }
     if (s->keys.phase != TN_KEYS_SETTLED)
@@ -161,7 +168,8 @@ int tn_site_rekey(tn_site *s)
     do {
         uint64_t began = tn_now_mono_ns();
         /* Each goes by the step before, one that another run of this has made, too. */
-        if (wait_for_all(s, &l, &err) != TN_OK || write_step(s, &err) != TN_OK || wait_for_all(s, &l, &err) != TN_OK)
+        if (wait_for_all(s, &l, &err) != TN_OK || write_step(s, &err) != TN_OK ||
+            wait_for_all(s, &l, &err) != TN_OK)
             return tell(s, &err);
         tn_remote_secret_of(s->keys.key[0], s->secret); /* all believe it now */
         printf("%s: %u members after %.1f s\n", steps[s->keys.phase], l.members,

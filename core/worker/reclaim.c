@@ -200,7 +200,8 @@ static void sweep_shard(void)
     uint64_t map;
     (void)tn_client_shard_map(&map);
     if (map !=
-        job.map) { /* another number of shards: from the beginning, and once more before it counts as proof */
+        /* another number of shards: from the beginning, and once more before it counts as proof */
+        job.map) {
         job.map = map;
         job.shard = 1;
         job.found = true;

@@ -24,7 +24,8 @@ static void links(tn_arena *arena, const char *url)
     if (!link)
         return;
     again = tn_nexus_link_parse(arena, tn_nexus_link_url(arena, link->workflow_event), type);
-    check(again && strcmp(again->workflow_event->workflow_id, link->workflow_event->workflow_id) == 0 &&
+    check(again &&
+          strcmp(again->workflow_event->workflow_id, link->workflow_event->workflow_id) == 0 &&
           strcmp(again->workflow_event->run_id, link->workflow_event->run_id) == 0 &&
           strcmp(again->workflow_event->namespace_, link->workflow_event->namespace_) == 0);
 }

@@ -26,7 +26,10 @@ typedef struct waiting {
 static tn_list parked = {&parked, &parked};
 
 static void echo(tn_call *call) { tn_call_reply(call, call->request); }
-static void fail(tn_call *call) { tn_call_fail(call, tn_fault_detailed(call->arena, TN_GRPC_NOT_FOUND, call->request, "gone")); }
+static void fail(tn_call *call)
+{
+    tn_call_fail(call, tn_fault_detailed(call->arena, TN_GRPC_NOT_FOUND, call->request, "gone"));
+}
 
 static void easy(tn_call *call)
 {
@@ -55,9 +58,13 @@ static void park(tn_call *call)
 }
 
 #define METHOD(name, function) \
-    {.path = "/f.F/" name, .input = &temporal__api__common__v1__payload__descriptor, .flags = TN_RPC_INTERNAL, \
-     .output = &temporal__api__common__v1__payload__descriptor, .handle = (function)}
-static const tn_rpc_method methods[] = {METHOD("Echo", echo), METHOD("Fail", fail), METHOD("Easy", easy), METHOD("Park", park)};
+    { \
+        .path = "/f.F/" name, .input = &temporal__api__common__v1__payload__descriptor, \
+        .flags = TN_RPC_INTERNAL, .output = &temporal__api__common__v1__payload__descriptor, \
+        .handle = (function) \
+    }
+static const tn_rpc_method methods[] = {METHOD("Echo", echo), METHOD("Fail", fail),
+                                        METHOD("Easy", easy), METHOD("Park", park)};
 
 /* ---- what we ask of it ---- */
 
@@ -168,7 +175,8 @@ static void begin(tn_stream *s, bool called)
         accept_fn(accept_user, s);
         channel = tn_channel_create("198.51.100.1", 1, "word", NULL, NULL);
         tn_channel_to_frontend(channel);
-        tn_channel_share_pipes(channel, them); /* calls go back by the pipe that they have opened, or nowhere */
+        /* calls go back by the pipe that they have opened, or nowhere */
+        tn_channel_share_pipes(channel, them);
         return;
     }
     channel = tn_channel_create("198.51.100.1", 1, "word", NULL, NULL);

@@ -87,8 +87,8 @@ tn_status tn_listener_open(const char *ip, uint16_t port,
     *out = NULL;
     return TN_OK;
 }
-tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream), void *user,
-                                 tn_listener **out, tn_error *err)
+tn_status tn_listener_open_local(const char *name, void (*accepted)(void *user, tn_stream *stream),
+                                 void *user, tn_listener **out, tn_error *err)
 {
     (void)name, (void)accepted, (void)user, (void)out, (void)err;
     return TN_EUNAVAILABLE; /* one stream here, and it is the public one */

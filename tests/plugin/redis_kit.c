@@ -67,9 +67,10 @@ static void redis_connect(redis *r)
 static void redis_run(redis *r, const char *const *more)
 {
     char port[8];
-    const char *args[ARGS_MAX] = {"redis-server", "--port", port, "--bind", "127.0.0.1", "--dir",
-                                  r->dir, "--save", "", "--appendonly", "yes", "--logfile", "log",
-                                  "--appendfsync", "always"};
+    const char *args[ARGS_MAX] = {
+        "redis-server", "--port",        port,    "--bind",       "127.0.0.1", "--dir",
+        r->dir,         "--save",        "",      "--appendonly", "yes",       "--logfile",
+        "log",          "--appendfsync", "always"};
     size_t n = 15;
     snprintf(port, sizeof port, "%d", r->port);
     while (more && *more)
@@ -120,8 +121,8 @@ static void cut_clients(redis *r) { TELL(r, "CLIENT KILL TYPE normal SKIPME yes"
 static void configure(int port, const char *more)
 {
     char stanza[1500];
-    snprintf(stanza, sizeof stanza, "connectAddr: 127.0.0.1:%d\nautoSetup: true\nkeyPrefix: \"k:\"\n%s",
-             port, more);
+    snprintf(stanza, sizeof stanza,
+             "connectAddr: 127.0.0.1:%d\nautoSetup: true\nkeyPrefix: \"k:\"\n%s", port, more);
     kit_configure(so_path, stanza);
 }
 
@@ -233,7 +234,8 @@ static void looks_again_when_it_reconnects(void)
 static void wants_its_schema(void)
 {
     redis r = redis_start(NULL);
-    kit_configure(so_path, tn_arena_printf(tn_arena_create(0), "connectAddr: 127.0.0.1:%d", r.port));
+    kit_configure(so_path,
+                  tn_arena_printf(tn_arena_create(0), "connectAddr: 127.0.0.1:%d", r.port));
     TELL(&r, "HSET tenon:{schema} version 2");
     expect_refusal("version 2 is stored");
     TELL(&r, "HSET tenon:{schema} version 1");
@@ -263,7 +265,8 @@ static void refuses_bad_settings(void)
         kit_configure(so_path, bad[i][0]);
         expect_refusal(bad[i][1]);
     }
-    kit_configure(so_path, tn_arena_printf(tn_arena_create(0), "connectAddr: 127.0.0.1:%d", free_port()));
+    kit_configure(so_path,
+                  tn_arena_printf(tn_arena_create(0), "connectAddr: 127.0.0.1:%d", free_port()));
     expect_refusal("Connection refused");
 }
 
@@ -342,7 +345,8 @@ static void damage_is_noticed(void)
     KIT_EQUAL(try_put("b", "two"), TN_OK);
     redisReply *was = ask(&r, "HGET k:{70}:5 a");
     tn_range range = {.struct_size = sizeof range, .from = kit_key(T, "p", ""), .limit = 9};
-    for (size_t i = 8; i < (size_t)was->len; i++) { /* the version before that is Redis's own business */
+    /* the version before that is Redis's own business */
+    for (size_t i = 8; i < (size_t)was->len; i++) {
         was->str[i] ^= 0x10;
         TELL(&r, "HSET k:{70}:5 a %b", was->str, (size_t)was->len);
         was->str[i] ^= 0x10;
@@ -661,9 +665,11 @@ static void passwords_and_rights(void)
 {
     redis r = redis_start(NULL);
     char stanza[300];
-    TELL(&r, "ACL SETUSER tenon on >secret ~k:* resetchannels +client|setname +select +role +config|get "
-             "+script|load +evalsha +eval +hget +hmget +hset +hsetnx +hdel +zadd +zrem +zrangebylex "
-             "+zrevrangebylex +zremrangebylex +get +set +time +ping +wait");
+    TELL(
+        &r,
+        "ACL SETUSER tenon on >secret ~k:* resetchannels +client|setname +select +role +config|get "
+        "+script|load +evalsha +eval +hget +hmget +hset +hsetnx +hdel +zadd +zrem +zrangebylex "
+        "+zrevrangebylex +zremrangebylex +get +set +time +ping +wait");
     TELL(&r, "ACL SETUSER default -@all +acl|setuser +client|kill +ping");
     configure(r.port, "");
     expect_refusal("may not do that");
@@ -686,7 +692,8 @@ static void passwords_and_rights(void)
         KIT_EQUAL(kit_scan(&range, &page), TN_OK);
         KIT_EQUAL(page.n_rows, 1);
     }
-    TELL(&r, "ACL SETUSER tenon -zadd"); /* taken away: the counter and a row are written before it fails */
+    /* taken away: the counter and a row are written before it fails */
+    TELL(&r, "ACL SETUSER tenon -zadd");
     KIT_EQUAL(try_put("c", "three"), TN_EUNCERTAIN);
     TELL(&r, "ACL SETUSER tenon -evalsha");
     KIT_EQUAL(try_put("c", "three"), TN_EUNAVAILABLE);
@@ -722,28 +729,39 @@ static void tls(void)
 {
     const char *d = kit_dir();
     char paths[6][400], stanza[1900];
-    shell("cd %s && for n in ca other; do openssl req -x509 -newkey rsa:2048 -nodes -keyout $n.key -out $n.crt "
-          "-subj /CN=$n -days 2 2>/dev/null; done && for n in server client; do openssl req -newkey rsa:2048 -nodes "
-          "-keyout $n.key -out $n.csr -subj /CN=$n 2>/dev/null && printf 'subjectAltName=DNS:redis.test,IP:127.0.0.1' "
-          "> $n.ext && openssl x509 -req -in $n.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile $n.ext "
-          "-out $n.crt 2>/dev/null; done", d);
-    static const char *const names[] = {"server.crt", "server.key", "ca.crt", "client.crt", "client.key", "other.crt"};
+    shell("cd %s && for n in ca other; do openssl req -x509 -newkey rsa:2048 -nodes -keyout $n.key "
+          "-out $n.crt "
+          "-subj /CN=$n -days 2 2>/dev/null; done && for n in server client; do openssl req "
+          "-newkey rsa:2048 -nodes "
+          "-keyout $n.key -out $n.csr -subj /CN=$n 2>/dev/null && printf "
+          "'subjectAltName=DNS:redis.test,IP:127.0.0.1' "
+          "> $n.ext && openssl x509 -req -in $n.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days "
+          "2 -extfile $n.ext "
+          "-out $n.crt 2>/dev/null; done",
+          d);
+    static const char *const names[] = {"server.crt", "server.key", "ca.crt",
+                                        "client.crt", "client.key", "other.crt"};
     for (int i = 0; i < 6; i++)
         snprintf(paths[i], sizeof paths[i], "%s/%s", d, names[i]);
     int port = free_port();
     char port_text[8];
     snprintf(port_text, sizeof port_text, "%d", port);
-    redis r = redis_start((const char *const[]){"--tls-port", port_text, "--tls-cert-file", paths[0], "--tls-key-file",
-                                                paths[1], "--tls-ca-cert-file", paths[2], NULL});
-    static const char form[] = "connectAddr: 127.0.0.1:%d\nautoSetup: true\nkeyPrefix: \"k:\"\ntls:\n  enabled: true\n"
-                               "  caFile: %s\n  certFile: %s\n  keyFile: %s\n  %s";
-    snprintf(stanza, sizeof stanza, form, port, paths[5], paths[3], paths[4], "serverName: redis.test");
+    redis r = redis_start((const char *const[]){"--tls-port", port_text, "--tls-cert-file",
+                                                paths[0], "--tls-key-file", paths[1],
+                                                "--tls-ca-cert-file", paths[2], NULL});
+    static const char form[] =
+        "connectAddr: 127.0.0.1:%d\nautoSetup: true\nkeyPrefix: \"k:\"\ntls:\n  enabled: true\n"
+        "  caFile: %s\n  certFile: %s\n  keyFile: %s\n  %s";
+    snprintf(stanza, sizeof stanza, form, port, paths[5], paths[3], paths[4],
+             "serverName: redis.test");
     kit_configure(so_path, stanza);
     expect_refusal("certificate");
-    snprintf(stanza, sizeof stanza, form, port, paths[2], paths[3], paths[4], "serverName: other.test");
+    snprintf(stanza, sizeof stanza, form, port, paths[2], paths[3], paths[4],
+             "serverName: other.test");
     kit_configure(so_path, stanza);
     expect_refusal("ostname mismatch");
-    snprintf(stanza, sizeof stanza, form, r.port, paths[2], paths[3], paths[4], "serverName: redis.test");
+    snprintf(stanza, sizeof stanza, form, r.port, paths[2], paths[3], paths[4],
+             "serverName: redis.test");
     kit_configure(so_path, stanza); /* a port without TLS */
     expect_refusal("TLS");
     for (int round = 0; round < 2; round++) { /* by name; by address */

@@ -41,7 +41,8 @@ void __wrap_free(void *p);
 
 static void *map(void *at, size_t n)
 {
-    void *p = mmap(at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
+    void *p = mmap(at, n, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
     if (p == MAP_FAILED)
         abort();
     return p;
@@ -84,7 +85,10 @@ static void *take(size_t n, uint32_t before)
 }
 
 void *__wrap_malloc(size_t n) { return take(n, sizeof(block)); }
-void *__wrap_aligned_alloc(size_t alignment, size_t n) { return alignment <= 64 ? take(n, 64) : NULL; }
+void *__wrap_aligned_alloc(size_t alignment, size_t n)
+{
+    return alignment <= 64 ? take(n, 64) : NULL;
+}
 void *__wrap_calloc(size_t count, size_t size)
 {
     void *p = size && count > SIZE_MAX / size ? NULL : take(count * size, sizeof(block));
@@ -94,7 +98,8 @@ void *__wrap_calloc(size_t count, size_t size)
 /* What the C library gave (strdup and the like) is its own, and stays: the program ends soon. */
 static block *ours(void *p)
 {
-    if (!p || !arena || (uint8_t *)p < (uint8_t *)arena || (uint8_t *)p >= (uint8_t *)arena + REGION)
+    if (!p || !arena || (uint8_t *)p < (uint8_t *)arena ||
+        (uint8_t *)p >= (uint8_t *)arena + REGION)
         return NULL;
     block *b = (block *)p - 1;
     TN_ASSERT(b->magic == 0x51317);

@@ -30,7 +30,8 @@
 #define SETTLE_MAX (120 * TN_SEC)
 #define JOBS_MAX 64
 
-enum { GO_KILL = 1, GO_LEAVE = 2, GO_RESTART = 4, GO_MOVE = 8 }; /* how members go, and where they come */
+/* how members go, and where they come */
+enum { GO_KILL = 1, GO_LEAVE = 2, GO_RESTART = 4, GO_MOVE = 8 };
 
 typedef struct packet {
     tn_heap_node node;
@@ -40,13 +41,13 @@ typedef struct packet {
 
 typedef struct host {
     tn_heap_node due;
-    tn_swim *swim;     /* NULL: not running */
+    tn_swim *swim; /* NULL: not running */
     tn_member self;
-    bool leaving;      /* has said farewell, and answers still */
-    uint64_t end_at;   /* leaving: stops then */
-    uint64_t start_at; /* not running: starts then; 0: stays away */
+    bool leaving;        /* has said farewell, and answers still */
+    uint64_t end_at;     /* leaving: stops then */
+    uint64_t start_at;   /* not running: starts then; 0: stays away */
     size_t right, wrong; /* in its rings: those that live, those that don't */
-    bool mourned;      /* somebody declared it dead, and it lives */
+    bool mourned;        /* somebody declared it dead, and it lives */
 } host;
 
 static struct world {
@@ -140,7 +141,8 @@ static void no_more(const host *gone)
     w.living--;
     for (size_t i = 0; i < PLACES; i++) {
         host *h = &w.hosts[i];
-        const tn_member *seen = h->swim && h != gone ? tn_swim_find(h->swim, gone->self.host_id) : NULL;
+        const tn_member *seen =
+            h->swim && h != gone ? tn_swim_find(h->swim, gone->self.host_id) : NULL;
         if (seen && tn_member_serves(seen)) {
             count(h, true, (size_t)-1);
             count(h, false, 1);
@@ -181,8 +183,9 @@ static void tell_wrong(void)
         if (!h->swim || h->leaving || (h->right == w.living && h->wrong == 0))
             continue;
         tn_swim_each(h->swim, look, seen);
-        printf("  place %zu has %zu that live (counted %zu) and %zu that don't (counted %zu) in its rings; %zu live\n", i, seen[0],
-               h->right, seen[1], h->wrong, w.living);
+        printf("  place %zu has %zu that live (counted %zu) and %zu that don't (counted %zu) in "
+               "its rings; %zu live\n",
+               i, seen[0], h->right, seen[1], h->wrong, w.living);
     }
 }
 
@@ -209,7 +212,8 @@ static void start_host(size_t i, size_t seed_host)
     tn_swim_options opt;
     tn_swim_options_default(&opt);
     memset(h, 0, sizeof(*h));
-    h->self = (tn_member){.port = (uint16_t)(BASE_PORT + i), .started_ms = UINT64_C(1800000000000) + w.now / TN_MS};
+    h->self = (tn_member){.port = (uint16_t)(BASE_PORT + i),
+                          .started_ms = UINT64_C(1800000000000) + w.now / TN_MS};
     tn_uuid_v4(&w.rng, h->self.host_id);
     snprintf(h->self.ip, sizeof(h->self.ip), "10.0.0.1");
     snprintf(h->self.version, sizeof(h->self.version), "0.1.0");
@@ -251,7 +255,8 @@ static void deliver(packet *p)
 {
     host *h = &w.hosts[p->to];
     if (h->swim) {
-        tn_swim_receive(h->swim, w.now, "10.0.0.1", (uint16_t)(BASE_PORT + p->from), tn_blob_from(p->bytes, p->n));
+        tn_swim_receive(h->swim, w.now, "10.0.0.1", (uint16_t)(BASE_PORT + p->from),
+                        tn_blob_from(p->bytes, p->n));
         run_host(h);
     }
     drop(p);
@@ -338,7 +343,9 @@ static void ends_and_starts(void)
             start_host(i, any_living(i));
             r.came++;
         }
-        uint64_t at = h->swim && h->leaving ? h->end_at : !h->swim && h->start_at ? h->start_at : UINT64_MAX;
+        uint64_t at = h->swim && h->leaving     ? h->end_at
+                      : !h->swim && h->start_at ? h->start_at
+                                                : UINT64_MAX;
         w.next_at = at < w.next_at ? at : w.next_at;
     }
 }
@@ -348,7 +355,8 @@ static void churn(uint64_t seconds)
     uint64_t sent = w.sent, bytes = w.bytes, end = w.now + seconds * TN_SEC, samples = 0;
     double owed = 0, sum = 0;
     for (uint64_t step = 0; w.now < end; step++) {
-        for (owed += (double)w.n / 100 * (double)STEP / (double)TN_SEC; owed >= 1 && w.living > 2; owed -= 1)
+        for (owed += (double)w.n / 100 * (double)STEP / (double)TN_SEC; owed >= 1 && w.living > 2;
+             owed -= 1)
             one_goes();
         ends_and_starts();
         run_until(w.now + STEP);
@@ -412,7 +420,9 @@ static void play(uint64_t seed, uint64_t seconds)
         if (w.hosts[i].swim)
             tn_rng_seed(&w.hosts[i].swim->rng, tn_rng_next(&w.rng));
     w.loss_percent = losses[seed % TN_COUNT_OF(losses)];
-    r = (result){.seed = seed, .members = (uint32_t)w.n, .loss_percent = w.loss_percent,
+    r = (result){.seed = seed,
+                 .members = (uint32_t)w.n,
+                 .loss_percent = w.loss_percent,
                  .kinds = 1 + (uint32_t)tn_rng_below(&w.rng, 15)};
     run_until(w.now + tn_rng_below(&w.rng, TN_SEC));
     churn(seconds);
@@ -515,7 +525,8 @@ static void tell(const char *what, const result *all, size_t n, size_t offset)
     }
     n = seen ? seen : 1;
     qsort(values, n, sizeof(values[0]), by_value);
-    printf("  %-32s median %9.2f  p99 %9.2f  worst %9.2f\n", what, values[n / 2], values[n * 99 / 100], values[n - 1]);
+    printf("  %-32s median %9.2f  p99 %9.2f  worst %9.2f\n", what, values[n / 2],
+           values[n * 99 / 100], values[n - 1]);
     free(values);
 }
 
@@ -527,8 +538,8 @@ static void summary(const result *all, size_t n)
         came += all[i].came;
         mourned += all[i].mourned;
     }
-    printf("churn: %zu seeds of %zu members: %llu went, %llu came, %llu declared dead that lived\n", n, w.n,
-           (unsigned long long)went, (unsigned long long)came, (unsigned long long)mourned);
+    printf("churn: %zu seeds of %zu members: %llu went, %llu came, %llu declared dead that lived\n",
+           n, w.n, (unsigned long long)went, (unsigned long long)came, (unsigned long long)mourned);
     tell("all right after the last, s", all, n, offsetof(result, settled_s));
     tell("a newcomer known, rounds", all, n, offsetof(result, join_rounds));
     tell("wrong in a view", all, n, offsetof(result, wrong_mean));
@@ -541,15 +552,17 @@ static FILE *csv;
 static bool take(const result *one)
 {
     if (csv)
-        fprintf(csv, "%llu,%u,%u,%u,%u,%u,%u,%.2f,%.2f,%.2f,%.0f,%.3f,%.2f,%s\n", (unsigned long long)one->seed, one->members,
-                one->loss_percent, one->kinds, one->went, one->came, one->mourned, one->settled_s, one->join_rounds,
-                one->packets, one->bytes, one->wrong_mean, one->wrong_max, one->problem);
+        fprintf(csv, "%llu,%u,%u,%u,%u,%u,%u,%.2f,%.2f,%.2f,%.0f,%.3f,%.2f,%s\n",
+                (unsigned long long)one->seed, one->members, one->loss_percent, one->kinds,
+                one->went, one->came, one->mourned, one->settled_s, one->join_rounds, one->packets,
+                one->bytes, one->wrong_mean, one->wrong_max, one->problem);
     if (csv)
         fflush(csv);
     if (one->problem[0])
-        printf("seed %llu: %u members, loss %u %%, kinds %#x: %s (%u mourned, settled %.2f s, newcomer %.1f rounds)  FAILED\n",
-               (unsigned long long)one->seed, one->members, one->loss_percent, one->kinds, one->problem, one->mourned,
-               one->settled_s, one->join_rounds);
+        printf("seed %llu: %u members, loss %u %%, kinds %#x: %s (%u mourned, settled %.2f s, "
+               "newcomer %.1f rounds)  FAILED\n",
+               (unsigned long long)one->seed, one->members, one->loss_percent, one->kinds,
+               one->problem, one->mourned, one->settled_s, one->join_rounds);
     return !one->problem[0];
 }
 
@@ -592,14 +605,17 @@ int main(int argc, char **argv)
                                                            : NULL;
         bool is_csv = strcmp(argv[i], "--csv") == 0;
         if ((!to && !is_csv) || ++i == argc || (to && !tn_parse_u64(tn_str_from(argv[i]), to))) {
-            fprintf(stderr, "usage: churn [--members N] [--seeds N] [--from SEED] [--seconds N] [--jobs N] [--limit SECONDS] "
+            fprintf(stderr, "usage: churn [--members N] [--seeds N] [--from SEED] [--seconds N] "
+                            "[--jobs N] [--limit SECONDS] "
                             "[--csv FILE]\n");
             return 2;
         }
         csv_name = is_csv ? argv[i] : csv_name;
     }
-    if (members < 3 || members > MEMBERS_MAX || !seeds || seeds > 10000000 || !seconds || !n_jobs || n_jobs > JOBS_MAX) {
-        fprintf(stderr, "churn: 3 to %d members, 1 to %d jobs, at least one seed and second\n", MEMBERS_MAX, JOBS_MAX);
+    if (members < 3 || members > MEMBERS_MAX || !seeds || seeds > 10000000 || !seconds || !n_jobs ||
+        n_jobs > JOBS_MAX) {
+        fprintf(stderr, "churn: 3 to %d members, 1 to %d jobs, at least one seed and second\n",
+                MEMBERS_MAX, JOBS_MAX);
         return 2;
     }
     if (csv_name && !(csv = fopen(csv_name, "a"))) {
@@ -607,7 +623,8 @@ int main(int argc, char **argv)
         return 2;
     }
     if (csv && ftell(csv) == 0)
-        fprintf(csv, "seed,members,loss,kinds,went,came,mourned,settled_s,join_rounds,packets,bytes,wrong_mean,wrong_max,problem\n");
+        fprintf(csv, "seed,members,loss,kinds,went,came,mourned,settled_s,join_rounds,packets,"
+                     "bytes,wrong_mean,wrong_max,problem\n");
     form(members);
     uint64_t failed = 0;
     result *all = tn_xcalloc(seeds, sizeof(all[0]));
@@ -617,6 +634,7 @@ int main(int argc, char **argv)
     if (csv)
         fclose(csv);
     free(all);
-    printf("churn: %llu passed, %llu failed\n", (unsigned long long)(done - failed), (unsigned long long)failed);
+    printf("churn: %llu passed, %llu failed\n", (unsigned long long)(done - failed),
+           (unsigned long long)failed);
     return failed != 0;
 }

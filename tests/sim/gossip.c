@@ -152,7 +152,8 @@ static void deliver(packet *p)
 static void run_until(uint64_t end)
 {
     while (w.now < end) {
-        uint64_t tick = w.now / TN_MS * TN_MS + TN_MS; /* hosts look at the clock each millisecond */
+        /* hosts look at the clock each millisecond */
+        uint64_t tick = w.now / TN_MS * TN_MS + TN_MS;
         tn_heap_node *first = tn_heap_min(&w.packets);
         if (first && first->key <= tick) {
             w.now = first->key > w.now ? first->key : w.now;
@@ -231,7 +232,8 @@ static bool converged(bool say)
         if (v.living == n && v.wrong == 0)
             continue;
         if (say)
-            printf("  host %zu sees %zu living (%zu of them gone), %zu live\n", i, v.living, v.wrong, n);
+            printf("  host %zu sees %zu living (%zu of them gone), %zu live\n", i, v.living,
+                   v.wrong, n);
         return false;
     }
     return true;
@@ -306,14 +308,17 @@ static bool play(uint64_t seed, size_t members, size_t faults)
     w.loss_percent = 0;
     for (int i = 0; i < 3; i++)
         time_a_kill();
-    bool ok = formed != UINT64_MAX && healed != UINT64_MAX && !w.undetected && (unkind || loss > 10 || w.n > 64 || !false_deaths);
+    bool ok = formed != UINT64_MAX && healed != UINT64_MAX && !w.undetected &&
+              (unkind || loss > 10 || w.n > 64 || !false_deaths);
     if (!ok || verbose)
-        printf("seed %llu: %zu members, loss %u %%, faults %#x: formed %.2f s (%llu packets), healed %.2f s, "
-               "false deaths %llu, kills seen by all after %.2f s (worst %.2f), %.1f packets and %.0f bytes a member and second%s\n",
-               (unsigned long long)seed, w.n, loss, w.faults, (double)formed / 1e9, (unsigned long long)messages,
-               (double)healed / 1e9, (unsigned long long)false_deaths,
-               w.detected ? (double)w.detect_sum / (double)w.detected / 1e9 : 0, (double)w.detect_max / 1e9,
-               (double)w.sent / (double)w.n / ((double)w.now / 1e9),
+        printf("seed %llu: %zu members, loss %u %%, faults %#x: formed %.2f s (%llu packets), "
+               "healed %.2f s, "
+               "false deaths %llu, kills seen by all after %.2f s (worst %.2f), %.1f packets and "
+               "%.0f bytes a member and second%s\n",
+               (unsigned long long)seed, w.n, loss, w.faults, (double)formed / 1e9,
+               (unsigned long long)messages, (double)healed / 1e9, (unsigned long long)false_deaths,
+               w.detected ? (double)w.detect_sum / (double)w.detected / 1e9 : 0,
+               (double)w.detect_max / 1e9, (double)w.sent / (double)w.n / ((double)w.now / 1e9),
                (double)w.bytes / (double)w.n / ((double)w.now / 1e9), ok ? "" : "  FAILED");
     if (!ok)
         (void)converged(true);
@@ -332,14 +337,18 @@ int main(int argc, char **argv)
                                                            : NULL;
         if (strcmp(argv[i], "--verbose") == 0) {
             verbose = true;
-        } else if (!to || ++i == argc || !tn_parse_u64(tn_str_from(argv[i]), to) || members > MEMBERS_MAX) {
-            fprintf(stderr, "usage: gossip [--from SEED] [--seeds N] [--members N] [--faults N] [--verbose]\n");
+        } else if (!to || ++i == argc || !tn_parse_u64(tn_str_from(argv[i]), to) ||
+                   members > MEMBERS_MAX) {
+            fprintf(
+                stderr,
+                "usage: gossip [--from SEED] [--seeds N] [--members N] [--faults N] [--verbose]\n");
             return 2;
         }
     }
     uint64_t failed = 0;
     for (uint64_t seed = from; seed < from + seeds; seed++)
         failed += !play(seed, members, faults);
-    printf("gossip: %llu passed, %llu failed\n", (unsigned long long)(seeds - failed), (unsigned long long)failed);
+    printf("gossip: %llu passed, %llu failed\n", (unsigned long long)(seeds - failed),
+           (unsigned long long)failed);
     return failed != 0;
 }

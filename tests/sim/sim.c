@@ -89,8 +89,11 @@ static void to_matching(tn_mreq *m)
 static bool take_over(void)
 {
     static const tn_matching_role matching = {.submit = to_matching};
-    static const tn_client_net net = {
-        .owner = here, .moved = stays, .lost = lost, .cancel_poll = not_there, .answer_poll = sim_answer_poll};
+    static const tn_client_net net = {.owner = here,
+                                      .moved = stays,
+                                      .lost = lost,
+                                      .cancel_poll = not_there,
+                                      .answer_poll = sim_answer_poll};
     tn_error err;
     tn_history_options options = {.cache_bytes_max = mix.cache_bytes, .owner = "sim"};
     tn_client_wire(tn_history_role_table(), &matching, tn_worker_role_table(), mix.shards);
@@ -140,7 +143,8 @@ static unsigned reshards;
 static void resharded(tn_shardmap_change *change)
 {
     reshards += !change->fault;
-    sim_trace("%u shards are now %u: %s", change->before, change->shards, change->fault ? "no" : "yes");
+    sim_trace("%u shards are now %u: %s", change->before, change->shards,
+              change->fault ? "no" : "yes");
     __real_tn_arena_destroy(change->arena);
 }
 
@@ -149,14 +153,18 @@ typedef struct reshard_msg {
     tn_shardmap_change change;
 } reshard_msg;
 
-static void reshard_there(tn_msg *msg) { tn_shardmap_change_to(&TN_CONTAINER_OF(msg, reshard_msg, msg)->change); }
+static void reshard_there(tn_msg *msg)
+{
+    tn_shardmap_change_to(&TN_CONTAINER_OF(msg, reshard_msg, msg)->change);
+}
 
 static void reshard(void)
 {
     tn_arena *arena = __real_tn_arena_create(0);
     reshard_msg *m = TN_NEW(arena, reshard_msg);
     m->msg.run = reshard_there;
-    m->change = (tn_shardmap_change){.arena = arena, .shards = mix.shards * (1 + (uint32_t)sim_below(4)), .done = resharded};
+    m->change = (tn_shardmap_change){
+        .arena = arena, .shards = mix.shards * (1 + (uint32_t)sim_below(4)), .done = resharded};
     tn_loop_post(tn_loops_get((uint32_t)sim_below(mix.loops)), &m->msg);
 }
 
@@ -192,8 +200,8 @@ static void drain(void)
     sim_closing = true;
     sim_run_for(90 * TN_SEC); /* polls have ended */
     if (sim_calls_open() || sim_workers_open())
-        sim_violation("R12", "%zu calls of clients and %zu of workers were never answered", sim_calls_open(),
-                      sim_workers_open());
+        sim_violation("R12", "%zu calls of clients and %zu of workers were never answered",
+                      sim_calls_open(), sim_workers_open());
 }
 
 static void run_seed(uint64_t seed)
@@ -246,7 +254,13 @@ static bool try_seed(uint64_t seed, size_t lines, outcome *out)
         alarm(120);
         sim_trace_lines = lines;
         run_seed(seed);
-        outcome mine = {sim_hash, sim_n_runs, sim_n_acks, sim_rival_taken, crashes, reshards, (double)sim_now_ns / 1e9};
+        outcome mine = {sim_hash,
+                        sim_n_runs,
+                        sim_n_acks,
+                        sim_rival_taken,
+                        crashes,
+                        reshards,
+                        (double)sim_now_ns / 1e9};
         bool sent = write(fds[1], &mine, sizeof(mine)) == sizeof(mine);
         fflush(stdout);
         _exit(sim_violations || !sent);
@@ -279,17 +293,20 @@ int main(int argc, char **argv)
     for (int64_t seed = from; seed < from + seeds; seed++) {
         outcome first, second;
         bool ok = try_seed((uint64_t)seed, (size_t)lines, &first);
-        if (ok && seed % 10 == 0 && (!try_seed((uint64_t)seed, 0, &second) || second.hash != first.hash)) {
+        if (ok && seed % 10 == 0 &&
+            (!try_seed((uint64_t)seed, 0, &second) || second.hash != first.hash)) {
             printf("  the same seed went two ways\n");
             ok = false;
         }
         if (!ok)
             printf("not ok: %s --from %lld --seeds 1\n", argv[0], (long long)seed);
         ok ? passed++ : failed++;
-        runs += first.runs, acks += first.acks, taken += first.taken, killed += first.crashes, changed += first.reshards, seconds += first.seconds;
+        runs += first.runs, acks += first.acks, taken += first.taken, killed += first.crashes,
+            changed += first.reshards, seconds += first.seconds;
     }
-    printf("%zu runs, %zu acknowledged calls, %zu crashes, %zu shards taken by the rival, %zu changes of the number of shards, %.0f simulated hours\n", runs,
-           acks, killed, taken, changed, seconds / 3600);
+    printf("%zu runs, %zu acknowledged calls, %zu crashes, %zu shards taken by the rival, %zu "
+           "changes of the number of shards, %.0f simulated hours\n",
+           runs, acks, killed, taken, changed, seconds / 3600);
     printf("sim: %zu passed, %zu failed\n", passed, failed);
     return failed != 0;
 }

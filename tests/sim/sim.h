@@ -12,14 +12,14 @@
 /* ---- what a seed switches on ---- */
 typedef struct sim_mix {
     uint32_t loops, shards, clients, workers, ids;
-    uint32_t partitions; /* of task queues, not the sticky ones */
+    uint32_t partitions;     /* of task queues, not the sticky ones */
     uint32_t fault_permille; /* of store and visibility operations */
     uint32_t slow_permille;
     uint32_t crash_permille; /* of 10 ms steps of the world */
     uint32_t bad_worker_permille;
     bool late_writes, clock_steps, sticky, children, activities, queries, rival;
     uint32_t reshard_permille; /* of 10 ms steps: another number of shards is asked for */
-    uint32_t lost_permille; /* of tasks that are offered to matching */
+    uint32_t lost_permille;    /* of tasks that are offered to matching */
     size_t cache_bytes;
     uint64_t busy_ns; /* how long the world makes work */
 } sim_mix;
@@ -94,7 +94,7 @@ typedef struct sim_run {
     char wid[24], run_id[37];
     sim_item *items;
     size_t n, cap, firm; /* the first `firm` may never change */
-    bool acked; /* someone was told of it */
+    bool acked;          /* someone was told of it */
     uint32_t decisions;
 } sim_run;
 typedef struct sim_ack { /* what a client or worker was told to be done */
@@ -122,12 +122,14 @@ void sim_world_crash(void); /* calls in flight will not be answered */
 void sim_world_resume(void);
 void sim_workers_start(void);
 void sim_workers_crash(void);
-void sim_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *answer);
+void sim_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type,
+                     ProtobufCMessage *answer);
 void sim_workers_resume(void);
 size_t sim_calls_open(void);
 size_t sim_workers_open(void);
-void sim_build_commands(tn_arena *arena, sim_run *run, int64_t until,
-                        Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *out);
+void sim_build_commands(
+    tn_arena *arena, sim_run *run, int64_t until,
+    Temporal__Api__Workflowservice__V1__RespondWorkflowTaskCompletedRequest *out);
 
 /* ---- judge.c ---- */
 void sim_judge_running(void); /* at any moment */

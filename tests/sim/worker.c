@@ -32,7 +32,7 @@ typedef struct worker {
     unsigned tries;
     /* the poll that is out, when it takes an answer of history's; turn 0: it doesn't */
     tn_poll_ref to;
-    char partition[48]; /* where it waits */
+    char partition[48];       /* where it waits */
     bool settled;             /* by history, with... */
     ProtobufCMessage *answer; /* ...this (NULL: it must ask again), in... */
     tn_arena *answer_arena;
@@ -49,7 +49,8 @@ static size_t n_seen;
 static void poll_now(sim_event *event);
 static void work(sim_event *event);
 
-static Temporal__Api__Taskqueue__V1__TaskQueue *queue_of(tn_arena *arena, const char *name, bool sticky)
+static Temporal__Api__Taskqueue__V1__TaskQueue *queue_of(tn_arena *arena, const char *name,
+                                                         bool sticky)
 {
     Temporal__Api__Taskqueue__V1__TaskQueue *q = MAKE(arena, taskqueue__v1__task_queue);
     q->name = tn_arena_strdup(arena, name);
@@ -94,17 +95,18 @@ static bool took_workflow(worker *w, tn_mreq *m)
     tn_blob body = {NULL, 0};
     if (r->history && !w->answer && tn_proto_pack(&r->history->base, m->arena, &body) == TN_OK)
         sim_run_saw(w->run, body, false);
-    sim_trace("worker %d: task %lld of %s %.8s, attempt %d%s", w->index, (long long)w->started, w->run->wid,
-              w->run->run_id, r->attempt, w->direct_query ? ", a query" : "");
+    sim_trace("worker %d: task %lld of %s %.8s, attempt %d%s", w->index, (long long)w->started,
+              w->run->wid, w->run->run_id, r->attempt, w->direct_query ? ", a query" : "");
     return true;
 }
 
 static void saw_once(worker *w)
 {
     for (size_t i = 0; i < n_seen; i++)
-        if (strcmp(seen[i].run_id, w->run->run_id) == 0 && strcmp(seen[i].activity, w->activity) == 0)
-            sim_violation("R8", "%s/%s: activity %s of one attempt was given out twice", w->run->wid, w->run->run_id,
-                          w->activity);
+        if (strcmp(seen[i].run_id, w->run->run_id) == 0 &&
+            strcmp(seen[i].activity, w->activity) == 0)
+            sim_violation("R8", "%s/%s: activity %s of one attempt was given out twice",
+                          w->run->wid, w->run->run_id, w->activity);
     seen = tn_xreallocarray(seen, n_seen + 1, sizeof(*seen));
     memcpy(seen[n_seen].run_id, w->run->run_id, 37);
     memcpy(seen[n_seen++].activity, w->activity, 48);
@@ -121,13 +123,14 @@ static bool took_activity(worker *w, tn_mreq *m)
     w->run = sim_run_get(r->workflow_execution->workflow_id, r->workflow_execution->run_id);
     snprintf(w->activity, sizeof(w->activity), "%s", r->activity_id);
     w->attempt = r->attempt;
-    const Tenon__TaskToken *token =
-        (const void *)tn_token_open(m->arena, tn_blob_from(w->token, w->token_n), &tenon__task_token__descriptor);
+    const Tenon__TaskToken *token = (const void *)tn_token_open(
+        m->arena, tn_blob_from(w->token, w->token_n), &tenon__task_token__descriptor);
     TN_ASSERT(token);
     w->scheduled = token->scheduled_id;
     if (r->retry_policy && r->retry_policy->maximum_attempts == 1)
         saw_once(w);
-    sim_trace("worker %d: activity %s of %s, attempt %d", w->index, w->activity, w->run->wid, w->attempt);
+    sim_trace("worker %d: activity %s of %s, attempt %d", w->index, w->activity, w->run->wid,
+              w->attempt);
     return true;
 }
 
@@ -141,7 +144,8 @@ static void polled(tn_mreq *m)
         m->response = w->answer;
         m->fault = NULL;
     }
-    bool task = m->response && !m->fault && (w->what == ACTIVITY ? took_activity(w, m) : took_workflow(w, m));
+    bool task = m->response && !m->fault &&
+                (w->what == ACTIVITY ? took_activity(w, m) : took_workflow(w, m));
     bool refused = m->fault && !asks_again;
     w->busy = false;
     tn_arena_destroy(m->arena);
@@ -192,9 +196,13 @@ static void settle(tn_msg *msg)
     settling *s = TN_CONTAINER_OF(msg, settling, msg);
     worker *w = NULL;
     for (size_t i = 0; i < n_workers && !w; i++)
-        if (workers[i].to.turn && workers[i].to.poll_id == s->to.poll_id && workers[i].to.turn == s->to.turn)
+        if (workers[i].to.turn && workers[i].to.poll_id == s->to.poll_id &&
+            workers[i].to.turn == s->to.turn)
             w = &workers[i];
-    sim_trace("direct answer of poll %llu: %s", (unsigned long long)s->to.poll_id, !w ? "too late" : s->answer ? "task" : "again");
+    sim_trace("direct answer of poll %llu: %s", (unsigned long long)s->to.poll_id,
+              !w          ? "too late"
+              : s->answer ? "task"
+                          : "again");
     if (w) {
         leave_queue(w);
         w->settled = true;
@@ -220,14 +228,17 @@ static void settle_later(sim_event *event)
 /* Of a slow one, what was only in memory may have been taken back when it arrives: it is looked at when it is made. */
 static void look_at(tn_arena *arena, const ProtobufCMessage *answer)
 {
-    const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *r = (const void *)sim_reply(arena, answer);
+    const Temporal__Api__Workflowservice__V1__PollWorkflowTaskQueueResponse *r =
+        (const void *)sim_reply(arena, answer);
     tn_blob body;
     if (r->history && tn_proto_pack(&r->history->base, arena, &body) == TN_OK)
-        sim_run_saw(sim_run_get(r->workflow_execution->workflow_id, r->workflow_execution->run_id), body, false);
+        sim_run_saw(sim_run_get(r->workflow_execution->workflow_id, r->workflow_execution->run_id),
+                    body, false);
 }
 
 /* The net's: such an answer may be lost, or slow. */
-void sim_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type, ProtobufCMessage *answer)
+void sim_answer_poll(const tn_poll_ref *to, tn_arena *arena, uint32_t type,
+                     ProtobufCMessage *answer)
 {
     tn_arena_set_limit(arena, 0);
     settling *s = TN_NEW(arena, settling);
@@ -251,7 +262,8 @@ static void may_be_answered(worker *w, tn_mreq *m)
     tn_blob packed;
     if (sim_below(2))
         return;
-    w->to = (tn_poll_ref){.loop = tn_loop_index(tn_loop_current()), .poll_id = m->poll_id, .turn = ++turns};
+    w->to = (tn_poll_ref){
+        .loop = tn_loop_index(tn_loop_current()), .poll_id = m->poll_id, .turn = ++turns};
     TN_ASSERT(tn_proto_pack(m->request, m->arena, &packed) == TN_OK);
     m->packed = (tn_packed){m->request, packed};
     m->answer_to = &w->to;
@@ -316,16 +328,18 @@ static void note_done(worker *w)
     ack->scheduled = w->scheduled;
     memcpy(ack->name, w->activity, sizeof(ack->name));
     if (++w->oks > 1)
-        sim_violation("R8", "%s/%s: two answers to one task (%s %lld) were taken", w->run->wid, w->run->run_id,
-                      w->what == ACTIVITY ? w->activity : "started", (long long)w->started);
+        sim_violation("R8", "%s/%s: two answers to one task (%s %lld) were taken", w->run->wid,
+                      w->run->run_id, w->what == ACTIVITY ? w->activity : "started",
+                      (long long)w->started);
 }
 
 static void answered(tn_hreq *h)
 {
     worker *w = h->user;
     bool unknown = h->fault && h->fault->code == TN_GRPC_UNAVAILABLE;
-    sim_trace("worker %d: answer %d gets %d %.*s", w->index, h->op, h->fault ? (int)h->fault->code : 0,
-              h->fault ? (int)h->fault->message.n : 0, h->fault ? h->fault->message.p : "");
+    sim_trace("worker %d: answer %d gets %d %.*s", w->index, h->op,
+              h->fault ? (int)h->fault->code : 0, h->fault ? (int)h->fault->message.n : 0,
+              h->fault ? h->fault->message.p : "");
     if (h->fault && (h->fault->code == TN_GRPC_INTERNAL || h->fault->code == TN_GRPC_DATA_LOSS))
         sim_violation("R1", "%s: an answer (%d) gets %d %.*s", w->run->wid, h->op, h->fault->code,
                       (int)h->fault->message.n, h->fault->message.p);
@@ -434,8 +448,8 @@ static void send_answer(void *arg)
     tn_arena *arena = tn_arena_create(0);
     tn_hreq *h = TN_NEW(arena, tn_hreq);
     tn_task_token *token = TN_NEW(arena, tn_task_token);
-    token->msg = (Tenon__TaskToken *)(void *)tn_token_open(arena, tn_blob_from(w->token, w->token_n),
-                                                           &tenon__task_token__descriptor);
+    token->msg = (Tenon__TaskToken *)(void *)tn_token_open(
+        arena, tn_blob_from(w->token, w->token_n), &tenon__task_token__descriptor);
     h->arena = arena;
     h->home = tn_loop_current();
     h->ns = &sim_ns;

@@ -344,7 +344,8 @@ static tn_status apply_wft_completed(tn_ms *ms, const tn_event *event, tn_error 
     ms->problem_count = 0;
     tn_ms_replace_str(ms, &ms->problem_cause, TN_STR(""));
     ms->close_attempted = false;
-    tn_ms_replace_str(ms, &ms->last_build_id, build_id); /* of a stamp alone: a deployment's shows elsewhere */
+    /* of a stamp alone: a deployment's shows elsewhere */
+    tn_ms_replace_str(ms, &ms->last_build_id, build_id);
     if (a->deployment_version && a->deployment_version->build_id)
         build_id = tn_str_from(a->deployment_version->build_id);
     add_reset_point(ms, event, tn_str_from(a->binary_checksum), build_id);

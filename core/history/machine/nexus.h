@@ -69,7 +69,8 @@ void tn_callbacks_attach(tn_ms *ms, size_t n, Temporal__Api__Common__V1__Callbac
 void tn_callbacks_trigger(tn_ms *ms); /* the last run of the chain has closed */
 tn_nexus_op *tn_ms_nexus_op_any(const tn_ms *ms, int64_t scheduled_id);
 tn_nexus_op *tn_ms_nexus_op(const tn_ms *ms, int64_t scheduled_id); /* not if it is closing */
-int64_t tn_nexus_scheduled_id(const tn_event *event); /* of the operation that it is about; 0: none */
+/* of the operation that it is about; 0: none */
+int64_t tn_nexus_scheduled_id(const tn_event *event);
 tn_status tn_apply_nexus(tn_ms *ms, const tn_event *event, tn_error *err);
 /* An event enters or leaves the buffer: true when it was of an operation. */
 bool tn_nexus_mark_closing(tn_ms *ms, const tn_event *event, bool closing);
@@ -79,8 +80,8 @@ void tn_nexus_save_extras(const tn_ms *ms, tn_arena *arena, Tenon__Extras *to);
 void tn_nexus_load_extras(tn_ms *ms, const Tenon__Extras *from);
 
 /* ---- what is wanted, and when ---- */
-void tn_nexus_wants(tn_ms *ms, uint64_t now_ns,
-                    void (*each)(void *user, tn_want want, void *item), void *user);
+void tn_nexus_wants(tn_ms *ms, uint64_t now_ns, void (*each)(void *user, tn_want want, void *item),
+                    void *user);
 uint64_t tn_nexus_deadline_ns(const tn_ms *ms); /* of the open run's operations; UINT64_MAX: none */
 uint64_t tn_nexus_wake_ns(const tn_ms *ms);     /* the same for the wake index */
 void tn_callback_wants(tn_ms *ms, uint64_t now_ns,
@@ -141,14 +142,16 @@ Temporal__Api__Failure__V1__Failure *tn_nexus_handler_failure(tn_arena *arena, c
 Temporal__Api__Failure__V1__Failure *tn_nexus_call_failure(tn_arena *arena, const char *message,
                                                            bool non_retryable);
 /* Makes a failure of one as older SDKs write it; NULL of none. */
-typedef Temporal__Api__Failure__V1__Failure *tn_nexus_words(tn_arena *arena,
-                                                            const Temporal__Api__Nexus__V1__Failure *from);
+typedef Temporal__Api__Failure__V1__Failure *tn_nexus_words(
+    tn_arena *arena, const Temporal__Api__Nexus__V1__Failure *from);
 /* What a worker, or nobody, answered; points into the outcome's memory and the arena. */
 void tn_nexus_answer(tn_arena *arena, const Tenon__NexusOutcome *outcome, bool cancel,
                      tn_nexus_words *words, tn_nexus_result *out);
 /* Links as URLs; parse: NULL when it is none that we know. */
-char *tn_nexus_link_url(tn_arena *arena, const Temporal__Api__Common__V1__Link__WorkflowEvent *link);
-Temporal__Api__Common__V1__Link *tn_nexus_link_parse(tn_arena *arena, const char *url, const char *type);
+char *tn_nexus_link_url(tn_arena *arena,
+                        const Temporal__Api__Common__V1__Link__WorkflowEvent *link);
+Temporal__Api__Common__V1__Link *tn_nexus_link_parse(tn_arena *arena, const char *url,
+                                                     const char *type);
 /* Does an answer of this type and behaviour mean: try again? */
 bool tn_nexus_retryable(const char *type, int32_t retry_behavior);
 

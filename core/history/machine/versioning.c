@@ -55,8 +55,8 @@ static tn_dver get_version(const own_version *v)
 
 static void clear(tn_ms *ms, versioning *v)
 {
-    own_version *versions[] = {&v->version, &v->override_version, &v->transition, &v->notified_version,
-                               &v->declined_version};
+    own_version *versions[] = {&v->version, &v->override_version, &v->transition,
+                               &v->notified_version, &v->declined_version};
     for (size_t i = 0; i < TN_COUNT_OF(versions); i++)
         set_version(ms, versions[i], (tn_dver){0});
     tn_ms_replace_str(ms, &v->deployment_name, TN_STR(""));
@@ -96,9 +96,15 @@ tn_dver tn_ms_version(const tn_ms *ms)
     return v->behavior || v->override == OVERRIDE_AUTO ? get_version(&v->version) : (tn_dver){0};
 }
 
-bool tn_ms_in_transition(const tn_ms *ms) { return ms->versioning && ms->versioning->in_transition; }
+bool tn_ms_in_transition(const tn_ms *ms)
+{
+    return ms->versioning && ms->versioning->in_transition;
+}
 int64_t tn_ms_revision(const tn_ms *ms) { return ms->versioning ? ms->versioning->revision : 0; }
-uint64_t tn_ms_version_changes(const tn_ms *ms) { return ms->versioning ? ms->versioning->changes : 0; }
+uint64_t tn_ms_version_changes(const tn_ms *ms)
+{
+    return ms->versioning ? ms->versioning->changes : 0;
+}
 const char *tn_ms_deployment_name(const tn_ms *ms)
 {
     return ms->versioning && ms->versioning->deployment_name ? ms->versioning->deployment_name : "";
@@ -108,7 +114,8 @@ bool tn_ms_is_shown_versioned(const tn_ms *ms) { return ms->versioning && ms->ve
 
 bool tn_ms_uses_ramping(const tn_ms *ms)
 {
-    return ms->versioning && ms->versioning->initial_behavior == USE_RAMPING_VERSION && !ms->last_completed_started_id;
+    return ms->versioning && ms->versioning->initial_behavior == USE_RAMPING_VERSION &&
+           !ms->last_completed_started_id;
 }
 
 bool tn_ms_target_changed(const tn_ms *ms)
@@ -116,7 +123,8 @@ bool tn_ms_target_changed(const tn_ms *ms)
     return ms->versioning && ms->versioning->notified && tn_ms_behavior(ms) == TN_BEHAVIOR_PINNED;
 }
 
-static Temporal__Api__Deployment__V1__WorkerDeploymentVersion *version_message(tn_arena *arena, tn_dver v)
+static Temporal__Api__Deployment__V1__WorkerDeploymentVersion *version_message(tn_arena *arena,
+                                                                               tn_dver v)
 {
     Temporal__Api__Deployment__V1__WorkerDeploymentVersion *to;
     if (!tn_dver_is(v))
@@ -134,9 +142,10 @@ static tn_dver of_message(const Temporal__Api__Deployment__V1__WorkerDeploymentV
 
 static char *version_text(tn_arena *arena, tn_dver v, char delimiter)
 {
-    return tn_dver_is(v) ? tn_arena_printf(arena, TN_STR_FMT "%c" TN_STR_FMT, TN_STR_ARG(v.deployment), delimiter,
-                                           TN_STR_ARG(v.build_id))
-                         : (char *)(uintptr_t)(delimiter == '.' ? "__unversioned__" : "");
+    return tn_dver_is(v)
+               ? tn_arena_printf(arena, TN_STR_FMT "%c" TN_STR_FMT, TN_STR_ARG(v.deployment),
+                                 delimiter, TN_STR_ARG(v.build_id))
+               : (char *)(uintptr_t)(delimiter == '.' ? "__unversioned__" : "");
 }
 
 static tn_override *override_message(tn_arena *arena, int32_t kind, tn_dver v)
@@ -150,12 +159,14 @@ static tn_override *override_message(tn_arena *arena, int32_t kind, tn_dver v)
         to->auto_upgrade = true;
     } else if (kind == OVERRIDE_PINNED) {
         to->override_case = TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED;
-        to->pinned = TN_MSG(arena, temporal__api__workflow__v1__versioning_override__pinned_override);
+        to->pinned =
+            TN_MSG(arena, temporal__api__workflow__v1__versioning_override__pinned_override);
         to->pinned->behavior = 1;
         to->pinned->version = version_message(arena, v);
     } else {
         to->override_case = TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_ONE_TIME;
-        to->one_time = TN_MSG(arena, temporal__api__workflow__v1__versioning_override__one_time_override);
+        to->one_time =
+            TN_MSG(arena, temporal__api__workflow__v1__versioning_override__one_time_override);
         to->one_time->target_deployment_version = version_message(arena, v);
     }
     return to;
@@ -170,15 +181,18 @@ tn_override *tn_ms_override(const tn_ms *ms, tn_arena *arena)
 /* For clients of before, the same once more in the old fields. */
 static void show_old(tn_arena *arena, tn_override *o)
 {
-    if (o->override_case == TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_AUTO_UPGRADE) {
+    if (o->override_case ==
+        TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_AUTO_UPGRADE) {
         o->behavior = TN_BEHAVIOR_AUTO_UPGRADE;
-    } else if (o->override_case == TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED) {
+    } else if (o->override_case ==
+               TEMPORAL__API__WORKFLOW__V1__VERSIONING_OVERRIDE__OVERRIDE_PINNED) {
         o->behavior = TN_BEHAVIOR_PINNED;
         o->pinned_version = version_text(arena, of_message(o->pinned->version), '.');
     }
 }
 
-Temporal__Api__Workflow__V1__WorkflowExecutionVersioningInfo *tn_ms_versioning_info(const tn_ms *ms, tn_arena *arena)
+Temporal__Api__Workflow__V1__WorkflowExecutionVersioningInfo *tn_ms_versioning_info(const tn_ms *ms,
+                                                                                    tn_arena *arena)
 {
     const versioning *v = ms->versioning;
     Temporal__Api__Workflow__V1__WorkflowExecutionVersioningInfo *to;
@@ -193,8 +207,10 @@ Temporal__Api__Workflow__V1__WorkflowExecutionVersioningInfo *tn_ms_versioning_i
     if (to->versioning_override)
         show_old(arena, to->versioning_override);
     if (v->in_transition) {
-        to->version_transition = TN_MSG(arena, temporal__api__workflow__v1__deployment_version_transition);
-        to->version_transition->deployment_version = version_message(arena, get_version(&v->transition));
+        to->version_transition =
+            TN_MSG(arena, temporal__api__workflow__v1__deployment_version_transition);
+        to->version_transition->deployment_version =
+            version_message(arena, get_version(&v->transition));
         to->version_transition->version = version_text(arena, get_version(&v->transition), '.');
     }
     to->revision_number = v->revision;
@@ -238,7 +254,8 @@ static int32_t read_override(const tn_override *o, tn_dver *out)
     if (*o->pinned_version)
         *out = version_of_text(o->pinned_version);
     else if (o->deployment)
-        *out = (tn_dver){tn_str_from(o->deployment->series_name), tn_str_from(o->deployment->build_id)};
+        *out = (tn_dver){tn_str_from(o->deployment->series_name),
+                         tn_str_from(o->deployment->build_id)};
     return OVERRIDE_PINNED;
 }
 
@@ -359,7 +376,8 @@ static int32_t listed_behavior(const versioning *v)
 
 static tn_dver listed_version(const versioning *v)
 {
-    return v->override && v->override != OVERRIDE_AUTO ? get_version(&v->override_version) : get_version(&v->version);
+    return v->override && v->override != OVERRIDE_AUTO ? get_version(&v->override_version)
+                                                       : get_version(&v->version);
 }
 
 static void list_build_ids(tn_ms *ms)
@@ -396,7 +414,8 @@ static void list_used(tn_ms *ms, tn_dver used)
 
     if (!tn_dver_is(used))
         return;
-    tn_buf_printf(&text, TN_STR_FMT ":" TN_STR_FMT, TN_STR_ARG(used.deployment), TN_STR_ARG(used.build_id));
+    tn_buf_printf(&text, TN_STR_FMT ":" TN_STR_FMT, TN_STR_ARG(used.deployment),
+                  TN_STR_ARG(used.build_id));
     put_json_text(&item, (tn_str){(const char *)text.p, text.n});
     if (!has_item(old, &item)) {
         while (old.n + item.n + 3 > LIST_BYTES_MAX && old.n) { /* the oldest make room */
@@ -426,10 +445,12 @@ static void list_run(tn_ms *ms, tn_dver used)
     tn_buf text = {0};
 
     if (tn_dver_is(version))
-        tn_buf_printf(&text, TN_STR_FMT ":" TN_STR_FMT, TN_STR_ARG(version.deployment), TN_STR_ARG(version.build_id));
+        tn_buf_printf(&text, TN_STR_FMT ":" TN_STR_FMT, TN_STR_ARG(version.deployment),
+                      TN_STR_ARG(version.build_id));
     put_keyword(ms, TN_STR("TemporalWorkerDeployment"),
                 tn_dver_is(version) ? version.deployment : tn_str_from(v->deployment_name));
-    put_keyword(ms, TN_STR("TemporalWorkerDeploymentVersion"), (tn_str){(const char *)text.p, text.n});
+    put_keyword(ms, TN_STR("TemporalWorkerDeploymentVersion"),
+                (tn_str){(const char *)text.p, text.n});
     put_keyword(ms, TN_STR("TemporalWorkflowVersioningBehavior"),
                 tn_str_from(behavior > 0 && behavior <= 2 ? names[behavior] : ""));
     tn_buf_done(&text);
@@ -450,8 +471,10 @@ static void put_override(tn_ms *ms, const tn_override *override)
 
 void tn_versioning_started(tn_ms *ms, const tn_started_attrs *a)
 {
-    const Temporal__Api__Deployment__V1__InheritedAutoUpgradeInfo *upgrade = a->inherited_auto_upgrade_info;
-    const Temporal__Api__History__V1__DeclinedTargetVersionUpgrade *declined = a->declined_target_version_upgrade;
+    const Temporal__Api__Deployment__V1__InheritedAutoUpgradeInfo *upgrade =
+        a->inherited_auto_upgrade_info;
+    const Temporal__Api__History__V1__DeclinedTargetVersionUpgrade *declined =
+        a->declined_target_version_upgrade;
 
     if (!a->versioning_override && !a->inherited_pinned_version && !upgrade)
         return;
@@ -479,7 +502,8 @@ void tn_versioning_started(tn_ms *ms, const tn_started_attrs *a)
         list_run(ms, (tn_dver){0});
 }
 
-void tn_versioning_completed(tn_ms *ms, const Temporal__Api__History__V1__WorkflowTaskCompletedEventAttributes *a)
+void tn_versioning_completed(
+    tn_ms *ms, const Temporal__Api__History__V1__WorkflowTaskCompletedEventAttributes *a)
 {
     tn_dver by = of_message(a->deployment_version);
     int32_t behavior_before = tn_ms_behavior(ms), behavior = (int32_t)a->versioning_behavior;
@@ -500,7 +524,8 @@ void tn_versioning_completed(tn_ms *ms, const Temporal__Api__History__V1__Workfl
     v->shown = v->shown || behavior;
     if (!same)
         set_version(ms, &v->version, behavior ? by : (tn_dver){0});
-    if (v->override == OVERRIDE_ONE_TIME && tn_dver_is(by) && tn_dver_eq(get_version(&v->override_version), by)) {
+    if (v->override == OVERRIDE_ONE_TIME && tn_dver_is(by) &&
+        tn_dver_eq(get_version(&v->override_version), by)) {
         v->override = OVERRIDE_NONE;
         set_version(ms, &v->override_version, (tn_dver){0});
         same = false;
@@ -577,7 +602,8 @@ bool tn_versioning_note_target(tn_ms *ms, tn_dver target, int64_t revision)
 
     if (!v || !tn_ms_behavior(ms))
         return false;
-    seen = v->notified_revision > v->declined_revision ? v->notified_revision : v->declined_revision;
+    seen =
+        v->notified_revision > v->declined_revision ? v->notified_revision : v->declined_revision;
     if (v->override)
         return forget_target(ms, v);
     if (tn_ms_behavior(ms) == TN_BEHAVIOR_AUTO_UPGRADE)
@@ -603,8 +629,9 @@ static tn_dver kept_version(tn_arena *arena, tn_dver v)
     return (tn_dver){tn_arena_str(arena, v.deployment), tn_arena_str(arena, v.build_id)};
 }
 
-void tn_ms_heritage_of_continued(const tn_ms *ms, tn_arena *arena, tn_str queue, int32_t initial_behavior,
-                                 tn_queue_in_version *in_version, void *user, tn_heritage *out)
+void tn_ms_heritage_of_continued(const tn_ms *ms, tn_arena *arena, tn_str queue,
+                                 int32_t initial_behavior, tn_queue_in_version *in_version,
+                                 void *user, tn_heritage *out)
 {
     int32_t behavior = tn_ms_behavior(ms);
     tn_dver version = kept_version(arena, tn_ms_version(ms));
@@ -615,13 +642,15 @@ void tn_ms_heritage_of_continued(const tn_ms *ms, tn_arena *arena, tn_str queue,
     if (!v)
         return;
     fits = tn_str_is(queue, ms->task_queue) ||
-           (tn_dver_is(version) && in_version && in_version(user, tn_str_from(ms->ns_id), queue, version));
+           (tn_dver_is(version) && in_version &&
+            in_version(user, tn_str_from(ms->ns_id), queue, version));
     if (behavior == TN_BEHAVIOR_PINNED && !initial_behavior && fits)
         out->pinned = version;
     if (v->override == OVERRIDE_PINNED && fits)
         out->override = tn_ms_override(ms, arena);
-    if ((behavior == TN_BEHAVIOR_AUTO_UPGRADE || (behavior == TN_BEHAVIOR_PINNED && initial_behavior)) && fits &&
-        v->revision && !tn_dver_is(out->pinned)) {
+    if ((behavior == TN_BEHAVIOR_AUTO_UPGRADE ||
+         (behavior == TN_BEHAVIOR_PINNED && initial_behavior)) &&
+        fits && v->revision && !tn_dver_is(out->pinned)) {
         out->upgrade = version;
         out->upgrade_revision = v->revision;
         out->initial_behavior = initial_behavior;
@@ -634,7 +663,8 @@ void tn_ms_heritage_of_continued(const tn_ms *ms, tn_arena *arena, tn_str queue,
     out->declined_revision = v->notified ? v->notified_revision : v->declined_revision;
 }
 
-void tn_ms_heritage_of_retried(const tn_ms *ms, tn_arena *arena, bool was_pinned_at_start, bool retry, tn_heritage *out)
+void tn_ms_heritage_of_retried(const tn_ms *ms, tn_arena *arena, bool was_pinned_at_start,
+                               bool retry, tn_heritage *out)
 {
     int32_t behavior = tn_ms_behavior(ms);
     const versioning *v = ms->versioning;
@@ -665,7 +695,8 @@ void tn_ms_heritage_of_child(const tn_ms *ms, tn_arena *arena, tn_str ns_id, tn_
     *out = (tn_heritage){0};
     if (!v || !tn_str_is(ns_id, ms->ns_id))
         return;
-    if (!tn_str_is(queue, ms->task_queue) && !(tn_dver_is(version) && in_version && in_version(user, ns_id, queue, version)))
+    if (!tn_str_is(queue, ms->task_queue) &&
+        !(tn_dver_is(version) && in_version && in_version(user, ns_id, queue, version)))
         return;
     if (behavior == TN_BEHAVIOR_PINNED)
         out->pinned = version;
@@ -682,8 +713,10 @@ void tn_heritage_put(tn_arena *arena, const tn_heritage *h, tn_started_attrs *a)
     a->versioning_override = h->override;
     a->inherited_pinned_version = version_message(arena, h->pinned);
     if (tn_dver_is(h->upgrade) && !a->inherited_pinned_version) {
-        a->inherited_auto_upgrade_info = TN_MSG(arena, temporal__api__deployment__v1__inherited_auto_upgrade_info);
-        a->inherited_auto_upgrade_info->source_deployment_version = version_message(arena, h->upgrade);
+        a->inherited_auto_upgrade_info =
+            TN_MSG(arena, temporal__api__deployment__v1__inherited_auto_upgrade_info);
+        a->inherited_auto_upgrade_info->source_deployment_version =
+            version_message(arena, h->upgrade);
         a->inherited_auto_upgrade_info->source_deployment_revision_number = h->upgrade_revision;
         a->inherited_auto_upgrade_info->continue_as_new_initial_versioning_behavior =
             (Temporal__Api__Enums__V1__ContinueAsNewVersioningBehavior)h->initial_behavior;
@@ -691,7 +724,8 @@ void tn_heritage_put(tn_arena *arena, const tn_heritage *h, tn_started_attrs *a)
     if (h->declined) {
         a->declined_target_version_upgrade =
             TN_MSG(arena, temporal__api__history__v1__declined_target_version_upgrade);
-        a->declined_target_version_upgrade->deployment_version = version_message(arena, h->declined_version);
+        a->declined_target_version_upgrade->deployment_version =
+            version_message(arena, h->declined_version);
         a->declined_target_version_upgrade->revision_number = h->declined_revision;
     }
 }
@@ -712,7 +746,8 @@ static Tenon__VersionName *save_version(tn_arena *arena, const own_version *v)
 static void load_version(tn_ms *ms, own_version *to, const Tenon__VersionName *from)
 {
     set_version(ms, to,
-                from ? (tn_dver){tn_str_from(from->deployment), tn_str_from(from->build_id)} : (tn_dver){0});
+                from ? (tn_dver){tn_str_from(from->deployment), tn_str_from(from->build_id)}
+                     : (tn_dver){0});
 }
 
 Tenon__RunVersioning *tn_versioning_save(const tn_ms *ms, tn_arena *arena)

@@ -13,11 +13,11 @@
 #include "loop/loop.h"
 #include "tools/check/kit.h"
 
-#define FENCES      2u
-#define COUNTERS    5u
-#define MANY        256u /* as many as a partition may have: TN_FENCES_MAX */
-#define WORKFLOWS   12u
-#define OWNERS      12u
+#define FENCES 2u
+#define COUNTERS 5u
+#define MANY 256u /* as many as a partition may have: TN_FENCES_MAX */
+#define WORKFLOWS 12u
+#define OWNERS 12u
 #define OWNER_STEPS 250
 
 static tn_key fence_key(tn_arena *arena, uint32_t sub)
@@ -28,13 +28,15 @@ static tn_key fence_key(tn_arena *arena, uint32_t sub)
 /* ---- as many fences as there may be ---- */
 
 /* Raises, on the condition that they are as known, the fences below `after`, and removes the others. */
-static tn_status change_all(uint32_t before, uint32_t after, const uint64_t *versions, tn_commit *out)
+static tn_status change_all(uint32_t before, uint32_t after, const uint64_t *versions,
+                            tn_commit *out)
 {
     tn_store_batch batch = kit_batch();
     uint32_t most = before > after ? before : after;
     for (uint32_t sub = 0; sub < most; sub++) {
         tn_key key = fence_key(kit_arena(), sub);
-        tn_store_batch_cond(&batch, sub < before ? TN_COND_VERSION : TN_COND_ABSENT, key, sub < before ? versions[sub] : 0);
+        tn_store_batch_cond(&batch, sub < before ? TN_COND_VERSION : TN_COND_ABSENT, key,
+                            sub < before ? versions[sub] : 0);
         if (sub < after)
             tn_store_batch_put(&batch, key, kit_text("a fence"));
         else
@@ -48,7 +50,8 @@ static tn_status write_as(uint32_t sub, uint64_t version, const char *value)
     tn_commit out;
     tn_store_batch batch = kit_batch();
     tn_store_batch_cond(&batch, TN_COND_FENCE, fence_key(kit_arena(), sub), version);
-    tn_store_batch_put(&batch, tn_store_key(kit_arena(), COUNTERS, 1, (tn_blob){0}), kit_text(value));
+    tn_store_batch_put(&batch, tn_store_key(kit_arena(), COUNTERS, 1, (tn_blob){0}),
+                       kit_text(value));
     return kit_commit(&batch, &out);
 }
 
@@ -61,7 +64,8 @@ static uint32_t fences_there(uint64_t *versions)
         KIT_EQUAL(kit_scan(&range, &page), TN_OK);
         for (size_t i = 0; i < page.n_rows; i++, count++) {
             const tn_blob row = page.rows[i].key.row;
-            KIT_CHECK(count < MANY && (count ? row.n == 4 && tn_get_u32be(row.p) == count : row.n == 0));
+            KIT_CHECK(count < MANY &&
+                      (count ? row.n == 4 && tn_get_u32be(row.p) == count : row.n == 0));
             versions[count] = page.rows[i].version;
         }
         range.page = page.next;
@@ -83,7 +87,8 @@ void kit_many_fences(void)
         KIT_EQUAL(fences_there(versions), after);
         for (uint32_t sub = 0; sub < after; sub++)
             KIT_EQUAL(versions[sub], out.version);
-        if (before) { /* whoever comes with what was known before changes nothing, also where one row alone differs */
+        /* whoever comes with what was known before changes nothing, also where one row alone differs */
+        if (before) {
             KIT_EQUAL(change_all(before, after, old, &out), TN_ECONFLICT);
             KIT_EQUAL(write_as(0, old[0], "late"), TN_EFENCED);
             KIT_EQUAL(write_as(before - 1, old[before - 1], "late"), TN_EFENCED);
@@ -106,9 +111,9 @@ typedef struct owner {
     tn_store_op op;
     tn_arena *arena;
     tn_rng rng;
-    uint32_t count, sub;         /* shards, and which is its own */
-    uint64_t versions[MANY];     /* of all fences, as read */
-    uint64_t fence;              /* of its own, raised */
+    uint32_t count, sub;          /* shards, and which is its own */
+    uint64_t versions[MANY];      /* of all fences, as read */
+    uint64_t fence;               /* of its own, raised */
     uint64_t counters[WORKFLOWS]; /* as this owner knows them */
     uint64_t acked[WORKFLOWS], doubt[WORKFLOWS];
     uint64_t refused, lost, changes;
@@ -144,7 +149,8 @@ static bool is_over(owner *o)
 
 static bool must_repeat(const tn_store_op *op)
 {
-    return op->status == TN_EUNAVAILABLE || op->status == TN_ETHROTTLED || op->status == TN_EUNCERTAIN;
+    return op->status == TN_EUNAVAILABLE || op->status == TN_ETHROTTLED ||
+           op->status == TN_EUNCERTAIN;
 }
 
 static void counters_came(tn_store_op *op)
@@ -174,7 +180,8 @@ static void raised(tn_store_op *op)
         return;
     }
     if (op->status != TN_OK)
-        kit_fail(__FILE__, __LINE__, "raising a fence: %s %s", tn_status_name(op->status), op->error.text);
+        kit_fail(__FILE__, __LINE__, "raising a fence: %s %s", tn_status_name(op->status),
+                 op->error.text);
     o->fence = op->u.commit.commit.version;
     o->changes += o->target != o->count;
     o->count = o->target;
@@ -221,7 +228,8 @@ static void fences_came(tn_store_op *op)
     KIT_CHECK(o->count > 0 && o->count <= 8 && page->next.n == 0);
     for (uint32_t i = 0; i < o->count; i++) {
         const tn_blob row = page->rows[i].key.row;
-        KIT_CHECK(i ? row.n == 4 && tn_get_u32be(row.p) == i : row.n == 0); /* of one map, all of them */
+        /* of one map, all of them */
+        KIT_CHECK(i ? row.n == 4 && tn_get_u32be(row.p) == i : row.n == 0);
         o->versions[i] = page->rows[i].version;
     }
     raise_fence(o);
@@ -249,14 +257,16 @@ static void written(tn_store_op *op)
     o->doubt[o->target] += op->status == TN_EUNCERTAIN;
     o->refused += op->status == TN_EFENCED;
     if (op->status != TN_EFENCED && !must_repeat(op))
-        kit_fail(__FILE__, __LINE__, "an owner's write: %s %s", tn_status_name(op->status), op->error.text);
+        kit_fail(__FILE__, __LINE__, "an owner's write: %s %s", tn_status_name(op->status),
+                 op->error.text);
     read_fences(o);
 }
 
 static void write_next(owner *o)
 {
     tn_store_batch batch;
-    uint32_t own = (WORKFLOWS - 1 - o->sub) / o->count + 1; /* as many workflows as are this shard's */
+    /* as many workflows as are this shard's */
+    uint32_t own = (WORKFLOWS - 1 - o->sub) / o->count + 1;
     if (tn_rng_below(&o->rng, 40) == 0) { /* as if the process had died */
         read_fences(o);
         return;
@@ -269,7 +279,8 @@ static void write_next(owner *o)
     tn_store_batch_cond(&batch, TN_COND_FENCE, fence_key(o->arena, o->sub), o->fence);
     uint8_t value[8];
     tn_put_u64be(value, o->counters[o->target] + 1);
-    tn_store_batch_put(&batch, tn_store_key(o->arena, COUNTERS, 1, tn_store_row_u64(o->arena, o->target)),
+    tn_store_batch_put(&batch,
+                       tn_store_key(o->arena, COUNTERS, 1, tn_store_row_u64(o->arena, o->target)),
                        tn_arena_blob(o->arena, tn_blob_from(value, sizeof value)));
     o->op.u.commit.batch = tn_store_batch_finish(&batch);
     tn_store_commit(&o->op);
@@ -285,12 +296,15 @@ static void compare(void)
         uint64_t acked = 0, doubt = 0, there = 0;
         for (uint32_t i = 0; i < OWNERS; i++)
             acked += owners[i].acked[w], doubt += owners[i].doubt[w];
-        tn_status status = kit_get(tn_store_key(kit_arena(), COUNTERS, 1, tn_store_row_u64(kit_arena(), w)), &row);
+        tn_status status =
+            kit_get(tn_store_key(kit_arena(), COUNTERS, 1, tn_store_row_u64(kit_arena(), w)), &row);
         KIT_CHECK(status == TN_OK || status == TN_ENOTFOUND);
         if (status == TN_OK)
             there = tn_get_u64be(row.value.p);
         if (there < acked || there > acked + doubt)
-            kit_fail(__FILE__, __LINE__, "rule: a raised fence keeps former owners out: %llu writes acknowledged, %llu are there",
+            kit_fail(__FILE__, __LINE__,
+                     "rule: a raised fence keeps former owners out: %llu writes acknowledged, %llu "
+                     "are there",
                      (unsigned long long)acked, (unsigned long long)there);
         all += acked;
     }

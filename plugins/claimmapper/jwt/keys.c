@@ -327,12 +327,11 @@ bool jw_keys_add(jw_keys *keys, const char *text, size_t n, uint32_t algs,
     const json_t *list = json_object_get(document, "keys");
     bool good = json_is_array(list) && json_array_size(list) <= KEYS_MAX;
     if (!good)
-        jw_error(
-            err, TN_EINVALID,
-            document
-                ? "not a JWKS document: no array \"keys\" of at most 1000"
-                : "not a JWKS document: no JSON at line %d, column %d", /* not what stands there: a secret may */
-            where.line, where.column);
+        jw_error(err, TN_EINVALID,
+                 document ? "not a JWKS document: no array \"keys\" of at most 1000"
+                          /* not what stands there: a secret may */
+                          : "not a JWKS document: no JSON at line %d, column %d",
+                 where.line, where.column);
     for (size_t i = 0; good && i < json_array_size(list); i++) {
         jw_key key = {0};
         const char *why = read_key(json_array_get(list, i), algs, &key);

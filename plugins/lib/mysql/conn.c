@@ -76,7 +76,8 @@ static tn_status status_of(unsigned number)
     case ER_DATA_TOO_LONG:
         return TN_EINTERNAL;
     default:
-        return TN_EUNAVAILABLE; /* full disks, read-only, shutting down, too many connections, locks */
+        /* full disks, read-only, shutting down, too many connections, locks */
+        return TN_EUNAVAILABLE;
     }
 }
 

@@ -243,7 +243,8 @@ typedef struct vs_plan {
     int64_t ns; /* 0: the namespace has no documents */
     vs_filter filter;
     vs_group *
-        groups; /* those that can hold a match; type 0 and all counts together when there are many */
+        /* those that can hold a match; type 0 and all counts together when there are many */
+        groups;
     size_t n_groups;
     int64_t reach; /* documents in them */
     bool parts[2]; /* without and with a division */

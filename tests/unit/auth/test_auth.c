@@ -277,8 +277,10 @@ static void every_public_method_has_a_class(void **state)
             fail_msg("%s has no class", m->path);
         /* a request that names a namespace is about that namespace, and the name is found */
         const tn_auth_method *method = tn_auth_method_find(tn_str_from(m->path));
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(m->input, "namespace");
-        bool names = field && !(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF); /* else it may be told by its id, too */
+        const ProtobufCFieldDescriptor *field =
+            protobuf_c_message_descriptor_get_field_by_name(m->input, "namespace");
+        /* else it may be told by its id, too */
+        bool names = field && !(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF);
         /* but for operators: what they may do they may in every namespace */
         bool operators =
             strcmp(m->service, "temporal.server.api.adminservice.v1.AdminService") == 0;

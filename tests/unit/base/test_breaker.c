@@ -9,7 +9,8 @@
 #include "base/base.h"
 #include "base/breaker.h"
 
-static const tn_breaker_rule rule = {.failures_max = 2, .open_ns = 100, .open_max_ns = 400, .try_ns = 50};
+static const tn_breaker_rule rule = {
+    .failures_max = 2, .open_ns = 100, .open_max_ns = 400, .try_ns = 50};
 
 static void fail_times(tn_breaker *b, unsigned times, uint64_t now)
 {
@@ -83,8 +84,10 @@ static void a_try_of_which_nothing_is_heard_makes_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_opens_after_too_many_in_a_row), cmocka_unit_test(one_tries_and_closes_it),
-        cmocka_unit_test(each_failed_try_doubles_the_wait), cmocka_unit_test(late_failures_keep_it_open_no_longer),
+        cmocka_unit_test(it_opens_after_too_many_in_a_row),
+        cmocka_unit_test(one_tries_and_closes_it),
+        cmocka_unit_test(each_failed_try_doubles_the_wait),
+        cmocka_unit_test(late_failures_keep_it_open_no_longer),
         cmocka_unit_test(a_try_of_which_nothing_is_heard_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

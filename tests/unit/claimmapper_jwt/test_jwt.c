@@ -189,7 +189,8 @@ static const char SECRET[] = "0123456789abcdef0123456789abcdef0123456789abcdef01
 
 static void put_base64(tn_buf *out, const void *bytes, size_t n)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     const uint8_t *p = bytes;
     uint32_t bits = 0, have = 0;
     for (size_t i = 0; i < n; i++) {
@@ -209,14 +210,15 @@ static char *text_of(tn_buf *buf)
     return (char *)buf->p; /* the caller's */
 }
 
-static size_t sign(int alg, EVP_PKEY *key, const void *secret, size_t secret_n, const char *text, size_t n,
-                   uint8_t sig[1200])
+static size_t sign(int alg, EVP_PKEY *key, const void *secret, size_t secret_n, const char *text,
+                   size_t n, uint8_t sig[1200])
 {
     const jw_alg *a = &jw_algs[alg];
     size_t sig_n = 1200;
     if (a->family == JW_HMAC) {
         unsigned mac_n = 0;
-        HMAC(EVP_get_digestbyname(a->md), secret, (int)secret_n, (const unsigned char *)text, n, sig, &mac_n);
+        HMAC(EVP_get_digestbyname(a->md), secret, (int)secret_n, (const unsigned char *)text, n,
+             sig, &mac_n);
         return mac_n;
     }
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -241,21 +243,26 @@ static size_t sign(int alg, EVP_PKEY *key, const void *secret, size_t secret_n, 
 }
 
 /* header.payload.signature, signed as `alg` says, whatever the header says. */
-static char *token_raw(const char *header, const char *payload, const char *alg, EVP_PKEY *key, const void *secret,
-                       size_t secret_n)
+static char *token_raw(const char *header, const char *payload, const char *alg, EVP_PKEY *key,
+                       const void *secret, size_t secret_n)
 {
     tn_buf out = {0};
     uint8_t sig[1200];
     put_base64(&out, header, strlen(header));
     tn_buf_put_u8(&out, '.');
     put_base64(&out, payload, strlen(payload));
-    size_t n = alg ? sign(jw_alg_find(alg, strlen(alg)), key, secret, secret_n, (char *)out.p, out.n, sig) : 0;
+    size_t n =
+        alg ? sign(jw_alg_find(alg, strlen(alg)), key, secret, secret_n, (char *)out.p, out.n, sig)
+            : 0;
     tn_buf_put_u8(&out, '.');
     put_base64(&out, sig, n);
     return text_of(&out);
 }
 
-static char *token(const char *header, const char *payload) { return token_raw(header, payload, "RS256", rsa, NULL, 0); }
+static char *token(const char *header, const char *payload)
+{
+    return token_raw(header, payload, "RS256", rsa, NULL, 0);
+}
 
 #define H "{\"alg\":\"RS256\",\"typ\":\"JWT\",\"kid\":\"rsa\"}"
 #define P "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":[\"a:read\",\"b:write\"]}"
@@ -288,8 +295,8 @@ static void put_rsa(tn_buf *out, const char *kid, EVP_PKEY *key, const char *mor
 
 static void put_ec(tn_buf *out, const char *kid, EVP_PKEY *key, const char *curve, size_t size)
 {
-    tn_buf_printf(out, "%s{\"kty\":\"EC\",\"kid\":\"%s\",\"crv\":\"%s\",\"use\":\"sig\"", out->n > 10 ? "," : "", kid,
-                  curve);
+    tn_buf_printf(out, "%s{\"kty\":\"EC\",\"kid\":\"%s\",\"crv\":\"%s\",\"use\":\"sig\"",
+                  out->n > 10 ? "," : "", kid, curve);
     put_bn(out, "x", key, OSSL_PKEY_PARAM_EC_PUB_X, size);
     put_bn(out, "y", key, OSSL_PKEY_PARAM_EC_PUB_Y, size);
     tn_buf_printf(out, "}");
@@ -332,7 +339,9 @@ static void write_all_keys(void)
     put_member(&list, "k", SECRET, 64);
     tn_buf_printf(&list, "},{\"kty\":\"oct\",\"kid\":\"hs-short\"");
     put_member(&list, "k", SECRET, 8);
-    tn_buf_printf(&list, "},{\"kty\":\"oct\",\"kid\":\"hs-empty\",\"k\":\"\"},{\"kty\":\"RSA\",\"kid\":\"e1\"");
+    tn_buf_printf(
+        &list,
+        "},{\"kty\":\"oct\",\"kid\":\"hs-empty\",\"k\":\"\"},{\"kty\":\"RSA\",\"kid\":\"e1\"");
     put_bn(&list, "n", rsa, OSSL_PKEY_PARAM_RSA_N, 0);
     tn_buf_printf(&list, ",\"e\":\"AQ\"},{\"kty\":\"XYZ\"},17,{}");
     write_keys(&list);
@@ -417,7 +426,8 @@ static tn_status map_header(const char *header)
     op = (tn_op){.arena = tn_arena_create(0)};
     claims = (tn_claims){.struct_size = sizeof claims, .present = 1};
     tn_str audience = info.audience;
-    info = (tn_auth_info){.struct_size = sizeof info, .authorization = tn_str_from(header), .audience = audience};
+    info = (tn_auth_info){
+        .struct_size = sizeof info, .authorization = tn_str_from(header), .audience = audience};
     return ops->map(ctx, &op, &info, &claims);
 }
 
@@ -461,9 +471,10 @@ static void every_algorithm_verifies_its_own(void **state)
     (void)state;
     static const struct {
         const char *alg, *kid;
-    } list[] = {{"RS256", "rsa"},  {"RS384", "rsa"},  {"RS512", "rsa"},  {"PS256", "rsa"}, {"PS384", "rsa"},
-                {"PS512", "rsa"},  {"ES256", "p256"}, {"ES384", "p384"}, {"ES512", "p521"}, {"EdDSA", "ed"},
-                {"HS256", "hs"},   {"HS384", "hs"},   {"HS512", "hs"}};
+    } list[] = {{"RS256", "rsa"},  {"RS384", "rsa"}, {"RS512", "rsa"},  {"PS256", "rsa"},
+                {"PS384", "rsa"},  {"PS512", "rsa"}, {"ES256", "p256"}, {"ES384", "p384"},
+                {"ES512", "p521"}, {"EdDSA", "ed"},  {"HS256", "hs"},   {"HS384", "hs"},
+                {"HS512", "hs"}};
     EVP_PKEY *keys[] = {rsa, rsa, rsa, rsa, rsa, rsa, p256, p384, p521, ed, NULL, NULL, NULL};
     char header[200];
     write_all_keys();
@@ -473,10 +484,13 @@ static void every_algorithm_verifies_its_own(void **state)
         else
             OPEN("leeway", "0s");
         for (size_t i = 0; i < TN_COUNT_OF(list); i++)
-            for (size_t k = 0; k < TN_COUNT_OF(list); k++) { /* the header says k, the key and signature are i's */
-                snprintf(header, sizeof header, "{\"alg\":\"%s\",\"kid\":\"%s\"}", list[k].alg, list[i].kid);
+            /* the header says k, the key and signature are i's */
+            for (size_t k = 0; k < TN_COUNT_OF(list); k++) {
+                snprintf(header, sizeof header, "{\"alg\":\"%s\",\"kid\":\"%s\"}", list[k].alg,
+                         list[i].kid);
                 bool good = i == k && hs == (i >= 10);
-                expect(good ? TN_OK : TN_EDENIED, token_raw(header, P, list[i].alg, keys[i], SECRET, 64), header);
+                expect(good ? TN_OK : TN_EDENIED,
+                       token_raw(header, P, list[i].alg, keys[i], SECRET, 64), header);
             }
         close_plugin();
     }
@@ -489,8 +503,8 @@ static void the_attack_list(void **state)
     char *pem_text, *good, *text, header[2048];
     BIO *bio = BIO_new(BIO_s_mem());
     write_all_keys();
-    OPEN("leeway", "60s", "algorithms.0", "RS256", "algorithms.1", "ES256", "algorithms.2", "HS256", "algorithms.3",
-         "RS512");
+    OPEN("leeway", "60s", "algorithms.0", "RS256", "algorithms.1", "ES256", "algorithms.2", "HS256",
+         "algorithms.3", "RS512");
     PEM_write_bio_PUBKEY(bio, rsa);
     char *pem_bytes;
     long pem_n = BIO_get_mem_data(bio, &pem_bytes);
@@ -507,13 +521,17 @@ static void the_attack_list(void **state)
         REFUSED(token_raw(header, P, NULL, NULL, NULL, 0));
         REFUSED(token(header, P));
     }
-    REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa\"}", P, "HS256", NULL, pem_text, (size_t)pem_n));
-    REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa\"}", P, "HS256", NULL, pem_text, (size_t)pem_n - 1));
+    REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa\"}", P, "HS256", NULL, pem_text,
+                      (size_t)pem_n));
+    REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa\"}", P, "HS256", NULL, pem_text,
+                      (size_t)pem_n - 1));
     REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa\"}", P, "HS256", NULL, "", 0));
-    REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa-hs-alg\"}", P, "HS256", NULL, "", 0)); /* CVE-2026-44699 */
+    /* CVE-2026-44699 */
+    REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"rsa-hs-alg\"}", P, "HS256", NULL, "", 0));
     REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"hs-empty\"}", P, "HS256", NULL, "", 0));
     REFUSED(token_raw("{\"alg\":\"HS256\",\"kid\":\"hs-short\"}", P, "HS256", NULL, SECRET, 8));
-    REFUSED(token_raw("{\"alg\":\"HS256\",\"jwk\":{\"kty\":\"oct\",\"k\":\"aw\"}}", P, "HS256", NULL, "k", 1));
+    REFUSED(token_raw("{\"alg\":\"HS256\",\"jwk\":{\"kty\":\"oct\",\"k\":\"aw\"}}", P, "HS256",
+                      NULL, "k", 1));
     /* form */
     good = token(H, P);
     size_t n = strlen(good);
@@ -525,7 +543,8 @@ static void the_attack_list(void **state)
         text[i] = '\0';
         REFUSED(text);
     }
-    static const char *const tails[] = {"=", ".", ".AAAA", " ", "\n", "+", "/", "AAAA", "..", ".a.b"};
+    static const char *const tails[] = {"=", ".", ".AAAA", " ",  "\n",
+                                        "+", "/", "AAAA",  "..", ".a.b"};
     for (size_t i = 0; i < TN_COUNT_OF(tails); i++) {
         tn_buf out = {0};
         tn_buf_printf(&out, "%s%s", good, tails[i]);
@@ -546,25 +565,47 @@ static void the_attack_list(void **state)
     REFUSED(token_raw("{\"alg\":\"RS256\",\"kid\":\"rsa\"}", P, "RS256", other_rsa, NULL, 0));
     /* header */
     static const char *const headers[] = {
-        "{\"kid\":\"rsa\"}", "{\"alg\":[\"RS256\"],\"kid\":\"rsa\"}", "{\"alg\":1,\"kid\":\"rsa\"}",
-        "{\"alg\":\"RS256\",\"alg\":\"none\",\"kid\":\"rsa\"}", "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"kid\":\"p256\"}",
-        "{\"alg\":\"RS256\"}", "{\"alg\":\"RS256\",\"kid\":7}", "{\"alg\":\"RS256\",\"kid\":null}",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa\\u0000\"}", "{\"alg\":\"RS256\",\"kid\":\"../../../../dev/null\"}",
-        "{\"alg\":\"RS256\",\"kid\":\"' OR '1'='1\"}", "{\"alg\":\"RS256\",\"kid\":\"http://evil.test/key\"}",
-        "{\"alg\":\"RS256\",\"kid\":\"RSA\"}", "{\"alg\":\"rs256\",\"kid\":\"rsa\"}",
-        "{\"alg\":\"RS256 \",\"kid\":\"rsa\"}", "{\"alg\":\"RS384\",\"kid\":\"rsa\"}",
+        "{\"kid\":\"rsa\"}",
+        "{\"alg\":[\"RS256\"],\"kid\":\"rsa\"}",
+        "{\"alg\":1,\"kid\":\"rsa\"}",
+        "{\"alg\":\"RS256\",\"alg\":\"none\",\"kid\":\"rsa\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"kid\":\"p256\"}",
+        "{\"alg\":\"RS256\"}",
+        "{\"alg\":\"RS256\",\"kid\":7}",
+        "{\"alg\":\"RS256\",\"kid\":null}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\\u0000\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"../../../../dev/null\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"' OR '1'='1\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"http://evil.test/key\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"RSA\"}",
+        "{\"alg\":\"rs256\",\"kid\":\"rsa\"}",
+        "{\"alg\":\"RS256 \",\"kid\":\"rsa\"}",
+        "{\"alg\":\"RS384\",\"kid\":\"rsa\"}",
         "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"crit\":[\"exp-x\"],\"exp-x\":1}",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"crit\":[]}", "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"b64\":false}",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"enc\":\"A128GCM\"}", "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"cty\":\"JWT\"}",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"zip\":\"DEF\"}", "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"typ\":\"JOSE+JSON\"}",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"typ\":1}", "[]", "\"RS256\"", "", "null", "{\"alg\":\"RS256\",\"kid\":\"rsa\"} x",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa-rs512-only\"}", "{\"alg\":\"RS256\",\"kid\":\"rsa-enc\"}",
-        "{\"alg\":\"RS256\",\"kid\":\"rsa-ops\"}", "{\"alg\":\"RS256\",\"kid\":\"e1\"}",
-        "{\"alg\":\"RS256\",\"kid\":\"wrong-curve\"}", "{\"alg\":\"RS256\",\"kid\":\"off-curve\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"crit\":[]}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"b64\":false}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"enc\":\"A128GCM\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"cty\":\"JWT\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"zip\":\"DEF\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"typ\":\"JOSE+JSON\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"typ\":1}",
+        "[]",
+        "\"RS256\"",
+        "",
+        "null",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa\"} x",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa-rs512-only\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa-enc\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"rsa-ops\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"e1\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"wrong-curve\"}",
+        "{\"alg\":\"RS256\",\"kid\":\"off-curve\"}",
     };
     for (size_t i = 0; i < TN_COUNT_OF(headers); i++)
         expect(TN_EDENIED, token(headers[i], P), headers[i]);
-    GOOD(token("{\"alg\":\"RS256\",\"kid\":\"rsa\",\"jku\":\"http://evil.test\",\"x5u\":\"http://evil.test\"}", P));
+    GOOD(token("{\"alg\":\"RS256\",\"kid\":\"rsa\",\"jku\":\"http://evil.test\",\"x5u\":\"http://"
+               "evil.test\"}",
+               P));
     GOOD(token_raw("{\"alg\":\"RS512\",\"kid\":\"rsa-rs512-only\"}", P, "RS512", rsa, NULL, 0));
     REFUSED(token_raw("{\"alg\":\"RS256\",\"kid\":\"rsa-small\"}", P, "RS256", small_rsa, NULL, 0));
     tn_buf_printf(&big, "{\"alg\":\"RS256\",\"kid\":\"%0*d\"}", 10240, 7);
@@ -586,10 +627,12 @@ static void the_attack_list(void **state)
         REFUSED(text);
     }
     /* the other forms of a JWS, and a JWE */
-    REFUSED(tn_xstrdup("{\"payload\":\"e30\",\"signatures\":[{\"protected\":\"e30\",\"signature\":\"AA\"}]}"));
+    REFUSED(tn_xstrdup(
+        "{\"payload\":\"e30\",\"signatures\":[{\"protected\":\"e30\",\"signature\":\"AA\"}]}"));
     REFUSED(tn_xstrdup("{\"payload\":\"e30.x\",\"protected\":\"e30.x\",\"signature\":\"AA\"}"));
     REFUSED(tn_xstrdup("eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..AAAA.AAAA.AAAA"));
-    REFUSED(tn_xstrdup("..")), REFUSED(tn_xstrdup(".")), REFUSED(tn_xstrdup("")), REFUSED(tn_xstrdup("e30.e30.AA"));
+    REFUSED(tn_xstrdup("..")), REFUSED(tn_xstrdup(".")), REFUSED(tn_xstrdup("")),
+        REFUSED(tn_xstrdup("e30.e30.AA"));
     free(pem_text);
     close_plugin();
 }
@@ -646,23 +689,36 @@ static void claims_are_checked(void **state)
     static const struct {
         const char *aud;
         bool good;
-    } auds[] = {{"\"tenon\"", true},        {"[\"x\",\"tenon\"]", true}, {"\"teno\"", false}, {"\"tenon2\"", false},
-                {"[]", false},              {"7", false},                {"null", false},     {"{\"tenon\":1}", false},
-                {"[[\"tenon\"]]", false},   {"[\"Tenon\"]", false},      {"\"other\"", true}};
+    } auds[] = {{"\"tenon\"", true},
+                {"[\"x\",\"tenon\"]", true},
+                {"\"teno\"", false},
+                {"\"tenon2\"", false},
+                {"[]", false},
+                {"7", false},
+                {"null", false},
+                {"{\"tenon\":1}", false},
+                {"[[\"tenon\"]]", false},
+                {"[\"Tenon\"]", false},
+                {"\"other\"", true}};
     OPEN("audience.0", "tenon", "audience.1", "other", "issuer", "https://issuer");
     for (size_t i = 0; i < TN_COUNT_OF(auds); i++) {
         char payload[200];
-        snprintf(payload, sizeof payload, "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\",\"aud\":%s}",
+        snprintf(payload, sizeof payload,
+                 "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\",\"aud\":%s}",
                  auds[i].aud);
         expect(auds[i].good ? TN_OK : TN_EDENIED, token(H, payload), payload);
     }
     REFUSED(token(H, "{\"sub\":\"x\",\"exp\":1800000600,\"aud\":\"tenon\"}"));
-    REFUSED(token(H, "{\"sub\":\"x\",\"exp\":1800000600,\"aud\":\"tenon\",\"iss\":\"https://issuer/\"}"));
-    REFUSED(token(H, "{\"sub\":\"x\",\"exp\":1800000600,\"aud\":\"tenon\",\"iss\":[\"https://issuer\"]}"));
+    REFUSED(token(
+        H, "{\"sub\":\"x\",\"exp\":1800000600,\"aud\":\"tenon\",\"iss\":\"https://issuer/\"}"));
+    REFUSED(token(
+        H, "{\"sub\":\"x\",\"exp\":1800000600,\"aud\":\"tenon\",\"iss\":[\"https://issuer\"]}"));
     REFUSED(token(H, "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\"}"));
     info.audience = TN_STR("other"); /* the call's own wish comes on top */
-    REFUSED(token(H, "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\",\"aud\":\"tenon\"}"));
-    GOOD(token(H, "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\",\"aud\":\"other\"}"));
+    REFUSED(token(
+        H, "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\",\"aud\":\"tenon\"}"));
+    GOOD(token(H,
+               "{\"sub\":\"x\",\"exp\":1800000600,\"iss\":\"https://issuer\",\"aud\":\"other\"}"));
     info.audience = (tn_str){0};
     close_plugin();
 }
@@ -675,10 +731,18 @@ static void headers_are_read_strictly(void **state)
     static const struct {
         const char *before, *after;
         tn_status status;
-    } list[] = {{"Bearer ", "", TN_OK},        {"bearer ", "", TN_OK},          {"BEARER ", "", TN_OK},
-                {"Bearer  ", "", TN_EDENIED},  {"Bearer", "", TN_EDENIED},      {"", "", TN_EDENIED},
-                {"Basic ", "", TN_EDENIED},    {"Bearer\t", "", TN_EDENIED},    {" Bearer ", "", TN_EDENIED},
-                {"Bearer ", " ", TN_EDENIED},  {"Bearer ", ",Bearer x", TN_EDENIED}, {"Token ", "", TN_EDENIED}};
+    } list[] = {{"Bearer ", "", TN_OK},
+                {"bearer ", "", TN_OK},
+                {"BEARER ", "", TN_OK},
+                {"Bearer  ", "", TN_EDENIED},
+                {"Bearer", "", TN_EDENIED},
+                {"", "", TN_EDENIED},
+                {"Basic ", "", TN_EDENIED},
+                {"Bearer\t", "", TN_EDENIED},
+                {" Bearer ", "", TN_EDENIED},
+                {"Bearer ", " ", TN_EDENIED},
+                {"Bearer ", ",Bearer x", TN_EDENIED},
+                {"Token ", "", TN_EDENIED}};
     write_all_keys();
     OPEN("leeway", "0s");
     for (size_t i = 0; i < TN_COUNT_OF(list); i++) {
@@ -713,8 +777,10 @@ static void permissions_become_roles(void **state)
     (void)state;
     write_all_keys();
     OPEN("leeway", "0s");
-    GOOD(token(H, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":[\"a:read\",\"a:WRITE\",\"b:Worker\",\"c:admin\","
-                  "\"d:nothing\",\"e\",7,null,[\"f:read\"],\"g:read:write\",\":read\",\"temporal-system:write\","
+    GOOD(token(H, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":[\"a:read\",\"a:WRITE\",\"b:"
+                  "Worker\",\"c:admin\","
+                  "\"d:nothing\",\"e\",7,null,[\"f:read\"],\"g:read:write\",\":read\",\"temporal-"
+                  "system:write\","
                   "\"Temporal-System:admin\",\"temporal-system:read\"]}"));
     assert_true(tn_str_is(claims.subject, "me"));
     assert_true(tn_str_is(claims.auth_type, "jwt"));
@@ -732,21 +798,26 @@ static void permissions_become_roles(void **state)
     static const char *const none[] = {"\"a:admin\"", "{\"a\":\"admin\"}", "null", "7", "[]"};
     for (size_t i = 0; i < TN_COUNT_OF(none); i++) {
         char payload[200];
-        snprintf(payload, sizeof payload, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":%s}", none[i]);
+        snprintf(payload, sizeof payload, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":%s}",
+                 none[i]);
         GOOD(token(H, payload));
         assert_int_equal(claims.n_grants + claims.system_roles, 0);
     }
     close_plugin();
-    OPEN("permissionsClaimName", "roles", "permissionsRegex", "^(?P<role>\\w+)@(?P<namespace>[a-z-]+)$");
-    GOOD(token(H, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":[\"a:admin\"],\"roles\":[\"read@a\",\"write@a\","
+    OPEN("permissionsClaimName", "roles", "permissionsRegex",
+         "^(?P<role>\\w+)@(?P<namespace>[a-z-]+)$");
+    GOOD(token(H, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":[\"a:admin\"],\"roles\":["
+                  "\"read@a\",\"write@a\","
                   "\"b:admin\",\"admin@temporal-system\",\"admin@B\"]}"));
     assert_int_equal(roles_in("a"), TN_ROLE_READER | TN_ROLE_WRITER);
     assert_int_equal(claims.n_grants, 1);
     assert_int_equal(claims.system_roles, TN_ROLE_ADMIN);
     close_plugin();
-    OPEN("permissionsRegex", "^(?<namespace>(a+)+):(?<role>read)$"); /* a pattern that could run for years */
+    /* a pattern that could run for years */
+    OPEN("permissionsRegex", "^(?<namespace>(a+)+):(?<role>read)$");
     uint64_t began = tn_now_mono_ns();
-    GOOD(token(H, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":[\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!\","
+    GOOD(token(H, "{\"sub\":\"me\",\"exp\":1800000600,\"permissions\":["
+                  "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!\","
                   "\"aa:read\"]}"));
     assert_true(tn_now_mono_ns() - began < TN_SEC);
     assert_int_equal(roles_in("aa"), TN_ROLE_READER);
@@ -756,23 +827,29 @@ static void permissions_become_roles(void **state)
 static void settings_are_checked(void **state)
 {
     (void)state;
-    static const char *const bad[][3] = {{"permissionsRegex", "(", "no regular expression"},
-                                         {"permissionsRegex", "(?P<namespace>.)", "lacks a group"},
-                                         {"algorithms.0", "none", "not known"},
-                                         {"keySourceURIs.0", "ftp://x/y", "no http:"},
-                                         {"keySourceURIs.0", "file://host/x", "no http:"},
-                                         {"keySourceURIs.0", "file:///nowhere/keys", "No such file"},
-                                         {"leeway", "2h", "longer than an hour"},
-                                         {"refreshInterval", "1ms", "shorter than a second"},
-                                         {"keyMaxAge", "10s", "shorter than refreshInterval"},
-                                         {"permissionsClaimName", "", "is empty"}};
+    static const char *const bad[][3] = {
+        {"permissionsRegex", "(", "no regular expression"},
+        {"permissionsRegex", "(?P<namespace>.)", "lacks a group"},
+        {"algorithms.0", "none", "not known"},
+        {"keySourceURIs.0", "ftp://x/y", "no http:"},
+        {"keySourceURIs.0", "file://host/x", "no http:"},
+        {"keySourceURIs.0", "file:///nowhere/keys", "No such file"},
+        {"leeway", "2h", "longer than an hour"},
+        {"refreshInterval", "1ms", "shorter than a second"},
+        {"keyMaxAge", "10s", "shorter than refreshInterval"},
+        {"permissionsClaimName", "", "is empty"}};
     write_all_keys();
     for (size_t i = 0; i < TN_COUNT_OF(bad); i++) {
         assert_int_equal(try_open(bad[i][0], bad[i][1], NULL), TN_EINVALID);
         if (!strstr(logged, bad[i][2]))
             fail_msg("%s: %s", bad[i][0], logged);
     }
-    static const char *const documents[] = {"", "[]", "{}", "{\"keys\":7}", "{\"keys\":[]}", "{\"keys\":[{}]}",
+    static const char *const documents[] = {"",
+                                            "[]",
+                                            "{}",
+                                            "{\"keys\":7}",
+                                            "{\"keys\":[]}",
+                                            "{\"keys\":[{}]}",
                                             "{\"keys\":[],\"keys\":[]}"};
     for (size_t i = 0; i < TN_COUNT_OF(documents); i++) {
         FILE *file = fopen(keys_path, "w");
@@ -817,7 +894,8 @@ static void keys_rotate(void **state)
     assert_int_equal(map_token(next), TN_OK); /* an unknown key asks for the document again */
     assert_int_equal(fetches, 2);
     assert_int_equal(map_token(mine), TN_EDENIED); /* out of the document: out of the cache too */
-    for (int i = 0; i < 50; i++) {                 /* a storm of unknown keys: one fetch in ten seconds */
+    /* a storm of unknown keys: one fetch in ten seconds */
+    for (int i = 0; i < 50; i++) {
         char header[80];
         snprintf(header, sizeof header, "{\"alg\":\"RS256\",\"kid\":\"storm%d\"}", i);
         REFUSED(token(header, P));
@@ -866,7 +944,8 @@ static void the_cache_forgets_what_expired(void **state)
 static void nothing_of_a_token_is_told(void **state)
 {
     (void)state;
-    static const char *const payloads[] = {"{\"sub\":\"CANARY\",\"exp\":1}", "{\"sub\":\"CANARY\",\"exp\":\"CANARY\"}",
+    static const char *const payloads[] = {"{\"sub\":\"CANARY\",\"exp\":1}",
+                                           "{\"sub\":\"CANARY\",\"exp\":\"CANARY\"}",
                                            "{\"sub\":[\"CANARY\"],\"exp\":1800000600}", "CANARY"};
     write_all_keys();
     OPEN("audience", "x");
@@ -917,7 +996,8 @@ static void what_it_costs(void **state)
     for (int i = 0; i < 20000; i++)
         assert_int_equal(map_header(text), TN_OK);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
-    double us = ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / 20000 / 1000;
+    double us =
+        ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / 20000 / 1000;
     print_message("a known token of %zu bytes: %.2f us\n", strlen(text), us);
     free(text);
     free(good);

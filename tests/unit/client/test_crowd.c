@@ -49,7 +49,8 @@ static int tear_down(void **state)
 static bool join_as(size_t i, const char *queue, const char *says, bool forwarded)
 {
     static const ProtobufCMessage request;
-    tn_mreq req = {.ns = &ns, .queue = tn_str_from(queue), .request = &request, .forwarded = forwarded};
+    tn_mreq req = {
+        .ns = &ns, .queue = tn_str_from(queue), .request = &request, .forwarded = forwarded};
     req.packed = (tn_packed){&request, tn_blob_of_str(tn_str_from(says))};
     polls[i].out = (tn_outcall){.user = (void *)(uintptr_t)i};
     tn_crowd_join(&crowds, &polls[i].poll, &polls[i].out, &req);

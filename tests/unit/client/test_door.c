@@ -50,9 +50,12 @@ static void manners(void **state)
 {
     (void)state;
     for (int op = TN_HOP_START; op <= TN_HOP_LAST; op++) {
-        bool has_task = op == TN_HOP_WFT_POLLED || op == TN_HOP_ACT_POLLED || op == TN_HOP_QUERY_POLLED || op == TN_HOP_UNDELIVERED;
-        assert_int_equal(tn_door_history_manner((tn_hop)op, true), has_task ? TN_DOOR_CREDIT : TN_DOOR_REFUSE);
-        assert_int_equal(tn_door_history_manner((tn_hop)op, false), has_task ? TN_DOOR_CREDIT : TN_DOOR_WAIT);
+        bool has_task = op == TN_HOP_WFT_POLLED || op == TN_HOP_ACT_POLLED ||
+                        op == TN_HOP_QUERY_POLLED || op == TN_HOP_UNDELIVERED;
+        assert_int_equal(tn_door_history_manner((tn_hop)op, true),
+                         has_task ? TN_DOOR_CREDIT : TN_DOOR_REFUSE);
+        assert_int_equal(tn_door_history_manner((tn_hop)op, false),
+                         has_task ? TN_DOOR_CREDIT : TN_DOOR_WAIT);
     }
     assert_int_equal(tn_door_matching_manner(TN_MOP_POLL, false), TN_DOOR_REFUSE);
     assert_int_equal(tn_door_matching_manner(TN_MOP_POLL, true), TN_DOOR_CREDIT);
@@ -65,9 +68,12 @@ static void manners(void **state)
 static void patience(void **state)
 {
     (void)state;
-    assert_true(tn_door_patience_ns(TN_CALLER_BACKGROUND_HIGH) < tn_door_patience_ns(TN_CALLER_BACKGROUND_LOW));
-    assert_true(tn_door_patience_ns(TN_CALLER_BACKGROUND_LOW) < tn_door_patience_ns(TN_CALLER_PREEMPTABLE));
-    assert_true(tn_door_patience_ns(TN_CALLER_PREEMPTABLE) < 10 * TN_SEC); /* a sender gives up then */
+    assert_true(tn_door_patience_ns(TN_CALLER_BACKGROUND_HIGH) <
+                tn_door_patience_ns(TN_CALLER_BACKGROUND_LOW));
+    assert_true(tn_door_patience_ns(TN_CALLER_BACKGROUND_LOW) <
+                tn_door_patience_ns(TN_CALLER_PREEMPTABLE));
+    /* a sender gives up then */
+    assert_true(tn_door_patience_ns(TN_CALLER_PREEMPTABLE) < 10 * TN_SEC);
 }
 
 static size_t take_all(tn_rate_buckets *buckets, tn_rate rate, uint32_t priority, uint64_t now_ns)
@@ -133,21 +139,24 @@ static void names(void **state)
 {
     static tn_rate_named places[4];
     (void)state;
-    tn_rate_buckets *a = tn_rate_of_name(places, 4, 10), *b = tn_rate_of_name(places, 4, 20), *c = tn_rate_of_name(places, 4, 30);
+    tn_rate_buckets *a = tn_rate_of_name(places, 4, 10), *b = tn_rate_of_name(places, 4, 20),
+                    *c = tn_rate_of_name(places, 4, 30);
     assert_ptr_equal(tn_rate_of_name(places, 4, 10), a);
     assert_ptr_equal(tn_rate_of_name(places, 4, 20), b);
     assert_ptr_equal(tn_rate_of_name(places, 4, 30), c);
     assert_true(a != b && b != c && a != c);
-    assert_ptr_equal(tn_rate_of_name(places, 4, 40), &places[3].buckets); /* full: they share the last */
+    /* full: they share the last */
+    assert_ptr_equal(tn_rate_of_name(places, 4, 40), &places[3].buckets);
     assert_ptr_equal(tn_rate_of_name(places, 4, 50), &places[3].buckets);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words),  cmocka_unit_test(ranks),  cmocka_unit_test(manners),
-        cmocka_unit_test(patience), cmocka_unit_test(shares), cmocka_unit_test(looking_takes_nothing),
-        cmocka_unit_test(credit), cmocka_unit_test(names),
+        cmocka_unit_test(words),   cmocka_unit_test(ranks),
+        cmocka_unit_test(manners), cmocka_unit_test(patience),
+        cmocka_unit_test(shares),  cmocka_unit_test(looking_takes_nothing),
+        cmocka_unit_test(credit),  cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,10 +13,14 @@
 #include "temporal/api/query/v1/message.pb-c.h"
 #include "temporal/api/workflowservice/v1/request_response.pb-c.h"
 
-static const tn_namespace ns = {.name = {"shop", 4}, .id = {"11111111-2222-3333-4444-555555555555", 36}};
-static const tn_parent_ref parent = {.ns_id = {"pn", 2},          .ns_name = {"pname", 5},
-                                     .workflow_id = {"pw", 2},    .run_id = {"pr", 2},
-                                     .initiated_id = 17,          .root_workflow_id = {"rw", 2},
+static const tn_namespace ns = {.name = {"shop", 4},
+                                .id = {"11111111-2222-3333-4444-555555555555", 36}};
+static const tn_parent_ref parent = {.ns_id = {"pn", 2},
+                                     .ns_name = {"pname", 5},
+                                     .workflow_id = {"pw", 2},
+                                     .run_id = {"pr", 2},
+                                     .initiated_id = 17,
+                                     .root_workflow_id = {"rw", 2},
                                      .root_run_id = {"rr", 2}};
 
 static void same(tn_str a, tn_str b) { assert_true(tn_str_eq(a, b)); }
@@ -54,7 +58,8 @@ static void same_task(const tn_task_ref *ref)
 
 static const ProtobufCMessage *a_request(tn_arena *arena)
 {
-    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r = tn_arena_alloc(arena, sizeof(*r));
+    Temporal__Api__Workflowservice__V1__SignalWorkflowExecutionRequest *r =
+        tn_arena_alloc(arena, sizeof(*r));
     temporal__api__workflowservice__v1__signal_workflow_execution_request__init(r);
     r->namespace_ = (char *)"shop";
     r->signal_name = (char *)"pay";
@@ -87,7 +92,11 @@ static void fill(tn_hreq *req, tn_hop op)
     tenon__task_token__init(&token_message);
     token_message.workflow_id = (char *)"w";
     token_message.nonce = 99;
-    *req = (tn_hreq){.arena = tn_arena_create(0), .op = op, .ns = &ns, .workflow_id = TN_STR("w"), .run_id = TN_STR("r")};
+    *req = (tn_hreq){.arena = tn_arena_create(0),
+                     .op = op,
+                     .ns = &ns,
+                     .workflow_id = TN_STR("w"),
+                     .run_id = TN_STR("r")};
     req->request = a_request(req->arena);
     if (between(op, TN_HOP_WFT_COMPLETED, TN_HOP_ACT_HEARTBEAT))
         req->token = &token;
@@ -98,7 +107,8 @@ static void fill(tn_hreq *req, tn_hop op)
         req->u.task.poll_id = 1u << 31;
         req->u.task.sticky = true;
         req->u.task.queue = TN_STR("q");
-        req->u.task.query = op == TN_HOP_QUERY_POLLED ? (void *)(uintptr_t)a_query(req->arena) : NULL;
+        req->u.task.query =
+            op == TN_HOP_QUERY_POLLED ? (void *)(uintptr_t)a_query(req->arena) : NULL;
     } else if (between(op, TN_HOP_CHILD_STARTED, TN_HOP_CHILD_CLOSED)) {
         req->u.child.parent = &parent;
         req->u.child.child_run_id = TN_STR("cr");
@@ -136,7 +146,8 @@ static void same_history(const tn_hreq *sent, const tn_hreq *got, tn_hop op)
         assert_int_equal(query != NULL, op == TN_HOP_QUERY_POLLED);
         if (query) {
             assert_true(query->id == 0xfedcba9876543210u);
-            assert_true(tn_proto_equal(query->query, ((const tn_mquery *)sent->u.task.query)->query));
+            assert_true(
+                tn_proto_equal(query->query, ((const tn_mquery *)sent->u.task.query)->query));
         }
     } else if (between(op, TN_HOP_CHILD_STARTED, TN_HOP_CHILD_CLOSED)) {
         same_parent(got->u.child.parent);
@@ -163,7 +174,8 @@ static Tenon__HistoryCall *packed_history(tn_hreq *req)
     tn_blob packed = tn_wire_pack_history(req);
     assert_non_null(packed.p);
     assert_int_equal(tn_proto_unpack(&tenon__history_call__descriptor, packed, req->arena,
-                                     (ProtobufCMessage **)(void *)&call, NULL), TN_OK);
+                                     (ProtobufCMessage **)(void *)&call, NULL),
+                     TN_OK);
     same(tn_str_from(call->ns_id), ns.id);
     return call;
 }
@@ -185,7 +197,10 @@ static void history_batons(void **state)
 static void what_is_not_there_stays_away(void **state)
 {
     (void)state;
-    tn_hreq got = {0}, sent = {.arena = tn_arena_create(0), .op = TN_HOP_START, .ns = &ns, .workflow_id = TN_STR("w")};
+    tn_hreq got = {0}, sent = {.arena = tn_arena_create(0),
+                               .op = TN_HOP_START,
+                               .ns = &ns,
+                               .workflow_id = TN_STR("w")};
     got.arena = sent.arena;
     assert_true(tn_wire_open_history(packed_history(&sent), &got));
     assert_null(got.request);
@@ -202,8 +217,10 @@ static void callers(void **state)
     static const struct {
         uint32_t told;
         tn_caller_type got;
-    } cases[] = {{0, TN_CALLER_UNKNOWN},          {TN_CALLER_OPERATOR, TN_CALLER_OPERATOR},
-                 {TN_CALLER_API, TN_CALLER_API}, {TN_CALLER_PREEMPTABLE, TN_CALLER_PREEMPTABLE},
+    } cases[] = {{0, TN_CALLER_UNKNOWN},
+                 {TN_CALLER_OPERATOR, TN_CALLER_OPERATOR},
+                 {TN_CALLER_API, TN_CALLER_API},
+                 {TN_CALLER_PREEMPTABLE, TN_CALLER_PREEMPTABLE},
                  {99, TN_CALLER_PREEMPTABLE}};
     (void)state;
     for (size_t i = 0; i < TN_COUNT_OF(cases); i++) {
@@ -271,7 +288,8 @@ static void history_answers(void **state)
     req.pass_on = true; /* not opened, and the same on its next way */
     assert_int_equal(tn_wire_close_history(wire, &req), TN_OK);
     assert_true(tn_proto_is_opaque(req.response, &passed) && tn_blob_eq(passed, packed));
-    assert_true(tn_proto_equal(req.response, message) && req.response->descriptor == message->descriptor);
+    assert_true(tn_proto_equal(req.response, message) &&
+                req.response->descriptor == message->descriptor);
     req.pass_on = false;
     answer.response.len--;
     assert_int_equal(tn_proto_pack(&answer.base, req.arena, &wire), TN_OK);
@@ -289,11 +307,13 @@ static Tenon__MatchingCall *packed_matching(tn_mreq *req)
     tn_blob packed = tn_wire_pack_matching(req);
     assert_non_null(packed.p);
     assert_int_equal(tn_proto_unpack(&tenon__matching_call__descriptor, packed, req->arena,
-                                     (ProtobufCMessage **)(void *)&call, NULL), TN_OK);
+                                     (ProtobufCMessage **)(void *)&call, NULL),
+                     TN_OK);
     return call;
 }
 
-static const tn_task_priority a_priority = {.key = 2, .fairness_weight = 0.5f, .fairness_key = {"tenant", 6}};
+static const tn_task_priority a_priority = {
+    .key = 2, .fairness_weight = 0.5f, .fairness_key = {"tenant", 6}};
 
 static void matching_batons(void **state)
 {
@@ -301,9 +321,15 @@ static void matching_batons(void **state)
     for (int op = TN_MOP_ADD; op <= (int)TN_MOP_LAST; op++) {
         if (op == TN_MOP_CANCEL_POLL)
             continue; /* the call's own end says it */
-        tn_mreq got = {0}, req = {.arena = tn_arena_create(0), .op = (tn_mop)op, .ns = &ns, .queue = TN_STR("q"),
-                                  .type = TN_TASK_ACTIVITY, .sticky = true, .normal_queue = TN_STR("n"),
-                                  .workflow_id = TN_STR("w"), .run_id = TN_STR("r"),
+        tn_mreq got = {0}, req = {.arena = tn_arena_create(0),
+                                  .op = (tn_mop)op,
+                                  .ns = &ns,
+                                  .queue = TN_STR("q"),
+                                  .type = TN_TASK_ACTIVITY,
+                                  .sticky = true,
+                                  .normal_queue = TN_STR("n"),
+                                  .workflow_id = TN_STR("w"),
+                                  .run_id = TN_STR("r"),
                                   .forwarded = true};
         req.request = a_request(req.arena);
         if (op == TN_MOP_ADD) {
@@ -326,9 +352,11 @@ static void matching_batons(void **state)
         assert_true(tn_proto_equal(got.request, req.request));
         if (op == TN_MOP_ADD) {
             same_task(&got.task);
-            assert_true(got.paid && got.priority && got.priority->key == 2 && got.priority->fairness_weight == 0.5f);
+            assert_true(got.paid && got.priority && got.priority->key == 2 &&
+                        got.priority->fairness_weight == 0.5f);
             same(got.priority->fairness_key, TN_STR("tenant"));
-            assert_in_range(got.expire_mono_ns, tn_now_mono_ns() + 4 * TN_SEC, tn_now_mono_ns() + 5 * TN_SEC + TN_MS);
+            assert_in_range(got.expire_mono_ns, tn_now_mono_ns() + 4 * TN_SEC,
+                            tn_now_mono_ns() + 5 * TN_SEC + TN_MS);
         } else if (op == TN_MOP_QUERY || op == TN_MOP_QUERY_DONE) {
             assert_true(got.query.id == req.query.id);
             assert_int_equal(got.query.query != NULL, op == TN_MOP_QUERY);
@@ -337,15 +365,20 @@ static void matching_batons(void **state)
     }
 }
 
-static const tn_poll_ref a_poll = {.host_id = {1, 2, 3}, .loop = 4, .poll_id = UINT64_MAX, .turn = 6};
+static const tn_poll_ref a_poll = {
+    .host_id = {1, 2, 3}, .loop = 4, .poll_id = UINT64_MAX, .turn = 6};
 
-static void same_poll(const tn_poll_ref *poll) { assert_memory_equal(poll, &a_poll, sizeof(a_poll)); }
+static void same_poll(const tn_poll_ref *poll)
+{
+    assert_memory_equal(poll, &a_poll, sizeof(a_poll));
+}
 
 /* Who may answer a poll, who can, and which one it is. */
 static void polls_that_history_answers(void **state)
 {
     (void)state;
-    tn_mreq got = {0}, req = {.arena = tn_arena_create(0), .op = TN_MOP_POLL, .ns = &ns, .answer_to = &a_poll};
+    tn_mreq got = {0},
+            req = {.arena = tn_arena_create(0), .op = TN_MOP_POLL, .ns = &ns, .answer_to = &a_poll};
     got.arena = req.arena;
     Tenon__MatchingCall *call = packed_matching(&req);
     assert_true(tn_wire_open_matching(call, &got));
@@ -357,7 +390,11 @@ static void polls_that_history_answers(void **state)
     assert_true(tn_wire_open_matching(packed_matching(&req), &got));
     assert_null(got.answer_to);
     for (int takes = 0; takes < 2; takes++) {
-        req = (tn_mreq){.arena = got.arena, .op = TN_MOP_ADD, .ns = &ns, .expire_mono_ns = UINT64_MAX, .takes_match = takes};
+        req = (tn_mreq){.arena = got.arena,
+                        .op = TN_MOP_ADD,
+                        .ns = &ns,
+                        .expire_mono_ns = UINT64_MAX,
+                        .takes_match = takes};
         got = (tn_mreq){.arena = got.arena};
         req.task = a_task();
         assert_true(tn_wire_open_matching(packed_matching(&req), &got));
@@ -383,7 +420,8 @@ static void matches(void **state)
         TEMPORAL__API__WORKFLOWSERVICE__V1__POLL_ACTIVITY_TASK_QUEUE_REQUEST__INIT;
     poll.identity = (char *)"me";
     tn_poll_match match = {.to = a_poll, .request = &poll.base, .advice = -1, .backlog = INT64_MAX};
-    tn_mreq added = {.arena = tn_arena_create(0), .op = TN_MOP_ADD, .type = TN_TASK_ACTIVITY, .match = &match};
+    tn_mreq added = {
+        .arena = tn_arena_create(0), .op = TN_MOP_ADD, .type = TN_TASK_ACTIVITY, .match = &match};
     tn_mreq got = {.arena = added.arena, .op = TN_MOP_ADD, .type = TN_TASK_ACTIVITY};
     Tenon__MatchingAnswer answer = TENON__MATCHING_ANSWER__INIT;
     answer.accepted = true;
@@ -408,7 +446,10 @@ static void matches(void **state)
 static void tasks_without_end(void **state)
 {
     (void)state;
-    tn_mreq got = {0}, req = {.arena = tn_arena_create(0), .op = TN_MOP_ADD, .ns = &ns, .expire_mono_ns = UINT64_MAX};
+    tn_mreq got = {0}, req = {.arena = tn_arena_create(0),
+                              .op = TN_MOP_ADD,
+                              .ns = &ns,
+                              .expire_mono_ns = UINT64_MAX};
     req.task = a_task();
     got.arena = req.arena;
     assert_true(tn_wire_open_matching(packed_matching(&req), &got));
@@ -429,10 +470,10 @@ static void tasks_without_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(history_batons),   cmocka_unit_test(what_is_not_there_stays_away),
-        cmocka_unit_test(callers), cmocka_unit_test(strange_history),  cmocka_unit_test(history_answers),
-        cmocka_unit_test(matching_batons),  cmocka_unit_test(tasks_without_end),
-        cmocka_unit_test(polls_that_history_answers),
+        cmocka_unit_test(history_batons),    cmocka_unit_test(what_is_not_there_stays_away),
+        cmocka_unit_test(callers),           cmocka_unit_test(strange_history),
+        cmocka_unit_test(history_answers),   cmocka_unit_test(matching_batons),
+        cmocka_unit_test(tasks_without_end), cmocka_unit_test(polls_that_history_answers),
         cmocka_unit_test(matches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

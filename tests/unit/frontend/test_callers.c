@@ -17,11 +17,15 @@ static tn_caller *place(uint64_t who, const char *ns, uint64_t now_ns)
 {
     uint8_t name[8];
     tn_put_u64be(name, who);
-    tn_call call = {.caller = tn_hash64_stable(tn_blob_from(name, sizeof(name)), (tn_blob){NULL, 0}) | 1};
+    tn_call call = {.caller =
+                        tn_hash64_stable(tn_blob_from(name, sizeof(name)), (tn_blob){NULL, 0}) | 1};
     return tn_front_caller(&call, tn_str_from(ns), now_ns);
 }
 
-static void heard(tn_caller *caller, uint64_t now_ns) { atomic_store(&caller->seen, tn_rate_window(now_ns)); }
+static void heard(tn_caller *caller, uint64_t now_ns)
+{
+    atomic_store(&caller->seen, tn_rate_window(now_ns));
+}
 
 static void a_caller_has_a_place_in_each_namespace(void **state)
 {

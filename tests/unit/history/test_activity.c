@@ -725,9 +725,11 @@ static void a_failed_write_forgets_no_heartbeat(void **state)
     assert_true(pending()->dispatched && !pending()->started_durable);
     assert_true(heartbeat(t, "", NULL, NULL));
     assert_true(heartbeat(t, "", "new", NULL));
-    kit_wait(k, 5); /* the heartbeat time-out begins the next attempt, which sees the last details */
+    /* the heartbeat time-out begins the next attempt, which sees the last details */
+    kit_wait(k, 5);
     assert_int_equal(pending()->attempt, 2);
-    assert_non_null(memmem(pending()->heartbeat_details.p, pending()->heartbeat_details.n, "new", 3));
+    assert_non_null(
+        memmem(pending()->heartbeat_details.p, pending()->heartbeat_details.n, "new", 3));
     assert_false(tn_ms_recall(k->ms, unwritten)); /* of another attempt */
     assert_int_equal(pending()->started_ns, 0);
     assert_int_equal(tn_ms_unwritten(k->ms, k->arena).n, 0);
@@ -747,7 +749,8 @@ static void what_the_store_knows_better_stays(void **state)
     assert_true(heartbeat(t, "", "durable", NULL));
     kit_crash(k);
     assert_false(tn_ms_recall(k->ms, unwritten));
-    assert_non_null(memmem(pending()->heartbeat_details.p, pending()->heartbeat_details.n, "durable", 7));
+    assert_non_null(
+        memmem(pending()->heartbeat_details.p, pending()->heartbeat_details.n, "durable", 7));
     assert_true(complete(t, ""));
     assert_false(tn_ms_recall(k->ms, unwritten)); /* it has ended */
 }

@@ -754,14 +754,14 @@ static void namespaces_may_be_crossed(void **state)
         kit_event(k, 5)->start_child_workflow_execution_initiated_event_attributes;
     assert_string_equal(child->namespace_, "other");
     assert_string_equal(child->namespace_id, "33333333-3333-4333-8333-333333333333");
-    assert_string_equal(kit_event(k, 6)
-                            ->signal_external_workflow_execution_initiated_event_attributes
-                            ->namespace_id,
-                        "33333333-3333-4333-8333-333333333333");
-    assert_string_equal(kit_event(k, 7)
-                            ->request_cancel_external_workflow_execution_initiated_event_attributes
-                            ->namespace_id,
-                        "33333333-3333-4333-8333-333333333333");
+    assert_string_equal(
+        kit_event(k, 6)
+            ->signal_external_workflow_execution_initiated_event_attributes->namespace_id,
+        "33333333-3333-4333-8333-333333333333");
+    assert_string_equal(
+        kit_event(k, 7)
+            ->request_cancel_external_workflow_execution_initiated_event_attributes->namespace_id,
+        "33333333-3333-4333-8333-333333333333");
     kit_close(k);
 }
 
@@ -909,8 +909,7 @@ static void updates_and_operations_fail_the_task(void **state)
     r->messages[0] = TN_MSG(k->arena, temporal__api__protocol__v1__message);
     r->messages[0]->protocol_instance_id = (char *)"u1";
     r->messages[0]->body = TN_MSG(k->arena, google__protobuf__any);
-    r->messages[0]->body->type_url =
-        (char *)"type.googleapis.com/temporal.api.update.v1.Response";
+    r->messages[0]->body->type_url = (char *)"type.googleapis.com/temporal.api.update.v1.Response";
     assert_false(kit_complete_with(k, kit_token(k), r, NULL));
     expect_failed(k,
                   "BadUpdateWorkflowExecutionMessage: update u1 wasn't found on the server. This "

@@ -329,8 +329,7 @@ static void change_priority(kit *k)
     r->update_mask->n_paths = 1;
     r->workflow_execution_options =
         TN_MSG(k->arena, temporal__api__workflow__v1__workflow_execution_options);
-    r->workflow_execution_options->priority =
-        TN_MSG(k->arena, temporal__api__common__v1__priority);
+    r->workflow_execution_options->priority = TN_MSG(k->arena, temporal__api__common__v1__priority);
     r->workflow_execution_options->priority->priority_key = (int32_t)below(k, 5);
     kit_end(k, tn_machine_update_options(tx, r, &out));
 }

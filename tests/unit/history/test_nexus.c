@@ -15,7 +15,8 @@ static kit kit_, *k = &kit_;
 static tn_str endpoint_id(void *user, tn_str name)
 {
     (void)user;
-    return tn_str_is(name, "ep") ? TN_STR("33333333-3333-4333-8333-333333333333") : (tn_str){NULL, 0};
+    return tn_str_is(name, "ep") ? TN_STR("33333333-3333-4333-8333-333333333333")
+                                 : (tn_str){NULL, 0};
 }
 
 static bool header_allowed(void *user, tn_str name)
@@ -166,7 +167,8 @@ static void an_operation_completes_later(void **state)
     assert_string_equal(op_of(5)->token, "token");
     assert_true(complete_op(5, false));
     expect_types(5, "48 49 5 51");
-    assert_string_equal(kit_event(k, 8)->nexus_operation_failed_event_attributes->failure->cause->message, "bad");
+    assert_string_equal(
+        kit_event(k, 8)->nexus_operation_failed_event_attributes->failure->cause->message, "bad");
     assert_false(complete_op(5, true));
     assert_int_equal(k->fault->code, TN_GRPC_NOT_FOUND);
 }
@@ -180,7 +182,8 @@ static void a_completion_may_come_first(void **state)
     assert_true(complete_op(5, true));
     assert_true(answer(5, TN_NEXUS_ASYNC, "token"));
     expect_types(5, "48 49 50 5");
-    assert_string_equal(kit_event(k, 6)->nexus_operation_started_event_attributes->operation_token, "tok");
+    assert_string_equal(kit_event(k, 6)->nexus_operation_started_event_attributes->operation_token,
+                        "tok");
 }
 
 static void results_wait_in_the_buffer(void **state)
@@ -243,13 +246,21 @@ static void each_time_out_strikes(void **state)
             kit_close(k);
         begin();
         c = schedule("ep");
-        c->schedule_nexus_operation_command_attributes->schedule_to_close_timeout = kit_seconds(k, i ? 60 : 10);
-        c->schedule_nexus_operation_command_attributes->schedule_to_start_timeout = kit_seconds(k, i == 1 ? 10 : 90);
+        c->schedule_nexus_operation_command_attributes->schedule_to_close_timeout =
+            kit_seconds(k, i ? 60 : 10);
+        c->schedule_nexus_operation_command_attributes->schedule_to_start_timeout =
+            kit_seconds(k, i == 1 ? 10 : 90);
         c->schedule_nexus_operation_command_attributes->start_to_close_timeout = kit_seconds(k, 10);
         assert_true(KIT_COMPLETE(k, c));
-        assert_int_equal(tn_duration_ns(kit_event(k, 5)
-                                            ->nexus_operation_scheduled_event_attributes->schedule_to_start_timeout),
-                         (i == 0 ? 10 : i == 1 ? 10 : 60) * TN_SEC); /* none longer than the whole */
+        assert_int_equal(
+            tn_duration_ns(
+                kit_event(k, 5)
+                    ->nexus_operation_scheduled_event_attributes->schedule_to_start_timeout),
+            /* none longer than the whole */
+            (i == 0   ? 10
+             : i == 1 ? 10
+                      : 60) *
+                TN_SEC);
         op_of(5)->dispatched = true;
         if (i == 2)
             assert_true(answer(5, TN_NEXUS_ASYNC, "t"));
@@ -257,8 +268,8 @@ static void each_time_out_strikes(void **state)
         assert_true(kit_fire(k));
         expect_types(5, i == 2 ? "48 49 5 53" : "48 53 5");
         assert_int_equal(kit_event(k, i == 2 ? 8 : 6)
-                             ->nexus_operation_timed_out_event_attributes->failure->cause->timeout_failure_info
-                             ->timeout_type,
+                             ->nexus_operation_timed_out_event_attributes->failure->cause
+                             ->timeout_failure_info->timeout_type,
                          types[i]);
     }
 }
@@ -293,16 +304,20 @@ static void bad_commands_fail_the_task(void **state)
         const char *text;
         int cause;
     } want[] = {{"BadScheduleNexusOperationAttributes: endpoint \"nobody\" not found", 32},
-                {"BadScheduleNexusOperationAttributes: ScheduleNexusOperationCommandAttributes.NexusHeader contains "
+                {"BadScheduleNexusOperationAttributes: "
+                 "ScheduleNexusOperationCommandAttributes.NexusHeader contains "
                  "a disallowed header key: \"Request-Timeout\"",
                  32},
-                {"BadRequestCancelNexusOperationAttributes: requested cancelation for a non-existing or already "
+                {"BadRequestCancelNexusOperationAttributes: requested cancelation for a "
+                 "non-existing or already "
                  "completed operation with scheduled event ID of 99",
                  34},
-                {"BadRequestCancelNexusOperationAttributes: cancelation was already requested for an operation with "
+                {"BadRequestCancelNexusOperationAttributes: cancelation was already requested for "
+                 "an operation with "
                  "scheduled event ID 5",
                  34},
-                {"PendingNexusOperationsLimitExceeded: workflow has reached the pending nexus operation limit of 1 "
+                {"PendingNexusOperationsLimitExceeded: workflow has reached the pending nexus "
+                 "operation limit of 1 "
                  "for this namespace",
                  33}};
 
@@ -316,9 +331,11 @@ static void bad_commands_fail_the_task(void **state)
         k->limits.nexus_operations_max = 1;
         if (i == 1) {
             c = schedule("ep");
-            c->schedule_nexus_operation_command_attributes->nexus_header = tn_arena_array(k->arena, 1, sizeof(void *));
+            c->schedule_nexus_operation_command_attributes->nexus_header =
+                tn_arena_array(k->arena, 1, sizeof(void *));
             c->schedule_nexus_operation_command_attributes->nexus_header[0] = TN_MSG(
-                k->arena, temporal__api__command__v1__schedule_nexus_operation_command_attributes__nexus_header_entry);
+                k->arena,
+                temporal__api__command__v1__schedule_nexus_operation_command_attributes__nexus_header_entry);
             c->schedule_nexus_operation_command_attributes->nexus_header[0]->key =
                 tn_arena_strdup(k->arena, "Request-Timeout");
             c->schedule_nexus_operation_command_attributes->n_nexus_header = 1;
@@ -339,8 +356,10 @@ static void bad_commands_fail_the_task(void **state)
         default:
             assert_false(KIT_COMPLETE(k, schedule("ep"), schedule("ep")));
         }
-        assert_string_equal(tn_arena_printf(k->arena, TN_STR_FMT, TN_STR_ARG(k->fault->message)), want[i].text);
-        assert_int_equal(kit_event(k, 4)->workflow_task_failed_event_attributes->cause, want[i].cause);
+        assert_string_equal(tn_arena_printf(k->arena, TN_STR_FMT, TN_STR_ARG(k->fault->message)),
+                            want[i].text);
+        assert_int_equal(kit_event(k, 4)->workflow_task_failed_event_attributes->cause,
+                         want[i].cause);
         assert_int_equal(k->ms->nexus ? k->ms->nexus->n_ops : 0, 0);
     }
 }
@@ -455,8 +474,9 @@ static void there_is_a_most_of_callbacks(void **state)
     assert_true(attach("r2", 2));
     assert_false(attach("r3", 1));
     assert_int_equal(k->fault->code, TN_GRPC_FAILED_PRECONDITION);
-    assert_true(tn_str_is(k->fault->message,
-                          "cannot attach more than 3 callbacks to a workflow (3 callbacks already attached)"));
+    assert_true(tn_str_is(
+        k->fault->message,
+        "cannot attach more than 3 callbacks to a workflow (3 callbacks already attached)"));
 }
 
 static void a_completion_says_how_it_ended(void **state)
@@ -472,7 +492,8 @@ static void a_completion_says_how_it_ended(void **state)
     assert_int_equal(c->start_ns, k->ms->start_ns);
     assert_int_equal(c->n_links, 1);
     assert_int_equal(TN_PROTO_UNPACK(temporal__api__failure__v1__failure,
-                                     ((tn_blob){c->failure.data, c->failure.len}), k->arena, &failure, NULL),
+                                     ((tn_blob){c->failure.data, c->failure.len}), k->arena,
+                                     &failure, NULL),
                      TN_OK);
     assert_string_equal(failure->message, "operation terminated");
 }
@@ -481,19 +502,28 @@ static void a_completion_says_how_it_ended(void **state)
 
 static void links_travel_as_urls(void **state)
 {
-    Temporal__Api__Common__V1__Link__WorkflowEvent link = TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__INIT;
+    Temporal__Api__Common__V1__Link__WorkflowEvent link =
+        TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__INIT;
     Temporal__Api__Common__V1__Link__WorkflowEvent__EventReference ref =
         TEMPORAL__API__COMMON__V1__LINK__WORKFLOW_EVENT__EVENT_REFERENCE__INIT;
     Temporal__Api__Common__V1__Link *back;
     const char *type = "temporal.api.common.v1.Link.WorkflowEvent";
     static const char *const bad[] = {
-        "", "http://x", "temporal:///namespaces/n/workflows/w/r/history",
-        "temporal:///namespaces/n/workflows/w/r/other?eventType=WorkflowExecutionStarted&referenceType=EventReference",
-        "temporal:///namespaces//workflows/w/r/history?eventType=WorkflowExecutionStarted&referenceType=EventReference",
-        "temporal:///namespaces/n/workflows/%zz/r/history?eventType=WorkflowExecutionStarted&referenceType=EventReference",
-        "temporal:///namespaces/n/workflows/%00/r/history?eventType=WorkflowExecutionStarted&referenceType=EventReference",
-        "temporal:///namespaces/n/workflows/w/r/history?eventType=Nonsense&referenceType=EventReference",
-        "temporal:///namespaces/n/workflows/w/r/history?eventID=x&eventType=WorkflowExecutionStarted&referenceType="
+        "",
+        "http://x",
+        "temporal:///namespaces/n/workflows/w/r/history",
+        "temporal:///namespaces/n/workflows/w/r/"
+        "other?eventType=WorkflowExecutionStarted&referenceType=EventReference",
+        "temporal:///namespaces//workflows/w/r/"
+        "history?eventType=WorkflowExecutionStarted&referenceType=EventReference",
+        "temporal:///namespaces/n/workflows/%zz/r/"
+        "history?eventType=WorkflowExecutionStarted&referenceType=EventReference",
+        "temporal:///namespaces/n/workflows/%00/r/"
+        "history?eventType=WorkflowExecutionStarted&referenceType=EventReference",
+        "temporal:///namespaces/n/workflows/w/r/"
+        "history?eventType=Nonsense&referenceType=EventReference",
+        "temporal:///namespaces/n/workflows/w/r/"
+        "history?eventID=x&eventType=WorkflowExecutionStarted&referenceType="
         "EventReference"};
 
     (void)state;
@@ -505,9 +535,10 @@ static void links_travel_as_urls(void **state)
     link.event_ref = &ref;
     ref.event_id = 5;
     ref.event_type = (Temporal__Api__Enums__V1__EventType)48;
-    assert_string_equal(tn_nexus_link_url(k->arena, &link),
-                        "temporal:///namespaces/n%20s/workflows/a%2Fb%3Fc%25d/run/history?eventID=5&eventType="
-                        "NexusOperationScheduled&referenceType=EventReference");
+    assert_string_equal(
+        tn_nexus_link_url(k->arena, &link),
+        "temporal:///namespaces/n%20s/workflows/a%2Fb%3Fc%25d/run/history?eventID=5&eventType="
+        "NexusOperationScheduled&referenceType=EventReference");
     back = tn_nexus_link_parse(k->arena, tn_nexus_link_url(k->arena, &link), type);
     assert_non_null(back);
     assert_string_equal(back->workflow_event->workflow_id, "a/b?c%d");
@@ -558,7 +589,8 @@ static void a_breaker_opens_and_tries(void **state)
     assert_false(tn_breakers_are_open(&all, TN_STR("ns"), TN_STR("other")));
     assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 60 * TN_SEC);
     now += 60 * TN_SEC;
-    assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0); /* one finds out */
+    /* one finds out */
+    assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 0);
     assert_true(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now) > 0);
     tn_breakers_report(&all, TN_STR("ns"), TN_STR("d"), true, now);
     assert_int_equal(tn_breakers_wait_ns(&all, TN_STR("ns"), TN_STR("d"), now), 60 * TN_SEC);

@@ -260,9 +260,11 @@ static void listen_locally(void *arg)
     (void)arg;
     tn_error err = {0};
     tn_listener *second = NULL;
-    assert_int_equal(tn_listener_open_local(local_name, local_accepted, NULL, &listeners[0], &err), TN_OK);
-    again_refused = tn_listener_open_local(local_name, local_accepted, NULL, &second, &err) == TN_EUNAVAILABLE && !second &&
-                    strstr(err.text, local_name);
+    assert_int_equal(tn_listener_open_local(local_name, local_accepted, NULL, &listeners[0], &err),
+                     TN_OK);
+    again_refused = tn_listener_open_local(local_name, local_accepted, NULL, &second, &err) ==
+                        TN_EUNAVAILABLE &&
+                    !second && strstr(err.text, local_name);
 }
 
 static bool connect_local(void)

@@ -326,7 +326,7 @@ static void all_are_seen_and_none_is_taken(void **state)
     see_all(16);
     assert_int_equal(n_seen, 3);
     assert_true(seen[0] == 1 && seen[1] == 2 && seen[2] == 3);
-    add(1, "", 2); /* 4, 5: before the others */
+    add(1, "", 2);  /* 4, 5: before the others */
     add(5, "k", 2); /* 6, 7: after them */
     see_all(16);
     assert_int_equal(n_seen, 7);

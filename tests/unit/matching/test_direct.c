@@ -20,7 +20,8 @@ static asked *direct_poll(uint32_t type, const char *queue)
 static asked *add_direct(const char *queue, int64_t id)
 {
     asked *a = ask(TN_MOP_ADD, TN_TASK_WORKFLOW, queue);
-    a->req.task = (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
+    a->req.task =
+        (tn_task_ref){.shard = 2, .scheduled_id = id, .created_mono_ns = tn_now_mono_ns()};
     a->req.takes_match = true;
     return send_off(a);
 }
@@ -42,7 +43,8 @@ static void a_waiting_poll_is_named_to_the_bringer(void **state)
     assert_non_null(a->req.match);
     assert_memory_equal(&a->req.match->to, &where, sizeof(where));
     assert_int_equal(a->req.match->backlog, 0);
-    assert_true(tn_proto_is_opaque(a->req.match->request, &packed) && tn_blob_eq(packed, p->req.packed.bytes));
+    assert_true(tn_proto_is_opaque(a->req.match->request, &packed) &&
+                tn_blob_eq(packed, p->req.packed.bytes));
     assert_int_equal(history.n_asked + p->answers, 0);
     assert_int_equal(cancel(p)->answers, 1); /* it has its answer */
     assert_int_equal(p->answers, 1);

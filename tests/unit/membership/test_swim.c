@@ -62,7 +62,8 @@ static tn_swim *make(uint16_t port, uint8_t id, uint64_t started_ms)
 {
     tn_swim_options opt;
     tn_swim_options_default(&opt);
-    opt.self = (tn_member){.ip = "127.0.0.1", .port = port, .started_ms = started_ms, .version = "0.1.0"};
+    opt.self =
+        (tn_member){.ip = "127.0.0.1", .port = port, .started_ms = started_ms, .version = "0.1.0"};
     memset(opt.self.host_id, id, 16);
     opt.self.role_ports[TN_SERVICE_HISTORY] = 7234;
     opt.seed = id;
@@ -79,7 +80,8 @@ static void pass_time(uint64_t ns)
         for (size_t i = 0; i < queued; i++) {
             size_t to = (size_t)queue[i].to - 1;
             if (to < HOSTS && swims[to] && !deaf[to])
-                tn_swim_receive(swims[to], now, "127.0.0.1", queue[i].from, tn_blob_from(queue[i].bytes, queue[i].n));
+                tn_swim_receive(swims[to], now, "127.0.0.1", queue[i].from,
+                                tn_blob_from(queue[i].bytes, queue[i].n));
         }
         queued = 0;
         for (size_t i = 0; i < HOSTS; i++)
@@ -165,7 +167,8 @@ static void a_suspect_that_drains_is_reported(void **state)
 {
     (void)state;
     deaf[2] = true;
-    for (int i = 0; i < 600 && (seen(0, 3) != TN_MEMBER_SUSPECT || seen(1, 3) != TN_MEMBER_SUSPECT); i++)
+    for (int i = 0; i < 600 && (seen(0, 3) != TN_MEMBER_SUSPECT || seen(1, 3) != TN_MEMBER_SUSPECT);
+         i++)
         pass_time(10 * TN_MS);
     assert_int_equal(seen(0, 3), TN_MEMBER_SUSPECT);
     assert_int_equal(seen(1, 3), TN_MEMBER_SUSPECT);
@@ -278,7 +281,8 @@ static unsigned mere_news(size_t *out_most)
     unsigned n = 0;
     *out_most = 0;
     for (size_t i = 0; i < queued; i++) {
-        Tenon__GossipPacket *packet = tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        Tenon__GossipPacket *packet =
+            tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
         assert_non_null(packet);
         n += queue[i].from == 1 && packet->kind == SYNC_DATA;
         *out_most = packet->n_news > *out_most ? packet->n_news : *out_most;
@@ -301,7 +305,8 @@ static void much_news_goes_to_more_members(void **state)
     for (uint64_t end = now + 2 * TN_SEC; now < end; now += 10 * TN_MS)
         (void)tn_swim_run(swims[0], now);
     assert_in_range(mere_news(&most), 3, 24); /* three a period */
-    assert_in_range(most, 18, 40);           /* a packet is well filled, and never too large (send_packet) */
+    /* a packet is well filled, and never too large (send_packet) */
+    assert_in_range(most, 18, 40);
 }
 
 /* How often the first host tells of that member in the packets that lie in the queue, and what it said last. */
@@ -309,13 +314,15 @@ static unsigned told_of(uint8_t id, uint16_t to, Tenon__GossipMember *out)
 {
     unsigned n = 0;
     for (size_t i = 0; i < queued; i++) {
-        Tenon__GossipPacket *packet = tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        Tenon__GossipPacket *packet =
+            tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
         for (size_t k = 0; queue[i].from == 1 && queue[i].to == to && k < packet->n_news; k++) {
             const Tenon__GossipMember *m = packet->news[k];
             if (m->host_id.data[0] != id)
                 continue;
             n++;
-            *out = (Tenon__GossipMember){.state = m->state, .port = m->port, .n_accusers = m->n_accusers};
+            *out = (Tenon__GossipMember){
+                .state = m->state, .port = m->port, .n_accusers = m->n_accusers};
         }
         tenon__gossip_packet__free_unpacked(packet, NULL);
     }
@@ -361,7 +368,8 @@ static void of_an_accused_the_accusers_are_enough(void **state)
     assert_int_equal(seen(0, 3), TN_MEMBER_SUSPECT);
     queued = 0;
     deaf[1] = true; /* its packets stay in the queue */
-    for (int i = 0; i < 600 && (!told_of(3, 2, &said) || !told_of(3, 3, &said)); i++, now += 10 * TN_MS)
+    for (int i = 0; i < 600 && (!told_of(3, 2, &said) || !told_of(3, 3, &said));
+         i++, now += 10 * TN_MS)
         (void)tn_swim_run(swims[0], now);
     assert_true(told_of(3, 2, &said) > 0);
     assert_int_equal(said.state, TN_MEMBER_SUSPECT);
@@ -382,7 +390,8 @@ static unsigned asked_for_a_ping(void)
     for (uint64_t end = now + 2 * TN_SEC; now < end; now += 5 * TN_MS)
         (void)tn_swim_run(swims[0], now);
     for (size_t i = 0; i < queued; i++) {
-        Tenon__GossipPacket *packet = tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        Tenon__GossipPacket *packet =
+            tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
         if (packet->kind == PING_REQ) {
             n = packet->seq == seq ? n + 1 : 1;
             seq = packet->seq;

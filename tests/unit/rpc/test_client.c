@@ -29,7 +29,8 @@ static uint16_t port;
 static _Atomic uint64_t cancelled, broken_count, undelivered, echoed;
 static bool piped;
 static const uint8_t host_id[16] = {7}, other_id[16] = {9};
-static const uint8_t *whose = other_id; /* the channel's; ours: pipes that the server has accepted lead there, too */
+/* the channel's; ours: pipes that the server has accepted lead there, too */
+static const uint8_t *whose = other_id;
 
 /* ---- the other host ---- */
 
@@ -46,14 +47,17 @@ static void do_echo(tn_call *call)
 
 static void do_fail(tn_call *call)
 {
-    tn_call_fail(call, tn_fault_detailed(call->arena, TN_GRPC_NOT_FOUND, call->request, "100 %% \xc3\xa4 \n gone"));
+    tn_call_fail(call, tn_fault_detailed(call->arena, TN_GRPC_NOT_FOUND, call->request,
+                                         "100 %% \xc3\xa4 \n gone"));
 }
 
 static void do_secret(tn_call *call)
 {
     Temporal__Api__Common__V1__Payload out = TEMPORAL__API__COMMON__V1__PAYLOAD__INIT;
-    tn_str secret = tn_call_header(call, "tenon-internode"), more = tn_call_header(call, "client-name");
-    char *text = tn_arena_printf(call->arena, TN_STR_FMT "/" TN_STR_FMT, TN_STR_ARG(secret), TN_STR_ARG(more));
+    tn_str secret = tn_call_header(call, "tenon-internode"),
+           more = tn_call_header(call, "client-name");
+    char *text = tn_arena_printf(call->arena, TN_STR_FMT "/" TN_STR_FMT, TN_STR_ARG(secret),
+                                 TN_STR_ARG(more));
     out.data = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
     tn_call_reply(call, &out.base);
 }
@@ -113,10 +117,13 @@ static void do_easy(tn_call *call)
 }
 
 #define METHOD(name, function) \
-    {.path = "/test.T/" name, .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = (function), .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT}
-static const tn_rpc_method methods[] = {METHOD("Echo", do_echo), METHOD("Fail", do_fail),
+    { \
+        .path = "/test.T/" name, .input = &DESCRIPTOR, .output = &DESCRIPTOR, \
+        .handle = (function), .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT \
+    }
+static const tn_rpc_method methods[] = {METHOD("Echo", do_echo),     METHOD("Fail", do_fail),
                                         METHOD("Secret", do_secret), METHOD("Wait", do_wait),
-                                        METHOD("Lose", do_lose), METHOD("Stay", do_stay),
+                                        METHOD("Lose", do_lose),     METHOD("Stay", do_stay),
                                         METHOD("Easy", do_easy)};
 
 static void serve(uint16_t at)
@@ -171,7 +178,9 @@ static void fake_start(fake *f, const char *answer, size_t n)
     struct sockaddr_in addr = {.sin_family = AF_INET};
     socklen_t size = sizeof(addr);
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    *f = (fake){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .answer = answer, .answer_n = n};
+    *f = (fake){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                .answer = answer,
+                .answer_n = n};
     assert_int_equal(bind(f->listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
     assert_int_equal(listen(f->listener, 1), 0);
     assert_int_equal(getsockname(f->listener, (struct sockaddr *)&addr, &size), 0);
@@ -196,8 +205,7 @@ static tn_channel *channel;
 
 static void open_channel(void *arg)
 {
-    channel = tn_channel_create("127.0.0.1", *(uint16_t *)arg, "word",
-                                NULL, NULL);
+    channel = tn_channel_create("127.0.0.1", *(uint16_t *)arg, "word", NULL, NULL);
     if (piped)
         tn_channel_to_host(channel, whose);
 }
@@ -265,9 +273,11 @@ static void assert_answer(const attempt *a, const char *data)
 {
     Temporal__Api__Common__V1__Payload *p = NULL;
     if (a->out.fault)
-        fprintf(stderr, "%d: " TN_STR_FMT "\n", a->out.fault->code, TN_STR_ARG(a->out.fault->message));
+        fprintf(stderr, "%d: " TN_STR_FMT "\n", a->out.fault->code,
+                TN_STR_ARG(a->out.fault->message));
     assert_null(a->out.fault);
-    assert_int_equal(tn_proto_unpack(&DESCRIPTOR, a->out.response, a->out.arena, (ProtobufCMessage **)(void *)&p, NULL),
+    assert_int_equal(tn_proto_unpack(&DESCRIPTOR, a->out.response, a->out.arena,
+                                     (ProtobufCMessage **)(void *)&p, NULL),
                      TN_OK);
     assert_int_equal(p->data.len, strlen(data));
     assert_memory_equal(p->data.data, data, p->data.len);
@@ -510,7 +520,8 @@ static void refused_stream(void **state)
 static void going_away_unseen(void **state)
 {
     (void)state;
-    static const char answer[] = SETTINGS "\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0"; /* last stream: 0 */
+    /* last stream: 0 */
+    static const char answer[] = SETTINGS "\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0";
     attempt a;
     fake f;
     fake_start(&f, answer, sizeof(answer) - 1);
@@ -562,7 +573,8 @@ static void settled(void **state)
     await(&a);
     assert_true(!a.out.fault && !a.out.response.n);
     end(&a);
-    call(&b, "/test.T/Echo", "company", 0); /* by which the other side has heard of it; on a pipe of itself after a second */
+    /* by which the other side has heard of it; on a pipe of itself after a second */
+    call(&b, "/test.T/Echo", "company", 0);
     if (piped)
         assert_true(atomic_load(&cancelled) >= before + 1);
     end(&b);
@@ -627,26 +639,34 @@ static size_t told(const void *p, size_t n, bool slowly)
 }
 
 #define MAGIC "TENON-PIPE/1\r\n\r\n"
-#define HELLO(word) "\0\0\0\x1b\1\0\0\0\0" "\1\0" "0123456789abcdef" word
+#define HELLO(word) \
+    "\0\0\0\x1b\1\0\0\0\0" \
+    "\1\0" \
+    "0123456789abcdef" word
 #define GREETED (16 + 9 + 18 + 4) /* bytes that greet us */
 
 static void strangers(void **state)
 {
-    static const char wrong[] = MAGIC HELLO("wore"), none[] = MAGIC "\0\0\0\5\2\0\0\0\0", huge[] = MAGIC "\0\1\0\0\1";
-    static const char small[] = MAGIC "\0\0\0\4\1\0\0\0", twice[] = MAGIC HELLO("word") HELLO("word");
+    static const char wrong[] = MAGIC HELLO("wore"), none[] = MAGIC "\0\0\0\5\2\0\0\0\0",
+                      huge[] = MAGIC "\0\1\0\0\1";
+    static const char small[] = MAGIC "\0\0\0\4\1\0\0\0",
+                      twice[] = MAGIC HELLO("word") HELLO("word");
     (void)state;
     assert_int_equal(told(wrong, sizeof(wrong) - 1, false), 0);
     assert_int_equal(told(wrong, sizeof(wrong) - 1, true), 0);
     assert_int_equal(told(none, sizeof(none) - 1, false), 0);
     assert_int_equal(told(huge, sizeof(huge) - 1, false), 0);
     assert_int_equal(told(small, sizeof(small) - 1, false), 0);
-    assert_int_equal(told("TENON", 5, false) + told("TEN\n", 4, false), 0); /* the first after a second */
-    assert_true(told(twice, sizeof(twice) - 1, false) <= GREETED); /* the end may overtake the greeting */
+    /* the first after a second */
+    assert_int_equal(told("TENON", 5, false) + told("TEN\n", 4, false), 0);
+    /* the end may overtake the greeting */
+    assert_true(told(twice, sizeof(twice) - 1, false) <= GREETED);
 }
 
 static void damaged_frames(void **state)
 {
-    static const char *const frames[] = {"\0\0\0\x6\2\0\0\0\0\0", "\0\0\0\xf\2\0\0\0\0\0\0\0\0\0\0\0\1\xff\0",
+    static const char *const frames[] = {"\0\0\0\x6\2\0\0\0\0\0",
+                                         "\0\0\0\xf\2\0\0\0\0\0\0\0\0\0\0\0\1\xff\0",
                                          "\0\0\0\5\3\0\0\0\0", "\x7f\xff\xff\xff\2\0\0\0\0"};
     static const size_t sizes[] = {10, 19, 9, 9};
     (void)state;
@@ -704,7 +724,8 @@ static void rekeyed(void **state)
     call(&a, "/test.T/Secret", "", 5 * TN_SEC);
     assert_answer(&a, "word/me");
     end(&a);
-    int honest = greet_with(MAGIC HELLO("word"), 16 + 31), stuck = greet_with(MAGIC HELLO("word"), 16 + 31);
+    int honest = greet_with(MAGIC HELLO("word"), 16 + 31),
+        stuck = greet_with(MAGIC HELLO("word"), 16 + 31);
     tn_outcall_stats_get(&before);
     assert_int_equal(told(MAGIC HELLO("bowl"), 16 + 31, false), 0);
     use_secrets("word", "bowl");
@@ -749,18 +770,26 @@ static void rekeyed(void **state)
 /* A request in small pieces, one for a method that is not there, a cancelled one, frames of a later release. */
 static void frames_in_pieces(void **state)
 {
-    static const char said[] = MAGIC HELLO("word")
-        "\0\0\0\x1e\2\0\0\0\1" "\xff\xff\xff\xff\xff\xff\xff\xff" "\x0c/test.T/Echo" "\0" "\x12\1x"
-        "\0\0\0\7\x33\0\0\0\1hi"
-        "\0\0\0\x1b\2\0\0\0\2" "\xff\xff\xff\xff\xff\xff\xff\xff" "\x0c/test.T/Nope" "\0"
-        "\0\0\0\5\4\0\0\0\3" "\0\0\0\5\5\0\0\0\0";
+    static const char said[] = MAGIC HELLO("word") "\0\0\0\x1e\2\0\0\0\1"
+                                                   "\xff\xff\xff\xff\xff\xff\xff\xff"
+                                                   "\x0c/test.T/Echo"
+                                                   "\0"
+                                                   "\x12\1x"
+                                                   "\0\0\0\7\x33\0\0\0\1hi"
+                                                   "\0\0\0\x1b\2\0\0\0\2"
+                                                   "\xff\xff\xff\xff\xff\xff\xff\xff"
+                                                   "\x0c/test.T/Nope"
+                                                   "\0"
+                                                   "\0\0\0\5\4\0\0\0\3"
+                                                   "\0\0\0\5\5\0\0\0\0";
     int fd = dial();
     uint8_t in[512];
     size_t n = 0, whole = GREETED + 13 + 9;
     (void)state;
     for (size_t i = 0; i < sizeof(said) - 1; i++)
         assert_int_equal(send(fd, said + i, 1, MSG_NOSIGNAL), 1);
-    for (ssize_t got = 1; got > 0 && (n < whole || in[n - 5] != 6); n += (size_t)(got > 0 ? got : 0))
+    for (ssize_t got = 1; got > 0 && (n < whole || in[n - 5] != 6);
+         n += (size_t)(got > 0 ? got : 0))
         got = recv(fd, in + n, sizeof(in) - n, 0);
     assert_memory_equal(in, MAGIC, 16);
     assert_memory_equal(in + GREETED, "\0\0\0\x9\3\0\0\0\1\0\x12\1x", 13); /* the echo */
@@ -898,37 +927,55 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
+        cmocka_unit_test(answers),
+        cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
-        cmocka_unit_test(deadline), cmocka_unit_test(a_slow_host_is_not_a_silent_one),
-        cmocka_unit_test(a_call_whose_time_is_over_is_not_sent), cmocka_unit_test(cancel),
-        cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
-        cmocka_unit_test(unreachable), cmocka_unit_test(drained),
+        cmocka_unit_test(deadline),
+        cmocka_unit_test(a_slow_host_is_not_a_silent_one),
+        cmocka_unit_test(a_call_whose_time_is_over_is_not_sent),
+        cmocka_unit_test(cancel),
+        cmocka_unit_test(nobody_waits),
+        cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(unreachable),
+        cmocka_unit_test(drained),
         cmocka_unit_test(refused_stream),
-        cmocka_unit_test(settled),     cmocka_unit_test(easy_answers),
+        cmocka_unit_test(settled),
+        cmocka_unit_test(easy_answers),
         cmocka_unit_test(going_away_unseen),
         cmocka_unit_test(broken),
     };
     const struct CMUnitTest by_pipe[] = {
-        cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
+        cmocka_unit_test(answers),
+        cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
-        cmocka_unit_test(deadline), cmocka_unit_test(a_slow_host_is_not_a_silent_one),
-        cmocka_unit_test(a_call_whose_time_is_over_is_not_sent), cmocka_unit_test(cancel),
-        cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
-        cmocka_unit_test(unreachable), cmocka_unit_test(drained),
-        cmocka_unit_test(strangers),   cmocka_unit_test(damaged_frames),
+        cmocka_unit_test(deadline),
+        cmocka_unit_test(a_slow_host_is_not_a_silent_one),
+        cmocka_unit_test(a_call_whose_time_is_over_is_not_sent),
+        cmocka_unit_test(cancel),
+        cmocka_unit_test(nobody_waits),
+        cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(unreachable),
+        cmocka_unit_test(drained),
+        cmocka_unit_test(strangers),
+        cmocka_unit_test(damaged_frames),
         cmocka_unit_test(frames_in_pieces),
-        cmocka_unit_test(settled),     cmocka_unit_test(easy_answers),
+        cmocka_unit_test(settled),
+        cmocka_unit_test(easy_answers),
         cmocka_unit_test(older_release),
-        cmocka_unit_test(shared),      cmocka_unit_test(rekeyed),
+        cmocka_unit_test(shared),
+        cmocka_unit_test(rekeyed),
     };
     const struct CMUnitTest locally[] = {
         cmocka_unit_test(by_local_socket),
-        cmocka_unit_test(answers),     cmocka_unit_test(large_answers),
+        cmocka_unit_test(answers),
+        cmocka_unit_test(large_answers),
         cmocka_unit_test(faults_with_details),
-        cmocka_unit_test(deadline), cmocka_unit_test(a_slow_host_is_not_a_silent_one),
-        cmocka_unit_test(a_call_whose_time_is_over_is_not_sent), cmocka_unit_test(cancel),
-        cmocka_unit_test(nobody_waits), cmocka_unit_test(channel_ends_its_calls),
+        cmocka_unit_test(deadline),
+        cmocka_unit_test(a_slow_host_is_not_a_silent_one),
+        cmocka_unit_test(a_call_whose_time_is_over_is_not_sent),
+        cmocka_unit_test(cancel),
+        cmocka_unit_test(nobody_waits),
+        cmocka_unit_test(channel_ends_its_calls),
         cmocka_unit_test(drained),
     };
     int failed = cmocka_run_group_tests(tests, start_http2, stop_http2);

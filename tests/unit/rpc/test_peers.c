@@ -348,7 +348,8 @@ static void deaf(void **state)
     for (size_t i = 0; i < n; i++) {
         await(&a[i]);
         assert_non_null(a[i].out.fault);
-        if (a[i].out.fault->code != TN_GRPC_UNAVAILABLE) /* it had waited for the greeting, and then for too many others */
+        if (a[i].out.fault->code !=
+            TN_GRPC_UNAVAILABLE) /* it had waited for the greeting, and then for too many others */
             assert_fault(&a[i], TN_GRPC_RESOURCE_EXHAUSTED, true);
         end(&a[i]);
     }
