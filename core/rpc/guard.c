@@ -46,27 +46,41 @@ static const rpc_verdict fine = {NULL, 0};
 
 static rpc_verdict calm(const char *why) { return (rpc_verdict){why, CODE_ENHANCE_YOUR_CALM}; }
 
-static bool has_ended(const rpc_guard *g)
+static int32_t *ended_as(rpc_guard *g, int32_t id)
 {
     for (size_t i = 0; i < RPC_ENDED_IDS; i++) {
-        if (g->ended[i] == (int32_t)g->stream_id)
-            return true;
+        if (g->ended[i] == id)
+            return &g->ended[i];
     }
-    return false;
+    return NULL;
 }
 
 /* The library forgets streams that are closed, which saves memory; what must not come for them is
- * seen here. */
-static rpc_verdict stream_frame(rpc_guard *g)
+ * seen here.  DATA that follows the peer's own reset is a fault that clients of good will have: gRPC's Java
+ * (netty) writes a cancelled call's RST_STREAM at once and what waits for the flow control after it, and all
+ * other calls of its connection would pay for that.  It costs what a control frame does, is answered
+ * by a reset, and otherwise passed over. */
+static rpc_verdict stream_frame(rpc_guard *g, uint64_t now_ns)
 {
-    bool ends = g->type == FRAME_RST_STREAM || (g->flags & FLAG_END_STREAM);
+    bool resets = g->type == FRAME_RST_STREAM, ends = resets || (g->flags & FLAG_END_STREAM);
+    int32_t id = (int32_t)g->stream_id;
 
-    if (!g->stream_id)
+    if (!id)
         return fine; /* the library's to refuse */
-    if (g->type != FRAME_RST_STREAM && has_ended(g))
-        return (rpc_verdict){"frame_on_ended_stream", CODE_STREAM_CLOSED};
-    if (ends && !has_ended(g))
-        g->ended[g->ended_next++ % RPC_ENDED_IDS] = (int32_t)g->stream_id;
+    if (ended_as(g, id))
+        return resets ? fine : (rpc_verdict){"frame_on_ended_stream", CODE_STREAM_CLOSED};
+    if (ended_as(g, -id)) {
+        if (resets)
+            return fine;
+        if (g->type != FRAME_DATA)
+            return (rpc_verdict){"frame_on_ended_stream", CODE_STREAM_CLOSED};
+        g->late_id = g->stream_id;
+        return rpc_bucket_take(&g->control, now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST)
+                   ? fine
+                   : calm("late_data_flood");
+    }
+    if (ends)
+        g->ended[g->ended_next++ % RPC_ENDED_IDS] = resets ? -id : id;
     return fine;
 }
 
@@ -102,13 +116,13 @@ static rpc_verdict frame_begin(rpc_guard *g, uint64_t now_ns)
     case FRAME_HEADERS:
         /* Clients open a stream's window and measure the path along with a request. */
         rpc_bucket_give(&g->control, RPC_CONTROL_COST_NS, RPC_CONTROL_PER_HEADERS);
-        v = stream_frame(g);
+        v = stream_frame(g, now_ns);
         return v.why ? v : block_frame(g, now_ns);
     case FRAME_CONTINUATION:
         return block_frame(g, now_ns);
     case FRAME_DATA:
     case FRAME_RST_STREAM:
-        return stream_frame(g);
+        return stream_frame(g, now_ns);
     case FRAME_PRIORITY:
         g->priority = g->priority_n = 0;
         if (!g->stream_id)

@@ -41,9 +41,11 @@ typedef struct rpc_guard {
     bool in_block;      /* HEADERS without END_HEADERS yet */
     uint8_t block_frames;
     uint8_t ended_next;
-    int32_t ended
-        [RPC_ENDED_IDS]; /* streams that the peer has ended or reset: it may send no more there */
+    int32_t ended[RPC_ENDED_IDS]; /* streams that the peer has ended: it may send no more there;
+                                     below zero: that it has reset, to which DATA may be late */
     uint32_t stream_id;
+    uint32_t
+        late_id; /* 0, or one of the latter on which DATA has come; whoever answers clears it */
     uint32_t block_bytes;
     uint32_t priority, priority_n;           /* PRIORITY's first bytes */
     uint32_t left;                           /* of the current frame's payload */

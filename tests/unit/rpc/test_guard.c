@@ -119,6 +119,35 @@ static void ended_streams(void **state)
     expect(&s, 5, "frame_on_ended_stream");
 }
 
+/* gRPC's Java resets a cancelled call and then writes the request that was waiting: that ends no other call. */
+static void a_cancelled_call_s_request_comes_after_its_reset(void **state)
+{
+    script s;
+
+    (void)state;
+    begin(&s);
+    put(&s, 1, 4, 1, "h", 1);
+    put(&s, 3, 0, 1, "\0\0\0\10", 4);
+    put(&s, 0, 0, 1, "data", 4);
+    put(&s, 0, 1, 1, "more", 4);
+    put(&s, 3, 0, 1, "\0\0\0\10", 4);
+    put(&s, 8, 0, 1, "\0\0\0\1", 4);
+    put(&s, 2, 0, 1, "\0\0\0\0\0", 5);
+    put(&s, 1, 5, 3, "h", 1);
+    expect(&s, 0, NULL);
+    begin(&s); /* no more of it than of other frames that bring nothing */
+    put(&s, 1, 4, 1, "h", 1);
+    put(&s, 3, 0, 1, "\0\0\0\10", 4);
+    for (int i = 0; i <= RPC_CONTROL_BURST; i++)
+        put(&s, 0, 0, 1, "data", 4);
+    expect(&s, 11, "late_data_flood");
+    begin(&s); /* after its end nobody sends anything */
+    put(&s, 1, 5, 1, "h", 1);
+    put(&s, 3, 0, 1, "\0\0\0\10", 4);
+    put(&s, 0, 1, 1, "data", 4);
+    expect(&s, 5, "frame_on_ended_stream");
+}
+
 static void priorities(void **state)
 {
     script s;
@@ -180,8 +209,13 @@ static void floods(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bucket),     cmocka_unit_test(ordinary), cmocka_unit_test(ended_streams),
-        cmocka_unit_test(priorities), cmocka_unit_test(blocks),   cmocka_unit_test(floods),
+        cmocka_unit_test(bucket),
+        cmocka_unit_test(ordinary),
+        cmocka_unit_test(ended_streams),
+        cmocka_unit_test(a_cancelled_call_s_request_comes_after_its_reset),
+        cmocka_unit_test(priorities),
+        cmocka_unit_test(blocks),
+        cmocka_unit_test(floods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
