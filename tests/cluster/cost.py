@@ -13,6 +13,7 @@ import time
 
 from fleet import ROLES, Fleet
 
+UNLIMITED = "".join(f"{key}: [{{value: 0}}]\n" for key in ("frontend.rps", "frontend.namespaceRPS", "frontend.namespaceCount"))
 RATES = (30, 100, 300, 0)  # workflows started a second; 0: --starters at a time
 SHAPES = {
     "one": lambda fleet: fleet.add("all", ("frontend", "history", "matching", "worker")),
@@ -111,10 +112,9 @@ async def cpu(arguments, report, folder):
     if not wfbench:
         report.say("no Go here: CPU a workflow is not measured")
         return
-    dynamic = "".join(f"{key}: [{{value: 0}}]\n" for key in ("frontend.rps", "frontend.namespaceRPS", "frontend.namespaceCount"))
     results = {}
     for shape, fill in SHAPES.items():
-        fleet = Fleet(arguments, folder("cpu-" + shape), dynamic=dynamic + arguments.dynamic)
+        fleet = Fleet(arguments, folder("cpu-" + shape), dynamic=UNLIMITED + arguments.dynamic)
         try:
             fill(fleet)
             fleet.start()

@@ -72,7 +72,7 @@ class Member:
         with open(self.config, "w") as out:
             out.write(CONFIG.format(plugins=plugins, services=self.services, ip=self.ip, metrics=self.metrics_port,
                                     threads=max(self.fleet.threads.get(role, 1) for role in self.roles),
-                                    shards=SHARDS, security=self.fleet.security, sockets=self.fleet.sockets, dynamic=self.fleet.dynamic, datastores=self.fleet.stores.datastores))
+                                    shards=self.fleet.shards, security=self.fleet.security, sockets=self.fleet.sockets, dynamic=self.fleet.dynamic, datastores=self.fleet.stores.datastores))
 
     @property
     def pid(self):
@@ -144,8 +144,8 @@ class Member:
 
 
 class Fleet:
-    def __init__(self, arguments, folder, net=None, dynamic="", security="", threads=None):
-        self.security, self.threads = security, threads or {}  # by role, 1 where it is not told
+    def __init__(self, arguments, folder, net=None, dynamic="", security="", threads=None, shards=SHARDS):
+        self.shards, self.security, self.threads = shards, security, threads or {}  # by role, 1 where it is not told
         self.sockets = ", localSockets: false" if arguments.tcp else ""
         self.dynamic = os.path.join(folder, "dynamic.yaml")
         with open(self.dynamic, "w") as out:

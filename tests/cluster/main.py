@@ -22,6 +22,7 @@ import moving
 import parts
 import queues
 import rekey
+import scaling
 import secured
 import stores
 import strangers
@@ -33,7 +34,7 @@ from net import Net
 
 ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "warm", "exits"]
 SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "tls", "loops", "strangers", "units", "manual", "chaos"]
-LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu"]
+LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu", "scaling"]
 
 
 class Report:
@@ -138,6 +139,8 @@ async def play(arguments, report, base):
         await shaken(arguments, report, folder("shaken"))
     if "cpu" in wanted:
         await cost.cpu(arguments, report, folder)
+    if "scaling" in wanted:
+        await scaling.play(arguments, report, folder)
 
 
 def main():
@@ -155,13 +158,14 @@ def main():
     parser.add_argument("--starters", type=int, default=64, help="of cpu, where as many workflows are started as can be")
     parser.add_argument("--pollers", type=int, default=16, help="of cpu, of each kind")
     parser.add_argument("--runs", type=int, default=1500, help="of cpu, started by the starters")
+    parser.add_argument("--roles", nargs="+", choices=list(scaling.SHARE), help="of scaling only these")
     parser.add_argument("--net", action="store_true", help="all parts in network namespaces, not chaos alone")
     parser.add_argument("--store", choices=stores.KINDS, default="postgresql", help="what the cluster's state is kept in")
     parser.add_argument("--older", help="folder with tenond and plugins/ of an older release, for the part skew")
     parser.add_argument("--suites", nargs="+", help="of sdkall, sdkparted, sdkmoved only these, as python go features-go facts")
     parser.add_argument("--features", help="a checkout of the conformance suite: sdkall plays it, too (tests/sdk/features)")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
-    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "loops", "strangers", "units", "manual", "chaos", "cpu", "skew", []])
+    parser.add_argument("part", nargs="*", choices=["start", *ON_ONE_FLEET, "sdkall", "sdkmoved", "sdkparted", "tls", "loops", "strangers", "units", "manual", "chaos", "cpu", "scaling", "skew", []])
     arguments = parser.parse_args()
     arguments.kills = arguments.kills or (30 if arguments.long else 3)
     arguments.seconds = arguments.seconds or (600 if arguments.long else 30)

@@ -47,23 +47,26 @@ func dial(s settings) []workflowservice.WorkflowServiceClient {
 type load struct {
 	settings
 	clients  []workflowservice.WorkflowServiceClient
-	queue    *taskqueuepb.TaskQueue
+	name     string
+	tqs      []*taskqueuepb.TaskQueue // those of workflow i and of poller i: tqs[i % len(tqs)]
+	open     chan struct{}            // with -open: a place for each open workflow
 	input    *commonpb.Payloads
 	began    []time.Time
 	started  []time.Duration
 	finished []time.Duration
 	done     atomic.Int64
 	errors   atomic.Int64
+	target   atomic.Int64
 	over     chan struct{}
+	once     sync.Once
 	polls    context.Context
 }
 
 func newLoad(s settings, polls context.Context) *load {
-	return &load{
+	l := &load{
 		settings: s,
 		clients:  dial(s),
-		queue: &taskqueuepb.TaskQueue{Name: fmt.Sprintf("wfbench-%d", time.Now().UnixNano()),
-			Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
+		name:     fmt.Sprintf("wfbench-%d", time.Now().UnixNano()),
 		input: &commonpb.Payloads{Payloads: []*commonpb.Payload{{
 			Metadata: map[string][]byte{"encoding": []byte("binary/plain")}, Data: make([]byte, s.payload)}}},
 		began:    make([]time.Time, s.n),
@@ -72,7 +75,18 @@ func newLoad(s settings, polls context.Context) *load {
 		over:     make(chan struct{}),
 		polls:    polls,
 	}
+	for i := range s.queues {
+		l.tqs = append(l.tqs, &taskqueuepb.TaskQueue{
+			Name: fmt.Sprintf("%s-q%d", l.name, i), Kind: enumspb.TASK_QUEUE_KIND_NORMAL})
+	}
+	l.target.Store(int64(s.n))
+	if s.open > 0 {
+		l.open = make(chan struct{}, s.open)
+	}
+	return l
 }
+
+func (l *load) queue(i int) *taskqueuepb.TaskQueue { return l.tqs[i%len(l.tqs)] }
 
 func (l *load) failed(what string, err error) {
 	if l.polls.Err() != nil {
@@ -89,21 +103,51 @@ func (l *load) failed(what string, err error) {
 }
 
 func (l *load) oneMore() {
-	if l.done.Add(1) == int64(l.n) {
-		close(l.over)
+	l.leave()
+	l.done.Add(1)
+	l.isOver()
+}
+
+// isOver ends the run when all that are to be done are; starting sets with -for, at its end, how many that is.
+func (l *load) isOver() {
+	if l.done.Load() >= l.target.Load() {
+		l.once.Do(func() { close(l.over) })
+	}
+}
+
+// enter waits for a place among the -open; false: the run is over.
+func (l *load) enter(ctx context.Context) bool {
+	if l.open == nil {
+		return true
+	}
+	select {
+	case l.open <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (l *load) leave() {
+	if l.open != nil {
+		<-l.open
 	}
 }
 
 // start begins workflow number i.
 func (l *load) start(ctx context.Context, client workflowservice.WorkflowServiceClient, i int) {
+	if !l.enter(ctx) {
+		return
+	}
 	l.began[i] = time.Now()
 	_, err := client.StartWorkflowExecution(ctx, &workflowservice.StartWorkflowExecutionRequest{
-		Namespace: l.namespace, WorkflowId: fmt.Sprintf("%s-%d", l.queue.Name, i),
-		WorkflowType: &commonpb.WorkflowType{Name: l.word}, TaskQueue: l.queue, Input: l.input,
-		RequestId: fmt.Sprintf("%s-request-%d", l.queue.Name, i), Identity: identity,
+		Namespace: l.namespace, WorkflowId: fmt.Sprintf("%s-%d", l.name, i),
+		WorkflowType: &commonpb.WorkflowType{Name: l.word}, TaskQueue: l.queue(i), Input: l.input,
+		RequestId: fmt.Sprintf("%s-request-%d", l.name, i), Identity: identity,
 		WorkflowTaskTimeout: durationpb.New(10 * time.Second), Priority: l.priority(i)})
 	l.started[i] = time.Since(l.began[i])
 	if err != nil {
+		l.leave()
 		l.failed("start", err)
 	} else if l.mode == "start" {
 		l.oneMore()
@@ -129,8 +173,8 @@ func has(events []eventKind, wanted enumspb.EventType) bool {
 
 type eventKind interface{ GetEventType() enumspb.EventType }
 
-// answer is the command for a workflow task, and whether the workflow is done with it.
-func (l *load) answer(activityDone bool) (*commandpb.Command, bool) {
+// answer is the command for a task of workflow i, and whether the workflow is done with it.
+func (l *load) answer(i int, activityDone bool) (*commandpb.Command, bool) {
 	switch {
 	case l.mode == "timer":
 		return &commandpb.Command{CommandType: enumspb.COMMAND_TYPE_START_TIMER,
@@ -141,7 +185,7 @@ func (l *load) answer(activityDone bool) (*commandpb.Command, bool) {
 		return &commandpb.Command{CommandType: enumspb.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK,
 			Attributes: &commandpb.Command_ScheduleActivityTaskCommandAttributes{
 				ScheduleActivityTaskCommandAttributes: &commandpb.ScheduleActivityTaskCommandAttributes{
-					ActivityId: "1", ActivityType: &commonpb.ActivityType{Name: "a"}, TaskQueue: l.queue,
+					ActivityId: "1", ActivityType: &commonpb.ActivityType{Name: "a"}, TaskQueue: l.queue(i),
 					Input: l.input, StartToCloseTimeout: durationpb.New(60 * time.Second),
 					ScheduleToCloseTimeout: durationpb.New(100 * time.Second)}}}, false
 	}
@@ -151,11 +195,11 @@ func (l *load) answer(activityDone bool) (*commandpb.Command, bool) {
 				Result: l.input}}}, true
 }
 
-func (l *load) workflowTask(client workflowservice.WorkflowServiceClient) {
+func (l *load) workflowTask(client workflowservice.WorkflowServiceClient, poller int) {
 	ctx, cancel := context.WithTimeout(l.polls, pollLimit)
 	defer cancel()
 	task, err := client.PollWorkflowTaskQueue(ctx, &workflowservice.PollWorkflowTaskQueueRequest{
-		Namespace: l.namespace, TaskQueue: l.queue, Identity: identity})
+		Namespace: l.namespace, TaskQueue: l.queue(poller), Identity: identity})
 	if err != nil {
 		l.failed("workflow poll", err)
 		return
@@ -167,7 +211,9 @@ func (l *load) workflowTask(client workflowservice.WorkflowServiceClient) {
 	for _, event := range task.GetHistory().GetEvents() {
 		events = append(events, event)
 	}
-	command, last := l.answer(has(events, enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED))
+	id := task.WorkflowExecution.WorkflowId
+	number, _ := strconv.Atoi(id[strings.LastIndexByte(id, '-')+1:])
+	command, last := l.answer(number, has(events, enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED))
 	if _, err = client.RespondWorkflowTaskCompleted(l.polls, &workflowservice.RespondWorkflowTaskCompletedRequest{
 		Namespace: l.namespace, TaskToken: task.TaskToken, Identity: identity,
 		Commands: []*commandpb.Command{command}}); err != nil {
@@ -175,18 +221,16 @@ func (l *load) workflowTask(client workflowservice.WorkflowServiceClient) {
 		return
 	}
 	if last {
-		id := task.WorkflowExecution.WorkflowId
-		number, _ := strconv.Atoi(id[strings.LastIndexByte(id, '-')+1:])
 		l.finished[number] = time.Since(l.began[number])
 		l.oneMore()
 	}
 }
 
-func (l *load) activityTask(client workflowservice.WorkflowServiceClient) {
+func (l *load) activityTask(client workflowservice.WorkflowServiceClient, poller int) {
 	ctx, cancel := context.WithTimeout(l.polls, pollLimit)
 	defer cancel()
 	task, err := client.PollActivityTaskQueue(ctx, &workflowservice.PollActivityTaskQueueRequest{
-		Namespace: l.namespace, TaskQueue: l.queue, Identity: identity})
+		Namespace: l.namespace, TaskQueue: l.queue(poller), Identity: identity})
 	if err != nil {
 		l.failed("activity poll", err)
 		return
@@ -200,12 +244,12 @@ func (l *load) activityTask(client workflowservice.WorkflowServiceClient) {
 	}
 }
 
-func (l *load) work(task func(workflowservice.WorkflowServiceClient)) {
+func (l *load) work(task func(workflowservice.WorkflowServiceClient, int)) {
 	for i := range l.pollers {
 		client := l.clients[i%len(l.clients)]
 		go func() {
 			for l.polls.Err() == nil {
-				task(client)
+				task(client, i)
 			}
 		}()
 	}
@@ -214,7 +258,7 @@ func (l *load) work(task func(workflowservice.WorkflowServiceClient)) {
 // startAll starts every workflow and answers how long that took.
 func (l *load) startAll(ctx context.Context) time.Duration {
 	began := time.Now()
-	var next atomic.Int64
+	var next, begun atomic.Int64
 	var group sync.WaitGroup
 	for i := range l.starters {
 		client := l.clients[i%len(l.clients)]
@@ -223,9 +267,10 @@ func (l *load) startAll(ctx context.Context) time.Duration {
 			defer group.Done()
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= l.n {
+				if i >= l.n || l.lasting > 0 && time.Since(began) >= l.lasting {
 					return
 				}
+				begun.Add(1)
 				if l.rate > 0 {
 					time.Sleep(time.Until(began.Add(time.Duration(float64(i) / l.rate * float64(time.Second)))))
 				}
@@ -234,7 +279,20 @@ func (l *load) startAll(ctx context.Context) time.Duration {
 		}()
 	}
 	group.Wait()
+	l.target.Store(begun.Load())
+	l.isOver()
 	return time.Since(began)
+}
+
+// made are those of all that there was time for.
+func made(all []time.Duration) []time.Duration {
+	some := make([]time.Duration, 0, len(all))
+	for _, d := range all {
+		if d > 0 {
+			some = append(some, d)
+		}
+	}
+	return some
 }
 
 func runLoad(s settings, out *report) bool {
@@ -261,26 +319,21 @@ func runLoad(s settings, out *report) bool {
 	after := measure(s.pids)
 	stop()
 
-	ended := make([]time.Duration, 0, s.n)
-	for _, d := range l.finished {
-		if d > 0 {
-			ended = append(ended, d)
-		}
-	}
+	ended, started := made(l.finished), made(l.started)
 	done := l.done.Load()
 	cpu := after.cpuSeconds - before.cpuSeconds
 	out.set("done", done)
 	out.set("errors", l.errors.Load())
 	out.set("elapsed_s", elapsed.Seconds())
 	out.set("workflows_per_s", float64(done)/elapsed.Seconds())
-	out.set("starts_per_s", float64(s.n)/starting.Seconds())
-	out.set("start_p50_ms", percentile(l.started, .5))
-	out.set("start_p99_ms", percentile(l.started, .99))
+	out.set("starts_per_s", float64(l.target.Load())/starting.Seconds())
+	out.set("start_p50_ms", percentile(started, .5))
+	out.set("start_p99_ms", percentile(started, .99))
 	out.set("e2e_p50_ms", percentile(ended, .5))
 	out.set("e2e_p99_ms", percentile(ended, .99))
 	out.set("server_cpu_s", cpu)
 	out.set("cpu_ms_per_workflow", cpu*1000/float64(max(done, 1)))
 	out.set("rss_before_kb", before.rssKB)
 	out.set("rss_after_kb", after.rssKB)
-	return done == int64(s.n)
+	return done == l.target.Load()
 }

@@ -29,11 +29,11 @@ import (
 type settings struct {
 	addr, namespace, mode, word string
 	n, starters, pollers, conns int
-	tenants                     int
+	tenants, queues, open       int
 	payload                     int
 	rate                        float64
 	pids                        []int
-	limit, hold                 time.Duration
+	limit, hold, lasting        time.Duration
 	asJSON                      bool
 }
 
@@ -49,8 +49,11 @@ func parse() settings {
 	flag.IntVar(&s.conns, "conns", 4, "connections")
 	flag.Float64Var(&s.rate, "rate", 0, "starts a second at most, evenly spaced; 0: as fast as the starters can")
 	flag.IntVar(&s.payload, "payload", 128, "input bytes")
+	flag.IntVar(&s.queues, "queues", 1, "task queues, of which workflows and pollers take turns")
+	flag.IntVar(&s.open, "open", 0, "workflows open at once at most; 0: however many the starters start")
 	flag.IntVar(&s.tenants, "tenants", 0, "fairness keys, with all priorities; 0: neither")
 	flag.DurationVar(&s.limit, "limit", 120*time.Second, "give up after")
+	flag.DurationVar(&s.lasting, "for", 0, "start no more after; -n is then only a bound; 0: all of -n")
 	flag.DurationVar(&s.hold, "hold", 5*time.Second, "how long -mode park holds its polls")
 	flag.BoolVar(&s.asJSON, "json", false, "print JSON")
 	list := flag.String("pids", "", "server process ids, comma separated")
@@ -59,6 +62,10 @@ func parse() settings {
 		if pid, err := strconv.Atoi(word); err == nil {
 			s.pids = append(s.pids, pid)
 		}
+	}
+	if s.queues < 1 || s.pollers < s.queues {
+		fmt.Fprintln(os.Stderr, "wfbench: each of -queues needs one of -pollers")
+		os.Exit(2)
 	}
 	if s.word == "" {
 		s.word = "w"
