@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -148,12 +149,14 @@ static void put_value(line *l, const tn_log_field *f, bool json)
 
 static void put_time(line *l)
 {
+    /* All digits of the milliseconds, so that lines stay below each other. */
     uint64_t now = tn_now_wall_ns();
-    tn_arena *arena = tn_arena_create(0);
-    char *text = tn_format_rfc3339_ns(arena, (int64_t)(now - now % TN_MS));
-    if (text)
-        putz(l, text);
-    tn_arena_destroy(arena);
+    time_t seconds = (time_t)(now / TN_SEC);
+    struct tm tm;
+    char text[64];
+    size_t n = gmtime_r(&seconds, &tm) ? strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm) : 0;
+    snprintf(text + n, sizeof text - n, ".%03uZ", (unsigned)(now % TN_SEC / TN_MS));
+    putz(l, text);
 }
 
 static void write_all(const char *p, size_t n)

@@ -97,6 +97,7 @@ static const struct {
 
 static const char *const service_names[TN_SERVICE_COUNT] = {"frontend", "history", "matching",
                                                             "worker"};
+const char *tn_service_name(uint32_t service) { return service_names[service]; }
 
 #define AUDIENCE_MAX 1023 /* as auth has room for */
 

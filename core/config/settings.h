@@ -40,6 +40,7 @@ enum {
     TN_SERVICE_WORKER,
     TN_SERVICE_COUNT
 };
+const char *tn_service_name(uint32_t service); /* as the configuration calls the role */
 #define TN_SETTINGS_STORES_MAX 16u
 #define TN_SETTINGS_LIST_MAX 32u
 

@@ -20,9 +20,6 @@
 
 enum { CATEGORY_TIMER = 2, CATEGORY_VISIBILITY = 4 };
 
-static const char *const role_names[TN_SERVICE_COUNT] = {"frontend", "history", "matching",
-                                                         "worker"};
-
 static void *make(tn_arena *arena, const ProtobufCMessageDescriptor *descriptor)
 {
     void *message = tn_arena_alloc(arena, descriptor->sizeof_message);
@@ -80,7 +77,7 @@ static Temporal__Server__Api__Cluster__V1__RingInfo *ring_info(tn_arena *arena, 
     const tn_member *const *all = hosts(&count);
     Temporal__Server__Api__Cluster__V1__RingInfo *ring =
         MAKE(arena, temporal__server__api__cluster__v1__ring_info);
-    ring->role = (char *)(uintptr_t)role_names[role];
+    ring->role = (char *)(uintptr_t)tn_service_name(role);
     ring->members = tn_arena_array(arena, count, sizeof(ring->members[0]));
     for (size_t i = 0; i < count; i++)
         if (has_role(all[i], role) && (!tn_members_on() || tn_member_serves(all[i])))
@@ -593,7 +590,7 @@ static Temporal__Server__Api__Health__V1__ServiceHealthDetail *role_health(tn_ar
     const tn_member *const *all = hosts(&count);
     Temporal__Server__Api__Health__V1__ServiceHealthDetail *out =
         MAKE(arena, temporal__server__api__health__v1__service_health_detail);
-    out->service = (char *)(uintptr_t)role_names[role];
+    out->service = (char *)(uintptr_t)tn_service_name(role);
     out->hosts = tn_arena_array(arena, count, sizeof(out->hosts[0]));
     out->state = NOT_SERVING;
     for (size_t i = 0; i < count; i++) {

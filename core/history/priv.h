@@ -161,6 +161,8 @@ struct tn_hloop { /* one a loop */
     size_t scans;           /* pages of wake rows being read */
     tn_list paused_scans;   /* waiting for their turn */
     tn_breakers breakers;
+    uint32_t regained; /* shards since regained_timer was started, whose end tells of them */
+    tn_loop_timer regained_timer;
 };
 
 /* An internal request: an hreq in an arena of its own. */
@@ -273,6 +275,7 @@ void tn_shard_assign(tn_shard *shard); /* taken or let go, as the ring and the m
  * so that nothing written before can still arrive.  Found to be another's: the shard is lost. */
 void tn_shard_doubt(tn_shard *shard, const char *why);
 void tn_shard_regain_init(tn_shard *shard);
+void tn_shard_tell_init(tn_hloop *hl);
 void tn_shard_regain_now(tn_shard *shard); /* it is to be ours: takes it, whoever had it */
 void tn_shard_reopen(tn_shard *shard);     /* let go, and taken again at once */
 /* it is another's from now on: soon nothing of it is served or believed */

@@ -14,6 +14,7 @@
 #include "client/shardmap.h"
 
 #define AGAIN_NS (200 * TN_MS)
+#define TELL_NS (500 * TN_MS)
 #define RELEASE_NS (100 * TN_MS)
 /* Under a new map a partition changes over with the first shard that is taken there.  That waits until its former owners
  * have heard of the map and written what they had in memory: whoever is later is fenced off. */
@@ -177,6 +178,24 @@ static void try_later(renewal *renew)
         tn_loop_timer_start(&renew->again, tn_now_mono_ns() + AGAIN_NS);
 }
 
+/* Where hosts come and go many shards do at a time, and that is what a cluster is for; in a store of one process it is a
+ * sign of a second one. */
+static void tell(tn_loop_timer *timer)
+{
+    tn_hloop *hl = TN_CONTAINER_OF(timer, tn_hloop, regained_timer);
+    TN_LOG(tn_client_is_alone() ? TN_LOG_WARN : TN_LOG_INFO, "history",
+           "shards of before have been taken again", TN_LOG_U("shards", hl->regained));
+    hl->regained = 0;
+}
+
+static void tell_soon(tn_hloop *hl)
+{
+    if (!hl->regained++)
+        tn_loop_timer_start(&hl->regained_timer, tn_now_mono_ns() + TELL_NS);
+}
+
+void tn_shard_tell_init(tn_hloop *hl) { tn_loop_timer_init(&hl->regained_timer, tell); }
+
 static void raised(tn_store_op *op)
 {
     renewal *renew = op->user;
@@ -190,8 +209,9 @@ static void raised(tn_store_op *op)
         shard->owned = true;
         shard->scanned_ns = 0; /* of the runs that were known no memory is left */
         shard->regained_ns = tn_now_mono_ns();
-        TN_LOG(shard->map ? TN_LOG_INFO : TN_LOG_WARN, "history", "the shard has been taken again",
+        TN_LOG(TN_LOG_DEBUG, "history", "the shard has been taken again",
                TN_LOG_U("shard", shard->id));
+        tell_soon(shard->hl);
     }
     finish(renew);
 }

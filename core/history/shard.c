@@ -382,6 +382,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_map_init(&hl->sleepers);
         tn_map_init(&hl->memories);
         tn_breakers_init(&hl->breakers);
+        tn_shard_tell_init(hl);
         tn_list_init(&hl->open);
         tn_list_init(&hl->closed);
         tn_list_init(&hl->paused_scans);
@@ -522,6 +523,7 @@ static void loop_clear(void *arg)
     tn_memories_clear(hl, NULL);
     tn_map_done(&hl->memories);
     tn_breakers_done(&hl->breakers);
+    tn_loop_timer_stop(&hl->regained_timer);
     for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count()) {
         tn_loop_timer_stop(&tn_shard_find(id)->wake_timer);
         tn_loop_timer_stop(&tn_shard_find(id)->regain_timer);

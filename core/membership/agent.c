@@ -303,17 +303,27 @@ static void packet_came(void *user, const char *ip, uint16_t port, const uint8_t
     run_swim();
 }
 
+static void roles_of(const tn_member *member, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = 0;
+    for (uint32_t i = 0; i < TN_SERVICE_COUNT; i++)
+        if (member->role_ports[i] && n < size)
+            n += (size_t)snprintf(text + n, size - n, n ? ",%s" : "%s", tn_service_name(i));
+}
+
 static void changed(void *user, const tn_member *member, tn_member_state before)
 {
     (void)user;
-    char id[37];
+    char id[37], roles[64];
     tn_uuid_format(member->host_id, id);
+    roles_of(member, roles, sizeof roles);
     TN_LOG(TN_LOG_INFO, "membership",
            tn_member_serves(member)   ? "member joined"
            : before == TN_MEMBER_LEFT ? "member comes"
                                       : "member serves no more",
-           TN_LOG_Z("host_id", id), TN_LOG_Z("ip", member->ip), TN_LOG_U("port", member->port),
-           TN_LOG_Z("state", tn_member_state_name(member->state)),
+           TN_LOG_Z("host_id", id), TN_LOG_Z("roles", roles), TN_LOG_Z("ip", member->ip),
+           TN_LOG_U("port", member->port), TN_LOG_Z("state", tn_member_state_name(member->state)),
            TN_LOG_Z("before", tn_member_state_name(before)),
            TN_LOG_U("draining", member->draining));
     if (!tn_loop_timer_active(&m.settle))

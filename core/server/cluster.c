@@ -3,6 +3,7 @@
  * says who they are.  A lone server has none of this. */
 #include "config.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -78,6 +79,19 @@ tn_status tn_cluster_join(const tn_args *args, const tn_settings *set, tn_error 
     tn_status status = tn_members_start(&o, err);
     joined = status == TN_OK;
     return status;
+}
+
+void tn_cluster_at(const tn_args *args, const tn_settings *set, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = 0;
+    for (uint32_t i = 0; i < TN_SERVICE_COUNT && n < size; i++) {
+        const tn_settings_service *service = &set->services[i];
+        const char *form = strchr(service->bind_ip, ':') ? "%s%s [%s]:%u" : "%s%s %s:%u";
+        if (tn_cluster_has(args, set, i))
+            n += (size_t)snprintf(text + n, size - n, form, n ? ", " : "", tn_service_name(i),
+                                  service->bind_ip, (unsigned)service->grpc_port);
+    }
 }
 
 void tn_cluster_drain(void)

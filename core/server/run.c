@@ -577,9 +577,14 @@ static void greet(const server *s)
         printf("Next step: temporal workflow list --address %s:%u\n", ip, port);
         fflush(stdout);
     }
-    TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("ip", ip), TN_LOG_U("port", port),
-           TN_LOG_U("shards", s->shards), TN_LOG_U("loops", tn_loops_count()));
-    tn_notify("READY=1\nSTATUS=serving at %s:%u", ip, port);
+    char at[256];
+    if (s->cluster)
+        tn_cluster_at(s->args, s->settings, at, sizeof at);
+    else
+        snprintf(at, sizeof at, "%s:%u", ip, port);
+    TN_LOG(TN_LOG_INFO, "server", "serving", TN_LOG_Z("at", at), TN_LOG_U("shards", s->shards),
+           TN_LOG_U("loops", tn_loops_count()));
+    tn_notify("READY=1\nSTATUS=serving at %s", at);
 }
 
 static int start(server *s)

@@ -127,7 +127,7 @@ else
     check "the old server has lost its shards" grep -q "another process has taken this shard" "$WORK/server.log"
     # It tries to take them back, and is told that they have moved.
     check "the old server is told so" eventually grep -q "the shard has been moved to another store" "$WORK/server.log"
-    check "no shard came back" test "$(grep -c 'the shard has been taken again' "$WORK/server.log")" = 0
+    check "no shard came back" test "$(grep -c 'have been taken again' "$WORK/server.log")" = 0
     kill "$working" 2>/dev/null
     wait "$working" 2>/dev/null
     stop_server "$SERVER_PID"
