@@ -425,6 +425,12 @@ void tn_intake_dispatch(tn_call *call)
         call->method->handle(call);
 }
 
+static double served_now(void *user)
+{
+    (void)user;
+    return (double)atomic_load_explicit(&in_service, memory_order_relaxed);
+}
+
 void tn_intake_register(void)
 {
     static const tn_rpc_method methods[] = {
@@ -457,6 +463,9 @@ void tn_intake_register(void)
         {TN_INTERNAL_NAMESPACE, &tenon__namespace_call__descriptor, &tenon__done__descriptor,
          TN_RPC_INTERNAL | TN_RPC_ANY_PORT, namespace_call, NULL},
     };
+    tn_metrics_gauge_fn("tenon_internode_calls_in_service",
+                        "calls of other hosts that this one works on (history; without long polls)",
+                        NULL, 0, served_now, NULL);
     shed_calls =
         tn_metrics_counter("tenon_internode_calls_shed",
                            "calls of other hosts that were refused since too many wait", NULL, 0);

@@ -52,6 +52,7 @@ tn_wf *tn_wf_get(tn_shard *shard, tn_str ns_id, tn_str workflow_id)
         memcpy(wf->key, key.p, key.n);
         tn_list_init(&wf->queue);
         tn_list_init(&wf->paused);
+        tn_list_init(&wf->late);
         tn_list_init(&wf->runs);
         tn_map_insert(&shard->hl->wfs, &wf->link, tn_blob_from(wf->key, key.n));
     }
@@ -64,6 +65,7 @@ void tn_wf_maybe_drop(tn_wf *wf)
     if (wf->busy || wf->stepping || !tn_list_empty(&wf->paused) || !tn_list_empty(&wf->queue) ||
         !tn_list_empty(&wf->runs))
         return;
+    tn_late_forget(wf);
     tn_map_remove(&wf->shard->hl->wfs, &wf->link);
     free(wf->ns_id);
     free(wf->workflow_id);
@@ -250,7 +252,8 @@ void tn_cache_shrink(tn_hloop *hl)
 typedef struct load {
     tn_arena *arena;
     tn_wf *wf;
-    tn_hreq *req;
+    tn_hreq *req;           /* NULL: whoever wanted it has been told that his time is over */
+    const tn_namespace *ns; /* whose name the account has */
     uint8_t run_id[16];
     bool run_wanted; /* run_id says which; else the current-run row alone */
     bool elsewhere;  /* the run is another workflow's */
@@ -271,12 +274,26 @@ static load *load_begin(tn_wf *wf, tn_hreq *req)
     ld->req = req;
     ld->op.user = ld;
     ld->op.arena = arena;
-    ld->op.account = tn_door_account(req, req ? req->ns : NULL, wf->shard->id);
+    ld->ns = tn_namespace_ref(req->ns);
+    ld->op.account = tn_door_account(req, ld->ns, wf->shard->id);
     ld->wake_ns = UINT64_MAX;
     ld->epoch = wf->shard->epoch;
     wf->busy = true;
+    wf->load = ld;
     wf->shard->hl->txns++;
+    tn_late_watch(wf);
     return ld;
+}
+
+/* What is read is of use to those behind him, and to whoever asks next. */
+void tn_load_leave(tn_wf *wf)
+{
+    load *ld = wf->load;
+    tn_hreq *req = ld ? ld->req : NULL;
+    if (!req || !tn_req_in_vain(req))
+        return;
+    ld->req = NULL;
+    tn_req_finish(req, tn_req_nobody_waits(req));
 }
 
 /* The run could not be read.  What the role asked itself is asked again when the store may have recovered; a task
@@ -289,6 +306,11 @@ static void load_gave_up(load *ld, tn_hreq *req, const tn_fault *fault)
                    fault->code == TN_GRPC_RESOURCE_EXHAUSTED ||
                    fault->code == TN_GRPC_DEADLINE_EXCEEDED;
     uint8_t run_id[16];
+    if (!req) {
+        if (passing && !hl->stopping && ld->run_wanted)
+            tn_iop_send_later(tn_iop_create(wf, ld->run_id, TN_IOP_WAKE), TN_SEC);
+        return;
+    }
     if (req->op >= 100) {
         tn_iop *iop = TN_CONTAINER_OF(req, tn_iop, req);
         if (fault->code != TN_GRPC_NOT_FOUND) /* deleted meanwhile */
@@ -317,10 +339,12 @@ static void load_end(load *ld, const tn_fault *fault)
     tn_wf *wf = ld->wf;
     tn_hreq *req = ld->req;
     wf->shard->hl->txns--;
+    wf->load = NULL;
     if (fault) {
-        load_gave_up(ld, req, tn_fault_copy(req->arena, fault));
+        load_gave_up(ld, req, tn_fault_copy(req ? req->arena : ld->arena, fault));
         req = NULL;
     }
+    tn_namespace_unref(ld->ns);
     tn_arena_destroy(ld->arena);
     tn_wf_resume(wf, req);
 }
@@ -513,7 +537,8 @@ static void records_loaded(tn_store_op *op)
     }
     tn_ms_set_owned_since(run->ms, ld->wf->shard->owned_since_ns);
     tn_memory_recall(run);
-    offered_before(run->ms, ld->req);
+    if (ld->req)
+        offered_before(run->ms, ld->req);
     tn_run_account(run);
     tn_run_effects(run);
     load_end(ld, NULL);

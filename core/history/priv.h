@@ -94,6 +94,8 @@ struct tn_wf {
     tn_list queue; /* hreqs */
     tn_list runs;
     tn_list paused; /* shard->paused */
+    tn_list late;   /* hloop->late: somebody may wait in vain */
+    struct load *load;
     /* the current run's row */
     bool current_known, current_exists;
     uint64_t current_version;
@@ -160,6 +162,8 @@ struct tn_hloop { /* one a loop */
     size_t wakes_in_flight; /* runs being woken by scans */
     size_t scans;           /* pages of wake rows being read */
     tn_list paused_scans;   /* waiting for their turn */
+    tn_list late;           /* late.c: workflows with requests that wait */
+    tn_loop_timer late_timer;
     tn_breakers breakers;
     uint32_t regained; /* shards since regained_timer was started, whose end tells of them */
     tn_loop_timer regained_timer;
@@ -331,6 +335,17 @@ tn_status tn_wf_learn_current(tn_wf *wf, tn_arena *arena, const tn_row *row,
                               tn_error *err) TN_WARN_UNUSED;
 /* Loads for a request; the request is served again when done.  */
 void tn_load_current(tn_wf *wf, tn_hreq *req);
+/* late.c */
+bool tn_req_late(const tn_hreq *req);    /* its time is over */
+bool tn_req_expired(const tn_hreq *req); /* ... or its caller has gone */
+/* ... and nothing of it has been done, so that it may be told so. */
+bool tn_req_in_vain(const tn_hreq *req);
+const tn_fault *tn_req_nobody_waits(const tn_hreq *req);
+void tn_late_watch(tn_wf *wf); /* while requests wait in its queue or for its load */
+void tn_late_forget(tn_wf *wf);
+void tn_late_init(tn_hloop *hl);
+/* Whoever the workflow's load is for, if it is under way and he waits in vain, is answered: it goes on without him. */
+void tn_load_leave(tn_wf *wf);
 void tn_load_run(tn_wf *wf, const uint8_t run_id[16], tn_hreq *req);
 /* Whose runs they are: the digest in each run's first record. */
 #define TN_HOME_BYTES 16u

@@ -146,25 +146,6 @@ static void drop_doomed(tn_wf *wf)
     }
 }
 
-/* Ours have no deadline: none, or that of nobody. */
-static bool request_late(const tn_hreq *req)
-{
-    return req->op < 100 && req->deadline_mono_ns && req->deadline_mono_ns != UINT64_MAX &&
-           req->deadline_mono_ns <= tn_now_mono_ns();
-}
-
-static bool request_expired(const tn_hreq *req)
-{
-    return (req->op < 100 && req->call && tn_call_cancelled(req->call)) || request_late(req);
-}
-
-static const tn_fault *nobody_waits(const tn_hreq *req)
-{
-    return request_late(req)
-               ? tn_fault_make(req->arena, TN_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded")
-               : tn_fault_make(req->arena, TN_GRPC_CANCELLED, "the caller has gone");
-}
-
 /* Its turn has come too late, after others or the store, and nothing of it has been done.  Tasks on their way to a worker
  * say themselves what becomes of them, and so do updates. */
 static bool turn_is_late(const tn_hreq *req)
@@ -177,7 +158,7 @@ static bool turn_is_late(const tn_hreq *req)
     case TN_HOP_UPDATE_WITH_START:
         return false;
     default:
-        return !req->progress && request_late(req);
+        return !req->progress && tn_req_late(req);
     }
 }
 
@@ -188,6 +169,7 @@ void tn_wf_step(tn_wf *wf)
         return;
     if (wf->shard->renewing && !wf->shard->hl->stopping) {
         tn_shard_pause(wf);
+        tn_late_watch(wf);
         return;
     }
     wf->stepping = true;
@@ -206,7 +188,7 @@ void tn_wf_step(tn_wf *wf)
             tn_req_finish(req, tn_fault_unavailable(req->arena,
                                                     "shard is not owned by this host, try again"));
         } else if (turn_is_late(req))
-            tn_req_finish(req, nobody_waits(req));
+            tn_req_finish(req, tn_req_nobody_waits(req));
         else if (req->ns)
             serve(wf, req);
         else /* the namespace is gone, and its runs with it */
@@ -215,6 +197,7 @@ void tn_wf_step(tn_wf *wf)
     wf->stepping = false;
     if (wf->shard->renewing && !wf->busy && !wf->shard->hl->stopping)
         tn_shard_pause(wf);
+    tn_late_watch(wf);
     tn_wf_maybe_drop(wf);
 }
 
@@ -280,9 +263,9 @@ void tn_history_submit(tn_hreq *req)
             req, tn_fault_unavailable(req->arena, "shard is not owned by this host, try again"));
         return;
     }
-    if (request_expired(req)) {
+    if (tn_req_expired(req)) {
         offer_again(shard, req);
-        tn_req_finish(req, nobody_waits(req));
+        tn_req_finish(req, tn_req_nobody_waits(req));
         return;
     }
     if (whole)

@@ -386,6 +386,7 @@ tn_status tn_history_start(const tn_history_options *options, tn_error *err)
         tn_list_init(&hl->open);
         tn_list_init(&hl->closed);
         tn_list_init(&hl->paused_scans);
+        tn_late_init(hl);
         tn_rng_seed_random(&hl->rng);
     }
     atomic_store_explicit(&hloops, all, memory_order_release);

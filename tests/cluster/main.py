@@ -14,6 +14,7 @@ import traceback
 
 import chaos
 import cost
+import deadlines
 import drains
 import exits
 import loops
@@ -32,8 +33,8 @@ import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "warm", "exits"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "tls", "loops", "strangers", "units", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "warm", "exits"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "tls", "loops", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu", "scaling"]
 
 
@@ -73,7 +74,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"deadlines": deadlines.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):
