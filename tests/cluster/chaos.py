@@ -10,15 +10,18 @@ import subprocess
 import sys
 import time
 
+import promises_test
 import scheduled_test
 from fleet import SHARDS, Balancer
 from parts import judged, load_of
 from scheduled import Scheduled
+from server import DIE_WITH_PARENT
 from sticky import Sticky
 from world import Log
 
 
 CLOCK_NS = 5 * 10**9
+GO_SECONDS = 120  # of chaos, from which on the Go SDK is part of the load
 
 
 def clock_library(folder):
@@ -136,16 +139,17 @@ class Chaos:
 
 
 class Official:
-    """sdkload.py: clients and workers of the SDK, in a process of their own."""
+    """sdkload.py or goload.py: clients and workers of an SDK, in a process of their own."""
 
-    def __init__(self, address, seed, starters, path):
-        self.words = ["--address", address, "--seed", str(seed), "--starters", str(starters)]
+    def __init__(self, name, path, **words):
+        self.script = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+        self.words = [text for word, value in words.items() for text in ("--" + word.replace("_", "-"), str(value))]
         self.path, self.process = path, None
 
     async def begin(self):
         with open(self.path + ".err", "w") as errors:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "sdkload.py"), *self.words,
+                *DIE_WITH_PARENT, sys.executable, self.script, *self.words,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, limit=1 << 24)
 
     async def finish(self):
@@ -173,22 +177,43 @@ def check(report, name, wrong, good, text):
     report.check(name, not wrong and good, text)
 
 
-async def settle(report, scheduled, official):
+def go_program(report, arguments, folder):
+    """The Go SDK's load, built; None where it is left out: building it takes longer than a short chaos."""
+    if arguments.seconds < GO_SECONDS:
+        return None
+    program = os.path.join(folder, "go-load")
+    built = subprocess.run([os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "sdk", "go", "chaos", "build"), program],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if built.returncode == 77:
+        report.say("no load of the Go SDK: " + built.stdout.splitlines()[0])
+        return None
+    if built.returncode:
+        report.check("the Go SDK's load", False, built.stdout[-400:])
+        return None
+    return program
+
+
+async def settle(report, scheduled, officials):
     """The ends of the other loads, after which nobody of theirs calls any more."""
     began = time.monotonic()
-    _, found = await asyncio.gather(scheduled.finish(), official.finish())
-    report.say(f"schedules and the SDK's load at rest, and its histories judged, {time.monotonic() - began:.0f} s after the last fault")
+    _, *found = await asyncio.gather(scheduled.finish(), *[official.finish() for official in officials.values()])
+    report.say(f"schedules and the SDKs' loads at rest, and its histories judged, {time.monotonic() - began:.0f} s after the last fault")
     wrong, actions, lives = await scheduled.judged()
     check(report, "schedules in chaos", wrong, actions > 0, f"{lives} schedules, {actions} actions, {scheduled.calls} acknowledged calls, "
           f"{sum(len(life.triggers) for life in scheduled.lives)} triggers, {len(wrong)} violations")
-    counts = found["counts"]
-    check(report, "the SDK's load in chaos", found["wrong"], counts.get("ended", 0) > 0 and counts.get("replays", 0) > 0,
-          f"{told(counts)}; failed tasks: {told(found['failures']) or 'none'}; {found.get('violations', 1)} violations; "
-          f"{found.get('drain_s', 0):.0f} s for what was left, {found.get('judge_s', 0):.0f} s to judge")
+    for name, its in zip(officials, found):
+        counts = its["counts"]
+        check(report, f"{name}'s load in chaos", its["wrong"], counts.get("ended", 0) > 0 and counts.get("replays", 0) > 0,
+              f"{told(counts)}; failed tasks: {told(its['failures']) or 'none'}; {its.get('violations', 1)} violations; "
+              f"{its.get('drain_s', 0):.0f} s for what was left, {its.get('judge_s', 0):.0f} s to judge")
+
 
 async def play(arguments, report, fleet):
     unnoticed = scheduled_test.failures()
     check(report, "the judge of schedules", unnoticed, True, f"{len(scheduled_test.DAMAGES)} damages, {len(unnoticed)} not found")
+    unnoticed = promises_test.failures()
+    check(report, "the judge of the SDKs' loads", unnoticed, True, f"{len(promises_test.DAMAGES)} damages, {len(unnoticed)} not found")
+    program = go_program(report, arguments, fleet.folder)
     paths = os.path.join(fleet.folder, "log"), os.path.join(fleet.folder, "effects")
     balancer = await Balancer(fleet.addresses(), fleet.ports.take()).start()
     world = Sticky(balancer.address, Log(paths[0]), Log(paths[1]), arguments.seed)
@@ -197,25 +222,31 @@ async def play(arguments, report, fleet):
     long = arguments.seconds >= 300
     scheduled = Scheduled(balancer.address, os.path.join(fleet.folder, "schedules"), random.Random(arguments.seed),
                           slack_ns / 2 / 10**9)
-    official = Official(balancer.address, arguments.seed, 12 if long else 6, os.path.join(fleet.folder, "sdkload"))
+    common = {"address": balancer.address, "seed": arguments.seed, "slack_ns": slack_ns}
+    officials = {"the SDK": Official("sdkload", os.path.join(fleet.folder, "sdkload"), **common, starters=12 if long else 6)}
+    if program:
+        officials["the Go SDK"] = Official("goload", os.path.join(fleet.folder, "goload"), **common, starters=10, program=program,
+                                           folder=fleet.folder)
     tasks = load_of(world)
     tasks["workers"] += [asyncio.create_task(world.sticky_worker(f"sticky{i}")) for i in range(3)]
     try:
         await scheduled.begin(2 if long else 1)
-        await official.begin()
+        for official in officials.values():
+            await official.begin()
         chaos = Chaos(fleet, arguments.seed, os.path.join(os.path.dirname(os.path.abspath(arguments.tenond)), "tenonctl"), long)
         await asyncio.sleep(1)
         await chaos.run(arguments.seconds)
-        took = await asyncio.to_thread(fleet.wait, len(fleet.members))
+        took = await asyncio.to_thread(fleet.wait, len(fleet.members), None, 120)
         report.check("all meet again", True, f"{took:.2f} s after the last fault")
         report.say(f"{world.sticky_tasks} tasks of sticky queues, {world.deaths} of their workers died, {len(world.returned)} tasks timed out "
                    f"there and came back, {world.queries} queries were answered")
-        settled = asyncio.create_task(settle(report, scheduled, official))
+        settled = asyncio.create_task(settle(report, scheduled, officials))
         await judged(report, "chaos", world, tasks, paths, 120,
                      f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({told(chaos.counts)})", clock_slack_ns=slack_ns,
                      others=settled)
     finally:
-        official.abandon()
+        for official in officials.values():
+            official.abandon()
     bad = fleet.end()
     report.check("stop after chaos", not bad, f"{', '.join(bad)} did not end well" if bad else "all with status 0")
     balancer.close()

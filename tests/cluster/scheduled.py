@@ -24,11 +24,12 @@ from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceCl
 
 import fleet  # noqa: F401  it tells where tests/crash is
 from judge import CLOSING, KIND, Judge, read_history
+from promises import Patience
 from world import NAMESPACE
 
 POLICIES = {"allow": 6, "buffer": 3, "skip": 1}
 QUEUE = "scheduled"
-PATIENCE = 240  # seconds in which a call must come through
+PATIENCE = 240  # seconds in which anything must come through: a slow machine is no verdict
 TRIGGERED = 1_000_000_000  # triggers are for moments of the past, each its own
 STANDING = {"allow": 1, "buffer": 2, "skip": 1}  # the seconds between the moments of schedules that live through all of it
 
@@ -70,7 +71,7 @@ class Scheduled:
         self.address, self.dice, self.slack = address, dice, slack_s
         self.pad = slack_s + 1
         self.lives, self.wrong, self.calls = [], [], 0
-        self.enough, self.stop = asyncio.Event(), asyncio.Event()
+        self.enough, self.stop, self.patience = asyncio.Event(), asyncio.Event(), Patience(PATIENCE)
         self.seen, self.runs, self.ending = {}, {}, {}  # by workflow id: when; its run; when it was first asked to end
         self.log, self.tasks, self.service = open(path, "a", buffering=1), [], None
 
@@ -91,14 +92,16 @@ class Scheduled:
     async def insist(self, method, request, enough=()):
         """The same call until it is acknowledged: its request id stays the same.  (first asked, answered, answer)"""
         asked = time.time()
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        while True:
             answer = await self.call(method, request)
             if not isinstance(answer, RPCStatusCode) or answer in enough:
                 self.calls += 1
+                self.patience.progress()
                 self.note(method=method, id=getattr(request, "schedule_id", ""), asked=asked, answered=time.time(),
                           last=str(answer) if isinstance(answer, RPCStatusCode) else "ok")
                 return asked, time.time(), answer
+            if self.patience.over():
+                break
             await asyncio.sleep(0.1)
         self.wrong.append(f"{method} of {getattr(request, 'schedule_id', '')} is never acknowledged: {answer}")
         raise TimeoutError(method)
@@ -142,12 +145,15 @@ class Scheduled:
 
     async def pause(self, life):
         """Once nothing of it waits to be started: what waits while it is paused is dropped."""
-        end = time.monotonic() + PATIENCE
+        stuck, taken = Patience(PATIENCE), -1
         while True:
             found = await self.describe(life)
             if not found.info.buffer_size and found.info.future_action_times:
                 break
-            if time.monotonic() > end:
+            if found.info.action_count != taken:
+                taken = found.info.action_count
+                stuck.progress()
+            if stuck.over():
                 self.wrong.append(f"{life.name}: {found.info.buffer_size} actions wait and are never taken")
                 break
             await asyncio.sleep(0.2)
@@ -161,8 +167,11 @@ class Scheduled:
 
     async def delete(self, life):
         """Paused, and once what it must have started was seen."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end and self.missing(life):
+        stuck, left = Patience(PATIENCE), -1
+        while (missing := self.missing(life)) and not stuck.over():
+            if len(missing) != left:
+                left = len(missing)
+                stuck.progress()
             await asyncio.sleep(0.2)
         await self.turn(life, "delete_schedule", ws.DeleteScheduleRequest(namespace=NAMESPACE, schedule_id=life.name), 0,
                         enough=(RPCStatusCode.NOT_FOUND,))
@@ -261,13 +270,16 @@ class Scheduled:
         for result in await asyncio.gather(*self.tasks, return_exceptions=True):
             if isinstance(result, Exception) and not isinstance(result, TimeoutError):
                 raise result
-        end, before = time.monotonic() + PATIENCE, -1
-        while time.monotonic() < end:
+        stuck, before = Patience(PATIENCE), None
+        while not stuck.over():
             open_still = self.seen.keys() - self.ending.keys()
             missing = set().union(*[self.missing(life) for life in self.lives])
-            if not open_still and not missing and before == len(self.seen):
+            now = len(self.seen), len(self.ending)
+            if not open_still and not missing and before == now:
                 break
-            before = len(self.seen)
+            if before != now:
+                before = now
+                stuck.progress()
             await asyncio.sleep(2)
         for life in self.lives:
             life.ended = await self.at_rest(life) if life.name.startswith("standing-") and life.turns else None
@@ -275,19 +287,22 @@ class Scheduled:
         await asyncio.gather(*self.workers, return_exceptions=True)
 
     async def at_rest(self, life):
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        stuck, taken = Patience(PATIENCE), -1
+        while not stuck.over():
             found = await self.describe(life)
             if not found.info.buffer_size and not found.info.running_workflows:
                 return found
+            if found.info.action_count != taken:
+                taken = found.info.action_count
+                stuck.progress()
             await asyncio.sleep(0.2)
         self.wrong.append(f"{life.name} does not come to rest")
         return found
 
     async def listed(self, life):
         """(workflow id, run) of all its runs; lists follow a little later."""
-        end, found = time.monotonic() + 60, None
-        while time.monotonic() < end:
+        stuck, most = Patience(60), -1
+        while True:
             found, token = [], b""
             while True:
                 page = (await self.insist("list_workflow_executions", ws.ListWorkflowExecutionsRequest(
@@ -296,7 +311,10 @@ class Scheduled:
                 token = page.next_page_token
                 if not token:
                     break
-            if {name for name, _ in found} >= {name for name in self.seen if of_life(life, name)}:
+            if len(found) > most:
+                most = len(found)
+                stuck.progress()
+            if {name for name, _ in found} >= {name for name in self.seen if of_life(life, name)} or stuck.over():
                 break
             await asyncio.sleep(0.5)
         return found

@@ -24,32 +24,33 @@ from temporalio.exceptions import WorkflowAlreadyStartedError  # noqa: E402
 from temporalio.service import RPCError, RPCStatusCode  # noqa: E402
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker  # noqa: E402
 
-from judge import CLOSING, KIND, Judge, children_of, read_history  # noqa: E402
+from judge import KIND, read_history  # noqa: E402
+from promises import Patience, Promises, Reader  # noqa: E402
 from sdkflows import ACTIVITIES, KINDS, SECONDS, WAITS, WORKFLOWS, Planned, Plan, result_of  # noqa: E402
 
 QUEUE = "official"
-PATIENCE = 300  # seconds in which a call must come through
-FOREVER = 600  # seconds in which a workflow must end once faults have
+PATIENCE = Patience(300)  # in which any call must come through: a slow machine is no verdict
 TRANSIENT = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.ABORTED,
              RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL}
 NON_DETERMINISM = enums.WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR
 
 
-async def insist(make, fault=None):
-    """Its result, however often it must be asked."""
-    end = time.monotonic() + PATIENCE
+async def insist(make):
+    """Its result, however often it must be asked, as long as anything comes through at all."""
     while True:
         try:
-            return await make()
+            answer = await make()
+            PATIENCE.progress()
+            return answer
         except RPCError as error:
-            if error.status not in TRANSIENT or time.monotonic() > end:
+            if error.status not in TRANSIENT or PATIENCE.over():
                 raise
-        except (asyncio.TimeoutError, *(fault or ())):
-            if time.monotonic() > end:
+        except asyncio.TimeoutError:
+            if PATIENCE.over():
                 raise
         except Exception as error:
             # The SDK's words for an update whose call it gave up, and for a first connection that is refused.
-            if type(error).__name__ not in ("WorkflowUpdateRPCTimeoutOrCancelledError", "RuntimeError") or time.monotonic() > end:
+            if type(error).__name__ not in ("WorkflowUpdateRPCTimeoutOrCancelledError", "RuntimeError") or PATIENCE.over():
                 raise
         await asyncio.sleep(0.1)
 
@@ -59,9 +60,20 @@ async def connected(address):
 
 
 class Load:
-    def __init__(self, client, seed):
+    def __init__(self, client, seed, slack_ns):
+        self.slack_ns, self.entries = slack_ns, []  # each try of a call, for the judge
         self.client, self.dice, self.enough = client, random.Random(seed), asyncio.Event()
         self.wrong, self.counts, self.started = [], collections.Counter(), []
+
+    def noted(self, what, workflow, make, **facts):
+        """That call, each try of which is known to the judge."""
+        async def tried():
+            entry = {"what": what, "workflow": workflow, "outcome": "unknown", "asked": time.time(), **facts}
+            self.entries.append(entry)
+            answer = await make()
+            entry.update(outcome="ok", answered=time.time(), answer=answer)
+            return answer
+        return tried
 
     def plan(self):
         kinds, shares = list(KINDS), list(KINDS.values())
@@ -94,7 +106,9 @@ class Load:
     async def update(self, handle, value):
         """Twice asked under one id: it is done once."""
         limit = timedelta(seconds=10)
-        doubled = await insist(lambda: handle.execute_update(Planned.add, value, id=f"u{value}", rpc_timeout=limit))
+        name = f"u{value}"
+        doubled = await insist(self.noted("update", handle.id, lambda: handle.execute_update(
+            Planned.add, value, id=name, rpc_timeout=limit), update=name))
         if doubled != 2 * value:
             self.wrong.append(f"{handle.id}: the update {value} was answered with {doubled}")
         self.counts["updates"] += 1
@@ -109,7 +123,7 @@ class Load:
     async def query(self, handle, least):
         """What was acknowledged before is seen."""
         try:
-            seen = await insist(lambda: handle.query(Planned.state, rpc_timeout=timedelta(seconds=10)))
+            seen = await insist(self.noted("query", handle.id, lambda: handle.query(Planned.state, rpc_timeout=timedelta(seconds=10))))
         except WorkflowQueryFailedError as error:
             self.wrong.append(f"{handle.id}: the query failed: {error}")
             return
@@ -128,7 +142,7 @@ class Load:
 
     async def talk(self, handle, plan):
         for value in range(1, plan.signals + 1):
-            await self.unless_ended(lambda v=value: handle.signal(Planned.number, v))
+            await self.unless_ended(self.noted("signal", handle.id, lambda v=value: handle.signal(Planned.number, v), number=value))
             self.counts["signals"] += 1
             if value < plan.signals and self.dice.random() < 0.3:
                 await self.query(handle, value)
@@ -140,15 +154,16 @@ class Load:
     async def one(self, workflow_id, plan):
         self.started.append(workflow_id)
         self.counts["started"] += 1
-        await self.talk(await insist(lambda: self.start(workflow_id, plan)), plan)
+        await self.talk(await insist(self.noted("start", workflow_id, lambda: self.start(workflow_id, plan))), plan)
         handle = self.client.get_workflow_handle(workflow_id)
         if plan.waits:
             await self.until_it_waits(workflow_id)
-            await self.unless_ended(handle.cancel)
+            await self.unless_ended(self.noted("cancel", workflow_id, handle.cancel))
             self.counts["cancels"] += 1
         try:
-            result = await insist(lambda: asyncio.wait_for(
-                self.client.get_workflow_handle(workflow_id, result_type=int).result(rpc_timeout=timedelta(seconds=30)), FOREVER))
+            result = await insist(self.noted("result", workflow_id, lambda: asyncio.wait_for(
+                self.client.get_workflow_handle(workflow_id, result_type=int).result(rpc_timeout=timedelta(seconds=30)), 60),
+                wanted=result_of(plan)))
         except WorkflowFailureError as error:
             self.wrong.append(f"{workflow_id}: failed: {error.cause!r}")
             return
@@ -159,9 +174,13 @@ class Load:
     async def until_it_waits(self, workflow_id):
         """A cancel before that would meet it in its steps, or in a run that continues as another.  The history decides: a query may
         see what its next workflow task has yet to do, and then the cancel comes with that task."""
-        end = time.monotonic() + FOREVER
-        while time.monotonic() < end:
+        stuck = Patience(PATIENCE.seconds)
+        known = 0
+        while not stuck.over():
             events = await insist(lambda: read_history(self.client.workflow_service, workflow_id, ""))
+            if len(events) != known:
+                known = len(events)
+                stuck.progress()
             if any(event.timer_started_event_attributes.start_to_fire_timeout.seconds == WAITS for event in events):
                 return
             await asyncio.sleep(0.5)
@@ -184,29 +203,10 @@ class Load:
 
     # ---- the end ----
 
-    async def histories(self):
-        """Of all runs, children and those that continue others, too: (workflow id, run, events)."""
-        left = [(workflow_id, "") for workflow_id in self.started]
-        while left:
-            workflow_id, run = left.pop()
-            handle = self.client.get_workflow_handle(workflow_id, run_id=run or None)
-            if not run:
-                run = (await insist(handle.describe)).raw_description.workflow_execution_info.first_run_id
-            events = await insist(lambda: read_history(self.client.workflow_service, workflow_id, run))
-            then = events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
-            if then:
-                left.append((workflow_id, then))
-            left += [(name, child) for child, name in children_of(events).items()]
-            yield workflow_id, run, events
-
-    async def judged(self):
-        book, replayer = Judge(), Replayer(workflows=WORKFLOWS, workflow_runner=UnsandboxedWorkflowRunner())
-        failures = collections.Counter()
-        async for workflow_id, run, events in self.histories():
-            name = f"{workflow_id}/{run}"
-            book.history(name, events)
-            if events[-1].event_type not in CLOSING:
-                book.violated("R12", f"{name} did not end")
+    def look(self, book, failures):
+        """At what only the SDK's histories tell."""
+        for run, events in book.histories.items():
+            name = f"{book.workflows[run]}/{run}"
             for event in events:
                 if event.event_type == KIND.EVENT_TYPE_WORKFLOW_TASK_FAILED:
                     attributes = event.workflow_task_failed_event_attributes
@@ -215,11 +215,38 @@ class Load:
                         self.wrong.append(f"{name}: non-determinism: {attributes.failure.message}")
                 self.counts["sticky time-outs"] += event.workflow_task_timed_out_event_attributes.timeout_type == \
                     enums.TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
-            replayed = await replayer.replay_workflow(WorkflowHistory(workflow_id, events), raise_on_replay_failure=False)
+                self.counts["timers"] += event.event_type == KIND.EVENT_TYPE_TIMER_FIRED
+                self.counts["time-outs of activities"] += event.event_type == KIND.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
+
+    def log(self):
+        """The calls as promises.py wants them: what each was answered with is known once all is."""
+        for entry in self.entries:
+            answer = entry.pop("answer", None)
+            if entry["what"] == "start" and answer:
+                entry["run"] = answer.run_id
+            elif entry["what"] == "query" and answer:
+                entry["seen"] = answer[1]
+            elif entry["what"] in ("update", "result"):
+                entry["value"] = answer
+        return self.entries
+
+    async def judged(self):
+        book, failures = Promises(), collections.Counter()
+        reader, entries = Reader(self.client.workflow_service), self.log()
+        roots = {(entry["workflow"], entry["run"]) for entry in entries if entry["what"] == "start" and entry["outcome"] == "ok"}
+        await reader.all(sorted(roots), book)
+        book.calls(entries)
+        book.families()
+        book.one_at_a_time(await reader.listed(QUEUE, book.histories.keys()), self.slack_ns)
+        self.look(book, failures)
+        replayer = Replayer(workflows=WORKFLOWS, workflow_runner=UnsandboxedWorkflowRunner())
+        for run, events in book.histories.items():
+            replayed = await replayer.replay_workflow(WorkflowHistory(book.workflows[run], events), raise_on_replay_failure=False)
             self.counts["replays"] += 1
             if replayed.replay_failure:
-                self.wrong.append(f"{name} does not replay: {replayed.replay_failure}")
+                self.wrong.append(f"{book.workflows[run]}/{run} does not replay: {replayed.replay_failure}")
         self.wrong += book.violations
+        self.counts["acknowledged calls"] = sum(entry["outcome"] == "ok" for entry in entries)
         return failures
 
 
@@ -234,10 +261,11 @@ async def main():
     parser.add_argument("--address", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--starters", type=int, default=8)
+    parser.add_argument("--slack-ns", type=int, default=0, help="by how much servers' clocks are made to differ")
     parser.add_argument("--pause", type=float, default=1.0, help="at most so many seconds between two workflows of a starter")
     arguments = parser.parse_args()
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)
-    load = Load(await connected(arguments.address), arguments.seed)
+    load = Load(await connected(arguments.address), arguments.seed, arguments.slack_ns)
     began = time.monotonic()
     async with await load.worker(50), await load.worker(500):
         guest = asyncio.create_task(load.coming_and_going())
