@@ -220,7 +220,8 @@ static void link_flush(tn_msg *msg)
     write_out(l, &out);
     tn_buf_done(&out);
     if (!nghttp2_session_want_read(l->session) && !nghttp2_session_want_write(l->session))
-        rpc_link_close(l, "the connection has ended", false);
+        /* its own GOAWAY is a farewell; ours says that it is no host that we can talk to */
+        rpc_link_close(l, "the connection has ended", !l->leaving);
     else if (l->leaving && !l->n_calls)
         rpc_link_close(l, "the connection has drained", false);
 }

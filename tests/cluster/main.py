@@ -17,6 +17,7 @@ import cost
 import deadlines
 import drains
 import exits
+import impostors
 import loops
 import manual
 import moving
@@ -33,8 +34,8 @@ import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "warm", "exits"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "tls", "loops", "strangers", "units", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "warm", "exits"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "tls", "loops", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu", "scaling"]
 
 
@@ -74,7 +75,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"deadlines": deadlines.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"deadlines": deadlines.play, "impostors": impostors.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):

@@ -35,6 +35,7 @@ typedef enum manner {
     SILENT, /* says nothing at all */
     DEAF,   /* greets, and reads nothing then */
     SAY,    /* answers with what it is told to say */
+    STRANGE /* no host at all: talks as soon as somebody comes */
 } manner;
 
 typedef struct host {
@@ -43,7 +44,7 @@ typedef struct host {
     uint16_t port;
     _Atomic int manner;
     _Atomic bool stop, hang_up;
-    _Atomic uint32_t asked;
+    _Atomic uint32_t asked, met;
     const char *say; /* SAY: its id is put in at 5 */
     size_t say_n;
     bool keeps_id, closes;
@@ -93,7 +94,10 @@ static void converse(host *h, int fd)
 {
     static uint8_t in[8 << 20];
     size_t n = 0, at = 16;
-    if (atomic_load(&h->manner) != SILENT && !greet(h, fd))
+    atomic_fetch_add(&h->met, 1);
+    if (atomic_load(&h->manner) == STRANGE)
+        say(fd, "HTTP/1.1 400 Bad Request\r\n\r\n", 28), at = sizeof(in);
+    else if (atomic_load(&h->manner) != SILENT && !greet(h, fd))
         return;
     while (!atomic_load(&h->stop) && !atomic_load(&h->hang_up)) {
         if (atomic_load(&h->manner) == DEAF && n > 16) {
@@ -379,6 +383,26 @@ static void silent(void **state)
     host_end(&ill);
 }
 
+/* Whatever listens where a host was is not connected to again with each call. */
+static void who_is_no_host_is_left_alone_for_a_while(void **state)
+{
+    host ill;
+    way to_ill;
+    attempt a;
+    (void)state;
+    host_start(&ill, ID_ILL, STRANGE);
+    way_open(&to_ill, &ill);
+    for (int i = 0; i < 100; i++) {
+        call(&a, &to_ill, 120 * TN_SEC);
+        assert_non_null(a.out.fault);
+        assert_int_equal(a.out.fault->code, TN_GRPC_UNAVAILABLE);
+        end(&a);
+    }
+    assert_in_range(atomic_load(&ill.met), 1, 20);
+    way_close(&to_ill);
+    host_end(&ill);
+}
+
 typedef struct nonsense {
     const char *what, *say;
     size_t n;
@@ -471,9 +495,8 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mute),
-        cmocka_unit_test(deaf),
-        cmocka_unit_test(silent),
+        cmocka_unit_test(mute),    cmocka_unit_test(deaf),
+        cmocka_unit_test(silent),  cmocka_unit_test(who_is_no_host_is_left_alone_for_a_while),
         cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, start, stop);
