@@ -286,5 +286,5 @@ async def play(arguments, report, fleet):
     while (most := max(descriptors(member) - before[member.name][0] for member in survivors)) > FDS and time.monotonic() < end:
         await asyncio.sleep(0.2)
     grown = max(deadlines.parts_rss(member) - before[member.name][1] for member in survivors)
-    report.check("nothing leaks to impostors", most <= FDS and grown < 32 * 1024, f"{most} descriptors more at most, {grown / 1024:.1f} MB")
+    report.check("nothing leaks to impostors", most <= FDS and grown < 128 * 1024, f"{most} descriptors more at most, {grown / 1024:.1f} MB")
     await world.judge(report, await Client.connect(parts.address(fleet)))
