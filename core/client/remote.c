@@ -86,8 +86,10 @@ static void members_changed(void)
 {
     remote_loop *rl = mine();
     tn_client_ring_changed();
-    if (tn_loop_index(tn_loop_current()) == 0) /* who was away may have missed a change, or we */
+    if (tn_loop_index(tn_loop_current()) == 0) { /* who was away may have missed a change, or we */
         tn_deployments_refresh(NULL, NULL);
+        tn_namespace_reread();
+    }
     TN_LIST_FOREACH_SAFE (link, &rl->channels) {
         host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);
         const tn_member *member = tn_members_find(hc->host_id);

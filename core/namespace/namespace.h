@@ -94,4 +94,10 @@ tn_status tn_namespace_start(const tn_str *create, size_t n_create, uint64_t ret
                              tn_error *err);
 void tn_namespace_stop(void);
 
+/* In a cluster, for a host that was away when another wrote: all is read again each few seconds, ... */
+void tn_namespace_reread_start(void); /* [main] */
+void tn_namespace_reread_stop(void);  /* [main] before the store ends */
+/* [loop 0] ... and soon, and once more in a moment, since members have come or gone. */
+void tn_namespace_reread(void);
+
 #endif

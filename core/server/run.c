@@ -415,8 +415,10 @@ static int start_roles(server *s)
     while ((status = tn_shardmap_load_sync(&err)) != TN_OK)
         if (!may_pass(status) || !tn_server_try_again(s, "the shard map", &err))
             return fail(s, "the shard map could not be read", &err);
-    if (s->cluster)
+    if (s->cluster) {
         tn_shardmap_watch();
+        tn_namespace_reread_start();
+    }
     if (has(s, TN_SERVICE_WORKER)) {
         tn_worker_start();
         tn_drainage_watch();
@@ -663,6 +665,7 @@ static void stop(server *s)
     if (s->up.history)
         tn_history_stop();
     tn_shardmap_stop();
+    tn_namespace_reread_stop();
     tn_cluster_leave();
     tn_rpc_server_destroy(s->rpc);
     tn_rpc_server_destroy(s->http);

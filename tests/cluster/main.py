@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 
+import absent
 import chaos
 import cost
 import deadlines
@@ -34,8 +35,8 @@ import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "warm", "exits"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "tls", "loops", "strangers", "units", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "absent", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "warm", "exits"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "absent", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "tls", "loops", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu", "scaling"]
 
 
@@ -75,7 +76,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"deadlines": deadlines.play, "impostors": impostors.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"absent": absent.play, "deadlines": deadlines.play, "impostors": impostors.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):

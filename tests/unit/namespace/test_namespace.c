@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -530,6 +531,41 @@ static void test_refresh(void **state)
     assert_null(seen_on(1, TN_STR("elsewhere")));
 }
 
+static void members_changed(void *arg)
+{
+    (void)arg;
+    tn_namespace_reread();
+}
+
+/* A host that was away has heard of no writes: it reads them when members have come or gone, and what it has already is
+ * not handed out again. */
+static void test_reread(void **state)
+{
+    tn_arena *arena = *state;
+    attempt a;
+    watching.changes = 0;
+    tn_loop_call(tn_loops_get(0), watch_it, &watching.watch);
+    begin(&a, arena, TN_NS_REFRESH, (tn_blob){NULL, 0}, 0);
+    wait_done(&a);
+    assert_null(a.write.fault);
+    assert_int_equal(watching.changes, 0);
+    tn_namespace_reread_start();
+    store.rows[store.count++] = (tn_row){.key.row = tn_blob_of_str(TN_STR(ID2)),
+                                         .value = record(arena, ID2, "elsewhere", ""),
+                                         .version = ++store.version};
+    tn_loop_call(tn_loops_get(0), members_changed, NULL);
+    const tn_namespace *ns = NULL;
+    for (int i = 0; !ns && i < 10000; i++) {
+        usleep(1000);
+        ns = seen_on(LOOPS - 1, TN_STR("elsewhere"));
+    }
+    assert_non_null(ns);
+    tn_namespace_unref(ns);
+    tn_namespace_reread_stop();
+    assert_int_equal(watching.changes, 1);
+    tn_loop_call(tn_loops_get(0), watch_it, NULL);
+}
+
 /* Another host made a namespace of that name a moment ago, and this one has not heard of it. */
 static void test_name_taken_elsewhere(void **state)
 {
@@ -563,6 +599,7 @@ int main(void)
         CASE(test_many_writers),
         CASE(test_not_found),
         CASE(test_refresh),
+        CASE(test_reread),
         CASE(test_name_taken_elsewhere),
         CASE(test_rename_and_remove),
     };
