@@ -248,20 +248,28 @@ class Balancer:
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
+            writer.write_eof()  # to close it with bytes unread would make the kernel drop what was written last
         except OSError:
-            pass
-        finally:
             writer.close()
+        except asyncio.CancelledError:
+            writer.close()
+            raise
+
+    async def both(self, *pairs):
+        try:
+            await asyncio.gather(*[self.pipe(*pair) for pair in pairs])
+        finally:
+            for _, writer in pairs:
+                writer.close()
 
     async def serve(self, reader, writer):
         other = await self.connect()
         if not other:
             writer.close()
             return
-        for pair in ((reader, other[1]), (other[0], writer)):
-            task = asyncio.create_task(self.pipe(*pair))
-            self.pipes.add(task)
-            task.add_done_callback(self.pipes.discard)
+        task = asyncio.create_task(self.both((reader, other[1]), (other[0], writer)))
+        self.pipes.add(task)
+        task.add_done_callback(self.pipes.discard)
 
     def close(self):
         self.server.close()

@@ -103,7 +103,7 @@ async def batch(env, **fields):
         namespace=env.client.namespace, job_id=job, reason="test", **fields))
     for _ in range(200):
         told = await env.client.workflow_service.describe_batch_operation(
-            DescribeBatchOperationRequest(namespace=env.client.namespace, job_id=job))
+            DescribeBatchOperationRequest(namespace=env.client.namespace, job_id=job), retry=True)
         if told.state != BatchOperationState.BATCH_OPERATION_STATE_RUNNING:
             return told
         await asyncio.sleep(0.1)
