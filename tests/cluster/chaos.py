@@ -3,6 +3,7 @@
 tests/crash decides."""
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import promises
 import promises_test
 import scheduled_test
 from fleet import SHARDS, Balancer
@@ -126,10 +128,10 @@ class Chaos:
             names += ["loss"] * 2 + ["one_way"] * 2 + ["two_way"] * 2
         end, out, next_db = time.monotonic() + seconds, set(), time.monotonic() + seconds / 2
         while time.monotonic() < end:
-            name = self.dice.choice(names)
-            if time.monotonic() > next_db:
-                name, next_db = "database", time.monotonic() + 60
             if len(out) < 3:
+                name = self.dice.choice(names)
+                if time.monotonic() > next_db:
+                    name, next_db = "database", time.monotonic() + 60
                 out.add(task := asyncio.create_task(self.fault(name, self.dice.choice(self.free()))))
                 task.add_done_callback(out.discard)
             await asyncio.sleep(self.dice.uniform(0.3, 2.5))
@@ -243,7 +245,7 @@ async def play(arguments, report, fleet):
         settled = asyncio.create_task(settle(report, scheduled, officials))
         await judged(report, "chaos", world, tasks, paths, 120,
                      f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({told(chaos.counts)})", clock_slack_ns=slack_ns,
-                     others=settled)
+                     others=settled, more=functools.partial(promises.early, slack_ns=slack_ns))
     finally:
         for official in officials.values():
             official.abandon()

@@ -35,7 +35,7 @@ class Load:
         return await asyncio.create_subprocess_exec(*DIE_WITH_PARENT, self.arguments.program, *words, "-address", self.arguments.address, **streams)
 
     async def begin(self):
-        self.client = await self.program("client", "-log", self.log, "-seed", str(self.arguments.seed),
+        self.client = await self.program("client", "-log", self.log, "-seed", str(self.arguments.seed), "-slack-ns", str(self.arguments.slack_ns),
                                          "-starters", str(self.arguments.starters), stdin=asyncio.subprocess.PIPE)
 
     async def worker(self):
@@ -82,7 +82,7 @@ class Load:
         return failures
 
     async def judged(self):
-        promises = Promises()
+        promises = Promises(self.arguments.slack_ns)
         with open(self.log) as lines:
             entries = [json.loads(line) for line in lines if line.endswith("\n")]
         service = (await ServiceClient.connect(ConnectConfig(target_host=self.arguments.address, lazy=True))).workflow_service
@@ -91,7 +91,7 @@ class Load:
                          promises)
         promises.calls(entries)
         promises.families()
-        promises.one_at_a_time(await reader.listed(QUEUE, promises.histories.keys()), self.arguments.slack_ns)
+        promises.one_at_a_time(await reader.listed(QUEUE, promises.histories.keys()))
         side_effects(promises, self.effects)
         await self.replayed(promises)
         self.counts["ended"] = sum(entry["what"] == "result" and entry["outcome"] == "ok" for entry in entries)

@@ -360,15 +360,15 @@ def load_of(world):
                        [asyncio.create_task(world.activity_worker(f"a{i}")) for i in range(6)]}
 
 
-async def judged(report, name, world, tasks, paths, seconds, told, clock_slack_ns=0, others=None):
-    """others: what must have ended before the judge thinks, for that stops this process, and balancers are in it."""
+async def judged(report, name, world, tasks, paths, seconds, told, clock_slack_ns=0, others=None, more=None):
+    """more: see judge; others: what must have ended before the judge thinks, for that stops this process, and balancers are in it."""
     began, then = time.monotonic(), time.time()
     await until_quiet(world, tasks, paths[0], seconds, 20 * seconds)
     found, last = time.monotonic() - began, os.path.getmtime(paths[0]) - then
     if others:
         await others
     quiet = time.monotonic()
-    verdict, runs, oks = await judge(world.address, *paths, clock_slack_ns=clock_slack_ns)
+    verdict, runs, oks = await judge(world.address, *paths, clock_slack_ns=clock_slack_ns, more=more)
     report.say(f"{name}: the last step was done after {last:.0f} s, {found:.0f} s until it was known that nothing is left, {time.monotonic() - quiet:.0f} s to judge")
     for violation in verdict.violations[:20]:
         print("  " + violation)

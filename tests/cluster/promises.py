@@ -10,7 +10,8 @@
     P7  a child ends in its parent's history as in its own, and is its parent's alone; a run that is continued is so by one that names it
     P8  the lists know each run that histories tell of, and no other; of an id at most one is open at a time
 
-It has the calls (what, workflow, outcome: ok, no or unknown, asked, answered) and all histories: promises_test.py damages both."""
+Early is what is so by the clock that a history is written with.  The judge has the calls (what, workflow, outcome: ok, no or unknown,
+asked, answered) and all histories: promises_test.py damages both."""
 
 import asyncio
 import collections
@@ -22,6 +23,7 @@ import temporalio.api.enums.v1 as enums
 import temporalio.api.workflowservice.v1 as ws
 from temporalio.service import RPCError, RPCStatusCode
 
+import fleet  # noqa: F401  it tells where tests/crash is
 from judge import CLOSING, KIND, NAMESPACE, Judge, children_of, nanos, read_history
 
 LATE = enums.TimeoutType
@@ -29,6 +31,7 @@ ACTIVITY_ENDS = {"completed", "failed", "timed_out", "canceled"}
 CHILD_ENDS = {**{end: getattr(KIND, f"EVENT_TYPE_WORKFLOW_EXECUTION_{end.upper()}") for end in ACTIVITY_ENDS},
               "terminated": KIND.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED}
 CONTINUED = KIND.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+STICKY_NS = 2 * 10**9  # what each load of the chaos sets
 COMPLETED = KIND.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
 
 
@@ -70,19 +73,63 @@ def ended_of(event):
     return None
 
 
-class Promises(Judge):
-    """histories: the events by run id; workflows: the workflow ids by run id."""
+def early(book, run, events, slack_ns=0):
+    """P6, told to book; slack_ns: by how much servers' clocks differ."""
+    at = {event.event_id: event for event in events}
 
-    def __init__(self, sticky_s=2):
+    def check(event, since, limit, what):
+        short = nanos(since.event_time) + limit - nanos(event.event_time)
+        if limit and short > 0:
+            book.violated("P6", f"{run}: the {what} of event {event.event_id} came {short} ns early")
+    for event in events:
+        name = event.WhichOneof("attributes") or ""
+        if name == "activity_task_timed_out_event_attributes":
+            its = attributes_of(event)
+            scheduled, started = at[its.scheduled_event_id], at.get(its.started_event_id)
+            # The start is written with the end: after what came meanwhile its time is that of the event before it, and
+            # what is known of the true one is that it was not before the activity, but for a clock that was turned back.
+            late = bool(started) and started.event_time == at[started.event_id - 1].event_time
+            early_activity(check, event, scheduled, scheduled if late else started, slack_ns * late)
+        elif name == "workflow_task_timed_out_event_attributes":
+            its = attributes_of(event)
+            scheduled = at[its.scheduled_event_id]
+            if its.timeout_type == LATE.TIMEOUT_TYPE_SCHEDULE_TO_START:
+                check(event, scheduled, STICKY_NS, "sticky queue's time-out")
+            else:
+                check(event, at[its.started_event_id],
+                      length_ns(scheduled.workflow_task_scheduled_event_attributes.start_to_close_timeout), "workflow task's time-out")
+        elif name == "workflow_execution_timed_out_event_attributes":
+            its = events[0].workflow_execution_started_event_attributes
+            check(event, events[0], length_ns(its.workflow_run_timeout), "run's time-out")
+
+
+def early_activity(check, event, scheduled, started, slack_ns):
+    """By the kind of time-out that the event tells; one that has no time left for another attempt may come before all of it is over."""
+    limits, its = scheduled.activity_task_scheduled_event_attributes, attributes_of(event)
+    kind = its.failure.timeout_failure_info.timeout_type
+    if kind == LATE.TIMEOUT_TYPE_START_TO_CLOSE and started:
+        check(event, started, length_ns(limits.start_to_close_timeout) - slack_ns, "start-to-close time-out")
+    elif kind == LATE.TIMEOUT_TYPE_HEARTBEAT and started:
+        check(event, started, length_ns(limits.heartbeat_timeout) - slack_ns, "heartbeat's time-out")
+    elif kind == LATE.TIMEOUT_TYPE_SCHEDULE_TO_START:
+        check(event, scheduled, length_ns(limits.schedule_to_start_timeout), "schedule-to-start time-out")
+    elif kind == LATE.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE and its.retry_state != enums.RetryState.RETRY_STATE_TIMEOUT:
+        check(event, scheduled, length_ns(limits.schedule_to_close_timeout), "schedule-to-close time-out")
+
+
+class Promises(Judge):
+    """histories: the events by run id; workflows: the workflow ids by run id; slack_ns: by how much servers' clocks differ."""
+
+    def __init__(self, slack_ns):
         super().__init__()
-        self.histories, self.workflows, self.sticky_ns = {}, {}, sticky_s * 10**9
+        self.histories, self.workflows, self.slack_ns = {}, {}, slack_ns
 
     def add(self, workflow, run, events):
         self.histories[run], self.workflows[run] = events, workflow
         name = f"{workflow}/{run}"
         self.history(name, events)
         self.ends(name, events)
-        self.early(name, events)
+        early(self, name, events, self.slack_ns)
         if events[-1].event_type not in CLOSING:
             self.violated("R12", f"{name} did not end")
 
@@ -109,49 +156,6 @@ class Promises(Judge):
             left = [number for number in begun["child"] if ("child", number) not in ended]
             if left:
                 self.violated("P5", f"{run}: it has waited for the children {left}, which never ended")
-
-    def early(self, run, events):
-        at = {event.event_id: event for event in events}
-
-        def check(event, since, limit, what):
-            short = nanos(since.event_time) + limit - nanos(event.event_time)
-            if limit and short > 0:
-                self.violated("P6", f"{run}: the {what} of event {event.event_id} came {short} ns early")
-        for event in events:
-            name = event.WhichOneof("attributes") or ""
-            if name == "activity_task_timed_out_event_attributes":
-                its = attributes_of(event)
-                scheduled, started = at[its.scheduled_event_id], at.get(its.started_event_id)
-                # The start is written with the end: after what came meanwhile its time is that of the event before it, and
-                # what is known of the true one is that it was not before the activity.
-                if started and started.event_time == at[started.event_id - 1].event_time:
-                    started = scheduled
-                self.early_activity(check, event, scheduled, started)
-            elif name == "workflow_task_timed_out_event_attributes":
-                its = attributes_of(event)
-                scheduled = at[its.scheduled_event_id]
-                if its.timeout_type == LATE.TIMEOUT_TYPE_SCHEDULE_TO_START:
-                    check(event, scheduled, self.sticky_ns, "sticky queue's time-out")
-                else:
-                    check(event, at[its.started_event_id],
-                          length_ns(scheduled.workflow_task_scheduled_event_attributes.start_to_close_timeout), "workflow task's time-out")
-            elif name == "workflow_execution_timed_out_event_attributes":
-                its = events[0].workflow_execution_started_event_attributes
-                check(event, events[0], length_ns(its.workflow_run_timeout), "run's time-out")
-
-    @staticmethod
-    def early_activity(check, event, scheduled, started):
-        """By the kind of time-out that the event tells; one that has no time left for another attempt may come before all of it is over."""
-        limits, its = scheduled.activity_task_scheduled_event_attributes, attributes_of(event)
-        kind = its.failure.timeout_failure_info.timeout_type
-        if kind == LATE.TIMEOUT_TYPE_START_TO_CLOSE and started:
-            check(event, started, length_ns(limits.start_to_close_timeout), "start-to-close time-out")
-        elif kind == LATE.TIMEOUT_TYPE_HEARTBEAT and started:
-            check(event, started, length_ns(limits.heartbeat_timeout), "heartbeat's time-out")
-        elif kind == LATE.TIMEOUT_TYPE_SCHEDULE_TO_START:
-            check(event, scheduled, length_ns(limits.schedule_to_start_timeout), "schedule-to-start time-out")
-        elif kind == LATE.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE and its.retry_state != enums.RetryState.RETRY_STATE_TIMEOUT:
-            check(event, scheduled, length_ns(limits.schedule_to_close_timeout), "schedule-to-close time-out")
 
     # ---- calls ----
 
@@ -244,8 +248,8 @@ class Promises(Judge):
                         self.violated("P7", f"{name}: its child {child} has {end[2]}, by its own history it has not")
         self.violations += [f"P7: {self.workflows.get(child)}/{child} is the child of {count} runs" for child, count in parents.items() if count > 1]
 
-    def one_at_a_time(self, listed, slack_ns):
-        """listed: (workflow id, run) of all there are; slack_ns: by how much servers' clocks differ."""
+    def one_at_a_time(self, listed):
+        """listed: (workflow id, run) of all there are."""
         for workflow, run in listed:
             if run not in self.histories:
                 self.violated("P8", f"{workflow}/{run} is there, and nobody knows why")
@@ -256,7 +260,7 @@ class Promises(Judge):
             self.violated("P8", f"{self.workflows[run]}/{run} is not listed")
         self.one_open_run([(self.workflows[run], nanos(events[0].event_time),
                             nanos(events[-1].event_time) if events[-1].event_type in CLOSING else None, run)
-                           for run, events in self.histories.items()], slack_ns)
+                           for run, events in self.histories.items()], self.slack_ns)
 
 
 # ---- reading ----
@@ -278,11 +282,6 @@ class Reader:
                 if getattr(error, "status", None) == RPCStatusCode.NOT_FOUND or self.patience.over():
                     raise
             await asyncio.sleep(0.1)
-
-    async def first_run(self, workflow):
-        answer = await self.ask(lambda: self.service.describe_workflow_execution(ws.DescribeWorkflowExecutionRequest(
-            namespace=NAMESPACE, execution=common.WorkflowExecution(workflow_id=workflow))))
-        return answer.workflow_execution_info.first_run_id
 
     async def all(self, roots, promises):
         """Of all runs, children and those that continue others, too, to promises; roots: (workflow id, run)."""
@@ -307,7 +306,7 @@ class Reader:
     async def listed(self, queue, known):
         """(workflow id, run) of all that the lists know of this queue; they follow a little later: until all known are there, or
         no more come."""
-        patience, most = Patience(60), 0
+        patience, most = Patience(120), 0
         while True:
             found, token = [], b""
             while True:

@@ -130,12 +130,12 @@ class World:
         events[at].event_time.FromNanoseconds(now)
 
     def verdict(self):
-        judge = Promises()
+        judge = Promises(0)
         for run, (workflow, events) in self.runs.items():
             judge.add(workflow, run, events)
         judge.calls(self.calls)
         judge.families()
-        judge.one_at_a_time(self.listed, 0)
+        judge.one_at_a_time(self.listed)
         return judge.violations
 
 

@@ -301,7 +301,7 @@ class Scheduled:
 
     async def listed(self, life):
         """(workflow id, run) of all its runs; lists follow a little later."""
-        stuck, most = Patience(60), -1
+        stuck, most = Patience(120), -1
         while True:
             found, token = [], b""
             while True:

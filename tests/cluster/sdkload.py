@@ -231,13 +231,13 @@ class Load:
         return self.entries
 
     async def judged(self):
-        book, failures = Promises(), collections.Counter()
+        book, failures = Promises(self.slack_ns), collections.Counter()
         reader, entries = Reader(self.client.workflow_service), self.log()
         roots = {(entry["workflow"], entry["run"]) for entry in entries if entry["what"] == "start" and entry["outcome"] == "ok"}
         await reader.all(sorted(roots), book)
         book.calls(entries)
         book.families()
-        book.one_at_a_time(await reader.listed(QUEUE, book.histories.keys()), self.slack_ns)
+        book.one_at_a_time(await reader.listed(QUEUE, book.histories.keys()))
         self.look(book, failures)
         replayer = Replayer(workflows=WORKFLOWS, workflow_runner=UnsandboxedWorkflowRunner())
         for run, events in book.histories.items():

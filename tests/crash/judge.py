@@ -366,8 +366,9 @@ def known_runs(entries):
     return runs
 
 
-async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0):
-    """clock_slack_ns: by how much the servers' clocks were made to differ, so that their times cannot be compared closer."""
+async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0, more=None):
+    """more(verdict, run, events): further rules for each history; clock_slack_ns: by how much the servers' clocks were made
+    to differ, so that their times cannot be compared closer."""
     service = (await ServiceClient.connect(ConnectConfig(target_host=address))).workflow_service
     verdict = Judge()
     with open(log_path) as lines:
@@ -378,6 +379,8 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
     for run, events in histories.items():
         verdict.history(f"{runs[run]}/{run}", events)
         verdict.replay(f"{runs[run]}/{run}", events)
+        if more:
+            more(verdict, f"{runs[run]}/{run}", events)
         closed = events[-1].event_type in CLOSING
         verdict.resets(run, events, histories)
         verdict.children(f"{runs[run]}/{run}", events, histories)

@@ -27,10 +27,11 @@ type Step struct {
 	Value int
 }
 
-// Plan: signals and updates are waited for before the steps; Total is of the runs before this one.
+// Plan: signals and updates are waited for before the steps; Total is of the runs before this one; servers' clocks differ by Slack.
 type Plan struct {
 	Steps                   []Step
 	Signals, Updates, Total int
+	Slack                   time.Duration
 	Waits                   bool // at its end, until it is cancelled
 }
 
@@ -182,9 +183,9 @@ func Planned(ctx workflow.Context, plan Plan) (int, error) {
 	for at, step := range plan.Steps {
 		if step.Kind == "again" {
 			return 0, workflow.NewContinueAsNewError(ctx, Planned,
-				Plan{Steps: plan.Steps[at+1:], Total: total + step.Value, Waits: plan.Waits})
+				Plan{Steps: plan.Steps[at+1:], Total: total + step.Value, Slack: plan.Slack, Waits: plan.Waits})
 		}
-		out, err := kinds[step.Kind].do(ctx, step.Value)
+		out, err := kinds[step.Kind].do(workflow.WithValue(ctx, slack, plan.Slack), step.Value)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", step.Kind, err)
 		}
@@ -205,6 +206,10 @@ var workflows = []any{Planned, Child, Endless}
 
 // ---- steps ----
 
+type contextKey string
+
+const slack contextKey = "slack"
+
 type kind struct {
 	share int
 	do    func(workflow.Context, int) (int, error)
@@ -215,7 +220,7 @@ var kinds map[string]kind
 func init() {
 	kinds = map[string]kind{
 		"double": {20, doDouble}, "local": {9, doLocal}, "fails": {9, doFails}, "beats": {9, doBeats}, "late": {3, doLate},
-		"once": {6, doOnce}, "timer": {15, doTimer}, "child": {15, doChild}, "expires": {4, doExpires},
+		"once": {6, doOnce}, "timer": {15, doTimer}, "watched": {3, doWatched}, "child": {15, doChild}, "expires": {4, doExpires},
 		"dropped": {9, doDropped}, "many": {9, doMany}, "chosen": {6, doChosen}, "again": {9, nil},
 	}
 }
@@ -271,6 +276,27 @@ func doTimer(ctx workflow.Context, value int) (int, error) {
 		return 0, err
 	}
 	if workflow.Now(ctx).Sub(before) < long {
+		return wrong, nil
+	}
+	return value, nil
+}
+
+// doWatched has a timer that may not be early by the workers' clock either, which nobody turns, but for what servers' clocks differ by.
+func doWatched(ctx workflow.Context, value int) (int, error) {
+	now := func(workflow.Context) any { return time.Now().UnixNano() }
+	var before, after int64
+	differ := ctx.Value(slack).(time.Duration)
+	long := differ + time.Second + time.Duration(value)*100*time.Millisecond
+	if err := workflow.SideEffect(ctx, now).Get(&before); err != nil {
+		return 0, err
+	}
+	if err := workflow.Sleep(ctx, long); err != nil {
+		return 0, err
+	}
+	if err := workflow.SideEffect(ctx, now).Get(&after); err != nil {
+		return 0, err
+	}
+	if time.Duration(after-before) < long-differ {
 		return wrong, nil
 	}
 	return value, nil

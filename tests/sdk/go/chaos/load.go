@@ -106,11 +106,11 @@ func (l *clients) insist(what, workflow string, limit time.Duration, more facts,
 }
 
 func (l *clients) plan() Plan {
-	all, names := 0, []string{"double", "local", "fails", "beats", "late", "once", "timer", "child", "expires", "dropped", "many", "chosen", "again"}
+	all, names := 0, []string{"double", "local", "fails", "beats", "late", "once", "timer", "watched", "child", "expires", "dropped", "many", "chosen", "again"}
 	for _, name := range names {
 		all += kinds[name].share
 	}
-	out := Plan{Signals: []int{0, 0, 1, 3}[l.roll(4)], Updates: []int{0, 0, 1, 2}[l.roll(4)], Waits: l.roll(10) == 0}
+	out := Plan{Signals: []int{0, 0, 1, 3}[l.roll(4)], Updates: []int{0, 0, 1, 2}[l.roll(4)], Waits: l.roll(10) == 0, Slack: time.Duration(*slackNs)}
 	for range 1 + l.roll(5) {
 		at, chosen := l.roll(all), ""
 		for _, name := range names {

@@ -39,6 +39,7 @@ var (
 	logPath = flag.String("log", "", "where client notes its calls")
 	effect  = flag.String("effects", "", "where activities of worker note that they run")
 	seed    = flag.Int64("seed", 0, "of client's dice")
+	slackNs = flag.Int64("slack-ns", 0, "by how much servers' clocks differ")
 	many    = flag.Int("starters", 8, "of client")
 	pause   = flag.Float64("pause", 1, "at most so many seconds between two workflows of a starter")
 )
