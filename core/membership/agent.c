@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "membership/keys.h"
+#include "membership/reach.h"
 #include "metrics/metrics.h"
 
 #define MAC_BYTES 16
@@ -19,6 +20,7 @@
 #define LET_GO_NS (SETTLE_NS + 40 * TN_MS) /* until others have let go of what is a newcomer's */
 #define SLEPT_NS (3 * TN_SEC)    /* late by so much, a process reads anew what is in the store */
 #define FAREWELL_NS (50 * TN_MS) /* between two farewells, in which we still answer */
+#define REACH_NS (3 * TN_SEC)    /* and how long to be pinged by one of them */
 #define FORM_NS (1500 * TN_MS)   /* how long a start waits for others to be heard of */
 
 typedef struct snapshot {
@@ -47,6 +49,7 @@ static struct {
     tn_dgram *sockets[TN_SERVICE_COUNT];
     tn_loop_timer tick, settle;
     uint64_t tick_at_ns;
+    tn_reach reach;
     slot *slots;
     uint8_t self_id[16];
     const tn_members_options *options; /* during the start */
@@ -230,9 +233,39 @@ static void note_leavers(uint64_t now)
         tn_loop_timer_start(&m.settle, now + SETTLE_NS);
 }
 
+static void tell_unreached(void)
+{
+    const tn_member *self = tn_swim_self(m.swim);
+    TN_LOG(TN_LOG_WARN, "membership",
+           "other members are heard, but none reaches this one: it takes no part until then; fix: "
+           "let UDP through to its membership port, or see to global.membership.broadcastAddress",
+           TN_LOG_Z("ip", self->ip), TN_LOG_U("port", self->port));
+}
+
+static void look_whether_reached(uint64_t now)
+{
+    tn_swim_stats stats;
+    tn_swim_stats_get(m.swim, &stats);
+    switch (tn_reach_look(&m.reach, now, stats.pinged, stats.living)) {
+    case TN_REACH_LEAVE:
+        tell_unreached();
+        tn_swim_drain(m.swim, now);
+        break;
+    case TN_REACH_RETURN:
+        TN_LOG(TN_LOG_INFO, "membership",
+               stats.living > 1 ? "other members reach this one: it takes part"
+                                : "this member is alone: it takes part");
+        tn_swim_serve(m.swim, now);
+        break;
+    case TN_REACH_STAY:
+        break;
+    }
+}
+
 static void run_swim(void)
 {
     uint64_t now = tn_now_mono_ns(), at = tn_swim_run(m.swim, now);
+    look_whether_reached(now);
     note_leavers(now);
     if (at == UINT64_MAX)
         tn_loop_timer_stop(&m.tick);
@@ -340,6 +373,9 @@ static void missed(tn_msg *msg)
 static void refuted(void *user)
 {
     (void)user;
+    tn_reach_refuted(&m.reach, tn_now_mono_ns());
+    if (m.reach.out)
+        return; /* that is known, and nobody has anything of it */
     TN_LOG(TN_LOG_WARN, "membership",
            "others have taken this process for dead, or nearly: it was slow, or cut off");
     for (uint32_t i = 0; missed_listener && i < tn_loops_count(); i++) {
@@ -473,16 +509,33 @@ static void nothing(void *arg) { (void)arg; }
 
 static void loop_serve(void *arg)
 {
-    (void)arg;
-    tn_swim_serve(m.swim, tn_now_mono_ns());
+    const tn_swim_stats *stats = arg;
+    if (tn_reach_serve(&m.reach, tn_now_mono_ns(), stats->pinged, stats->living))
+        tn_swim_serve(m.swim, tn_now_mono_ns());
+    else
+        tell_unreached();
     run_swim();
 }
 
-static void count_living(void *arg)
+static void get_stats(void *arg) { tn_swim_stats_get(m.swim, arg); }
+
+/* Others are heard of within a round trip; a first ring with this process alone would take all from them.  They are to
+ * have reached it, too. */
+static void wait_for_others(const tn_members_options *options, tn_swim_stats *stats)
 {
-    tn_swim_stats stats;
-    tn_swim_stats_get(m.swim, &stats);
-    *(uint32_t *)arg = stats.living;
+    uint64_t began = tn_now_mono_ns(), now = began;
+    stats->living = 1;
+    while (now < began + FORM_NS && (stats->living == 1 || now < began + FORM_NS / 2)) {
+        if (!tn_records_hopeful() && !options->n_seeds)
+            break;
+        usleep(20000);
+        tn_loop_call(tn_loops_get(0), get_stats, stats);
+        now = tn_now_mono_ns();
+    }
+    for (; stats->living > 1 && !stats->pinged && now < began + REACH_NS; now = tn_now_mono_ns()) {
+        usleep(20000);
+        tn_loop_call(tn_loops_get(0), get_stats, stats);
+    }
 }
 
 tn_status tn_members_start(const tn_members_options *options, tn_error *err)
@@ -499,17 +552,10 @@ tn_status tn_members_start(const tn_members_options *options, tn_error *err)
         *err = m.error;
         return m.status;
     }
-    /* Others are heard of within a round trip; a first ring with this process alone would take all from them. */
-    uint64_t until = tn_now_mono_ns() + FORM_NS;
-    uint32_t living = 1;
-    while (tn_now_mono_ns() < until && (living == 1 || tn_now_mono_ns() < until - FORM_NS / 2)) {
-        if (!tn_records_hopeful() && !options->n_seeds)
-            break;
-        usleep(20000);
-        tn_loop_call(tn_loops_get(0), count_living, &living);
-    }
-    tn_loop_call(tn_loops_get(0), loop_serve, NULL);
-    if (living > 1)
+    tn_swim_stats stats = {.living = 1};
+    wait_for_others(options, &stats);
+    tn_loop_call(tn_loops_get(0), loop_serve, &stats);
+    if (stats.living > 1)
         usleep(LET_GO_NS / TN_US);
     tn_loop_call(tn_loops_get(0), first_snapshot, NULL);
     for (uint32_t i = 0; i < tn_loops_count(); i++)
@@ -521,6 +567,7 @@ tn_status tn_members_start(const tn_members_options *options, tn_error *err)
 static void loop_drain(void *arg)
 {
     (void)arg;
+    tn_reach_end(&m.reach);
     tn_swim_drain(m.swim, tn_now_mono_ns());
     run_swim();
 }
@@ -534,6 +581,7 @@ void tn_members_drain(void)
 static void loop_leave(void *arg)
 {
     (void)arg;
+    tn_reach_end(&m.reach);
     tn_swim_leave(m.swim, tn_now_mono_ns());
     run_swim();
 }

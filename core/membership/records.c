@@ -5,6 +5,7 @@
  * try, never a claim. */
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 
 #define REFRESH_NS (15 * TN_SEC)
 #define FRESH_NS (60 * TN_SEC) /* a row older than this is not tried */
+#define IDLE_MAX 3u            /* rounds without a write after which a writer may be gone */
 #define STALE_NS (3600 * TN_SEC)
 
 static struct {
@@ -24,6 +26,14 @@ static struct {
     tn_store_op op;
     atomic_bool read_once, others;
     bool stopping, gone, meet_others, again, written;
+    struct seen { /* of a row when the rows were read last */
+        uint8_t id[16];
+        uint64_t ns;
+        /* while gossip does not know its writer: how often it has been written, rounds since */
+        uint32_t wrote, idle;
+    } * seen; /* in the order of ids, as rows come */
+    size_t n_seen;
+    bool told;
 } r;
 
 static void read_all(void);
@@ -111,9 +121,66 @@ static void meet(const tn_row *row)
         tn_agent_meet(record->ip, (uint16_t)record->port);
 }
 
+/* What is known of a row from the last time, in lists that are both in order; NULL: it is new. */
+static const struct seen *seen_before(size_t *at, const uint8_t id[16])
+{
+    while (*at < r.n_seen && memcmp(r.seen[*at].id, id, 16) < 0)
+        ++*at;
+    return *at < r.n_seen && memcmp(r.seen[*at].id, id, 16) == 0 ? &r.seen[*at] : NULL;
+}
+
+static void tell_silent(const uint8_t host_id[16], const Tenon__MemberRecord *record)
+{
+    char id[37];
+    tn_uuid_format(host_id, id);
+    TN_LOG(
+        TN_LOG_WARN, "membership",
+        "a member lives by its record, but does not answer; fix: let UDP through to its membership "
+        "port, or see to the broadcastAddress and address family of both",
+        TN_LOG_Z("host_id", id), TN_LOG_Z("ip", record->ip), TN_LOG_U("port", record->port));
+}
+
+/* Who goes on writing its row lives.  When gossip does not say so, packets don't get through: each side takes the other for
+ * gone, and they take each other's shards. */
+static void find_silent(const tn_page *page)
+{
+    struct seen *now = tn_xcalloc(page->n_rows + 1, sizeof(now[0]));
+    size_t n = 0, at = 0;
+    bool any = false;
+    for (size_t i = 0; i < page->n_rows; i++) {
+        const tn_blob row = page->rows[i].key.row;
+        Tenon__MemberRecord *record = NULL;
+        if (row.n != 16 || memcmp(row.p, tn_agent_self()->host_id, 16) == 0 ||
+            tn_proto_unpack(&tenon__member_record__descriptor, page->rows[i].value, r.arena,
+                            (ProtobufCMessage **)(void *)&record, NULL) != TN_OK)
+            continue;
+        const struct seen *before = seen_before(&at, row.p);
+        struct seen *one = &now[n++];
+        *one = before ? *before : (struct seen){.idle = 0};
+        bool wrote = before && before->ns != record->seen_ns;
+        one->ns = record->seen_ns;
+        one->idle = wrote ? 0 : one->idle + 1;
+        one->wrote = tn_agent_knows(row.p) || one->idle > IDLE_MAX ? 0 : one->wrote + wrote;
+        memcpy(one->id, row.p, 16);
+        bool sure = one->wrote > 1; /* one that wrote and then died does not do so again */
+        if (sure && !r.told)
+            tell_silent(row.p, record);
+        any = any || sure;
+        r.told = r.told || sure;
+    }
+    if (!any && r.told)
+        TN_LOG(TN_LOG_INFO, "membership", "all members that live by their records answer");
+    r.told = any;
+    free(r.seen);
+    r.seen = now;
+    r.n_seen = n;
+}
+
 static void rows_came(tn_store_op *op)
 {
     const tn_page *page = op->status == TN_OK ? &op->u.scan.page : NULL;
+    if (page)
+        find_silent(page);
     for (size_t i = 0; page && r.meet_others && i < page->n_rows; i++)
         meet(&page->rows[i]);
     if (op->status != TN_OK)
@@ -214,6 +281,8 @@ void tn_records_stop(void)
     }
     if (!idle)
         return;
+    free(r.seen);
+    r.seen = NULL;
     tn_loop_call(tn_loops_get(0), loop_delete, NULL);
     for (int i = 0; i < 200 && !gone; i++) {
         usleep(10000);

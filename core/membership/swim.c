@@ -306,6 +306,7 @@ static void answer_ping(tn_swim *s, const swim_packet *in, const char *ip, uint1
     /* The address may have had another tenant before us. */
     if (in->target && memcmp(in->target, s->self->id, 16) != 0)
         return;
+    s->stats.pinged += in->target != NULL;
     swim_out out = {.kind = GOSSIP_ACK, .seq = in->seq};
     swim_send(s, ip, port, &out, sender);
 }

@@ -94,6 +94,7 @@ uint64_t tn_swim_digest(const tn_swim *swim);
 typedef struct tn_swim_stats {
     uint64_t pings, ping_reqs, syncs, packets_out, bytes_out, packets_in, nonsense, suspicions,
         deaths, refutations;
+    uint64_t pinged;             /* how often others have pinged this one, by its own address */
     uint32_t living, remembered; /* self included; all that are known */
 } tn_swim_stats;
 void tn_swim_stats_get(const tn_swim *swim, tn_swim_stats *out);

@@ -595,6 +595,8 @@ static int start(server *s)
     tn_config_problems *problems = tn_config_problems_create();
     int failed = load_settings(s, problems);
     s->cluster = !failed && tn_cluster_wanted(s->args, s->settings);
+    if (s->cluster && !tn_cluster_check(s->args, s->settings, problems))
+        failed = print_problems(problems);
     if (!failed &&
         tn_loops_create((uint32_t)s->settings->threads ? (uint32_t)s->settings->threads
                                                        : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),

@@ -36,6 +36,9 @@ int tn_args_parse(int argc, char **argv, tn_args *out);
 /* [main] The internal ports of the roles, and membership, when several processes make one cluster. */
 bool tn_cluster_wanted(const tn_args *args, const tn_settings *settings);
 bool tn_cluster_has(const tn_args *args, const tn_settings *settings, uint32_t service);
+/* Of a process of a cluster: false after complaints. */
+bool tn_cluster_check(const tn_args *args, const tn_settings *settings,
+                      tn_config_problems *problems);
 /* Where its roles listen, for people: "history 10.0.0.1:7234, worker 10.0.0.1:7239". */
 void tn_cluster_at(const tn_args *args, const tn_settings *settings, char *text, size_t size);
 tn_status tn_cluster_open(const tn_args *args, const tn_settings *settings, tn_tls *tls,

@@ -61,6 +61,68 @@ async def wrong_seeds(report, site, hosts, datastores):
     site.drop(none)
 
 
+async def unreachable(report, site, hosts, datastores):
+    """Places where no other process can call one are mistakes that are told at the start."""
+    right = Host(site, "right", ("history", "matching"), datastores)
+    with open(right.config) as text:
+        words = text.read()
+    rpc = right.rpc
+    mistakes = {
+        "an address for all": (words.replace(f"history: {{rpc: {{bindOnIP: {right.ip}", "history: {rpc: {bindOnIP: 0.0.0.0"),
+                               "services.history.rpc.bindOnIP: is 0.0.0.0, where others can't call it"),
+        "a port yet to be chosen": (words.replace(f"grpcPort: {rpc['history']}", "grpcPort: 0"),
+                                    "services.history.rpc.grpcPort: is 0"),
+        "one port for two": (words.replace(f"grpcPort: {rpc['matching']}", f"grpcPort: {rpc['history']}"),
+                             f"services.matching.rpc.grpcPort: is {rpc['history']}, which services.history has, too"),
+        "no gossip": (words.replace(f"membershipPort: {right.gossip['matching']}", "membershipPort: 0").replace(
+            f"membershipPort: {right.gossip['history']}", "membershipPort: 0"), "it could meet nobody"),
+    }
+    missing = []
+    for name, (text, complaint) in mistakes.items():
+        with open(right.config, "w") as out:
+            out.write(text)
+        right.start()
+        if await asyncio.to_thread(right.process.wait, 60) == 0 or complaint not in right.text():
+            missing.append(f"{name}: {right.tail(3)}")
+    report.check("places where nobody can call are refused", not missing, "; ".join(missing) or f"{len(mistakes)} mistakes")
+    site.drop(right)
+
+
+async def unreached(report, site, hosts, datastores):
+    """One that others hear but don't reach says so and takes no part: nothing moves to it and away again.  Then one whose packets
+    get nowhere, but which is seen to write its member record: the other side says so, and when that is over."""
+    two = Host(site, "hearing", ("matching",), datastores)
+    one = Host(site, "unheard", ("matching",), datastores, "broadcastAddress: 192.0.2.1")
+    two.start()
+    await asyncio.to_thread(until, lambda: "serving" in two.text(), "a first host")
+    one.start()
+    await asyncio.to_thread(until, lambda: "none reaches this one" in one.text(), "a word of one that is not reached", 120)
+    await asyncio.sleep(10)  # three deaths and refutations
+    joined = [line for line in two.text().splitlines() if "member joined" in line and "192.0.2.1" in line]
+    report.check("who is heard but not reached takes no part", not joined and one.alive(), "; ".join(joined))
+    one.stop()
+    site.drop(one)
+    two.stop()
+    site.drop(two)
+
+
+async def silent(report, site, datastores):
+    one, two = (Host(site, name, ("matching",), datastores) for name in ("old", "new"))
+    with open(two.config) as text:
+        words = text.read().replace(f"bindOnIP: {two.ip}", 'bindOnIP: "::1"')
+    with open(two.config, "w") as out:
+        out.write(words)
+    for host in one, two:
+        host.start()
+    await asyncio.to_thread(until, lambda: "lives by its record, but does not answer" in one.text(), "a word about a member that does not answer", 120)
+    two.stop()
+    site.drop(two)
+    await asyncio.to_thread(until, lambda: "all members that live by their records answer" in one.text(), "its end", 180)
+    one.stop()
+    site.drop(one)
+    report.check("a member that writes its record and does not answer is told of", True)
+
+
 async def others(report, site, hosts, seeds, datastores):
     """A cluster with a store of its own whose seeds are the first one's, and which then has an address of the first one's."""
     b = Host(site, "b-all", ROLES, datastores, f'seeds: ["{seeds[0]}", "{seeds[1]}"]')
@@ -99,6 +161,10 @@ async def play(arguments, report, folder):
         for host in hosts:
             host.datastores = one
         await wrong_seeds(report, site, hosts, one)
+        await unreachable(report, site, hosts, one)
+        await unreached(report, site, hosts, one)
+        if arguments.long:
+            await silent(report, site, one)
         await others(report, site, hosts, seeds, other)
         ends = await asyncio.gather(*[asyncio.to_thread(host.stop) for host in site.members])
         bad = [host.name for host, status in zip(site.members, ends) if status != 0]
