@@ -268,6 +268,9 @@ async def strange_packets(report, fleet):
 
 
 async def play(arguments, report, fleet):
+    if arguments.net:
+        report.say("impostors is left out with --net: they are on loopback")
+        return
     if not parts.tenonctl(arguments, fleet):
         report.say("impostors are left out: no tenonctl beside tenond to tell the hosts' ids")
         return
