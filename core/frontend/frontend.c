@@ -325,6 +325,36 @@ static const tn_fault *check_state(tn_fcall *f, const tn_fmethod *method)
                              start ? "Registered" : "Registered or Deprecated");
 }
 
+static void handle_in(tn_fcall *f, const tn_fault *fault)
+{
+    const tn_fmethod *method = f->call->method->user;
+    tn_front_count_begin(f, method);
+    if (!fault)
+        fault = tn_front_admit(f, method);
+    if (!fault && f->ns)
+        fault = check_state(f, method);
+    if (fault)
+        tn_front_fail(f, fault);
+    else
+        method->handle(f);
+}
+
+static void looked_again(void *user)
+{
+    tn_fcall *f = user;
+    const tn_fmethod *method = f->call->method->user;
+    handle_in(f, method->flags & TN_FM_NAMESPACE ? find_namespace(f, method) : NULL);
+}
+
+/* Not so of a name that is registered just now: it is unknown, and the store refuses it a second time. */
+static bool names_unknown(const tn_call *call, const tn_fmethod *method)
+{
+    const char *name = method->handle == tn_do_register_namespace ? NULL : namespace_of(call);
+    const tn_namespace *ns = name && *name ? tn_namespace_by_name(tn_str_from(name)) : NULL;
+    tn_namespace_unref(ns);
+    return name && *name && !ns;
+}
+
 static void handle(tn_call *call)
 {
     const tn_fmethod *method = call->method->user;
@@ -338,16 +368,11 @@ static void handle(tn_call *call)
     call->user = f;
     /* The cap was for what the peer had made us unpack; what comes now is of our own measure. */
     tn_arena_set_limit(call->arena, 0);
-    const tn_fault *fault = method->flags & TN_FM_NAMESPACE ? find_namespace(f, method) : NULL;
-    tn_front_count_begin(f, method);
-    if (!fault)
-        fault = tn_front_admit(f, method);
-    if (!fault && f->ns)
-        fault = check_state(f, method);
-    if (fault)
-        tn_front_fail(f, fault);
-    else
-        method->handle(f);
+    bool named = method->flags & TN_FM_NAMESPACE;
+    const tn_fault *fault = named ? find_namespace(f, method) : NULL;
+    bool unknown = named ? fault && fault->code == TN_GRPC_NOT_FOUND : names_unknown(call, method);
+    if (!unknown || !tn_namespace_reread_for(looked_again, f))
+        handle_in(f, fault);
 }
 
 void tn_frontend_dispatch(tn_call *call) { call->method->handle(call); }

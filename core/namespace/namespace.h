@@ -99,5 +99,8 @@ void tn_namespace_reread_start(void); /* [main] */
 void tn_namespace_reread_stop(void);  /* [main] before the store ends */
 /* [loop 0] ... and soon, and once more in a moment, since members have come or gone. */
 void tn_namespace_reread(void);
+/* [any loop] Before one says that there is no such namespace: `done` runs on this loop when all has been read, or has been
+ * lately; false: there is no other host. */
+bool tn_namespace_reread_for(void (*done)(void *user), void *user);
 
 #endif

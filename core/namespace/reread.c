@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* In a cluster a host hears of another's writes to namespaces from the writer.  Who was away, or was not known to the writer
- * yet, has heard nothing: so all records are read again when members come and go, and now and then in any case. */
+ * yet, has heard nothing: so all records are read again when members come and go, now and then in any case, and before a
+ * caller is told that there is no such namespace. */
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,7 +10,9 @@
 
 #define SOON_NS (50 * TN_MS) /* members often come together */
 #define EACH_NS (10 * TN_SEC)
-#define SETTLED_NS (2 * TN_SEC) /* by then all members know of each other what one of them knows now */
+#define SETTLED_NS \
+    (2 * TN_SEC) /* by then all members know of each other what one of them knows now */
+#define LEAST_NS (500 * TN_MS) /* between two that callers ask for: they may ask for anything */
 #define STOP_NS (10 * TN_SEC)
 
 static atomic_bool watching;
@@ -18,14 +21,41 @@ static struct {
     tn_loop_timer timer;
     tn_namespace_write read;
     bool running, again, soon;
-} reread; /* loop 0 only */
+    uint64_t begun_ns;
+    tn_list askers; /* of the read under way */
+} reread;           /* loop 0 only */
+
+typedef struct asker {
+    tn_msg msg;
+    tn_list link;
+    tn_loop *home;
+    void (*done)(void *user);
+    void *user;
+} asker;
 
 static void read_again(void);
+
+static void tell(tn_msg *msg)
+{
+    asker *a = TN_CONTAINER_OF(msg, asker, msg);
+    a->done(a->user);
+    free(a);
+}
+
+static void send_home(asker *a)
+{
+    a->msg.run = tell;
+    tn_loop_post(a->home, &a->msg);
+}
 
 static void came(tn_namespace_write *write)
 {
     tn_arena_destroy(write->arena); /* that it failed is no news: the next comes */
     reread.running = false;
+    TN_LIST_FOREACH_SAFE (link, &reread.askers) {
+        tn_list_remove(link);
+        send_home(TN_CONTAINER_OF(link, asker, link));
+    }
     if (reread.again)
         read_again();
 }
@@ -36,10 +66,9 @@ static void read_again(void)
     if (reread.running || !atomic_load(&watching))
         return;
     reread.running = true;
-    reread.read = (tn_namespace_write){.arena = tn_arena_create(0),
-                                       .home = tn_loops_get(0),
-                                       .verb = TN_NS_REFRESH,
-                                       .done = came};
+    reread.begun_ns = tn_now_mono_ns();
+    reread.read = (tn_namespace_write){
+        .arena = tn_arena_create(0), .home = tn_loops_get(0), .verb = TN_NS_REFRESH, .done = came};
     tn_namespace_submit(&reread.read);
 }
 
@@ -58,9 +87,34 @@ void tn_namespace_reread(void)
     tn_loop_timer_start(&reread.timer, tn_now_mono_ns() + SOON_NS);
 }
 
+static void asked(tn_msg *msg)
+{
+    asker *a = TN_CONTAINER_OF(msg, asker, msg);
+    bool lately = tn_now_mono_ns() - reread.begun_ns < LEAST_NS;
+    if (!reread.running && (lately || !atomic_load(&watching))) {
+        send_home(a);
+        return;
+    }
+    tn_list_push_back(&reread.askers, &a->link);
+    if (!reread.running)
+        read_again();
+}
+
+bool tn_namespace_reread_for(void (*done)(void *user), void *user)
+{
+    if (!atomic_load(&watching))
+        return false;
+    asker *a = tn_xcalloc(1, sizeof(*a));
+    *a = (asker){.msg.run = asked, .home = tn_loop_current(), .done = done, .user = user};
+    tn_loop_post(tn_loops_get(0), &a->msg);
+    return true;
+}
+
 static void watch(void *arg)
 {
     (void)arg;
+    tn_list_init(&reread.askers);
+    reread.begun_ns = 0;
     tn_loop_timer_init(&reread.timer, timed);
     tn_loop_timer_start(&reread.timer, tn_now_mono_ns() + EACH_NS);
     reread.soon = reread.again = false;

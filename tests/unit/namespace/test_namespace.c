@@ -2,6 +2,7 @@
 /* The registry over a store of the test's own: records that are there at start, creations and updates
  * through loop 0, conflicts, doubt, and that every loop sees a write when its writer hears of it. */
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -537,6 +538,20 @@ static void members_changed(void *arg)
     tn_namespace_reread();
 }
 
+static atomic_int answers;
+
+static void answered(void *user)
+{
+    (void)user;
+    atomic_fetch_add(&answers, 1);
+}
+
+static void ask(void *arg)
+{
+    (void)arg;
+    assert_true(tn_namespace_reread_for(answered, NULL));
+}
+
 /* A host that was away has heard of no writes: it reads them when members have come or gone, and what it has already is
  * not handed out again. */
 static void test_reread(void **state)
@@ -563,6 +578,16 @@ static void test_reread(void **state)
     tn_namespace_unref(ns);
     tn_namespace_reread_stop();
     assert_int_equal(watching.changes, 1);
+    /* Before a caller is told that there is none. */
+    store.count--;
+    tn_namespace_reread_start();
+    tn_loop_call(tn_loops_get(LOOPS - 1), ask, NULL);
+    for (int i = 0; !atomic_load(&answers) && i < 10000; i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&answers), 1);
+    assert_null(seen_on(LOOPS - 1, TN_STR("elsewhere")));
+    tn_namespace_reread_stop();
+    assert_int_equal(watching.changes, 2);
     tn_loop_call(tn_loops_get(0), watch_it, NULL);
 }
 
