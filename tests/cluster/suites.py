@@ -17,6 +17,7 @@ from parts import attributes, tenonctl
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 SDK = ("python", "cli", "go", "typescript", "java", "compare", "walk")
 MOVED = ("python", "go", "typescript", "java")  # --suites: any other, too
+MOVING = " on the move"
 HTTP = ("facts", "queries", "bindings", "wire")
 FEATURES = ("go", "python", "typescript", "java")
 # What wants a server of its own, by its nature: tests/http's hosts (another httpAllowedHosts), TLS (another configuration) and
@@ -41,7 +42,7 @@ class Front:
         self.grpc.close()
         self.http.close()
 
-    def program(self, name):
+    def program(self, name, moved=False):
         """The words that play a suite, and the name of its counts."""
         port, web = str(self.grpc.port), str(self.http.port)
         http = [os.environ.get("WIRE_PYTHON", "python3"), os.path.join(TESTS, "http", name + ".py"), "--http-port"]
@@ -49,7 +50,7 @@ class Front:
             return [os.path.join(TESTS, "sdk", "run"), "--server", self.grpc.address, name], "suite"
         if name.startswith("features-"):
             return [os.path.join(TESTS, "sdk", "features", "run"), "--checkout", self.arguments.features, "--server",
-                    self.grpc.address, name[len("features-"):]], "features"
+                    self.grpc.address, *["--restarted"] * moved, name[len("features-"):]], "features"
         if name == "bindings":
             return [http[0], os.path.join(TESTS, "http", "compare.py"), "--port", port, "--http-port", web], "compare"
         if name == "wire":  # bytes of one connection, and how many files its process has open: no balancer between
@@ -58,7 +59,7 @@ class Front:
         return http + [web], name
 
     async def play(self, report, name, how=""):
-        words, counted = self.program(name)
+        words, counted = self.program(name, how == MOVING)
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, limit=1 << 24,
@@ -190,7 +191,7 @@ async def play(arguments, report, folder, wanted, dynamic):
 async def parts_of(arguments, report, folder, wanted):
     """sdkall, sdkmoved, and sdkparted, for which every task queue is in four partitions."""
     dynamic = LISTED + arguments.dynamic + "\n"
-    calm = [(part, how) for part, how in ((sdkall, ""), (sdkmoved, " on the move")) if part.__name__ in wanted]
+    calm = [(part, how) for part, how in ((sdkall, ""), (sdkmoved, MOVING)) if part.__name__ in wanted]
     if calm:
         await play(arguments, report, folder("suites"), calm, dynamic)
     if "sdkparted" in wanted:
