@@ -525,6 +525,7 @@ static void loop_clear(void *arg)
     tn_map_done(&hl->memories);
     tn_breakers_done(&hl->breakers);
     tn_loop_timer_stop(&hl->regained_timer);
+    tn_loop_timer_stop(&hl->late_timer);
     for (uint32_t id = tn_loop_index(hl->loop) + 1; tn_shard_find(id); id += tn_loops_count()) {
         tn_loop_timer_stop(&tn_shard_find(id)->wake_timer);
         tn_loop_timer_stop(&tn_shard_find(id)->regain_timer);
