@@ -60,6 +60,7 @@ tn_wtask *tn_backlog_task(const tn_mreq *req)
     task->priority = priority_of(p);
     task->weight = p && p->fairness_weight > 0 ? p->fairness_weight : 1;
     task->paid = req->paid;
+    task->taken_s = (uint32_t)(tn_now_mono_ns() / TN_SEC);
     memcpy(task->text, req->workflow_id.p, n);
     task->text[n] = '\0';
     if (key_n)

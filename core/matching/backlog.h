@@ -25,6 +25,7 @@ typedef struct tn_wtask { /* a waiting task, compact: a backlog has many */
     bool paid;        /* has counted in another partition's rate */
     bool versioned;   /* its directive comes last (versions.c) */
     float weight;     /* above 0 */
+    uint32_t taken_s; /* when it came here, mono */
     char text[];      /* workflow id, NUL, fairness key, NUL, directive */
 } tn_wtask;
 

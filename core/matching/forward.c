@@ -187,9 +187,9 @@ static void task_back(tn_mreq *m)
     if (m->accepted && !m->fault) {
         tn_backlog_task_free(sent->task);
         tn_tq_give_credit(tq);
-    } else if (
-        tq->lost) { /* another host's by now, and so is the task: its run has offered it there */
-        tn_backlog_task_free(sent->task);
+    } else if (tq->lost) { /* another host's by now, and so is the task */
+        if (!tn_moved_send_on(tq, sent->task))
+            tn_backlog_task_free(sent->task);
     } else {
         tq->forward->tasks_from_ns = tn_now_mono_ns() + REFUSED_NS;
         tn_match_put_back(tq, sent->task);
@@ -208,21 +208,34 @@ static const tn_task_priority *priority_of(const tn_wtask *task, tn_arena *arena
     return out;
 }
 
+tn_mreq *tn_wtask_offer(const tn_wtask *task, tn_arena *arena)
+{
+    tn_mreq *m = TN_NEW(arena, tn_mreq);
+    *m = (tn_mreq){.arena = arena,
+                   .op = TN_MOP_ADD,
+                   .placed = true,
+                   .forwarded = true,
+                   .deadline_mono_ns = UINT64_MAX,
+                   .workflow_id = tn_arena_str(arena, tn_wtask_workflow_id(task)),
+                   .paid = task->paid};
+    m->priority = priority_of(task, arena);
+    m->task = task->ref;
+    m->expire_mono_ns = task->expire_mono_ns;
+    tn_wtask_get_directive(task, &m->directive);
+    return m;
+}
+
 static void send_task(tn_tq_forward *f, tn_wtask *task)
 {
     tn_arena *arena = tn_arena_create(0);
     sent_task *sent = TN_NEW(arena, sent_task);
-    tn_mreq *m = sent->mreq = to_parent(f, arena, TN_MOP_ADD);
+    tn_mreq *m = sent->mreq = tn_wtask_offer(task, arena);
     sent->tq = f->tq;
     sent->task = task;
+    m->home = f->tq->ml->loop;
     m->ns = tn_namespace_ref(f->tq->ns);
-    m->deadline_mono_ns = UINT64_MAX;
-    m->workflow_id = tn_arena_str(arena, tn_wtask_workflow_id(task));
-    m->priority = priority_of(task, arena);
-    m->paid = task->paid;
-    m->task = task->ref;
-    tn_wtask_get_directive(task, &m->directive); /* the task lives until it comes back */
-    m->expire_mono_ns = task->expire_mono_ns;
+    m->queue = f->parent;
+    m->type = f->tq->type;
     m->done = task_back;
     m->user = sent;
     f->tasks_out++;

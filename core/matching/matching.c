@@ -102,6 +102,7 @@ void tn_matching_start(const char *host)
         tn_map_init(&mloops[i].polls);
         tn_workers_init(&mloops[i].workers);
         tn_list_init(&mloops[i].gone);
+        tn_list_init(&mloops[i].moved);
         tn_loop_timer_init(&mloops[i].sweep, swept);
     }
 }
@@ -134,6 +135,7 @@ static void loop_stop(void *arg)
     tn_gone_workers_done(ml);
     tn_map_each(&ml->queues, stop_queue, NULL);
     tn_direct_end_all(ml);
+    tn_moved_stop(ml);
 }
 
 static void let_go(void *user, tn_map_link *link)
@@ -149,7 +151,8 @@ static void let_go(void *user, tn_map_link *link)
         tn_query_send_on(TN_CONTAINER_OF(one, tn_wquery, link));
     for (tn_wtask *task; (task = tn_backlog_pop(&tq->backlog));) {
         tn_gauge_add(tq->backlog_series, -1);
-        tn_backlog_task_free(task);
+        if (!tn_moved_send_on(tq, task))
+            tn_backlog_task_free(task);
     }
 }
 

@@ -27,6 +27,7 @@ typedef struct tn_mloop {
     tn_list gone; /* tn_gone_worker: their polls end at once */
     size_t n_gone;
     tn_loop_timer sweep;
+    tn_list moved; /* moved.c */
     bool stopping;
     /* ... whose task this is, while it may meet a poll that history answers: */
     tn_mreq *adding;
@@ -184,6 +185,12 @@ void tn_direct_end_all(tn_mloop *ml);
 void tn_forward_create(tn_tq *tq); /* when it is a partition with a parent */
 void tn_forward_destroy(tn_tq *tq);
 void tn_forward_look(tn_tq *tq); /* is there anything to forward? */
+/* The request that offers it to another host; the caller says home, ns, queue, type and done.  The task must outlive it. */
+tn_mreq *tn_wtask_offer(const struct tn_wtask *task, tn_arena *arena);
+/* moved.c */
+/* The queue is lost: true when the task was so new that it is sent on, and owned by that. */
+bool tn_moved_send_on(tn_tq *tq, struct tn_wtask *task);
+void tn_moved_stop(tn_mloop *ml);
 void tn_forward_cancel(tn_wpoll *poll);
 void tn_forward_end_polls(tn_tq *tq);
 bool tn_forward_query(tn_tq *tq, tn_mreq *req); /* true: it is on its way */

@@ -40,8 +40,8 @@ tn_reach_turn tn_reach_look(tn_reach *reach, uint64_t now_ns, uint64_t pings, ui
     if (!reach->serving)
         return TN_REACH_STAY;
     if (!reach->out) {
-        reach->out = living > 1 && now_ns - reach->heard_ns > TN_REACH_SILENCE_NS &&
-                     accused(reach, now_ns);
+        reach->out =
+            living > 1 && now_ns - reach->heard_ns > TN_REACH_SILENCE_NS && accused(reach, now_ns);
         return reach->out ? TN_REACH_LEAVE : TN_REACH_STAY;
     }
     bool steady = reach->pings && now_ns - reach->heard_ns <= TN_REACH_PAUSE_NS &&

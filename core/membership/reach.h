@@ -8,8 +8,9 @@
 
 #include "base/base.h"
 
-#define TN_REACH_SILENCE_NS (4 * TN_SEC) /* without a ping: each other member sends four a second, to one by chance */
-#define TN_REACH_REFUTED 3u              /* times in TN_REACH_WINDOW_NS: nobody is accused so often by chance */
+#define TN_REACH_SILENCE_NS \
+    (4 * TN_SEC) /* without a ping: each other member sends four a second, to one by chance */
+#define TN_REACH_REFUTED 3u /* times in TN_REACH_WINDOW_NS: nobody is accused so often by chance */
 #define TN_REACH_WINDOW_NS (10 * TN_SEC)
 #define TN_REACH_STEADY_NS (2 * TN_SEC) /* of pings, before it takes part again */
 #define TN_REACH_PAUSE_NS TN_SEC        /* between two pings, at most, to be steady */

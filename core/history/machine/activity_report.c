@@ -75,7 +75,9 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
             return NULL; /* the same hand-out again */
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND, "Activity task already started.");
     }
-    if (stamp != activity->stamp || activity->attempt_scheduled_ns > tx->now_ns ||
+    /* What has been offered was due then: that the clock has been put back since is no reason to refuse it. */
+    if (stamp != activity->stamp ||
+        (activity->attempt_scheduled_ns > tx->now_ns && !activity->dispatched) ||
         tn_activity_held(tx->ms, activity))
         return tn_fault_make(
             tx->arena, TN_GRPC_NOT_FOUND,
@@ -84,8 +86,10 @@ const tn_fault *tn_machine_activity_start(tn_tx *tx, int64_t scheduled_id, uint6
     if (!tn_tx_activity_may_start(tx, poller))
         return tn_fault_make(tx->arena, TN_GRPC_NOT_FOUND,
                              "the workflow moves to another version of its workers");
-    tn_activity_mark_started(tx, activity, tx->now_ns, poller->identity, poller->request_id,
-                             tn_rng_next(tx->rng));
+    tn_activity_mark_started(
+        tx, activity,
+        tx->now_ns > activity->attempt_scheduled_ns ? tx->now_ns : activity->attempt_scheduled_ns,
+        poller->identity, poller->request_id, tn_rng_next(tx->rng));
     activity->dispatched = true;
     note_version(tx, activity, poller);
     if (tx->ms->kind)

@@ -231,6 +231,23 @@ static void is_started_once(void **state)
     expect_fault(TN_GRPC_NOT_FOUND, GONE);
 }
 
+/* The host's clock was put back, or the shard's new host has one that is behind: matching has the task of an offer that is
+ * made once, so to refuse it was to lose it. */
+static void an_offer_holds_when_the_clock_goes_back(void **state)
+{
+    tn_activity *a;
+
+    (void)state;
+    schedule(NULL);
+    a = tn_ms_activity(k->ms, SCHEDULED);
+    k->now_ns -= 3 * TN_SEC;
+    a->dispatched = false; /* it has not been offered: an old task of it is nobody's */
+    assert_false(start_as("w1", NULL));
+    a->dispatched = true;
+    assert_true(start_as("w1", NULL));
+    assert_true(pending()->started_ns >= pending()->attempt_scheduled_ns);
+}
+
 static void once_only(activity_attrs *a) { with_policy(a, 1, 2, 1); }
 
 /* What may run once only is recorded before the worker has it, and is not handed out again. */
@@ -926,6 +943,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(completes),
         TEST(is_started_once),
+        TEST(an_offer_holds_when_the_clock_goes_back),
         TEST(single_attempts_are_durable),
         TEST(retries_until_attempts_run_out),
         TEST(retry_would_come_too_late),

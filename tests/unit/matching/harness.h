@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "client/partition.h"
+#include "client/remote.h"
 #include "config/dynconfig.h"
 #include "matching/matching.h"
 #include "matching/priv.h"
