@@ -11,15 +11,19 @@
 
 #define WATCH_NS (15 * TN_SEC)
 #define REFRESH_MIN_NS (200 * TN_MS)
+#define AFTER_FAILURE_NS TN_SEC
 #define MEMBER_FRESH_NS (60 * TN_SEC)
 
-static atomic_bool reading;
-static atomic_uint_fast64_t read_at_ns;
+/* Somebody has spoken of another map since the last read began: what that read says may be older than the word. */
+static atomic_bool wanted;
+static struct {
+    tn_loop_timer timer; /* the next read */
+    bool started, watching, reading, failing;
+    uint64_t read_at_ns;
+} r; /* loop 0 only */
 static void (*listeners[4])(void);
 static size_t n_listeners;
 static void (*announce_map)(void);
-static tn_loop_timer watch_timer;
-static bool watching;
 
 void tn_shardmap_listen(void (*changed)(void))
 {
@@ -72,42 +76,22 @@ static tn_key map_key(tn_arena *arena)
                         tn_blob_of_str(TN_STR("shards")));
 }
 
-tn_status tn_shardmap_load_sync(tn_error *err)
-{
-    tn_arena *arena = tn_arena_create(0);
-    Tenon__ShardMap *map = NULL;
-    tn_row row;
-    atomic_store(&reading, false);
-    tn_status status = tn_store_get_sync(arena, map_key(arena), &row, err);
-    if (status == TN_OK)
-        status = read_row(arena, &row, &map, err);
-    if (status == TN_OK)
-        (void)tn_client_set_shards(map->shards, map->version);
-    tn_arena_destroy(arena);
-    return status == TN_ENOTFOUND ? TN_OK : status;
-}
+/* ---- reading it again [loop 0] ---- */
 
-/* ---- reading it again ---- */
+static void map_came(tn_store_op *op);
 
-static void map_came(tn_store_op *op)
+static void look(void)
 {
-    Tenon__ShardMap *map = NULL;
-    atomic_store(&reading, false);
-    if (op->status == TN_OK && read_row(op->arena, &op->u.get.row, &map, &op->error) == TN_OK)
-        apply(map->shards, map->version);
-    else if (op->status != TN_ENOTFOUND)
-        TN_LOG(TN_LOG_WARN, "client", "the shard map could not be read",
-               TN_LOG_Z("why", op->error.text));
-    tn_arena_destroy(op->arena);
-}
-
-void tn_shardmap_refresh(void)
-{
-    uint64_t now = tn_now_mono_ns(), last = atomic_load(&read_at_ns);
-    if (!tn_client_partition_count() || (last && now - last < REFRESH_MIN_NS) ||
-        atomic_exchange(&reading, true))
+    uint64_t now = tn_now_mono_ns(), at = r.read_at_ns + REFRESH_MIN_NS;
+    if (!r.started || r.reading || !atomic_load(&wanted))
         return;
-    atomic_store(&read_at_ns, now);
+    if (r.read_at_ns && now < at) {
+        tn_loop_timer_start(&r.timer, at);
+        return;
+    }
+    atomic_store(&wanted, false);
+    r.reading = true;
+    r.read_at_ns = now;
     tn_arena *arena = tn_arena_create(0);
     tn_store_op *op = TN_NEW(arena, tn_store_op);
     *op = (tn_store_op){.arena = arena, .done = map_came};
@@ -115,37 +99,93 @@ void tn_shardmap_refresh(void)
     tn_store_get(op);
 }
 
-static void watch(tn_loop_timer *timer)
+static void map_came(tn_store_op *op)
 {
-    tn_shardmap_refresh();
-    tn_loop_timer_start(timer, tn_now_mono_ns() + WATCH_NS);
+    Tenon__ShardMap *map = NULL;
+    bool failed = op->status != TN_OK && op->status != TN_ENOTFOUND;
+    if (op->status == TN_OK) {
+        failed = read_row(op->arena, &op->u.get.row, &map, &op->error) != TN_OK;
+        if (!failed)
+            apply(map->shards, map->version);
+    }
+    if (failed && !r.failing)
+        TN_LOG(TN_LOG_WARN, "client", "the shard map could not be read",
+               TN_LOG_Z("why", op->error.text));
+    tn_arena_destroy(op->arena);
+    r.reading = false;
+    r.failing = failed;
+    if (r.started && (failed || r.watching))
+        tn_loop_timer_start(&r.timer, tn_now_mono_ns() + (failed ? AFTER_FAILURE_NS : WATCH_NS));
+    look();
+}
+
+static void due(tn_loop_timer *timer)
+{
+    (void)timer;
+    atomic_store(&wanted, true);
+    look();
+}
+
+static void asked(tn_msg *msg)
+{
+    free(msg);
+    look();
+}
+
+void tn_shardmap_refresh(void)
+{
+    if (atomic_exchange(&wanted, true))
+        return;
+    tn_msg *msg = tn_xcalloc(1, sizeof(*msg));
+    msg->run = asked;
+    tn_loop_post(tn_loops_get(0), msg);
+}
+
+static void loop_start(void *arg)
+{
+    (void)arg;
+    memset(&r, 0, sizeof(r));
+    tn_loop_timer_init(&r.timer, due);
+    r.started = true;
+    look(); /* somebody may have spoken while it was loaded */
+}
+
+tn_status tn_shardmap_load_sync(tn_error *err)
+{
+    tn_arena *arena = tn_arena_create(0);
+    Tenon__ShardMap *map = NULL;
+    tn_row row;
+    tn_status status = tn_store_get_sync(arena, map_key(arena), &row, err);
+    if (status == TN_OK)
+        status = read_row(arena, &row, &map, err);
+    if (status == TN_OK)
+        (void)tn_client_set_shards(map->shards, map->version);
+    tn_arena_destroy(arena);
+    if (status == TN_ENOTFOUND)
+        status = TN_OK;
+    if (status == TN_OK)
+        tn_loop_call(tn_loops_get(0), loop_start, NULL);
+    return status;
 }
 
 static void loop_watch(void *arg)
 {
     (void)arg;
-    tn_loop_timer_init(&watch_timer, watch);
-    tn_loop_timer_start(&watch_timer, tn_now_mono_ns() + WATCH_NS);
+    r.watching = true;
+    if (!r.reading)
+        tn_loop_timer_start(&r.timer, tn_now_mono_ns() + WATCH_NS);
 }
 
-void tn_shardmap_watch(void)
-{
-    watching = true;
-    tn_loop_call(tn_loops_get(0), loop_watch, NULL);
-}
+void tn_shardmap_watch(void) { tn_loop_call(tn_loops_get(0), loop_watch, NULL); }
 
 static void loop_stop(void *arg)
 {
     (void)arg;
-    tn_loop_timer_stop(&watch_timer);
+    r.started = r.watching = false;
+    tn_loop_timer_stop(&r.timer);
 }
 
-void tn_shardmap_stop(void)
-{
-    if (watching)
-        tn_loop_call(tn_loops_get(0), loop_stop, NULL);
-    watching = false;
-}
+void tn_shardmap_stop(void) { tn_loop_call(tn_loops_get(0), loop_stop, NULL); }
 
 /* ---- changing it ---- */
 

@@ -23,7 +23,8 @@ tn_status tn_shardmap_load_sync(tn_error *err) TN_WARN_UNUSED;
 /* [main] Where there are others who may change it, it is read again each 15 s. */
 void tn_shardmap_watch(void);
 void tn_shardmap_stop(void); /* [main] */
-/* [loop] Somebody knows of another map, or calls come back from hosts that do not own what ours says: reads it again. */
+/* [loop] Somebody knows of another map, or calls come back from hosts that do not own what ours says: reads it again, five
+ * times a second at most; a read that had begun before is not taken for an answer. */
 void tn_shardmap_refresh(void);
 /* [main, before start] Called on every loop after the map has changed. */
 void tn_shardmap_listen(void (*changed)(void));

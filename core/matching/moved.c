@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#define LATE_S 10u              /* by so much a host may lag behind others' rings, and more */
-#define AGAIN_NS (TN_SEC)       /* the next owner has no room */
+#define LATE_S 10u        /* by so much a host may lag behind others' rings, and more */
+#define AGAIN_NS (TN_SEC) /* the next owner has no room */
 #define TRIES_MAX 30u
 
 typedef struct moved_task {

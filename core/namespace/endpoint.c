@@ -46,6 +46,7 @@ static struct {               /* loop 0 only */
     handover handovers[LOOPS_MAX];
     tn_loop_timer timer;
     bool cluster, refreshing;
+    bool refresh_again; /* somebody has written since it began */
     tn_endpoint_write refresh;
 } w;
 
@@ -141,6 +142,7 @@ const record_msg *tn_endpoints_by_name(const tn_endpoints *pub, tn_str name)
 /* ---- the end of a write [loop 0] ------------------------------------------------------------- */
 
 static void begin(tn_msg *msg);
+static void refresh_now(tn_msg *msg);
 
 static void deliver(tn_msg *msg)
 {
@@ -168,6 +170,8 @@ static void end(const tn_fault *fault)
             w.queue_tail = NULL;
         begin(next);
     }
+    if (w.refresh_again && !w.refreshing)
+        refresh_now(NULL);
 }
 
 static void decide(void);
@@ -425,6 +429,7 @@ static void refresh_now(tn_msg *msg)
 {
     if (msg)
         free(msg);
+    w.refresh_again = w.refreshing;
     if (w.refreshing || !slots[0])
         return;
     w.refreshing = true;
