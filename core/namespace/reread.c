@@ -23,6 +23,7 @@ static struct {
     bool running, again, soon;
     uint64_t begun_ns;
     tn_list askers; /* of the read under way */
+    tn_list later;  /* who came since it began: it may be older than what they ask for */
 } reread;           /* loop 0 only */
 
 typedef struct asker {
@@ -48,16 +49,25 @@ static void send_home(asker *a)
     tn_loop_post(a->home, &a->msg);
 }
 
+static void answer_askers(void)
+{
+    tn_list *link;
+    while ((link = tn_list_pop_front(&reread.askers)) != NULL)
+        send_home(TN_CONTAINER_OF(link, asker, link));
+}
+
 static void came(tn_namespace_write *write)
 {
+    tn_list *link;
     tn_arena_destroy(write->arena); /* that it failed is no news: the next comes */
     reread.running = false;
-    TN_LIST_FOREACH_SAFE (link, &reread.askers) {
-        tn_list_remove(link);
-        send_home(TN_CONTAINER_OF(link, asker, link));
-    }
-    if (reread.again)
+    answer_askers();
+    while ((link = tn_list_pop_front(&reread.later)) != NULL)
+        tn_list_push_back(&reread.askers, link);
+    if (reread.again || !tn_list_empty(&reread.askers))
         read_again();
+    if (!reread.running) /* nobody reads any more */
+        answer_askers();
 }
 
 static void read_again(void)
@@ -95,7 +105,7 @@ static void asked(tn_msg *msg)
         send_home(a);
         return;
     }
-    tn_list_push_back(&reread.askers, &a->link);
+    tn_list_push_back(reread.running ? &reread.later : &reread.askers, &a->link);
     if (!reread.running)
         read_again();
 }
@@ -114,6 +124,7 @@ static void watch(void *arg)
 {
     (void)arg;
     tn_list_init(&reread.askers);
+    tn_list_init(&reread.later);
     reread.begun_ns = 0;
     tn_loop_timer_init(&reread.timer, timed);
     tn_loop_timer_start(&reread.timer, tn_now_mono_ns() + EACH_NS);

@@ -29,6 +29,8 @@ static struct {
     uint64_t version;
     tn_status next_commit; /* what the next commit says; TN_OK: the truth */
     bool apply;            /* whether it is done all the same */
+    bool hold;             /* the next scan has its answer and keeps it... */
+    tn_store_op *held;     /* ...until let_go: loop 0 */
 } store;
 
 /* Rows of the names lie behind `names`: only those of namespaces are scanned. */
@@ -123,7 +125,17 @@ void tn_store_scan(tn_store_op *op)
     store.next_commit = TN_OK;
     if (op->status == TN_OK)
         op->status = tn_store_scan_sync(op->arena, &op->u.scan.range, &op->u.scan.page, NULL);
-    op->done(op);
+    if (store.hold)
+        store.held = op;
+    else
+        op->done(op);
+}
+
+static void let_go(void *arg)
+{
+    (void)arg;
+    store.hold = false;
+    store.held->done(store.held);
 }
 
 tn_status tn_store_commit_sync(tn_arena *arena, const tn_batch *batch, tn_commit *out,
@@ -591,6 +603,43 @@ static void test_reread(void **state)
     tn_loop_call(tn_loops_get(0), watch_it, NULL);
 }
 
+static void nothing(void *arg) { (void)arg; }
+
+static void answered_there(void *user)
+{
+    const tn_namespace *ns = tn_namespace_by_name(TN_STR("elsewhere"));
+    *(bool *)user = ns != NULL;
+    tn_namespace_unref(ns);
+    answered(NULL);
+}
+
+static void ask_there(void *arg) { assert_true(tn_namespace_reread_for(answered_there, arg)); }
+
+/* Who asks while the store's answer is on its way is not answered by it: it knows nothing of what was written since. */
+static void test_reread_under_way(void **state)
+{
+    bool first = true, second = false;
+    tn_arena *arena = *state;
+    atomic_store(&answers, 0);
+    tn_namespace_reread_start();
+    store.hold = true;
+    tn_loop_call(tn_loops_get(1), ask_there, &first);
+    while (tn_loop_call(tn_loops_get(0), nothing, NULL), !store.held)
+        usleep(1000);
+    store.rows[store.count++] = (tn_row){.key.row = tn_blob_of_str(TN_STR(ID2)),
+                                         .value = record(arena, ID2, "elsewhere", ""),
+                                         .version = ++store.version};
+    tn_loop_call(tn_loops_get(1), ask_there, &second);
+    tn_loop_call(tn_loops_get(0), nothing, NULL);
+    tn_loop_call(tn_loops_get(0), let_go, NULL);
+    for (int i = 0; atomic_load(&answers) < 2 && i < 10000; i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&answers), 2);
+    assert_false(first);
+    assert_true(second);
+    tn_namespace_reread_stop();
+}
+
 /* Another host made a namespace of that name a moment ago, and this one has not heard of it. */
 static void test_name_taken_elsewhere(void **state)
 {
@@ -625,6 +674,7 @@ int main(void)
         CASE(test_not_found),
         CASE(test_refresh),
         CASE(test_reread),
+        CASE(test_reread_under_way),
         CASE(test_name_taken_elsewhere),
         CASE(test_rename_and_remove),
     };
