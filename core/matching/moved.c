@@ -7,9 +7,10 @@
 
 #include <stdlib.h>
 
-#define LATE_S 10u        /* by so much a host may lag behind others' rings, and more */
-#define AGAIN_NS (TN_SEC) /* the next owner has no room */
-#define TRIES_MAX 30u
+#define LATE_S 10u      /* by so much a host may lag behind others' rings, and more */
+#define AGAIN_NS TN_SEC /* the next owner has no room, ... */
+#define SOON 30u        /* ...so many times... */
+#define LATER_NS (15 * TN_SEC)
 
 typedef struct moved_task {
     tn_list link; /* ml->moved */
@@ -35,10 +36,11 @@ static void back(tn_mreq *m)
     moved_task *moved = m->user;
     bool accepted = m->accepted && !m->fault;
     tn_arena_destroy(m->arena);
-    if (accepted || moved->ml->stopping || ++moved->tries >= TRIES_MAX)
+    if (accepted || moved->ml->stopping)
         drop(moved);
     else
-        tn_loop_timer_start(&moved->again, tn_now_mono_ns() + AGAIN_NS);
+        tn_loop_timer_start(&moved->again,
+                            tn_now_mono_ns() + (++moved->tries < SOON ? AGAIN_NS : LATER_NS));
 }
 
 static void offer(tn_loop_timer *timer)

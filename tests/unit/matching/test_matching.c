@@ -385,30 +385,6 @@ static void idle_queues_are_forgotten(void **state)
     assert_int_equal(played_ns_refs, before);
 }
 
-/* ---- the end ---- */
-
-static void at_the_end_polls_end_empty_and_nothing_is_taken(void **state)
-{
-    (void)state;
-    asked *parked = poll("q");
-    cancel(poll("r"));
-    asked *query = query_on("r", false);
-    history.hold = true;
-    asked *at_run = poll("t");
-    add_task("t", 1);
-    tn_matching_stop();
-    played_run();
-    assert_int_equal(parked->answers, 1);
-    assert_null(parked->req.fault);
-    assert_int_equal(query->req.fault->code, TN_GRPC_UNAVAILABLE);
-    assert_false(add_task("q", 2)->req.accepted);
-    assert_int_equal(poll("q")->answers, 1);
-    assert_int_equal(query_on("q", false)->answers, 1);
-    history.stale = true;
-    history_answers();
-    assert_int_equal(at_run->answers, 1);
-}
-
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 /* ---- partitions ---- */
@@ -530,113 +506,6 @@ static void a_task_without_polls_goes_up(void **state)
     asked *p = poll_here("q");
     assert_int_equal(p->answers, 0);
     cancel(p);
-}
-
-/* ---- a queue that moves ---- */
-
-static struct {
-    tn_member other;
-    bool away, full;
-    unsigned sent;
-    int64_t last_task;
-} elsewhere = {.other = {.host_id = {7}}};
-
-static const tn_member *elsewhere_owner(uint32_t service, tn_blob key, bool *out_any)
-{
-    (void)service, (void)key;
-    *out_any = true;
-    return elsewhere.away ? &elsewhere.other : NULL;
-}
-
-static void elsewhere_takes(const tn_member *owner, tn_mreq *req)
-{
-    (void)owner;
-    assert_int_equal(req->op, TN_MOP_ADD);
-    assert_true(req->placed);
-    elsewhere.sent++;
-    elsewhere.last_task = req->task.scheduled_id;
-    req->accepted = !elsewhere.full;
-    tn_client_matching_done(req);
-}
-
-static bool nothing_moved(uint32_t service, tn_blob key)
-{
-    (void)service, (void)key;
-    return false;
-}
-
-static int with_others(void **state)
-{
-    static const tn_client_net net = {
-        .owner = elsewhere_owner, .moved = nothing_moved, .matching = elsewhere_takes};
-    elsewhere.away = elsewhere.full = false;
-    elsewhere.sent = 0;
-    int failed = setup(state);
-    tn_client_use_net(&net);
-    return failed;
-}
-
-static int without_others(void **state)
-{
-    elsewhere.away = false;
-    int failed = teardown(state);
-    tn_client_use_net(NULL);
-    return failed;
-}
-
-/* Its run may have seen the queue move before this host did, and will not offer it again. */
-static void a_task_that_came_of_late_goes_on_to_the_next_owner(void **state)
-{
-    (void)state;
-    for (int64_t i = 1; i <= 3; i++)
-        assert_true(add_task("q", i)->req.accepted);
-    elsewhere.away = elsewhere.full = true;
-    tn_matching_members_changed();
-    played_run();
-    assert_int_equal(elsewhere.sent, 3);
-    elsewhere.full = false;
-    played_pass(2 * TN_SEC);
-    assert_int_equal(elsewhere.sent, 6);
-    played_pass(10 * TN_SEC);
-    assert_int_equal(elsewhere.sent, 6);
-    assert_int_equal(elsewhere.last_task, 3);
-}
-
-static void a_task_that_comes_back_with_its_queue_is_handed_out(void **state)
-{
-    (void)state;
-    assert_true(add_task("q", 5)->req.accepted);
-    elsewhere.away = elsewhere.full = true;
-    tn_matching_members_changed();
-    played_run();
-    elsewhere.away = false;
-    tn_matching_members_changed();
-    played_pass(2 * TN_SEC);
-    assert_int_equal(poll("q")->answers, 1);
-    assert_int_equal(history.last_task, 5);
-}
-
-static void a_task_of_long_ago_has_been_offered_there_by_its_run(void **state)
-{
-    (void)state;
-    assert_true(add_task("q", 1)->req.accepted);
-    played_pass(20 * TN_SEC);
-    elsewhere.away = true;
-    tn_matching_members_changed();
-    played_pass(2 * TN_SEC);
-    assert_int_equal(elsewhere.sent, 0);
-}
-
-static void at_the_end_no_task_waits_to_be_sent_on(void **state)
-{
-    (void)state;
-    assert_true(add_task("q", 1)->req.accepted);
-    elsewhere.away = elsewhere.full = true;
-    tn_matching_members_changed();
-    played_run();
-    tn_matching_stop();
-    played_pass(5 * TN_SEC);
-    assert_int_equal(elsewhere.sent, 1);
 }
 
 static void polls_that_went_up_end_in_every_way(void **state)
@@ -849,6 +718,30 @@ static void a_ramp_takes_its_share(void **state)
     routing.percentage = 0;
     assert_true(
         tn_str_is(tn_routing_target(&routing, TN_STR("x"), false, &revision).build_id, "1"));
+}
+
+/* ---- the end ---- */
+
+static void at_the_end_polls_end_empty_and_nothing_is_taken(void **state)
+{
+    (void)state;
+    asked *parked = poll("q");
+    cancel(poll("r"));
+    asked *query = query_on("r", false);
+    history.hold = true;
+    asked *at_run = poll("t");
+    add_task("t", 1);
+    tn_matching_stop();
+    played_run();
+    assert_int_equal(parked->answers, 1);
+    assert_null(parked->req.fault);
+    assert_int_equal(query->req.fault->code, TN_GRPC_UNAVAILABLE);
+    assert_false(add_task("q", 2)->req.accepted);
+    assert_int_equal(poll("q")->answers, 1);
+    assert_int_equal(query_on("q", false)->answers, 1);
+    history.stale = true;
+    history_answers();
+    assert_int_equal(at_run->answers, 1);
 }
 
 #define PARTED(function) \
