@@ -89,6 +89,7 @@ static void members_changed(void)
     if (tn_loop_index(tn_loop_current()) == 0) { /* who was away may have missed a change, or we */
         tn_deployments_refresh(NULL, NULL);
         tn_namespace_reread();
+        tn_shardmap_refresh();
     }
     TN_LIST_FOREACH_SAFE (link, &rl->channels) {
         host_channel *hc = TN_CONTAINER_OF(link, host_channel, link);

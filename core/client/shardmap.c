@@ -20,7 +20,8 @@ static struct {
     tn_loop_timer timer; /* the next read */
     bool started, watching, reading, failing;
     uint64_t read_at_ns;
-} r; /* loop 0 only */
+} r;               /* loop 0 only */
+static bool begun; /* main thread only */
 static void (*listeners[4])(void);
 static size_t n_listeners;
 static void (*announce_map)(void);
@@ -163,8 +164,10 @@ tn_status tn_shardmap_load_sync(tn_error *err)
     tn_arena_destroy(arena);
     if (status == TN_ENOTFOUND)
         status = TN_OK;
-    if (status == TN_OK)
+    if (status == TN_OK) {
         tn_loop_call(tn_loops_get(0), loop_start, NULL);
+        begun = true;
+    }
     return status;
 }
 
@@ -185,7 +188,12 @@ static void loop_stop(void *arg)
     tn_loop_timer_stop(&r.timer);
 }
 
-void tn_shardmap_stop(void) { tn_loop_call(tn_loops_get(0), loop_stop, NULL); }
+void tn_shardmap_stop(void)
+{
+    if (begun) /* a start may fail before there are loops */
+        tn_loop_call(tn_loops_get(0), loop_stop, NULL);
+    begun = false;
+}
 
 /* ---- changing it ---- */
 
