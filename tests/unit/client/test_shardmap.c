@@ -95,6 +95,7 @@ static int tear_down(void **state)
     (void)state;
     tn_shardmap_stop();
     assert_int_equal(stored.n_held, 0);
+    tn_heap_done(&played_timers);
     tn_clock_override(NULL, NULL);
     return 0;
 }
