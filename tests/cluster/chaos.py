@@ -42,6 +42,7 @@ class Chaos:
     def __init__(self, fleet, seed, tool, long):
         self.tool, self.shards, self.long = tool, 1, long
         self.fleet, self.dice, self.counts = fleet, random.Random(seed), {}
+        self.failed = []
         self.busy = set()  # members that a fault has now
 
     def free(self):
@@ -117,6 +118,8 @@ class Chaos:
         self.busy.add(member)
         try:
             await getattr(self, name)(member)
+        except Exception as error:
+            self.failed.append(error)
         finally:
             self.busy.discard(member)
 
@@ -127,7 +130,7 @@ class Chaos:
         if self.fleet.net:
             names += ["loss"] * 2 + ["one_way"] * 2 + ["two_way"] * 2
         end, out, next_db = time.monotonic() + seconds, set(), time.monotonic() + seconds / 2
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self.failed:
             if len(out) < 3:
                 name = self.dice.choice(names)
                 if time.monotonic() > next_db:
@@ -136,6 +139,8 @@ class Chaos:
                 task.add_done_callback(out.discard)
             await asyncio.sleep(self.dice.uniform(0.3, 2.5))
         await asyncio.gather(*out)
+        if self.failed:  # the test's own trouble: nothing after it would say anything
+            raise self.failed[0]
         if self.fleet.net:
             self.fleet.net.heal()
 
