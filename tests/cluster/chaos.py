@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import chaos_test
 import promises
 import promises_test
 import scheduled_test
@@ -216,6 +217,8 @@ async def settle(report, scheduled, officials):
 
 
 async def play(arguments, report, fleet):
+    unnoticed = await chaos_test.failures(Chaos)
+    check(report, "a fault that fails by itself", unnoticed, True, "it ends the chaos at once")
     unnoticed = scheduled_test.failures()
     check(report, "the judge of schedules", unnoticed, True, f"{len(scheduled_test.DAMAGES)} damages, {len(unnoticed)} not found")
     unnoticed = promises_test.failures()
