@@ -3,7 +3,6 @@
 tests/crash decides."""
 
 import asyncio
-import functools
 import json
 import os
 import random
@@ -20,6 +19,7 @@ from parts import judged, load_of
 from scheduled import Scheduled
 from server import DIE_WITH_PARENT
 from sticky import Sticky
+from tails import Tails
 from world import Log
 
 
@@ -160,9 +160,9 @@ class Official:
                 *DIE_WITH_PARENT, sys.executable, self.script, *self.words,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, limit=1 << 24)
 
-    async def finish(self):
-        """What it found."""
-        said, _ = await self.process.communicate(b"end\n")
+    async def finish(self, since_ns):
+        """What it found; since_ns: when the last fault had ended."""
+        said, _ = await self.process.communicate(f"end {since_ns}\n".encode())
         try:
             return json.loads([line for line in said.decode(errors="replace").splitlines() if line.startswith("{")][-1])
         except (IndexError, ValueError):
@@ -201,10 +201,10 @@ def go_program(report, arguments, folder):
     return program
 
 
-async def settle(report, scheduled, officials):
+async def settle(report, scheduled, officials, since_ns):
     """The ends of the other loads, after which nobody of theirs calls any more."""
     began = time.monotonic()
-    _, *found = await asyncio.gather(scheduled.finish(), *[official.finish() for official in officials.values()])
+    _, *found = await asyncio.gather(scheduled.finish(), *[official.finish(since_ns) for official in officials.values()])
     report.say(f"schedules and the SDKs' loads at rest, and its histories judged, {time.monotonic() - began:.0f} s after the last fault")
     wrong, actions, lives = await scheduled.judged()
     check(report, "schedules in chaos", wrong, actions > 0, f"{lives} schedules, {actions} actions, {scheduled.calls} acknowledged calls, "
@@ -213,7 +213,21 @@ async def settle(report, scheduled, officials):
         counts = its["counts"]
         check(report, f"{name}'s load in chaos", its["wrong"], counts.get("ended", 0) > 0 and counts.get("replays", 0) > 0,
               f"{told(counts)}; failed tasks: {told(its['failures']) or 'none'}; {its.get('violations', 1)} violations; "
-              f"{its.get('drain_s', 0):.0f} s for what was left, {its.get('judge_s', 0):.0f} s to judge")
+              f"longest wait after the last fault {its.get('wait_s', 0):.1f} s, {its.get('drain_s', 0):.0f} s for what was left, {its.get('judge_s', 0):.0f} s to judge")
+
+
+class Rules:
+    """What the judge of tests/crash is asked beside its own rules."""
+
+    def __init__(self, since_ns, slack_ns):
+        self.slack_ns, self.tails, self.wait = slack_ns, Tails(since_ns), 0
+
+    def __call__(self, verdict, run, events):
+        promises.early(verdict, run, events, slack_ns=self.slack_ns)
+        self.tails.add(run, run.rpartition("/")[2], events)
+
+    def all_read(self, verdict):
+        self.wait = self.tails.judge(verdict)
 
 
 async def play(arguments, report, fleet):
@@ -250,10 +264,13 @@ async def play(arguments, report, fleet):
         report.check("all meet again", True, f"{took:.2f} s after the last fault")
         report.say(f"{world.sticky_tasks} tasks of sticky queues, {world.deaths} of their workers died, {len(world.returned)} tasks timed out "
                    f"there and came back, {world.queries} queries were answered")
-        settled = asyncio.create_task(settle(report, scheduled, officials))
+        since_ns = time.time_ns()
+        rules = Rules(since_ns, slack_ns)
+        settled = asyncio.create_task(settle(report, scheduled, officials, since_ns))
         await judged(report, "chaos", world, tasks, paths, 120,
                      f"{arguments.seconds} s, {sum(chaos.counts.values())} faults ({told(chaos.counts)})", clock_slack_ns=slack_ns,
-                     others=settled, more=functools.partial(promises.early, slack_ns=slack_ns))
+                     others=settled, more=rules)
+        report.say(f"the longest wait of the raw load after the last fault: {rules.wait:.1f} s")
     finally:
         for official in officials.values():
             official.abandon()

@@ -81,8 +81,8 @@ class Load:
                 self.counts["time-outs of runs"] += event.event_type == KIND.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT
         return failures
 
-    async def judged(self):
-        promises = Promises(self.arguments.slack_ns)
+    async def judged(self, since_ns):
+        promises = Promises(self.arguments.slack_ns, since_ns)
         with open(self.log) as lines:
             entries = [json.loads(line) for line in lines if line.endswith("\n")]
         service = (await ServiceClient.connect(ConnectConfig(target_host=self.arguments.address, lazy=True))).workflow_service
@@ -92,12 +92,13 @@ class Load:
         promises.calls(entries)
         promises.families()
         promises.one_at_a_time(await reader.listed(QUEUE, promises.histories.keys()))
+        wait = promises.tails.judge(promises)
         side_effects(promises, self.effects)
         await self.replayed(promises)
         self.counts["ended"] = sum(entry["what"] == "result" and entry["outcome"] == "ok" for entry in entries)
         self.counts["acknowledged calls"] = sum(entry.get("outcome") == "ok" for entry in entries)
         self.counts["calls in doubt"] = sum(entry.get("outcome") == "unknown" for entry in entries)
-        return promises.violations, self.tell(promises)
+        return promises.violations, self.tell(promises), wait
 
 
 async def main():
@@ -120,12 +121,12 @@ async def main():
     status = await load.client.wait()
     await asyncio.gather(*workers)
     drained = time.monotonic()
-    wrong, failures = await load.judged()
+    wrong, failures, wait = await load.judged(ending.result() if ending.done() else time.time_ns())
     for worker in load.workers:
         worker.kill()
         await worker.wait()
     wrong += [f"the clients ended with {status}"] * bool(status)
-    print(json.dumps({"wrong": wrong[:50], "counts": load.counts, "failures": failures, "drain_s": drained - began,
+    print(json.dumps({"wrong": wrong[:50], "counts": load.counts, "failures": failures, "wait_s": wait, "drain_s": drained - began,
                       "judge_s": time.monotonic() - drained, "violations": len(wrong)}))
 
 

@@ -9,6 +9,7 @@
     P6  no time-out is early: of activities, workflow tasks, runs
     P7  a child ends in its parent's history as in its own, and is its parent's alone; a run that is continued is so by one that names it
     P8  the lists know each run that histories tell of, and no other; of an id at most one is open at a time
+    P9  once faults have ended nothing waits for long (tails.py)
 
 Early is what is so by the clock that a history is written with.  The judge has the calls (what, workflow, outcome: ok, no or unknown,
 asked, answered) and all histories: promises_test.py damages both."""
@@ -25,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 import fleet  # noqa: F401  it tells where tests/crash is
 from judge import CLOSING, KIND, NAMESPACE, Judge, children_of, nanos, read_history
+from tails import Tails
 
 LATE = enums.TimeoutType
 ACTIVITY_ENDS = {"completed", "failed", "timed_out", "canceled"}
@@ -118,11 +120,13 @@ def early_activity(check, event, scheduled, started, slack_ns):
 
 
 class Promises(Judge):
-    """histories: the events by run id; workflows: the workflow ids by run id; slack_ns: by how much servers' clocks differ."""
+    """histories: the events by run id; workflows: the workflow ids by run id; slack_ns: by how much servers' clocks differ;
+    since_ns: when the last fault had ended."""
 
-    def __init__(self, slack_ns):
+    def __init__(self, slack_ns, since_ns):
         super().__init__()
         self.histories, self.workflows, self.slack_ns = {}, {}, slack_ns
+        self.tails = Tails(since_ns)
 
     def add(self, workflow, run, events):
         self.histories[run], self.workflows[run] = events, workflow
@@ -130,6 +134,7 @@ class Promises(Judge):
         self.history(name, events)
         self.ends(name, events)
         early(self, name, events, self.slack_ns)
+        self.tails.add(name, run, events)
         if events[-1].event_type not in CLOSING:
             self.violated("R12", f"{name} did not end")
 

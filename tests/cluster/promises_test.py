@@ -10,9 +10,10 @@ import temporalio.api.update.v1 as update
 from google.protobuf.duration_pb2 import Duration
 
 import fleet  # noqa: F401  it tells where tests/crash is
-from judge import KIND
+from judge import KIND, Judge
 from judge_test import SECOND, Book, of_kind, renumber
 from promises import Promises
+from tails import Tails
 from world import payloads
 
 LATE = enums.TimeoutType
@@ -20,8 +21,8 @@ TASKED = Duration(seconds=5)
 
 
 def task(book):
-    book.add("WORKFLOW_TASK_SCHEDULED", start_to_close_timeout=TASKED)
-    return book.add("WORKFLOW_TASK_COMPLETED", started_event_id=book.add("WORKFLOW_TASK_STARTED"))
+    scheduled = book.add("WORKFLOW_TASK_SCHEDULED", start_to_close_timeout=TASKED)
+    return book.add("WORKFLOW_TASK_COMPLETED", scheduled_event_id=scheduled, started_event_id=book.add("WORKFLOW_TASK_STARTED"))
 
 
 def late(book, kind, seconds, **limits):
@@ -70,6 +71,9 @@ def second():
         book.add("CHILD_WORKFLOW_EXECUTION_" + how, workflow_execution=execution, initiated_event_id=begun)
     timer = book.add("TIMER_STARTED", timer_id="t", start_to_fire_timeout=Duration(seconds=1))
     book.add("TIMER_FIRED", after=SECOND, timer_id="t", started_event_id=timer)
+    scheduled = book.add("ACTIVITY_TASK_SCHEDULED", activity_id="served")
+    book.add("ACTIVITY_TASK_COMPLETED", scheduled_event_id=scheduled,
+             started_event_id=book.add("ACTIVITY_TASK_STARTED", scheduled_event_id=scheduled, attempt=1))
     scheduled = book.add("WORKFLOW_TASK_SCHEDULED", start_to_close_timeout=TASKED)
     book.add("WORKFLOW_TASK_TIMED_OUT", after=2 * SECOND, scheduled_event_id=scheduled,
              timeout_type=LATE.TIMEOUT_TYPE_SCHEDULE_TO_START)
@@ -83,6 +87,7 @@ def second():
 
 def child(how):
     book = Book()
+    book.now += 100 * SECOND
     book.add("WORKFLOW_EXECUTION_STARTED", workflow_run_timeout=Duration(seconds=2))
     book.add("WORKFLOW_EXECUTION_" + how, after=2 * SECOND)
     return book.events
@@ -92,6 +97,7 @@ class World:
     def __init__(self):
         self.runs = {"first": ("w", first()), "second": ("w", second()), "run-child": ("child", child("COMPLETED")),
                      "run-slow": ("slow", child("TIMED_OUT"))}
+        self.last_fault = 1100 * SECOND  # before the second run and the children begin
         self.listed = [(workflow, run) for run, (workflow, _) in self.runs.items()]
         plain = {"workflow": "w", "outcome": "ok", "asked": 1, "answered": 2}
         self.calls = [{**plain, "what": "start", "run": "first"}, {**plain, "what": "signal", "number": 1},
@@ -105,6 +111,16 @@ class World:
 
     def call(self, what):
         return next(call for call in self.calls if call["what"] == what)
+
+    def expired(self, run):
+        """Its first activity was lost on the way to a worker."""
+        events = self.events(run)
+        end = of_kind(events, "ACTIVITY_TASK_COMPLETED")
+        its = end.activity_task_completed_event_attributes.scheduled_event_id
+        self.later(run, "ACTIVITY_TASK_COMPLETED")
+        end.event_type = KIND.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
+        end.activity_task_timed_out_event_attributes.scheduled_event_id = its
+        self.gone(run, "ACTIVITY_TASK_STARTED")
 
     def gone(self, run, kind):
         """Something that says nothing in its place."""
@@ -129,13 +145,21 @@ class World:
         now = events[at].event_time.ToNanoseconds() - SECOND // 50
         events[at].event_time.FromNanoseconds(now)
 
+    def later(self, run, kind, which=0, seconds=60):
+        """And all that follows."""
+        events = self.events(run)
+        at = [number for number, event in enumerate(events) if event.event_type == getattr(KIND, "EVENT_TYPE_" + kind)][which]
+        for event in events[at:]:
+            event.event_time.FromNanoseconds(event.event_time.ToNanoseconds() + seconds * SECOND)
+
     def verdict(self):
-        judge = Promises(0)
+        judge = Promises(0, self.last_fault)
         for run, (workflow, events) in self.runs.items():
             judge.add(workflow, run, events)
         judge.calls(self.calls)
         judge.families()
         judge.one_at_a_time(self.listed)
+        judge.tails.judge(judge)
         return judge.violations
 
 
@@ -187,12 +211,34 @@ DAMAGES = [
     ("two runs at once", "R4", lambda w: [event.event_time.FromNanoseconds(event.event_time.ToNanoseconds() - 100 * SECOND)
                                           for event in w.events("second")]),
     ("a gap", "R3", lambda w: w.events("first").pop(3)),
+    ("a workflow task waits for a time-out", "the workflow task of event", lambda w: w.later("second", "WORKFLOW_TASK_TIMED_OUT")),
+    ("a workflow task is found again late", "the workflow task of event", lambda w: w.later("second", "WORKFLOW_TASK_STARTED", -1)),
+    ("an activity that nobody had times out", "the activity of event", lambda w: w.expired("second")),
+    ("an activity waits for long", "the activity of event", lambda w: w.later("second", "ACTIVITY_TASK_STARTED")),
+    ("one from before the last fault, too", "the activity of event", lambda w: w.later("second", "ACTIVITY_TASK_STARTED", 0, 900) or set_to(
+        w.__dict__, last_fault=1900 * SECOND)),
+    ("a timer fires late", "the timer of event", lambda w: w.later("second", "TIMER_FIRED")),
+    ("a child starts late", "the start of the child", lambda w: w.later("second", "CHILD_WORKFLOW_EXECUTION_STARTED", 1) or
+     w.later("run-slow", "WORKFLOW_EXECUTION_STARTED")),
+    ("a parent hears late of its child's end", "the end of the child", lambda w: w.later("second", "CHILD_WORKFLOW_EXECUTION_TIMED_OUT")),
     ("a run does not end", "R12", lambda w: w.events("second").pop()),
 ]
 
 
+def slow(seconds):
+    """What is said of one wait of a minute among a hundred of that length."""
+    book, tails = Judge(), Tails(0)
+    for number in range(100):
+        tails.note(SECOND, (1 + seconds) * SECOND, f"wait {number}")
+    tails.note(SECOND, 61 * SECOND, "the long one")
+    tails.judge(book)
+    return book.violations
+
+
 def failures():
     out = [f"a sound world: {line}" for line in World().verdict()]
+    if slow(10) or len(slow(1)) != 1:
+        out.append(f"a long wait on a slow machine: {slow(10)}, on one that is not: {slow(1)}")
     for name, word, damage in DAMAGES:
         world = World()
         damage(world)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Load by the official SDK's clients and workers, which live through all faults: each workflow must end with what its plan says, no
 task fails by non-determinism, and the SDK's own Replayer replays every history.  A process of its own; the word "end" on its
-input ends the load, and what it found is its last line, in JSON."""
+input, with the nanoseconds at which the last fault had ended, ends the load, and what it found is its last line, in JSON."""
 
 import argparse
 import asyncio
@@ -230,14 +230,15 @@ class Load:
                 entry["value"] = answer
         return self.entries
 
-    async def judged(self):
-        book, failures = Promises(self.slack_ns), collections.Counter()
+    async def judged(self, since_ns):
+        book, failures = Promises(self.slack_ns, since_ns), collections.Counter()
         reader, entries = Reader(self.client.workflow_service), self.log()
         roots = {(entry["workflow"], entry["run"]) for entry in entries if entry["what"] == "start" and entry["outcome"] == "ok"}
         await reader.all(sorted(roots), book)
         book.calls(entries)
         book.families()
         book.one_at_a_time(await reader.listed(QUEUE, book.histories.keys()))
+        wait = book.tails.judge(book)
         self.look(book, failures)
         replayer = Replayer(workflows=WORKFLOWS, workflow_runner=UnsandboxedWorkflowRunner())
         for run, events in book.histories.items():
@@ -247,13 +248,15 @@ class Load:
                 self.wrong.append(f"{book.workflows[run]}/{run} does not replay: {replayed.replay_failure}")
         self.wrong += book.violations
         self.counts["acknowledged calls"] = sum(entry["outcome"] == "ok" for entry in entries)
-        return failures
+        return failures, wait
 
 
 async def told_to_end():
+    """When the last fault had ended."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.readline()  # or nobody is there any more
+    words = (await reader.readline()).split()  # without any: nobody is there any more
+    return int(words[1]) if len(words) > 1 else time.time_ns()
 
 
 async def main():
@@ -270,14 +273,14 @@ async def main():
     async with await load.worker(50), await load.worker(500):
         guest = asyncio.create_task(load.coming_and_going())
         starters = [asyncio.create_task(load.starter(f"sdk{i}", arguments.pause)) for i in range(arguments.starters)]
-        await told_to_end()
+        since_ns = await told_to_end()
         load.enough.set()
         ending = time.monotonic()
         await asyncio.gather(*starters)
         await guest
         drained = time.monotonic()
-    failures = await load.judged()
-    print(json.dumps({"wrong": load.wrong[:50], "counts": load.counts, "failures": failures, "load_s": ending - began,
+    failures, wait = await load.judged(since_ns)
+    print(json.dumps({"wrong": load.wrong[:50], "counts": load.counts, "failures": failures, "wait_s": wait, "load_s": ending - began,
                       "drain_s": drained - ending, "judge_s": time.monotonic() - drained, "violations": len(load.wrong)}))
 
 

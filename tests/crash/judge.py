@@ -367,7 +367,7 @@ def known_runs(entries):
 
 
 async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0, more=None):
-    """more(verdict, run, events): further rules for each history; clock_slack_ns: by how much the servers' clocks were made
+    """more(verdict, run, events): further rules for each history, and more.all_read(verdict) for all; clock_slack_ns: by how much the servers' clocks were made
     to differ, so that their times cannot be compared closer."""
     service = (await ServiceClient.connect(ConnectConfig(target_host=address))).workflow_service
     verdict = Judge()
@@ -388,6 +388,8 @@ async def judge(address, log_path, effects_path, must_end=True, clock_slack_ns=0
         started.setdefault(runs[run], []).append(run)
         if must_end and not closed and waits_for_nothing(events):
             verdict.violated("R12", f"{runs[run]}/{run} did not end: {len(events)} events")
+    if more:
+        more.all_read(verdict)
     verdict.one_open_run(spans, clock_slack_ns)
     acknowledged = {}
     for entry in entries:
