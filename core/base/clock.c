@@ -152,12 +152,15 @@ static void uuid_mark(uint8_t id[16], uint8_t version)
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
 }
 
-void tn_uuid_v4(tn_rng *rng, uint8_t out[16])
+static void uuid_random(tn_rng *rng, uint8_t version, uint8_t out[16])
 {
     tn_put_u64be(out, tn_rng_next(rng));
     tn_put_u64be(out + 8, tn_rng_next(rng));
-    uuid_mark(out, 4);
+    uuid_mark(out, version);
 }
+
+void tn_uuid_v4(tn_rng *rng, uint8_t out[16]) { uuid_random(rng, 4, out); }
+void tn_uuid_v8(tn_rng *rng, uint8_t out[16]) { uuid_random(rng, 8, out); }
 
 /* 48 bits of milliseconds, then 12 bits of the fraction (RFC 9562 6.2, method 3), then
  * randomness. */

@@ -84,7 +84,7 @@ void tn_members_begin(void)
     if (memcmp(m.self_id, none, 16) != 0)
         return;
     tn_rng_seed_random(&rng);
-    tn_uuid_v4(&rng, m.self_id);
+    tn_uuid_v8(&rng, m.self_id);
 }
 
 /* ---- snapshots ---- */

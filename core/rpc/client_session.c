@@ -249,6 +249,14 @@ static tn_str timeout_text(const tn_outcall *call, char out[16])
     return tn_str_from(out);
 }
 
+static tn_str secret_of(rpc_link *l)
+{
+    tn_channel *ch = l->channel;
+    if (!ch->as_host)
+        return tn_str_from(ch->secret);
+    return rpc_showing_to(&ch->showing, ch->host_id, rpc_host_takes_bound(ch->host_id));
+}
+
 void rpc_link_submit(rpc_link *l, tn_outcall *call)
 {
     nghttp2_nv list[9 + TN_OUTCALL_HEADERS_MAX];
@@ -262,7 +270,7 @@ void rpc_link_submit(rpc_link *l, tn_outcall *call)
     list[n++] = nv(TN_STR("content-type"), TN_STR("application/grpc"));
     if (call->deadline_mono_ns != UINT64_MAX)
         list[n++] = unlike(nv(TN_STR("grpc-timeout"), timeout_text(call, timeout)));
-    tn_str secret = l->channel->as_host ? tn_secret_shown() : tn_str_from(l->channel->secret);
+    tn_str secret = secret_of(l);
     if (secret.n)
         list[n++] = nv(TN_STR("tenon-internode"), secret);
     for (size_t i = 0; i < call->n_headers; i++)

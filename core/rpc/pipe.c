@@ -27,6 +27,7 @@ void tn_pipes_identity(const uint8_t host_id[16], const char *secret)
 {
     memcpy(self.host_id, host_id, 16);
     rpc_head_secret = tn_secret_shown;
+    rpc_secrets_identity(host_id);
     if (secret)
         tn_secrets_use(&secret, 1);
     for (size_t i = 0; i < LOOPS_MAX && !self.known; i++)
@@ -136,9 +137,16 @@ void rpc_pipe_flush(rpc_pipe *p)
 
 void rpc_pipe_ping(rpc_pipe *p) { rpc_pipe_frame(p, RPC_PIPE_PING, 0, 0); }
 
+/* The word itself is for hosts of older releases: the channel leads to one, or it is what such a one has shown. */
+static tn_str secret_for(rpc_pipe *p)
+{
+    const uint8_t *to = p->link ? p->link->channel->host_id : p->host_id;
+    return rpc_showing_to(&p->showing, to, p->shown.bound || rpc_host_takes_bound(to));
+}
+
 static void greet(rpc_pipe *p)
 {
-    tn_str secret = tn_secret_shown();
+    tn_str secret = secret_for(p);
     tn_buf_put(&p->out, RPC_PIPE_MAGIC, RPC_PIPE_MAGIC_N);
     p->appended += RPC_PIPE_MAGIC_N;
     uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_HELLO, 0, 18 + secret.n);
@@ -158,13 +166,13 @@ static bool broken(rpc_pipe *p, const char *why)
 
 void rpc_pipes_show(void)
 {
-    tn_str secret = tn_secret_shown();
     if (!self.known)
         return;
     TN_LIST_FOREACH (link, &pipes[here()]) {
         rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
         if (!p->link && !p->greeted) /* it will be greeted by the new one */
             continue;
+        tn_str secret = secret_for(p);
         uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_SHOW, 0, secret.n);
         memcpy(body, secret.p, secret.n);
     }
@@ -178,7 +186,7 @@ static bool take_hello(rpc_pipe *p, tn_blob body)
     p->greeted = true;
     forget_lately();
     p->serves = body.p[1] & FLAG_SERVES;
-    memcpy(p->host_id, body.p + 2, 16);
+    memcpy(p->host_id, body.p + 2, 16); /* a greeting of ours is bound to it */
     if (p->conn)
         greet(p);
     else

@@ -7,7 +7,7 @@
  * A pipe belongs to its connection: an rpc_conn where it was accepted, an rpc_link where it was opened, which have the
  * socket, TLS and the times.
  *
- *   magic, HELLO: version u8 (1), flags u8 (1: I serve calls), host id 16, secret
+ *   magic, HELLO: version u8 (1), flags u8 (1: I serve calls), host id 16, a secret's word, bound to whom it is said to (secrets.h)
  *   a frame: u32 size of what follows, u8 kind, u32 id, body; big-endian
  *   REQUEST    u64 ns left (all ones: no deadline), u8 + path, u8 count of headers: u8 + name, u16 + value; message
  *   ANSWER     u8 gRPC status; 0: message; 255: nothing was done with it; else u16 + text, u16 + type of the detail, detail
@@ -15,7 +15,7 @@
  *   PING, PONG
  *   GOAWAY     I take no new calls; answered by
  *   GOAWAY_ACK after which none comes
- *   SHOW       a secret that holds from now on in the place of the one shown before
+ *   SHOW       a word that holds from now on in the place of the one shown before
  *
  * The asking side chooses ids: a slot that is free and a number that changes with each use of it. */
 #ifndef TN_RPC_PIPE_H
@@ -61,6 +61,7 @@ typedef struct rpc_pipe {
     rpc_peer *peer;
     uint8_t host_id[16];    /* the other side's */
     rpc_shown shown;        /* what it has shown of the secrets */
+    rpc_showing showing;    /* what we have */
     bool greeted;           /* its HELLO was right */
     bool serves;            /* it takes calls */
     bool leaving;           /* it takes no new ones */

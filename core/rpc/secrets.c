@@ -4,7 +4,10 @@
  * end, for they are few. */
 #include "rpc/pipe.h"
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,9 +18,28 @@ struct rpc_secrets {
     size_t n;
     uint64_t since_ns;
     char words[TN_SECRETS_MAX][TN_SECRET_MAX + 1];
+    char own[TN_SECRETS_MAX][TN_SECRET_MAX + 1]; /* bound to us; empty: we have no id */
 };
 
 static _Atomic(rpc_secrets *) now;
+static uint8_t own_id[16];
+static bool own_known;
+
+#define BOUND_BYTES 20u
+
+static void bind_to(const char *word, const uint8_t host_id[16], char out[TN_SECRET_MAX + 1])
+{
+    static const char label[] = "tenon host";
+    uint8_t text[sizeof(label) + 16], mac[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    memcpy(text, label, sizeof(label));
+    memcpy(text + sizeof(label), host_id, 16);
+    TN_ASSERT(HMAC(EVP_sha256(), word, (int)strlen(word), text, sizeof(text), mac, &n) &&
+              n >= BOUND_BYTES);
+    memcpy(out, "to:", 4);
+    for (size_t i = 0; i < BOUND_BYTES; i++)
+        snprintf(out + 3 + 2 * i, 3, "%02x", mac[i]);
+}
 
 static void show_all(tn_msg *msg)
 {
@@ -33,6 +55,8 @@ void tn_secrets_use(const char *const *words, size_t n)
         size_t size = strlen(words[i]);
         TN_ASSERT(size > 0 && size <= TN_SECRET_MAX);
         memcpy(set->words[i], words[i], size + 1);
+        if (own_known)
+            bind_to(words[i], own_id, set->own[i]);
     }
     set->n = n;
     set->since_ns = tn_now_mono_ns();
@@ -44,6 +68,18 @@ void tn_secrets_use(const char *const *words, size_t n)
         msg->run = show_all;
         tn_loop_post(tn_loops_get(i), msg);
     }
+}
+
+void rpc_secrets_identity(const uint8_t host_id[16])
+{
+    const rpc_secrets *set = atomic_load(&now);
+    const char *words[TN_SECRETS_MAX];
+    memcpy(own_id, host_id, 16);
+    own_known = true;
+    for (size_t i = 0; set && i < set->n; i++)
+        words[i] = set->words[i];
+    if (set)
+        tn_secrets_use(words, set->n);
 }
 
 void tn_secrets_forget(void)
@@ -71,21 +107,30 @@ static bool same(tn_str word, tn_str shown)
     return !differ;
 }
 
-static bool in_set(const rpc_secrets *set, tn_str shown)
+static bool in_set(const rpc_secrets *set, tn_str shown, bool *out_bound)
 {
-    bool found = false;
-    for (size_t i = 0; set && i < set->n; i++)
-        found |= same(tn_str_from(set->words[i]), shown);
-    return found;
+    bool itself = false, bound = false;
+    for (size_t i = 0; set && i < set->n; i++) {
+        itself |= same(tn_str_from(set->words[i]), shown);
+        bound |= same(tn_str_from(set->own[i]), shown);
+    }
+    *out_bound = bound;
+    return itself || bound;
 }
 
-bool tn_secret_known(tn_str shown) { return in_set(atomic_load(&now), shown); }
+bool tn_secret_known(tn_str shown)
+{
+    bool bound;
+    return in_set(atomic_load(&now), shown, &bound);
+}
 
 bool rpc_shown_take(rpc_shown *s, tn_str shown)
 {
     const rpc_secrets *set = atomic_load(&now);
-    if (shown.n > TN_SECRET_MAX || !in_set(set, shown))
+    bool bound;
+    if (shown.n > TN_SECRET_MAX || !in_set(set, shown, &bound))
         return false;
+    s->bound = bound;
     memcpy(s->word, shown.p, shown.n);
     s->word[shown.n] = '\0';
     s->set = set;
@@ -97,8 +142,26 @@ bool rpc_shown_holds(rpc_shown *s)
     const rpc_secrets *set = atomic_load(&now);
     if (s->set == set)
         return true;
-    if (!in_set(set, tn_str_from(s->word)))
+    if (!in_set(set, tn_str_from(s->word), &s->bound))
         return set && tn_now_mono_ns() - set->since_ns < rpc_secrets_grace_ns;
     s->set = set;
     return true;
+}
+
+bool rpc_host_takes_bound(const uint8_t host_id[16]) { return host_id[6] >> 4 == 8; }
+
+tn_str rpc_showing_to(rpc_showing *s, const uint8_t host_id[16], bool bound)
+{
+    const rpc_secrets *set = atomic_load(&now);
+    if (!set)
+        return (tn_str){NULL, 0};
+    if (s->set != set || s->bound != bound) {
+        if (bound)
+            bind_to(set->words[0], host_id, s->word);
+        else
+            memcpy(s->word, set->words[0], sizeof(s->word));
+        s->set = set;
+        s->bound = bound;
+    }
+    return tn_str_from(s->word);
 }

@@ -19,7 +19,7 @@ from temporalio.client import Client
 import deadlines
 import parts
 from deadlines import DEADLINE_MS, LATE_S, OK
-from rekey import keys, let_in, mac128, refusals
+from rekey import is_greeted, keys, let_in, mac128, refusals
 from world import NAMESPACE
 
 MAGIC = b"TENON-PIPE/1\r\n\r\n"
@@ -33,12 +33,30 @@ def frame(kind, number, body):
     return struct.pack(">IBI", 5 + len(body), kind, number) + body
 
 
+class Ear:
+    """A reader that remembers."""
+
+    def __init__(self, reader, heard):
+        self.reader, self.heard = reader, heard
+
+    async def read(self, n):
+        data = await self.reader.read(n)
+        self.heard += data
+        return data
+
+    async def readexactly(self, n):
+        data = await self.reader.readexactly(n)
+        self.heard += data
+        return data
+
+
 class Impostor:
     """At a port that a host had.  `believed` ones know the cluster's secret; some have the dead host's id."""
 
     def __init__(self, name, talk, secret=None, host_id=None):
         self.name, self.talk, self.secret, self.host_id = name, talk, secret, host_id
         self.met, self.asked, self.server, self.writers, self.tasks = 0, 0, None, set(), set()
+        self.heard = bytearray()
 
     def greeting(self):
         return MAGIC + frame(HELLO, 0, b"\1\1" + self.host_id + self.secret)
@@ -48,7 +66,7 @@ class Impostor:
         self.writers.add(writer)
         self.tasks.add(asyncio.current_task())
         try:
-            await self.talk(self, reader, writer)
+            await self.talk(self, Ear(reader, self.heard), writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -202,7 +220,19 @@ def descriptors(member):
     return len(os.listdir(f"/proc/{member.pid}/fd"))
 
 
-async def one_round(arguments, report, fleet, world, cast, number):
+def learnt(cast, rest, secret):
+    """What impostors were told that a host that lives believes: (how many words they were told, what is wrong)."""
+    words = {word for *_, impostor in cast for word in re.findall(rb"to:[0-9a-f]{40}", impostor.heard)}
+    wrong = [f"{impostor.name} was told the secret" for *_, impostor in cast if secret in impostor.heard]
+    for member in rest:
+        for role in set(member.roles) & {"history", "matching"}:
+            wrong += [f"{member.name} believes a word that was meant for another" for word in words if is_greeted(member, role, word)]
+    if not words and any(len(impostor.heard) > 100 for *_, impostor in cast):
+        wrong.append("greetings without a word")
+    return len(words), wrong
+
+
+async def one_round(arguments, report, fleet, world, cast, number, secret):
     victims = [fleet.having(role)[i] for role, i, _ in cast]
     rest = [member for member in fleet.members if member not in victims]
     dead_ports = {member.rpc[role] for member in victims for role in member.roles}
@@ -239,6 +269,9 @@ async def one_round(arguments, report, fleet, world, cast, number):
                  "".join(f"; {call[1]}: {code} after {late:.1f} s" for call, (code, late) in zip(again, served) if code != OK))
     for *_, impostor in cast:
         await impostor.close()
+    n, wrong = await asyncio.to_thread(learnt, cast, rest, secret)
+    report.check(f"impostors learn nothing with which they could pass as hosts, round {number}", not wrong,
+                 f"{n} words, good at dead hosts alone" + "".join(f"; {what}" for what in wrong[:3]))
     gone = [member.name for member in rest if not member.alive()]
     for member in victims:
         member.start()
@@ -284,7 +317,7 @@ async def play(arguments, report, fleet):
         for role, i, impostor in cast:
             if impostor.host_id is None and impostor.secret:
                 impostor.host_id = (await asyncio.to_thread(host_ids, arguments, fleet))[role, i]
-        await one_round(arguments, report, fleet, world, cast, number)
+        await one_round(arguments, report, fleet, world, cast, number, secret)
     end = time.monotonic() + 30  # connections to addresses that have gone end by themselves
     while (most := max(descriptors(member) - before[member.name][0] for member in survivors)) > FDS and time.monotonic() < end:
         await asyncio.sleep(0.2)
