@@ -270,6 +270,14 @@ static void to_worker(ncall *c, const Tenon__NexusEndpointRecord *endpoint,
                       const nexus_request *request, uint64_t timeout_ns)
 {
     const tn_namespace *ns = tn_namespace_by_id(tn_str_from(endpoint->ns_id));
+    /* the reference asks itself over HTTP, where such a path leads nowhere */
+    if (request->variant_case == TEMPORAL__API__NEXUS__V1__REQUEST__VARIANT_START_OPERATION &&
+        !*request->start_operation->operation) {
+        tn_namespace_unref(ns);
+        report(c, false);
+        refuse(c, "NOT_FOUND", "not found");
+        return;
+    }
     if (!ns) {
         report(c, false);
         refuse(c, "NOT_FOUND",

@@ -156,7 +156,8 @@ async def case_nexus_cancel(c):
 
 async def case_nexus_wrong_commands(c):
     name = await endpoint(c)
-    wrong = (ask("no-such-endpoint"), ask(name, ""), ask(name, service=""), ask(""),
+    nameless = ask(name, "")
+    wrong = (ask("no-such-endpoint"), nameless, ask(name, service=""), ask(""),
              ask(name, schedule_to_close_timeout=sec(-1)), ask(name, nexus_header={"Nexus-Callback-X": "y", "Timeout": "1"}),
              Command(command_type=CANCEL, request_cancel_nexus_operation_command_attributes=
                      RequestCancelNexusOperationCommandAttributes(scheduled_event_id=77)), Command(command_type=SCHEDULE))
@@ -164,6 +165,8 @@ async def case_nexus_wrong_commands(c):
         run = await c.start(f"w{i}", task_queue=TaskQueue(name=f"{c.tq}-{i}"))
         task = await c.poll(f"{c.tq}-{i}")
         await c.done_fails(task, command)
+        if command is nameless:  # taken in, but nobody can be asked for it
+            await c.until_event(run, "EVENT_TYPE_NEXUS_OPERATION_FAILED")
         await c.terminate(run)
         await c.history(run)
 

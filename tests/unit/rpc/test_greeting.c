@@ -25,7 +25,8 @@
 #define DESCRIPTOR temporal__api__common__v1__payload__descriptor
 
 /* Ids of version 8 and 4. */
-static const uint8_t us[16] = {1, 2, 3, 4, 5, 6, 0x80, 8, 0x80, 1}, peer[16] = {9, 9, 9, 9, 9, 9, 0x8f, 9, 0x80},
+static const uint8_t us[16] = {1, 2, 3, 4, 5, 6, 0x80, 8, 0x80, 1},
+                     peer[16] = {9, 9, 9, 9, 9, 9, 0x8f, 9, 0x80},
                      older[16] = {7, 7, 7, 7, 7, 7, 0x4f, 7, 0x80};
 static tn_rpc_server *server;
 static uint16_t port;
@@ -40,11 +41,16 @@ static void check_secret(tn_call *call)
         tn_call_fail(call, tn_fault_make(call->arena, TN_GRPC_PERMISSION_DENIED, "who is it"));
 }
 
-static const tn_rpc_method methods[] = {
-    {.path = "/test.G/Echo", .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = reply,
-     .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT},
-    {.path = "/test.G/Known", .input = &DESCRIPTOR, .output = &DESCRIPTOR, .handle = check_secret,
-     .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT}};
+static const tn_rpc_method methods[] = {{.path = "/test.G/Echo",
+                                         .input = &DESCRIPTOR,
+                                         .output = &DESCRIPTOR,
+                                         .handle = reply,
+                                         .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT},
+                                        {.path = "/test.G/Known",
+                                         .input = &DESCRIPTOR,
+                                         .output = &DESCRIPTOR,
+                                         .handle = check_secret,
+                                         .flags = TN_RPC_INTERNAL | TN_RPC_ANY_PORT}};
 
 /* ---- by hand ---- */
 
