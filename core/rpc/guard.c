@@ -28,6 +28,18 @@ void rpc_bucket_give(rpc_bucket *b, uint64_t cost_ns, uint32_t tokens)
     b->full_at_ns = b->full_at_ns > gain ? b->full_at_ns - gain : 0;
 }
 
+bool rpc_guard_reset(rpc_guard *g, uint64_t now_ns)
+{
+    return rpc_bucket_take(&g->resets, now_ns, RPC_RESET_COST_NS, RPC_RESET_BURST + g->reset_room);
+}
+
+void rpc_guard_completed(rpc_guard *g)
+{
+    rpc_bucket_give(&g->resets, RPC_RESET_COST_NS, RPC_RESET_PER_ANSWER);
+    if (g->reset_room < RPC_RESET_ROOM_MAX)
+        g->reset_room += RPC_RESET_PER_ANSWER;
+}
+
 static bool is_control(const rpc_guard *g)
 {
     switch (g->type) {

@@ -20,9 +20,12 @@ void rpc_bucket_give(rpc_bucket *b, uint64_t cost_ns, uint32_t tokens);
 #define RPC_CONTROL_BURST 1000
 #define RPC_CONTROL_COST_NS (TN_SEC / 1000)
 #define RPC_CONTROL_PER_HEADERS 4
-/* Streams that the peer resets soon after it opened them. */
+/* Streams that the peer resets soon after it opened them.  Each call that it lets come to its end earns it some more, and
+ * room for as many at once as it may have open at all: who works with us may also change its mind. */
 #define RPC_RESET_BURST 100
 #define RPC_RESET_COST_NS (TN_SEC / 33)
+#define RPC_RESET_PER_ANSWER 4
+#define RPC_RESET_ROOM_MAX 900 /* beside the burst: nghttp2's own default, together */
 #define RPC_RESET_YOUNG_NS TN_SEC
 #define RPC_RESET_PARKED_NS \
     (TN_SEC / 100) /* of calls that wait for an event, and are told of a reset */
@@ -51,7 +54,12 @@ typedef struct rpc_guard {
     uint32_t left;                           /* of the current frame's payload */
     uint64_t block_since_ns, frame_since_ns; /* of what is not whole, 0: nothing */
     rpc_bucket control, resets, glitches;
+    uint32_t reset_room; /* earned */
 } rpc_guard;
+/* False: the peer has reset too many young calls. */
+bool rpc_guard_reset(rpc_guard *g, uint64_t now_ns);
+/* A call was answered with what it asked for. */
+void rpc_guard_completed(rpc_guard *g);
 
 typedef struct rpc_verdict {
     const char *why; /* NULL: go on; else why the connection must end, as GOAWAY's debug data */

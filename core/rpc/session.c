@@ -117,8 +117,7 @@ static int reset_came(rpc_conn *conn, nghttp2_session *session, int32_t stream_i
     if (!call) { /* answered already: a frame like others */
         if (rpc_bucket_take(&g->control, conn->now_ns, RPC_CONTROL_COST_NS, RPC_CONTROL_BURST))
             return 0;
-    } else if (reset_is_fair(conn, call) ||
-               rpc_bucket_take(&g->resets, conn->now_ns, RPC_RESET_COST_NS, RPC_RESET_BURST)) {
+    } else if (reset_is_fair(conn, call) || rpc_guard_reset(g, conn->now_ns)) {
         return 0;
     }
     return rpc_conn_condemn(conn, NGHTTP2_ENHANCE_YOUR_CALM, "reset_flood");
@@ -180,8 +179,8 @@ static int on_data_chunk_recv(nghttp2_session *session, uint8_t flags, int32_t s
     return call ? rpc_call_data(call, p, n) : 0;
 }
 
-/* END_STREAM has left while the peer is still sending: it may stop. */
-static void answer_left(rpc_conn *conn, nghttp2_session *session, int32_t stream_id)
+/* END_STREAM has left.  While the peer is still sending it may stop; an answer without a message (`bare`) is a fault. */
+static void answer_left(rpc_conn *conn, nghttp2_session *session, int32_t stream_id, bool bare)
 {
     rpc_call *call = call_of(session, stream_id);
 
@@ -189,7 +188,8 @@ static void answer_left(rpc_conn *conn, nghttp2_session *session, int32_t stream
         call->sent_all = true;
     if (nghttp2_session_get_stream_remote_close(session, stream_id) == 0)
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR);
-    (void)conn;
+    else if (call && !bare)
+        rpc_guard_completed(&conn->guard);
 }
 
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -203,7 +203,9 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
         /* The peer answers what we send with WINDOW_UPDATE and PING frames: they are paid for here. */
         rpc_bucket_give(&conn->guard.control, RPC_CONTROL_COST_NS, RPC_CONTROL_PER_HEADERS);
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
-            answer_left(conn, session, frame->hd.stream_id);
+            answer_left(conn, session, frame->hd.stream_id,
+                        frame->hd.type == NGHTTP2_HEADERS &&
+                            frame->headers.cat == NGHTTP2_HCAT_RESPONSE);
         return 0;
     case NGHTTP2_RST_STREAM:
         rpc_count(RPC_COUNT_RESETS_SENT, 1);

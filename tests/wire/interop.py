@@ -373,6 +373,44 @@ def workers_that_live_shortly():
 
 
 @test
+def calls_that_are_given_up_at_once():
+    """By a client that lets others come to their end: it asks in several places, takes the first answer, and is cut off for none of that."""
+    c = Conn(port)
+    for _ in range(12):
+        for _ in range(20):
+            same(status(c.call(TEST + "Echo", payload(b"x"))), 0)
+        out = b""
+        for _ in range(60):
+            number, data = c.request(TEST + "Sleep", payload(b"5000"))
+            out += data + frame(RST, 0, number, b"\0\0\0\x08")
+        c.send(out)
+    same(status(c.call(TEST + "Echo")), 0)
+    same(c.goaways, [])
+    c.close()
+
+
+@test
+def calls_that_are_given_up_without_end():
+    """What was earned is spent: by a client that lets nothing come to its end any more."""
+    c = Conn(port)
+    for _ in range(300):
+        same(status(c.call(TEST + "Echo", payload(b"x"))), 0)
+    before = c.next
+    while not c.goaways and not c.closed and c.next < before + 2 * 20000:
+        out = b""
+        for _ in range(20):
+            number, data = c.request(TEST + "Sleep", payload(b"5000"))
+            out += data + frame(RST, 0, number, b"\0\0\0\x08")
+        if not c.send(out):
+            break
+        c.drain(0.001)
+    c.until(lambda: c.goaways, 5)
+    same(c.goaways[0][1:], (ENHANCE_YOUR_CALM, b"reset_flood"))
+    assert (c.goaways[0][0] - before) // 2 < 3000, c.goaways
+    c.close()
+
+
+@test
 def parallel_streams():
     with channel() as ch:
         f = method(ch, "Sleep")

@@ -148,6 +148,34 @@ static void a_cancelled_call_s_request_comes_after_its_reset(void **state)
     expect(&s, 5, "frame_on_ended_stream");
 }
 
+static uint32_t resets(rpc_guard *g, uint64_t now_ns, uint32_t most)
+{
+    uint32_t n = 0;
+    while (n < most && rpc_guard_reset(g, now_ns))
+        n++;
+    return n;
+}
+
+/* Who completes calls may give others up, as many at once as it may have open; who completes none may not. */
+static void young_calls_are_reset(void **state)
+{
+    (void)state;
+    rpc_guard g = {0};
+    uint64_t now = 5 * TN_SEC;
+    assert_int_equal(resets(&g, now, 5000), RPC_RESET_BURST);
+    assert_int_equal(resets(&g, now + TN_SEC, 5000), 33);
+    now += 2 * TN_SEC;
+    g = (rpc_guard){0};
+    for (uint32_t i = 0; i < 50; i++)
+        rpc_guard_completed(&g);
+    assert_int_equal(resets(&g, now, 5000), RPC_RESET_BURST + 50 * RPC_RESET_PER_ANSWER);
+    rpc_guard_completed(&g); /* room for another burst of these comes back, too */
+    assert_int_equal(resets(&g, now, 5000), 2 * RPC_RESET_PER_ANSWER);
+    for (uint32_t i = 0; i < 10000; i++)
+        rpc_guard_completed(&g);
+    assert_int_equal(resets(&g, now, 5000), RPC_RESET_BURST + RPC_RESET_ROOM_MAX);
+}
+
 static void priorities(void **state)
 {
     script s;
@@ -213,6 +241,7 @@ int main(void)
         cmocka_unit_test(ordinary),
         cmocka_unit_test(ended_streams),
         cmocka_unit_test(a_cancelled_call_s_request_comes_after_its_reset),
+        cmocka_unit_test(young_calls_are_reset),
         cmocka_unit_test(priorities),
         cmocka_unit_test(blocks),
         cmocka_unit_test(floods),
