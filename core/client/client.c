@@ -110,15 +110,20 @@ static void send_again(tn_loop_timer *timer)
         tn_client_matching(a->mreq);
 }
 
-/* False: too late, or tried often enough. */
-static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn_hreq *hreq,
-                  tn_mreq *mreq)
+/* False: too late, or tried often enough.  nobody_ns: since when nobody has the role, 0: somebody has, or it is no matter. */
+static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint64_t nobody_ns, uint8_t *tries,
+                  tn_hreq *hreq, tn_mreq *mreq)
 {
     uint64_t now = tn_now_mono_ns(), chance;
     tn_random_bytes(&chance, sizeof(chance));
     uint64_t wait =
         tn_retry_wait_ns(&budgets[tn_loop_index(tn_loop_current())], *tries, now, chance);
     uint64_t at = now + wait;
+    if (nobody_ns) { /* the last try is at that moment, and not when the next would be due */
+        uint64_t until = tn_retry_nobody_until_ns(nobody_ns, deadline_mono_ns);
+        at = at < until ? at : until;
+        wait = now < until ? wait : 0;
+    }
     tn_arena_set_limit(arena, 0);
     again *a = wait && at < deadline_mono_ns ? TN_NEW(arena, again) : NULL;
     if (!a)
@@ -130,6 +135,21 @@ static bool later(tn_arena *arena, uint64_t deadline_mono_ns, uint8_t *tries, tn
     tn_loop_timer_start(&a->timer, at);
     tn_list_push_back(&waiting[tn_loop_index(tn_loop_current())], &a->link);
     return true;
+}
+
+static uint64_t nobody_since(bool any, uint64_t before_ns)
+{
+    return any ? 0 : before_ns ? before_ns : tn_now_mono_ns();
+}
+
+/* What a caller is told for whom there was nobody until its time was over. */
+static const tn_fault *answer_of(tn_arena *arena, const tn_fault *fault, uint64_t nobody_ns,
+                                 uint64_t deadline_mono_ns)
+{
+    if (!fault || !nobody_ns || !tn_retry_is_in_vain(nobody_ns, deadline_mono_ns) ||
+        tn_now_mono_ns() < tn_retry_nobody_until_ns(nobody_ns, deadline_mono_ns))
+        return fault;
+    return tn_fault_make(arena, TN_GRPC_DEADLINE_EXCEEDED, TN_STR_FMT, TN_STR_ARG(fault->message));
 }
 
 /* Who waits for an owner need not wait longer than until there is one. */
@@ -188,6 +208,7 @@ void tn_client_history(tn_hreq *req)
     const tn_member *owner = tn_client_shard_owner(shard_of(req), &any);
     req->fault = NULL;
     req->not_owner = false;
+    req->nobody_ns = nobody_since(any, req->nobody_ns);
     if (owner) {
         net->history(owner, req);
     } else if (any) {
@@ -206,8 +227,10 @@ static void history_return(tn_msg *msg)
     if (req->not_owner && req->tries > 1 && net)
         net->lost(); /* it may be our map that is wrong, and not the ring */
     if (req->not_owner && !req->final &&
-        later(req->arena, req->deadline_mono_ns, &req->tries, req, NULL))
+        later(req->arena, req->deadline_mono_ns, req->nobody_ns, &req->tries, req, NULL))
         return;
+    req->fault = answer_of(req->arena, req->fault, req->nobody_ns, req->deadline_mono_ns);
+    req->nobody_ns = 0; /* its holder may send it again */
     req->done(req);
 }
 
@@ -328,6 +351,7 @@ void tn_client_matching(tn_mreq *req)
     const tn_member *owner = tn_client_queue_owner(req->ns->id, req->queue, &any);
     req->fault = NULL;
     req->not_owner = false;
+    req->nobody_ns = nobody_since(any, req->nobody_ns);
     if (req->op == TN_MOP_CANCEL_POLL && net && net->cancel_poll(req->poll_id)) {
         tn_client_matching_done(req);
     } else if (owner && req->op != TN_MOP_CANCEL_POLL) {
@@ -343,14 +367,20 @@ void tn_client_matching(tn_mreq *req)
     }
 }
 
+/* A worker's poll has time, and history's task no caller: for them a host that comes late is better than none. */
+static bool may_wait(const tn_mreq *req) { return req->op == TN_MOP_POLL || req->op == TN_MOP_ADD; }
+
 static void matching_return(tn_msg *msg)
 {
     tn_mreq *req = TN_CONTAINER_OF(msg, tn_mreq, msg);
     if (req->not_owner && req->op != TN_MOP_CANCEL_POLL &&
         !(req->call && tn_call_cancelled(req->call)) && !req->final &&
-        later(req->arena, req->op == TN_MOP_ADD ? UINT64_MAX : req->deadline_mono_ns, &req->tries,
-              NULL, req))
+        later(req->arena, req->op == TN_MOP_ADD ? UINT64_MAX : req->deadline_mono_ns,
+              may_wait(req) ? 0 : req->nobody_ns, &req->tries, NULL, req))
         return;
+    if (!may_wait(req))
+        req->fault = answer_of(req->arena, req->fault, req->nobody_ns, req->deadline_mono_ns);
+    req->nobody_ns = 0; /* its holder may send it again */
     req->done(req);
 }
 

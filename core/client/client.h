@@ -163,6 +163,7 @@ typedef struct tn_hreq {
     bool taken_in;  /* UPDATE...: a host had admitted it before it lost the shard or its life */
     bool paid;      /* at the door: for its first request to the store */
     uint8_t tries;
+    uint64_t nobody_ns; /* since when there is no host of the role at all; 0: there is one */
     /* who is behind it; UNKNOWN: as the call says, or as befits the operation (door.h) */
     tn_caller_type caller;
     void (*done)(struct tn_hreq *req); /* [home] */
@@ -287,6 +288,7 @@ typedef struct tn_mreq {
     bool paid;                      /* ADD: has counted in that partition's rate */
     bool takes_match;               /* ADD: its history can answer a poll */
     uint8_t tries;
+    uint64_t nobody_ns;
     tn_caller_type caller; /* as in tn_hreq */
     union {
         const tn_poll_ref *answer_to; /* POLL: history may answer it there; NULL: it may not */

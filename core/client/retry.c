@@ -27,3 +27,16 @@ uint64_t tn_retry_wait_ns(tn_retry_budget *budget, uint32_t tries, uint64_t now_
     uint64_t wait = MIN_NS << shift;
     return wait - wait / 4 + chance % (wait / 2);
 }
+
+uint64_t tn_retry_nobody_until_ns(uint64_t since_ns, uint64_t deadline_ns)
+{
+    uint64_t left = deadline_ns > since_ns ? deadline_ns - since_ns : 0;
+    uint64_t before = left / 10 < TN_RETRY_BEFORE_NS ? left / 10 : TN_RETRY_BEFORE_NS;
+    return since_ns + (left - before < TN_RETRY_NOBODY_NS ? left - before : TN_RETRY_NOBODY_NS);
+}
+
+bool tn_retry_is_in_vain(uint64_t since_ns, uint64_t deadline_ns)
+{
+    uint64_t waited = tn_retry_nobody_until_ns(since_ns, deadline_ns) - since_ns;
+    return waited >= TN_RETRY_RESTART_NS && waited < TN_RETRY_NOBODY_NS;
+}

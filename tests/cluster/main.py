@@ -22,6 +22,7 @@ import impostors
 import loops
 import manual
 import moving
+import nobody
 import parts
 import queues
 import rekey
@@ -35,8 +36,8 @@ import units
 from fleet import ALL_PARTED, LIMITED, LISTED, ONE_PARTED, Fleet
 from net import Net
 
-ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "absent", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "warm", "exits"]
-SHORT = ["start", "sdk", "partitions", "queues", "drains", "absent", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "tls", "loops", "strangers", "units", "manual", "chaos"]
+ON_ONE_FLEET = ["sdk", "partitions", "queues", "drains", "absent", "nobody", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "warm", "exits"]
+SHORT = ["start", "sdk", "partitions", "queues", "drains", "absent", "nobody", "limits", "detection", "fence", "restart", "split", "moves", "rekey", "deadlines", "impostors", "tls", "loops", "strangers", "units", "manual", "chaos"]
 LONG = ["start", "sdkall", "sdkparted", "sdkmoved"] + SHORT[2:] + ["warm", "exits", "cpu", "scaling"]
 
 
@@ -76,7 +77,7 @@ async def on_one_fleet(arguments, report, folder, wanted):
         for name in ON_ONE_FLEET:
             if name in wanted:
                 began = time.monotonic()
-                part = {"absent": absent.play, "deadlines": deadlines.play, "impostors": impostors.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
+                part = {"absent": absent.play, "deadlines": deadlines.play, "impostors": impostors.play, "queues": queues.play, "drains": drains.play, "exits": exits.play, "moves": moving.play, "nobody": nobody.play, "rekey": rekey.play, "warm": warm.play}.get(name) or getattr(parts, name)
                 await part(arguments, report, fleet)
                 report.say(f"{name} took {time.monotonic() - began:.0f} s")
         if any(name in wanted for name in ON_ONE_FLEET):

@@ -42,9 +42,36 @@ static void within_a_budget(void **state)
     assert_int_equal(soon, TN_RETRY_PER_S / 2);
 }
 
+/* Later than a restart, earlier than a client gives up, and in any case before it does. */
+static void nobody_is_waited_for(void **state)
+{
+    (void)state;
+    uint64_t now = 7 * TN_SEC;
+    assert_int_equal(tn_retry_nobody_until_ns(now, UINT64_MAX), now + 5 * TN_SEC);
+    assert_int_equal(tn_retry_nobody_until_ns(now, now + 10 * TN_SEC), now + 5 * TN_SEC);
+    assert_int_equal(tn_retry_nobody_until_ns(now, now + 5 * TN_SEC), now + 4500 * TN_MS);
+    assert_int_equal(tn_retry_nobody_until_ns(now, now + 2 * TN_SEC), now + 1800 * TN_MS);
+    assert_int_equal(tn_retry_nobody_until_ns(now, now), now);
+    assert_int_equal(tn_retry_nobody_until_ns(now, now - TN_SEC), now);
+}
+
+static void trying_again_is_in_vain(void **state)
+{
+    (void)state;
+    uint64_t now = 7 * TN_SEC;
+    assert_false(tn_retry_is_in_vain(now, UINT64_MAX));
+    assert_false(tn_retry_is_in_vain(now, now + 6 * TN_SEC));
+    assert_true(tn_retry_is_in_vain(now, now + 5 * TN_SEC));
+    assert_true(tn_retry_is_in_vain(now, now + 4 * TN_SEC));
+    assert_false(
+        tn_retry_is_in_vain(now, now + 3 * TN_SEC)); /* once more, and the host may be back */
+    assert_false(tn_retry_is_in_vain(now, now - TN_SEC));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(later_and_rarer),
-                                       cmocka_unit_test(within_a_budget)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(later_and_rarer), cmocka_unit_test(within_a_budget),
+        cmocka_unit_test(nobody_is_waited_for), cmocka_unit_test(trying_again_is_in_vain)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
