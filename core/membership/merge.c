@@ -80,7 +80,7 @@ void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state
     set_state(s, now_ns, m, state, tn_member_serves(swim_info(m)));
 }
 
-static bool accuses(const swim_member *m, const uint8_t host_id[16])
+bool swim_accuses(const swim_member *m, const uint8_t host_id[16])
 {
     for (uint32_t i = 0; i < m->n_accusers; i++)
         if (memcmp(swim_cold_of(m)->accusers[i], host_id, 16) == 0)
@@ -100,11 +100,11 @@ void swim_accuse(tn_swim *s, uint64_t now_ns, swim_member *m, const uint8_t from
     }
     if (m->state != TN_MEMBER_SUSPECT || m->n_accusers >= SWIM_INDIRECT || m->last_words)
         return;
-    if (accuses(m, from))
+    if (swim_accuses(m, from))
         return;
     memcpy(swim_cold_of(m)->accusers[m->n_accusers++], from, 16);
     uint64_t until = m->suspect_at_ns + swim_suspicion_ns(s, m->n_accusers);
-    if (swim_large(s) && !accuses(m, s->self->id))
+    if (swim_large(s) && !swim_accuses(m, s->self->id))
         /* the accusers have asked it themselves: theirs is the first word */
         until += s->opt.suspect_ns;
     if (m->n_accusers == 1 || until < m->end.key)

@@ -183,6 +183,8 @@ bool swim_is_old(tn_swim *s, const swim_item *item);
 /* Takes what a member is said to be into account. */
 void swim_merge(tn_swim *s, uint64_t now_ns, const swim_said *said);
 void swim_set_state(tn_swim *s, uint64_t now_ns, swim_member *m, tn_member_state state);
+bool swim_accuses(const swim_member *m,
+                  const uint8_t host_id[16]); /* whether that one accuses it */
 void swim_accuse(tn_swim *s, uint64_t now_ns, swim_member *m, const uint8_t from[16]);
 /* Self says something new of itself: a higher incarnation, told to all. */
 void swim_announce_self(tn_swim *s, uint64_t incarnation);

@@ -53,8 +53,24 @@ uint64_t swim_suspicion_ns(const tn_swim *s, uint32_t accusers)
 
 /* ---- pings ---- */
 
+/* In a small cluster: whom others accuse, all ask next, so that one that has died has three accusers soon, and one that lives is
+ * heard of by all. */
+static swim_member *accused_by_others(const tn_swim *s)
+{
+    for (size_t i = 0; s->n_suspects && !swim_large(s) && i < s->n_known; i++) {
+        swim_member *m = s->known[i];
+        if (m->state == TN_MEMBER_SUSPECT && m->n_accusers < SWIM_INDIRECT &&
+            !swim_accuses(m, s->self->id))
+            return m;
+    }
+    return NULL;
+}
+
 static swim_member *next_target(tn_swim *s)
 {
+    swim_member *accused = accused_by_others(s);
+    if (accused)
+        return accused;
     if (s->has_doubt) {
         s->has_doubt = false;
         swim_member *m = swim_member_find(s, s->doubted);
@@ -154,13 +170,29 @@ static void end_probe(tn_swim *s, uint64_t now_ns)
     if (!s->probe.out)
         return;
     s->probe.out = false;
-    health_move(s, s->probe.acked ? -1 : 1);
     swim_member *m = swim_member_find(s, s->probe.target);
+    /* That others miss it, too, is no sign that we are slow. */
+    if (s->probe.acked || swim_large(s) || !m || m->state == TN_MEMBER_ALIVE)
+        health_move(s, s->probe.acked ? -1 : 1);
     if (!s->probe.acked && m && swim_lives(m))
         swim_accuse(s, now_ns, m, s->self->id);
 }
 
 /* ---- what time brings ---- */
+
+/* What that one is now, ourselves or another: what it owned waits for its next owner.  The rest hear it from those. */
+static void tell_at_once(tn_swim *s, swim_member *about)
+{
+    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
+    for (size_t i = 0, told = 0; i < s->n_known && told < SWIM_TOLD; i++) {
+        swim_member *m = s->known[(start + i) % s->n_known];
+        if (m == s->self || !swim_lives(m))
+            continue;
+        swim_out out = {.kind = GOSSIP_SYNC_DATA};
+        swim_send(s, swim_info(m)->ip, swim_info(m)->port, &out, about);
+        told++;
+    }
+}
 
 /* How often one is asked before it is given up.  In a large cluster with losses somebody misses nearly every answer. */
 static uint8_t last_words(const tn_swim *s) { return swim_large(s) ? 3 : 1; }
@@ -177,6 +209,8 @@ static void end_what_is_due(tn_swim *s, uint64_t now_ns)
         } else if (m->state == TN_MEMBER_SUSPECT) {
             s->stats.deaths++;
             swim_set_state(s, now_ns, m, TN_MEMBER_DEAD);
+            if (!swim_large(s))
+                tell_at_once(s, m);
         } else {
             swim_member_forget(s, m);
         }
@@ -440,20 +474,6 @@ void tn_swim_join(tn_swim *s, uint64_t now_ns, const char *ip, uint16_t port)
 
 void tn_swim_ask(tn_swim *s, const char *ip, uint16_t port) { ask_for_all(s, ip, port, false); }
 
-/* What this one is now: what it owned waits for its next owner.  The rest hear it from those. */
-static void tell_at_once(tn_swim *s)
-{
-    size_t start = (size_t)tn_rng_below(&s->rng, s->n_known);
-    for (size_t i = 0, told = 0; i < s->n_known && told < SWIM_TOLD; i++) {
-        swim_member *m = s->known[(start + i) % s->n_known];
-        if (m == s->self || !swim_lives(m))
-            continue;
-        swim_out out = {.kind = GOSSIP_SYNC_DATA};
-        swim_send(s, swim_info(m)->ip, swim_info(m)->port, &out, s->self);
-        told++;
-    }
-}
-
 static void take_part(tn_swim *s, bool part)
 {
     tn_member *info = swim_info(s->self);
@@ -463,7 +483,7 @@ static void take_part(tn_swim *s, bool part)
     swim_announce_self(s, info->incarnation + 1);
     if (s->opt.changed)
         s->opt.changed(s->opt.user, info, TN_MEMBER_ALIVE);
-    tell_at_once(s);
+    tell_at_once(s, s->self);
 }
 void tn_swim_drain(tn_swim *s, uint64_t now_ns)
 {
@@ -482,7 +502,7 @@ void tn_swim_leave(tn_swim *s, uint64_t now_ns)
         swim_set_state(s, now_ns, s->self, TN_MEMBER_LEFT);
         swim_member_end(s, s->self, UINT64_MAX);
     }
-    tell_at_once(s);
+    tell_at_once(s, s->self);
 }
 
 bool tn_swim_evict(tn_swim *s, uint64_t now_ns, const uint8_t host_id[16])

@@ -412,6 +412,92 @@ static void more_are_asked_in_a_large_cluster(void **state)
     assert_int_equal(asked_for_a_ping(), 9);
 }
 
+/* ---- a small cluster is in a hurry ---- */
+
+/* The first host runs alone for so long: whether it asks others to ping that member. */
+static bool asks_for(uint8_t id, uint64_t ns)
+{
+    bool asked = false;
+    queued = 0;
+    for (uint64_t end = now + ns; now < end; now += 5 * TN_MS)
+        (void)tn_swim_run(swims[0], now);
+    for (size_t i = 0; i < queued; i++) {
+        Tenon__GossipPacket *packet =
+            tenon__gossip_packet__unpack(NULL, queue[i].n, queue[i].bytes);
+        asked = asked || (packet->kind == PING_REQ && packet->target.data[0] == id);
+        tenon__gossip_packet__free_unpacked(packet, NULL);
+    }
+    return asked;
+}
+
+static void is_accused(uint8_t id, uint8_t by)
+{
+    uint8_t ids[16], by_id[16], bytes[512];
+    Tenon__GossipMember member = TENON__GOSSIP_MEMBER__INIT, *news[] = {&member};
+    Tenon__GossipPacket packet = TENON__GOSSIP_PACKET__INIT;
+    ProtobufCBinaryData accuser = {16, by_id};
+    memset(ids, id, 16);
+    memset(by_id, by, 16);
+    member.host_id = (ProtobufCBinaryData){16, ids};
+    member.incarnation = 1;
+    member.state = TN_MEMBER_SUSPECT;
+    member.accusers = &accuser;
+    member.n_accusers = 1;
+    packet.kind = SYNC_DATA;
+    packet.from = accuser;
+    packet.news = news;
+    packet.n_news = 1;
+    size_t size = tenon__gossip_packet__pack(&packet, bytes);
+    tn_swim_receive(swims[0], now, "127.0.0.1", by, tn_blob_from(bytes, size));
+}
+
+/* So one that has died has three accusers soon; without that there are a dozen others to ask before it. */
+static void whom_others_accuse_is_asked_next(void **state)
+{
+    (void)state;
+    deaf[1] = deaf[2] = true;
+    tell_of_others(2, 100, 12);
+    for (uint8_t id = 100; id < 106; id++) {
+        is_accused(id, 2);
+        assert_true(asks_for(id, 1100 * TN_MS)); /* it thinks itself slow, for nobody answers */
+    }
+}
+
+static unsigned told_dead_at_once(void)
+{
+    for (int i = 0; i < 6000; i++, now += 5 * TN_MS) {
+        unsigned told = 0;
+        queued = 0;
+        (void)tn_swim_run(swims[0], now);
+        for (unsigned id = 1; id < 256; id++) {
+            Tenon__GossipMember said;
+            if (seen(0, (uint8_t)id) != TN_MEMBER_DEAD)
+                continue;
+            for (uint16_t to = 1; to < 256; to++)
+                told += told_of((uint8_t)id, to, &said) && said.state == TN_MEMBER_DEAD;
+            return told;
+        }
+    }
+    return 0;
+}
+
+/* Whose time is over first says so, and nobody waits for his own to be over. */
+static void a_death_is_told_to_all_at_once(void **state)
+{
+    (void)state;
+    deaf[1] = deaf[2] = true;
+    tell_of_others(2, 100, 8);
+    assert_in_range(told_dead_at_once(), 8, 12);
+}
+
+static void in_a_large_cluster_it_is_news_as_other_news(void **state)
+{
+    (void)state;
+    deaf[1] = deaf[2] = true;
+    tell_of_others(2, 100, 30);
+    assert_in_range(told_dead_at_once(), 0, 4);
+}
+
 /* A later release says more, and an earlier one less tightly. */
 static void other_releases_are_understood(void **state)
 {
@@ -477,6 +563,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(news_that_all_tell_is_not_told_on, setup, teardown),
         cmocka_unit_test_setup_teardown(of_an_accused_the_accusers_are_enough, setup, teardown),
         cmocka_unit_test_setup_teardown(more_are_asked_in_a_large_cluster, setup, teardown),
+        cmocka_unit_test_setup_teardown(whom_others_accuse_is_asked_next, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_death_is_told_to_all_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(in_a_large_cluster_it_is_news_as_other_news, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(other_releases_are_understood, setup, teardown),
         cmocka_unit_test_setup_teardown(members_come_and_are_forgotten, setup, teardown),
     };
