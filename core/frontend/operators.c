@@ -494,6 +494,11 @@ static void shards_set(tn_shardmap_change *change)
     out->partitions = change->partitions;
     out->before = change->before;
     out->version = change->version;
+    size_t count;
+    const tn_member *const *all = hosts(&count);
+    for (size_t i = 0; i < count; i++)
+        out->history_hosts +=
+            has_role(all[i], TN_SERVICE_HISTORY) && (!tn_members_on() || tn_member_serves(all[i]));
     if (change->fault)
         tn_front_fail(f, change->fault);
     else

@@ -406,18 +406,23 @@ static int close_shard(site *s)
 
 /* ---- shard split-plan, shard split ---- */
 
-static void print_plan(const site *s, const Tenon__ShardsAnswer *a)
+static uint32_t history_hosts(const site *s)
 {
     uint32_t hosts = 0;
-    for (size_t i = 0; i < s->n_members;
-         i++) /* none: a server alone, or seen through one address only */
+    for (size_t i = 0; i < s->n_members; i++)
         hosts += s->members[i].role_ports[TN_SERVICE_HISTORY] != 0;
-    hosts = hosts ? hosts : 1;
+    return hosts ? hosts : 1; /* none has a record: a server alone */
+}
+
+/* hosts: of history; 0 when the frontend that was asked knows none or is of a release that does not say */
+static void print_plan(const site *s, const Tenon__ShardsAnswer *a, uint32_t hosts)
+{
     printf("partitions  %u (how the rows lie; stays)\n", a->partitions);
     printf("shards      %u now, %u then: %u a partition\n", a->before, (uint32_t)s->want,
            (uint32_t)s->want / a->partitions);
-    printf("owners      %u history process%s, about %u shards each\n", hosts,
-           hosts == 1 ? "" : "es", ((uint32_t)s->want + hosts - 1) / hosts);
+    if (hosts)
+        printf("owners      %u history process%s, about %u shards each\n", hosts,
+               hosts == 1 ? "" : "es", ((uint32_t)s->want + hosts - 1) / hosts);
     printf("rows moved  0\n");
     printf("standstill  each workflow for 0.3 to 0.7 s, once; calls wait and are not refused\n");
     printf("memory      runs in memory are read again when they are needed\n");
@@ -496,7 +501,7 @@ static int split_by_address(site *s, const char *address)
     plan.partitions = answer->partitions;
     plan.before = answer->before;
     if (call.dry_run)
-        print_plan(s, &plan);
+        print_plan(s, &plan, answer->history_hosts);
     else
         printf("%u shards, they were %u: map version %llu is in force\n", call.shards,
                answer->before, (unsigned long long)answer->version);
@@ -515,7 +520,7 @@ static int split(site *s)
     if (fault)
         return say_fault(s, fault);
     if (call.dry_run) {
-        print_plan(s, answer);
+        print_plan(s, answer, history_hosts(s));
         return TN_TOOL_OK;
     }
     printf("%u shards, they were %u: map version %llu is in force\n", call.shards, answer->before,

@@ -92,6 +92,11 @@ async def told(arguments, report, fleet):
     wrong = ask("ring", "owner", str(SHARDS + 1)), ask("shard", "describe", "0"), ask("member", "evict", str(uuid.uuid4()))
     report.check("whose a shard is", owner[0] == described[0] == 0 and holder and f"owner {holder[1]}" in owner[1] and
                  [status for status, _ in wrong] == [1, 1, 1], owner[1] + described[1] if not holder else holder[1])
+    ip, port = fleet.addresses()[0]
+    plans = [ask("shard", "split-plan", "--shards", str(2 * SHARDS), *asked) for asked in ((), ("--address", f"{ip}:{port}"))]
+    owners = f"{len(fleet.having('history'))} history processes"
+    report.check("a plan for more shards", all(status == 0 and owners in text for status, text in plans),
+                 owners if plans[0] == plans[1] else plans[0][1] + plans[1][1])
 
     def range_id():
         found = re.search(r"range (\d+)", ask("shard", "describe", "3")[1])
