@@ -309,7 +309,7 @@ static bool feed_pipe(rpc_link *l, const uint8_t *p, size_t n)
 {
     if (rpc_pipe_feed(l->pipe, p, n))
         return true;
-    if (l->pipe->magic_n == 0 && !rpc_host_takes_bound(l->channel->host_id))
+    if (l->pipe->magic_n == 0 && !rpc_host_proves(l->channel->host_id))
         speak_http2(l);
     else
         rpc_link_close(l, l->pipe->why, true);

@@ -38,8 +38,8 @@ typedef struct rpc_link {
 
 struct tn_channel {
     char ip[46], authority[64], secret[64];
-    bool as_host;        /* the secret is what hosts show now... */
-    rpc_showing showing; /* ...to that one */
+    bool as_host;      /* the secret is what hosts say now... */
+    rpc_saying saying; /* ...to that one */
     uint16_t port;
     tn_tls_side *tls; /* NULL: plain */
     rpc_tls_kept kept;

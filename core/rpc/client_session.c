@@ -252,9 +252,7 @@ static tn_str timeout_text(const tn_outcall *call, char out[16])
 static tn_str secret_of(rpc_link *l)
 {
     tn_channel *ch = l->channel;
-    if (!ch->as_host)
-        return tn_str_from(ch->secret);
-    return rpc_showing_to(&ch->showing, ch->host_id, rpc_host_takes_bound(ch->host_id));
+    return ch->as_host ? rpc_saying_to(&ch->saying, ch->host_id) : tn_str_from(ch->secret);
 }
 
 void rpc_link_submit(rpc_link *l, tn_outcall *call)

@@ -10,6 +10,8 @@
 #define FRAME_MAX (RPC_RESPONSE_BYTES_MAX + (1u << 20))
 #define KEPT_BYTES (64u * 1024u) /* of a buffer that is empty */
 #define FLAG_SERVES 1u
+#define HELLO_HEAD 18u /* version, flags, host id */
+#define STRANGER "not a host of this cluster"
 
 static struct {
     uint8_t host_id[16];
@@ -137,23 +139,74 @@ void rpc_pipe_flush(rpc_pipe *p)
 
 void rpc_pipe_ping(rpc_pipe *p) { rpc_pipe_frame(p, RPC_PIPE_PING, 0, 0); }
 
-/* The word itself is for hosts of older releases: the channel leads to one, or it is what such a one has shown. */
-static tn_str secret_for(rpc_pipe *p)
-{
-    const uint8_t *to = p->link ? p->link->channel->host_id : p->host_id;
-    return rpc_showing_to(&p->showing, to, p->shown.bound || rpc_host_takes_bound(to));
-}
+/* ---- greetings ---- */
 
-static void greet(rpc_pipe *p)
+static rpc_side side_of(const rpc_pipe *p) { return p->link ? RPC_CALLER : RPC_SERVER; }
+static rpc_side other_side(const rpc_pipe *p) { return p->link ? RPC_SERVER : RPC_CALLER; }
+
+static uint8_t *hello(rpc_pipe *p, uint8_t version, size_t more)
 {
-    tn_str secret = secret_for(p);
     tn_buf_put(&p->out, RPC_PIPE_MAGIC, RPC_PIPE_MAGIC_N);
     p->appended += RPC_PIPE_MAGIC_N;
-    uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_HELLO, 0, 18 + secret.n);
-    body[0] = 1;
+    uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_HELLO, 0, HELLO_HEAD + more);
+    body[0] = version;
     body[1] = p->worker ? FLAG_SERVES : 0;
     memcpy(body + 2, self.host_id, 16);
-    memcpy(body + 18, secret.p, secret.n);
+    return body + HELLO_HEAD;
+}
+
+static void greet_by_word(rpc_pipe *p)
+{
+    tn_str word = tn_secret_shown();
+    uint8_t *body = hello(p, 1, word.n);
+    if (word.n)
+        memcpy(body, word.p, word.n);
+}
+
+/* The one that connects: its proof waits until the other has shown its own. */
+static void greet_first(rpc_pipe *p)
+{
+    rpc_meeting *m = &p->meeting;
+    p->proves = rpc_host_proves(p->link->channel->host_id);
+    if (!p->proves) {
+        greet_by_word(p);
+        return;
+    }
+    memcpy(m->caller, self.host_id, 16);
+    memcpy(m->server, p->link->channel->host_id, 16);
+    tn_random_bytes(m->caller_nonce, RPC_NONCE_BYTES);
+    memcpy(hello(p, 2, RPC_NONCE_BYTES), m->caller_nonce, RPC_NONCE_BYTES);
+}
+
+static void greet_back(rpc_pipe *p, const uint8_t *nonce)
+{
+    rpc_meeting *m = &p->meeting;
+    p->proves = true;
+    memcpy(m->caller, p->host_id, 16);
+    memcpy(m->server, self.host_id, 16);
+    memcpy(m->caller_nonce, nonce, RPC_NONCE_BYTES);
+    tn_random_bytes(m->server_nonce, RPC_NONCE_BYTES);
+    uint8_t *body = hello(p, 2, RPC_NONCE_BYTES + RPC_PROOF_BYTES);
+    memcpy(body, m->server_nonce, RPC_NONCE_BYTES);
+    rpc_prove(m, RPC_SERVER, body + RPC_NONCE_BYTES);
+}
+
+void rpc_pipes_show(void)
+{
+    tn_str word = tn_secret_shown();
+    if (!self.known)
+        return;
+    TN_LIST_FOREACH (link, &pipes[here()]) {
+        rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
+        /* of who has said nothing of words yet, the first is the new one */
+        if (!p->greeted && (p->link != NULL) == p->proves)
+            continue;
+        if (p->proves)
+            rpc_prove(&p->meeting, side_of(p),
+                      rpc_pipe_frame(p, RPC_PIPE_SHOW, 0, RPC_PROOF_BYTES));
+        else
+            memcpy(rpc_pipe_frame(p, RPC_PIPE_SHOW, 0, word.n), word.p, word.n);
+    }
 }
 
 /* ---- in ---- */
@@ -164,45 +217,75 @@ static bool broken(rpc_pipe *p, const char *why)
     return false;
 }
 
-void rpc_pipes_show(void)
+static bool is_host(rpc_pipe *p)
 {
-    if (!self.known)
-        return;
-    TN_LIST_FOREACH (link, &pipes[here()]) {
-        rpc_pipe *p = TN_CONTAINER_OF(link, rpc_pipe, in_loop);
-        if (!p->link && !p->greeted) /* it will be greeted by the new one */
-            continue;
-        tn_str secret = secret_for(p);
-        uint8_t *body = rpc_pipe_frame(p, RPC_PIPE_SHOW, 0, secret.n);
-        memcpy(body, secret.p, secret.n);
-    }
-}
-
-static bool take_hello(rpc_pipe *p, tn_blob body)
-{
-    if (p->greeted || body.n < 18 || body.p[0] < 1 ||
-        !rpc_shown_take(&p->shown, tn_str_of_blob(tn_blob_from(body.p + 18, body.n - 18))))
-        return broken(p, "not a host of this cluster");
     p->greeted = true;
     forget_lately();
-    p->serves = body.p[1] & FLAG_SERVES;
-    memcpy(p->host_id, body.p + 2, 16); /* a greeting of ours is bound to it */
-    if (p->conn)
-        greet(p);
-    else
+    if (p->link)
         rpc_link_greeted(p->link);
     return true;
+}
+
+/* The other end's, by what we have said (who connected), or what it has. */
+static bool take_hello(rpc_pipe *p, tn_blob body)
+{
+    size_t more = body.n - HELLO_HEAD;
+    const uint8_t *rest = body.p + HELLO_HEAD;
+    bool proves = body.n > HELLO_HEAD && body.p[0] >= 2;
+    if (p->greeted || (p->conn && p->proves) || body.n < HELLO_HEAD || !body.p[0])
+        return broken(p, STRANGER);
+    p->serves = body.p[1] & FLAG_SERVES;
+    memcpy(p->host_id, body.p + 2, 16);
+    if (p->link && p->proves) {
+        if (!proves || more < RPC_NONCE_BYTES + RPC_PROOF_BYTES)
+            return broken(p, STRANGER);
+        if (memcmp(p->host_id, p->meeting.server, 16) != 0)
+            return broken(p, "another host is at its address");
+        memcpy(p->meeting.server_nonce, rest, RPC_NONCE_BYTES);
+        if (!rpc_shown_proof(&p->shown, &p->meeting, RPC_SERVER,
+                             tn_blob_from(rest + RPC_NONCE_BYTES, RPC_PROOF_BYTES)))
+            return broken(p, STRANGER);
+        rpc_prove(&p->meeting, RPC_CALLER, rpc_pipe_frame(p, RPC_PIPE_PROOF, 0, RPC_PROOF_BYTES));
+        return is_host(p);
+    }
+    if (p->conn && proves) {
+        if (more < RPC_NONCE_BYTES)
+            return broken(p, STRANGER);
+        greet_back(p, rest);
+        return true;
+    }
+    if (!rpc_shown_take(&p->shown, tn_str_of_blob(tn_blob_from(rest, more))))
+        return broken(p, STRANGER);
+    if (p->conn)
+        greet_by_word(p);
+    return is_host(p);
+}
+
+static bool take_proof(rpc_pipe *p, tn_blob body)
+{
+    if (!p->conn || !p->proves || p->greeted ||
+        !rpc_shown_proof(&p->shown, &p->meeting, RPC_CALLER, body))
+        return broken(p, STRANGER);
+    return is_host(p);
+}
+
+static bool take_show(rpc_pipe *p, tn_blob body)
+{
+    bool known = p->proves ? rpc_shown_proof(&p->shown, &p->meeting, other_side(p), body)
+                           : rpc_shown_take(&p->shown, tn_str_of_blob(body));
+    return known || broken(p, STRANGER);
 }
 
 static bool take_frame(rpc_pipe *p, uint8_t kind, uint32_t id, tn_blob body)
 {
     if (kind == RPC_PIPE_HELLO)
         return take_hello(p, body);
+    if (kind == RPC_PIPE_PROOF)
+        return take_proof(p, body);
     if (!p->greeted)
         return broken(p, "it did not greet");
     if (kind == RPC_PIPE_SHOW)
-        return rpc_shown_take(&p->shown, tn_str_of_blob(body)) ||
-               broken(p, "not a host of this cluster");
+        return take_show(p, body);
     if (!rpc_shown_holds(&p->shown))
         return broken(p, "it has not shown the cluster's new secret");
     switch ((rpc_pipe_kind)kind) {
@@ -229,6 +312,7 @@ static bool take_frame(rpc_pipe *p, uint8_t kind, uint32_t id, tn_blob body)
     case RPC_PIPE_PONG:
     case RPC_PIPE_HELLO:
     case RPC_PIPE_SHOW:
+    case RPC_PIPE_PROOF:
     default: /* of a later release, which may do without an answer to it */
         break;
     }
@@ -317,7 +401,7 @@ rpc_pipe *rpc_pipe_create(rpc_conn *conn, rpc_link *link)
     tn_list_init(&p->answered);
     tn_list_push_back(&pipes[here()], &p->in_loop);
     if (link)
-        greet(p);
+        greet_first(p);
     return p;
 }
 

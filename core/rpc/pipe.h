@@ -7,7 +7,9 @@
  * A pipe belongs to its connection: an rpc_conn where it was accepted, an rpc_link where it was opened, which have the
  * socket, TLS and the times.
  *
- *   magic, HELLO: version u8 (1), flags u8 (1: I serve calls), host id 16, a secret's word, bound to whom it is said to (secrets.h)
+ *   magic, HELLO: version u8 (2), flags u8 (1: I serve calls), host id 16, nonce 32; who accepted adds its proof, 32 (secrets.h);
+ *                 with a host of an older release: version 1, and the cluster's word in the place of all that follows the id
+ *   PROOF      that of who connected: its calls may follow at once
  *   a frame: u32 size of what follows, u8 kind, u32 id, body; big-endian
  *   REQUEST    u64 ns left (all ones: no deadline), u8 + path, u8 count of headers: u8 + name, u16 + value; message
  *   ANSWER     u8 gRPC status; 0: message; 255: nothing was done with it; else u16 + text, u16 + type of the detail, detail
@@ -15,7 +17,7 @@
  *   PING, PONG
  *   GOAWAY     I take no new calls; answered by
  *   GOAWAY_ACK after which none comes
- *   SHOW       a word that holds from now on in the place of the one shown before
+ *   SHOW       a proof under another word, which holds from now on in the place of the one before; version 1: the word
  *
  * The asking side chooses ids: a slot that is free and a number that changes with each use of it. */
 #ifndef TN_RPC_PIPE_H
@@ -45,6 +47,7 @@ typedef enum rpc_pipe_kind {
     RPC_PIPE_GOAWAY,
     RPC_PIPE_GOAWAY_ACK,
     RPC_PIPE_SHOW,
+    RPC_PIPE_PROOF,
 } rpc_pipe_kind;
 
 typedef struct rpc_pipe_slot { /* of a call that we made */
@@ -59,10 +62,11 @@ typedef struct rpc_pipe {
     rpc_link *link;
     rpc_worker *worker; /* serves what the other side asks; NULL: nobody */
     rpc_peer *peer;
-    uint8_t host_id[16];    /* the other side's */
-    rpc_shown shown;        /* what it has shown of the secrets */
-    rpc_showing showing;    /* what we have */
-    bool greeted;           /* its HELLO was right */
+    uint8_t host_id[16]; /* the other side's */
+    rpc_shown shown;     /* what it has shown of the secrets */
+    bool proves; /* both ends do; else it is of an older release, and they show the word itself */
+    rpc_meeting meeting;    /* of which they prove it */
+    bool greeted;           /* its HELLO, or its proof, was right */
     bool serves;            /* it takes calls */
     bool leaving;           /* it takes no new ones */
     bool draining, drained; /* we take no new ones; it knows */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The words by which hosts of a cluster know each other: the first is shown, all are believed, so that they can be changed
+/* The words by which hosts of a cluster know each other: the first is used, all are believed, so that they can be changed
  * while calls go on.  A set is never altered: who reads one while another comes has the former, and all are kept until the
  * end, for they are few. */
 #include "rpc/pipe.h"
@@ -27,18 +27,35 @@ static bool own_known;
 
 #define BOUND_BYTES 20u
 
+static void mac(const char *word, const void *text, size_t n, uint8_t out[RPC_PROOF_BYTES])
+{
+    unsigned size = 0;
+    _Static_assert(RPC_PROOF_BYTES == 32, "SHA-256");
+    TN_ASSERT(HMAC(EVP_sha256(), word, (int)strlen(word), text, n, out, &size) &&
+              size == RPC_PROOF_BYTES);
+}
+
 static void bind_to(const char *word, const uint8_t host_id[16], char out[TN_SECRET_MAX + 1])
 {
     static const char label[] = "tenon host";
-    uint8_t text[sizeof(label) + 16], mac[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
+    uint8_t text[sizeof(label) + 16], bound[RPC_PROOF_BYTES];
     memcpy(text, label, sizeof(label));
     memcpy(text + sizeof(label), host_id, 16);
-    TN_ASSERT(HMAC(EVP_sha256(), word, (int)strlen(word), text, sizeof(text), mac, &n) &&
-              n >= BOUND_BYTES);
+    mac(word, text, sizeof(text), bound);
     memcpy(out, "to:", 4);
     for (size_t i = 0; i < BOUND_BYTES; i++)
-        snprintf(out + 3 + 2 * i, 3, "%02x", mac[i]);
+        snprintf(out + 3 + 2 * i, 3, "%02x", bound[i]);
+}
+
+static void prove(const char *word, const rpc_meeting *m, rpc_side side,
+                  uint8_t out[RPC_PROOF_BYTES])
+{
+    static const char label[] = "tenon pipe";
+    uint8_t text[sizeof(label) + 1 + sizeof(*m)];
+    memcpy(text, label, sizeof(label));
+    text[sizeof(label)] = (uint8_t)side;
+    memcpy(text + sizeof(label) + 1, m, sizeof(*m));
+    mac(word, text, sizeof(text), out);
 }
 
 static void show_all(tn_msg *msg)
@@ -99,42 +116,76 @@ tn_str tn_secret_shown(void)
     return set ? tn_str_from(set->words[0]) : (tn_str){NULL, 0};
 }
 
-static bool same(tn_str word, tn_str shown)
+static bool same(tn_blob a, tn_blob b)
 {
-    uint8_t differ = shown.n != word.n || !word.n;
-    for (size_t i = 0; !differ && i < word.n; i++)
-        differ |= (uint8_t)(shown.p[i] ^ word.p[i]);
+    uint8_t differ = a.n != b.n || !a.n;
+    for (size_t i = 0; !differ && i < a.n; i++)
+        differ |= (uint8_t)(a.p[i] ^ b.p[i]);
     return !differ;
 }
 
-static bool in_set(const rpc_secrets *set, tn_str shown, bool *out_bound)
+static bool is_word(const char *word, tn_str shown)
 {
-    bool itself = false, bound = false;
-    for (size_t i = 0; set && i < set->n; i++) {
-        itself |= same(tn_str_from(set->words[i]), shown);
-        bound |= same(tn_str_from(set->own[i]), shown);
-    }
-    *out_bound = bound;
-    return itself || bound;
+    return same(tn_blob_of_str(tn_str_from(word)), tn_blob_of_str(shown));
+}
+
+static bool in_set(const rpc_secrets *set, tn_str word)
+{
+    bool found = false;
+    for (size_t i = 0; set && i < set->n; i++)
+        found |= is_word(set->words[i], word);
+    return found;
 }
 
 bool tn_secret_known(tn_str shown)
 {
-    bool bound;
-    return in_set(atomic_load(&now), shown, &bound);
+    const rpc_secrets *set = atomic_load(&now);
+    bool found = in_set(set, shown);
+    for (size_t i = 0; set && i < set->n; i++)
+        found |= is_word(set->own[i], shown);
+    return found;
 }
 
-bool rpc_shown_take(rpc_shown *s, tn_str shown)
+/* ---- pipes ---- */
+
+bool rpc_host_proves(const uint8_t host_id[16]) { return host_id[6] >> 4 == 8; }
+
+void rpc_prove(const rpc_meeting *m, rpc_side side, uint8_t out[RPC_PROOF_BYTES])
 {
     const rpc_secrets *set = atomic_load(&now);
-    bool bound;
-    if (shown.n > TN_SECRET_MAX || !in_set(set, shown, &bound))
-        return false;
-    s->bound = bound;
-    memcpy(s->word, shown.p, shown.n);
-    s->word[shown.n] = '\0';
+    memset(out, 0, RPC_PROOF_BYTES);
+    if (set)
+        prove(set->words[0], m, side, out);
+}
+
+static void take(rpc_shown *s, const rpc_secrets *set, const char *word, size_t n)
+{
+    memcpy(s->word, word, n);
+    s->word[n] = '\0';
     s->set = set;
+}
+
+bool rpc_shown_take(rpc_shown *s, tn_str word)
+{
+    const rpc_secrets *set = atomic_load(&now);
+    if (word.n > TN_SECRET_MAX || !in_set(set, word))
+        return false;
+    take(s, set, word.p, word.n);
     return true;
+}
+
+bool rpc_shown_proof(rpc_shown *s, const rpc_meeting *m, rpc_side side, tn_blob proof)
+{
+    const rpc_secrets *set = atomic_load(&now);
+    uint8_t right[RPC_PROOF_BYTES];
+    for (size_t i = 0; set && i < set->n; i++) {
+        prove(set->words[i], m, side, right);
+        if (!same(proof, tn_blob_from(right, sizeof(right))))
+            continue;
+        take(s, set, set->words[i], strlen(set->words[i]));
+        return true;
+    }
+    return false;
 }
 
 bool rpc_shown_holds(rpc_shown *s)
@@ -142,26 +193,23 @@ bool rpc_shown_holds(rpc_shown *s)
     const rpc_secrets *set = atomic_load(&now);
     if (s->set == set)
         return true;
-    if (!in_set(set, tn_str_from(s->word), &s->bound))
+    if (!in_set(set, tn_str_from(s->word)))
         return set && tn_now_mono_ns() - set->since_ns < rpc_secrets_grace_ns;
     s->set = set;
     return true;
 }
 
-bool rpc_host_takes_bound(const uint8_t host_id[16]) { return host_id[6] >> 4 == 8; }
+/* ---- HTTP/2 ---- */
 
-tn_str rpc_showing_to(rpc_showing *s, const uint8_t host_id[16], bool bound)
+tn_str rpc_saying_to(rpc_saying *s, const uint8_t host_id[16])
 {
     const rpc_secrets *set = atomic_load(&now);
     if (!set)
         return (tn_str){NULL, 0};
-    if (s->set != set || s->bound != bound) {
-        if (bound)
-            bind_to(set->words[0], host_id, s->word);
-        else
-            memcpy(s->word, set->words[0], sizeof(s->word));
-        s->set = set;
-        s->bound = bound;
-    }
+    if (s->set != set && rpc_host_proves(host_id))
+        bind_to(set->words[0], host_id, s->word);
+    else if (s->set != set)
+        memcpy(s->word, set->words[0], sizeof(s->word));
+    s->set = set;
     return tn_str_from(s->word);
 }

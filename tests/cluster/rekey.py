@@ -117,12 +117,7 @@ def believed(member, key):
 
 def let_in(member, role, key):
     """Whether who greets with this key's secret, as hosts of older releases do, is greeted."""
-    return is_greeted(member, role, mac128(key, b"internode").hex().encode())
-
-
-def is_greeted(member, role, word):
-    """Whether who shows this is greeted."""
-    body = b"\1\0" + uuid.uuid4().bytes + word
+    body = b"\1\0" + uuid.uuid4().bytes + mac128(key, b"internode").hex().encode()
     with socket.create_connection((member.ip, member.rpc[role]), PATIENCE_S) as pipe:
         try:
             pipe.sendall(b"TENON-PIPE/1\r\n\r\n" + struct.pack(">IBI", 5 + len(body), 1, 0) + body)

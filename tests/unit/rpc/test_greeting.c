@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What hosts show each other (core/rpc/secrets.h, pipe.c): a word bound to whom it is said to, so that whatever listens where a host
- * was learns nothing with which it could pass as a host; the word itself for hosts of older releases only. */
+/* How hosts know each other (core/rpc/secrets.h, pipe.c): each proves that it knows the cluster's word, so that whatever listens
+ * where a host was, or has heard others greet, learns nothing with which it could pass as a host; the word itself is shown to hosts of
+ * older releases only. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,8 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +25,8 @@
 
 #define WORD "0123456789abcdef"
 #define MAGIC "TENON-PIPE/1\r\n\r\n"
+#define GREETING (16 + 9 + 18 + 32 + 32)
+enum { HELLO = 1, REQUEST, PING = 5, PONG, SHOW = 9, PROOF };
 #define DESCRIPTOR temporal__api__common__v1__payload__descriptor
 
 /* Ids of version 8 and 4. */
@@ -65,110 +70,201 @@ static int dial(void)
     return fd;
 }
 
-static size_t hello(uint8_t *out, const uint8_t id[16], const char *word)
+static void say(int fd, const void *p, size_t n)
 {
-    size_t n = strlen(word);
-    memcpy(out, MAGIC, 16);
-    tn_put_u32be(out + 16, (uint32_t)(5 + 18 + n));
-    memcpy(out + 20, "\1\0\0\0\0\1\0", 7);
-    memcpy(out + 27, id, 16);
-    memcpy(out + 43, word, n);
-    return 43 + n;
+    assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), n);
 }
 
-/* The word that is shown back; empty: the connection was ended. */
-static void greeted_back(const uint8_t id[16], const char *word, char out[128])
+static size_t hear(int fd, uint8_t *out, size_t n)
+{
+    size_t got = 0;
+    for (ssize_t more; got < n && (more = recv(fd, out + got, n - got, 0)) > 0;)
+        got += (size_t)more;
+    return got;
+}
+
+static size_t frame(uint8_t *out, uint8_t kind, const void *body, size_t n)
+{
+    tn_put_u32be(out, (uint32_t)(5 + n));
+    out[4] = kind;
+    memset(out + 5, 0, 4);
+    memcpy(out + 9, body, n);
+    return 9 + n;
+}
+
+static size_t hello(uint8_t *out, uint8_t version, const uint8_t id[16], const void *rest, size_t n)
+{
+    uint8_t body[256] = {version, 0};
+    memcpy(body + 2, id, 16);
+    memcpy(body + 18, rest, n);
+    memcpy(out, MAGIC, 16);
+    return 16 + frame(out + 16, HELLO, body, 18 + n);
+}
+
+static void prove(const char *word, const rpc_meeting *m, char side, uint8_t out[32])
+{
+    uint8_t text[12 + sizeof(*m)] = "tenon pipe";
+    unsigned n = 32;
+    text[11] = (uint8_t)side;
+    memcpy(text + 12, m, sizeof(*m));
+    assert_non_null(HMAC(EVP_sha256(), word, (int)strlen(word), text, sizeof(text), out, &n));
+}
+
+/* An opened connection on which we are `id` and have heard the host's proof. */
+static int meet(const uint8_t id[16], rpc_meeting *m)
+{
+    uint8_t bytes[256], right[32];
+    int fd = dial();
+    memcpy(m->caller, id, 16);
+    memcpy(m->server, us, 16);
+    memset(m->caller_nonce, 0x5a, sizeof(m->caller_nonce));
+    say(fd, bytes, hello(bytes, 2, id, m->caller_nonce, 32));
+    assert_int_equal(hear(fd, bytes, GREETING), GREETING);
+    assert_int_equal(bytes[25], 2);
+    assert_memory_equal(bytes + 27, us, 16);
+    memcpy(m->server_nonce, bytes + 43, 32);
+    prove(WORD, m, 'S', right);
+    assert_memory_equal(bytes + 75, right, 32);
+    return fd;
+}
+
+/* What is answered to that, and a ping behind it. */
+static bool is_taken(int fd, uint8_t kind, const void *body, size_t n)
+{
+    uint8_t bytes[512];
+    size_t size = frame(bytes, kind, body, n);
+    size += frame(bytes + size, PING, "", 0);
+    (void)!send(fd, bytes, size, MSG_NOSIGNAL);
+    bool taken = hear(fd, bytes, 9) == 9 && bytes[4] == PONG;
+    close(fd);
+    return taken;
+}
+
+static void who_proves_is_taken(void **state)
+{
+    const uint8_t *const ids[] = {peer, older};
+    rpc_meeting m, again;
+    uint8_t proof[33] = {0};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        int fd = meet(ids[i], &m);
+        prove(WORD, &m, 'C', proof);
+        assert_true(is_taken(fd, PROOF, proof, 32));
+    }
+    int fd = meet(older, &again); /* the numbers are never the same */
+    assert_memory_not_equal(m.server_nonce, again.server_nonce, 32);
+    close(fd);
+}
+
+static void no_other_proof_is_taken(void **state)
+{
+    rpc_meeting m;
+    uint8_t proof[33] = {0};
+    (void)state;
+    int fd = meet(peer, &m);
+    prove("another word", &m, 'C', proof);
+    assert_false(is_taken(fd, PROOF, proof, 32));
+    fd = meet(peer, &m);
+    prove(WORD, &m, 'S', proof); /* its own, said back */
+    assert_false(is_taken(fd, PROOF, proof, 32));
+    fd = meet(peer, &m);
+    memcpy(m.caller, older, 16); /* of somebody else */
+    prove(WORD, &m, 'C', proof);
+    assert_false(is_taken(fd, PROOF, proof, 32));
+    const size_t sizes[] = {0, 1, 31, 33};
+    for (size_t i = 0; i < TN_COUNT_OF(sizes); i++) {
+        fd = meet(peer, &m);
+        prove(WORD, &m, 'C', proof);
+        assert_false(is_taken(fd, PROOF, proof, sizes[i]));
+    }
+    fd = meet(peer, &m); /* not a word said */
+    assert_false(is_taken(fd, REQUEST, proof, 32));
+    fd = meet(peer, &m); /* the word itself after all */
+    prove(WORD, &m, 'C', proof);
+    assert_false(is_taken(fd, SHOW, WORD, strlen(WORD)));
+}
+
+/* All that one host has said to another is of no use to who has heard it. */
+static void what_was_heard_is_of_no_use(void **state)
+{
+    rpc_meeting m;
+    uint8_t heard[256], in[256], proof[32];
+    (void)state;
+    int fd = meet(peer, &m);
+    prove(WORD, &m, 'C', proof);
+    assert_true(is_taken(fd, PROOF, proof, 32));
+    size_t n = hello(heard, 2, peer, m.caller_nonce, 32);
+    fd = dial();
+    say(fd, heard, n);
+    assert_int_equal(hear(fd, in, GREETING), GREETING);
+    assert_false(is_taken(fd, PROOF, proof, 32));
+}
+
+static void a_second_greeting_ends_it(void **state)
+{
+    rpc_meeting m;
+    uint8_t bytes[256];
+    (void)state;
+    int fd = meet(peer, &m);
+    size_t n = hello(bytes, 2, older, m.caller_nonce, 32);
+    assert_false(is_taken(fd, HELLO, bytes + 25, n - 25));
+    fd = dial(); /* one that is not whole */
+    say(fd, bytes, hello(bytes, 2, peer, m.caller_nonce, 31));
+    assert_int_equal(hear(fd, bytes, 1), 0);
+    close(fd);
+}
+
+static bool greeted_by_word(const char *word)
 {
     uint8_t bytes[256];
-    size_t n = hello(bytes, id, word), got = 0, want = 16 + 4;
     int fd = dial();
-    assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), n);
-    for (ssize_t more; got < want && (more = recv(fd, bytes + got, sizeof(bytes) - got, 0)) > 0;) {
-        got += (size_t)more;
-        if (got >= 20)
-            want = 20 + tn_get_u32be(bytes + 16);
-    }
+    say(fd, bytes, hello(bytes, 1, older, word, strlen(word)));
+    size_t n = hear(fd, bytes, 43 + strlen(WORD));
     close(fd);
-    n = got > 43 ? got - 43 : 0;
-    memcpy(out, bytes + 43, n);
-    out[n] = '\0';
-    if (n) {
-        assert_int_equal(got, want);
-        assert_memory_equal(bytes + 27, us, 16);
-    }
+    assert_true(n == 0 || memcmp(bytes + 43, WORD, strlen(WORD)) == 0);
+    return n != 0;
 }
 
-static const char *bound_to(const uint8_t id[16])
+static const char *said_to(const uint8_t id[16])
 {
-    static rpc_showing showing[4];
-    static size_t next;
-    rpc_showing *s = &showing[next++ % 4];
-    s->set = NULL;
-    return rpc_showing_to(s, id, true).p;
+    static rpc_saying saying;
+    saying.set = NULL;
+    return rpc_saying_to(&saying, id).p;
 }
 
-static void a_word_is_good_at_its_host_alone(void **state)
-{
-    char said[128];
-    (void)state;
-    assert_string_not_equal(bound_to(us), bound_to(peer));
-    assert_null(strstr(bound_to(us), WORD));
-    greeted_back(peer, bound_to(us), said);
-    assert_string_equal(said, bound_to(peer));
-    greeted_back(peer, bound_to(peer), said); /* what a host has shown to it, or we have */
-    assert_string_equal(said, "");
-    greeted_back(us, bound_to(peer), said);
-    assert_string_equal(said, "");
-}
-
-static void a_damaged_word_is_refused(void **state)
-{
-    char said[128], word[64];
-    (void)state;
-    for (size_t n = 0; n < strlen(bound_to(us)); n++) {
-        snprintf(word, sizeof(word), "%s", bound_to(us));
-        word[n] = n % 2 ? '\0' : (char)(word[n] ^ 1);
-        greeted_back(peer, word, said);
-        assert_string_equal(said, "");
-    }
-    snprintf(word, sizeof(word), "%s0", bound_to(us));
-    greeted_back(peer, word, said);
-    assert_string_equal(said, "");
-}
-
-/* One of an older release is told apart by what it shows, too: its id alone could be anybody's. */
 static void the_word_itself_is_for_older_hosts(void **state)
 {
-    char said[128];
     (void)state;
-    greeted_back(older, WORD, said);
-    assert_string_equal(said, WORD);
-    greeted_back(older, bound_to(us), said);
-    assert_string_equal(said, bound_to(older));
-    greeted_back(peer, WORD, said);
-    assert_string_equal(said, bound_to(peer));
+    assert_true(greeted_by_word(WORD));
+    assert_false(greeted_by_word("another word"));
+    assert_false(greeted_by_word(said_to(us))); /* what calls by HTTP/2 say */
+    assert_string_equal(said_to(older), WORD);
+    assert_null(strstr(said_to(peer), WORD));
 }
 
-static void a_changed_word_is_shown_bound(void **state)
+static void another_word_is_proved_anew(void **state)
 {
     static const char *const words[] = {"another word", WORD};
-    uint8_t bytes[256], show[256];
-    size_t got = 0, n = hello(bytes, peer, bound_to(us)), greeting = 43 + strlen(bound_to(peer));
-    int fd = dial();
+    rpc_meeting m;
+    uint8_t proof[32], bytes[64];
     (void)state;
-    assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), n);
-    for (ssize_t more; got < greeting && (more = recv(fd, show + got, greeting - got, 0)) > 0;)
-        got += (size_t)more;
-    assert_int_equal(got, greeting);
+    int late = meet(older, &m), fd = meet(peer, &m);
+    prove(WORD, &m, 'C', proof);
+    size_t n = frame(bytes, PROOF, proof, 32);
+    say(fd, bytes, n);
+    n = frame(bytes, PING, "", 0);
+    say(fd, bytes, n);
+    assert_int_equal(hear(fd, bytes, 9), 9); /* it is taken */
     tn_secrets_use(words, 2);
-    const char *fresh = bound_to(peer);
-    n = 9 + strlen(fresh), got = 0;
-    for (ssize_t more; got < n && (more = recv(fd, show + got, n - got, 0)) > 0;)
-        got += (size_t)more;
-    assert_int_equal(got, n);
-    assert_int_equal(show[4], 9); /* SHOW */
-    assert_memory_equal(show + 9, fresh, n - 9);
-    close(fd);
+    assert_int_equal(hear(fd, bytes, 41), 41);
+    assert_int_equal(bytes[4], SHOW);
+    prove("another word", &m, 'S', proof);
+    assert_memory_equal(bytes + 9, proof, 32);
+    assert_int_equal(hear(late, bytes, 41), 41); /* which has not said anything yet */
+    assert_int_equal(bytes[4], SHOW);
+    prove("another word", &m, 'C', proof);
+    assert_true(is_taken(fd, SHOW, proof, 32));
+    close(late);
     tn_secrets_use(words + 1, 1);
 }
 
@@ -268,17 +364,33 @@ static bool tells(const uint8_t *all, size_t n, const char *text)
     return memmem(all, n, text, strlen(text)) != NULL;
 }
 
+static void learns_nothing(const uint8_t *all, size_t n)
+{
+    assert_true(n > 0);
+    assert_false(tells(all, n, WORD) || tells(all, n, "request"));
+}
+
 static void who_listens_where_a_host_was_learns_nothing(void **state)
 {
     static const char preface[] = "\0\0\0\4\0\0\0\0\0"; /* as if it were of an older release */
-    uint8_t all[4096];
+    uint8_t all[4096], bytes[256], nonce[32] = {1};
+    rpc_meeting m;
     (void)state;
     size_t n = overheard(peer, false, NULL, 0, all, sizeof(all));
-    assert_true(n > 0 && tells(all, n, bound_to(peer)));
-    assert_false(tells(all, n, WORD) || tells(all, n, bound_to(us)) || tells(all, n, "request"));
-    n = overheard(peer, false, preface, sizeof(preface) - 1, all, sizeof(all));
-    assert_true(n > 0 && tells(all, n, bound_to(peer)));
-    assert_false(tells(all, n, WORD) || tells(all, n, bound_to(us)) || tells(all, n, "request"));
+    learns_nothing(all, n);
+    assert_int_equal(n, 16 + 9 + 18 + 32);
+    learns_nothing(all, overheard(peer, false, preface, sizeof(preface) - 1, all, sizeof(all)));
+    n = hello(bytes, 1, peer, said_to(us), strlen(said_to(us)));
+    learns_nothing(all, overheard(peer, false, (char *)bytes, n, all, sizeof(all)));
+    /* what the host itself has said to somebody else, and its id with a proof of nothing */
+    int fd = dial();
+    say(fd, bytes, hello(bytes, 2, peer, nonce, 32));
+    assert_int_equal(hear(fd, bytes, GREETING), GREETING);
+    close(fd);
+    learns_nothing(all, overheard(us, false, (char *)bytes, GREETING, all, sizeof(all)));
+    memset(&m, 0, sizeof(m));
+    n = hello(bytes, 2, peer, &m, 64);
+    learns_nothing(all, overheard(peer, false, (char *)bytes, n, all, sizeof(all)));
     n = overheard(peer, true, NULL, 0, all, sizeof(all)); /* HTTP/2, on a public port */
     assert_true(n > 0);
     assert_false(tells(all, n, WORD));
@@ -331,10 +443,12 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_word_is_good_at_its_host_alone),
-        cmocka_unit_test(a_damaged_word_is_refused),
+        cmocka_unit_test(who_proves_is_taken),
+        cmocka_unit_test(no_other_proof_is_taken),
+        cmocka_unit_test(what_was_heard_is_of_no_use),
+        cmocka_unit_test(a_second_greeting_ends_it),
         cmocka_unit_test(the_word_itself_is_for_older_hosts),
-        cmocka_unit_test(a_changed_word_is_shown_bound),
+        cmocka_unit_test(another_word_is_proved_anew),
         cmocka_unit_test(who_listens_where_a_host_was_learns_nothing),
         cmocka_unit_test(calls_get_through),
     };
