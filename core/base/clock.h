@@ -38,8 +38,8 @@ bool tn_uuid_parse(tn_str text, uint8_t out[16]); /* lower or upper case; hyphen
 void tn_uuid_v4(tn_rng *rng, uint8_t out[16]);
 /* Time-ordered id (RFC 9562): new rows land together. */
 void tn_uuid_v7(tn_rng *rng, uint64_t wall_ns, uint8_t out[16]);
-/* Random but for what RFC 9562 leaves to whoever makes it: its version tells that a host made it that knows words bound to
- * it (rpc/secrets.h). */
+/* Random but for what RFC 9562 leaves to whoever makes it: its version tells that a host made it that proves what it knows
+ * (rpc/secrets.h). */
 void tn_uuid_v8(tn_rng *rng, uint8_t out[16]);
 /* Name-based from a 16-byte space and a name (SHA-1, RFC 9562 version 5): the same input gives the
  * same id. */

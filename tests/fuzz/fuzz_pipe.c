@@ -127,6 +127,7 @@ static tn_stream *stream_next(void)
 
 static tn_rpc_server *server;
 static const uint8_t us[16] = "us-us-us-us-us-", them[16] = "them-them-them-";
+static const uint8_t provers[16] = "prover\x80prover-"; /* an id of version 8 */
 
 static void set_up(void)
 {
@@ -164,7 +165,7 @@ static void meanwhile(tn_stream *s, uint32_t dice)
         pass_time(dice % 2 ? 20 * TN_MS : 4 * TN_SEC);
 }
 
-static void begin(tn_stream *s, bool called)
+static void begin(tn_stream *s, bool called, bool proves)
 {
     n_attempts = n_others = 0;
     connected_fn = NULL;
@@ -180,7 +181,7 @@ static void begin(tn_stream *s, bool called)
         return;
     }
     channel = tn_channel_create("198.51.100.1", 1, "word", NULL, NULL);
-    tn_channel_to_host(channel, them);
+    tn_channel_to_host(channel, proves ? provers : them);
     for (uint32_t i = 0; i < 4; i++)
         ask(i);
     connected_fn(s);
@@ -235,7 +236,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     now_ns = 1000 * TN_SEC;
     uint32_t dice = data[0] * 2654435761u + data[1];
     *s = (tn_stream){.blocked = data[1] & 1};
-    begin(s, !(data[0] & 1));
+    begin(s, !(data[0] & 1), data[1] & 0x80);
     for (size_t at = 2; at < size && !s->closing;) {
         size_t n = data[0] & 2 ? size - at : 1 + (dice >> 16) % (data[0] + 1u);
         n = n < size - at ? n : size - at;
