@@ -329,12 +329,19 @@ func doDropped(ctx workflow.Context, value int) (int, error) {
 		return 0, err
 	}
 	cancel()
-	var timeout *temporal.TimeoutError // of the activity, if its worker died before it heard of the cancel
 	err := work.Get(ctx, nil)
-	if !temporal.IsCanceledError(timer.Get(ctx, nil)) || (!temporal.IsCanceledError(err) && !errors.As(err, &timeout)) {
+	if !temporal.IsCanceledError(timer.Get(ctx, nil)) || (!temporal.IsCanceledError(err) && !isCutOff(err)) {
 		return wrong, nil
 	}
 	return value, nil
+}
+
+// isCutOff is whether an activity ended as it may when it has not heard of the cancel: its worker died, or none of its heartbeats came
+// through for so long that the SDK told it to give up, for a reason that is no cancel to the server (recordActivityHeartbeat).
+func isCutOff(err error) bool {
+	var timeout *temporal.TimeoutError
+	var failed *temporal.ApplicationError
+	return errors.As(err, &timeout) || (errors.As(err, &failed) && failed.Message() == context.Canceled.Error())
 }
 
 // doMany goes on side by side, and has a random number that stays what it is.
